@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The programs inside the lab's guest: one static binary, many names.
+ *
+ * Rules: a program prints whole lines that begin with its name, so that the
+ * lines of several programs can share one serial console; a line that holds
+ * "BAD" means lost or wrong memory, and nothing else prints that word. What a
+ * program cannot do at all ends it with a line on standard error.
+ */
+#ifndef LAB_GUEST_H
+#define LAB_GUEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PAGE_SIZE	4096
+#define MIB_PAGES	256
+#define NSEC_PER_SEC	1000000000ull
+
+int memtest_main(int argc, char **argv);
+int fill_main(int argc, char **argv);
+int wset_main(int argc, char **argv);
+int busy_main(int argc, char **argv);
+int diskio_main(int argc, char **argv);
+int served_main(int argc, char **argv);
+int execd_main(int argc, char **argv);
+int reaper_main(int argc, char **argv);
+
+/* Ends the program with "NAME: MESSAGE", and errno's text if @error is set. */
+_Noreturn void die(int error, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/**
+ * argument() - the number at argv[@index]
+ * @name: what the user calls it, for the message
+ * @fallback: taken if there are not so many arguments; below @min: it must be given
+ *
+ * Ends the program if the argument is missing or not within @min..@max.
+ */
+uint64_t argument(int argc, char **argv, int index, const char *name,
+		  uint64_t min, uint64_t max, int64_t fallback);
+
+/* Fresh zeroed memory of @pages pages, page-aligned; ends the program if there is none. */
+void *map_pages(size_t pages);
+
+/* Goes on in the background; who waits for the program learns that it is ready. */
+void go_background(void);
+
+uint64_t now_ns(void);
+
+/* Waits until the monotonic clock shows @ns. */
+void sleep_until(uint64_t ns);
+
+/* xorshift64: good enough to defeat a compressor, and cheap under TCG. */
+static inline uint64_t next_random(uint64_t *state)
+{
+	uint64_t x = *state;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	return *state = x;
+}
+
+/* Overwrites @words words at @to with random data. */
+void fill_random(uint64_t *to, size_t words, uint64_t *state);
+
+#endif

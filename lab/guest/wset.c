@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * wset: a working set that is written round and round at a known rate.
+ *
+ * A share of the writes is fake: it stores the values that are there already,
+ * which dirties the page for any tracker and changes nothing. The others
+ * replace the whole page by new random data.
+ */
+#include <stdio.h>
+
+#include "../served.h"
+#include "guest.h"
+
+#define TICKS		100		/* a second */
+#define TICK_NS		(NSEC_PER_SEC / TICKS)
+/* Late by more than this, the guest was stopped or is too slow: nothing is made up for. */
+#define LATE_NS		(10 * TICK_NS)
+/* Pages between two looks at the clock when the rate is unlimited. */
+#define BATCH		64
+#define LINE_WORDS	8
+
+struct wset {
+	uint64_t *memory;
+	size_t pages;
+	unsigned int fake_percent;
+	size_t next;
+	uint64_t random;
+	uint64_t written;	/* pages since the last report */
+	uint64_t reported;	/* when that was */
+};
+
+static void write_fake(volatile uint64_t *words)
+{
+	for (size_t i = 0; i < PAGE_WORDS; i += LINE_WORDS)
+		words[i] = words[i];
+}
+
+static void write_next(struct wset *w)
+{
+	uint64_t *words = w->memory + w->next * PAGE_WORDS;
+
+	/* The middle bits: xorshift's low ones are its weakest. */
+	if ((next_random(&w->random) >> 20) % 100 < w->fake_percent)
+		write_fake(words);
+	else
+		fill_random(words, PAGE_WORDS, &w->random);
+	w->next = (w->next + 1) % w->pages;
+	w->written++;
+}
+
+static void report(struct wset *w, uint64_t now)
+{
+	double seconds = (double)(now - w->reported) / NSEC_PER_SEC;
+
+	if (seconds < 1)
+		return;
+	printf("wset: %.1f pages %lu\n", w->written / seconds / MIB_PAGES, w->written);
+	w->reported = now;
+	w->written = 0;
+}
+
+static _Noreturn void run_unlimited(struct wset *w)
+{
+	for (;;) {
+		for (int i = 0; i < BATCH; i++)
+			write_next(w);
+		report(w, now_ns());
+	}
+}
+
+static _Noreturn void run_at(struct wset *w, uint64_t mib_per_second)
+{
+	uint64_t tick = now_ns();
+	uint64_t credit = 0;		/* in 1/TICKS of a page */
+
+	for (;;) {
+		uint64_t now = now_ns();
+
+		report(w, now);
+		tick += TICK_NS;
+		if (now > tick + LATE_NS)
+			tick = now;
+		sleep_until(tick);
+		for (credit += mib_per_second * MIB_PAGES; credit >= TICKS; credit -= TICKS)
+			write_next(w);
+	}
+}
+
+int wset_main(int argc, char **argv)
+{
+	struct wset w = {
+		.pages = argument(argc, argv, 1, "MIB", 1, 1 << 20, -1) * MIB_PAGES,
+		.fake_percent = argument(argc, argv, 3, "FAKE_PERCENT", 0, 100, -1),
+		.random = mix64(1),
+	};
+	uint64_t rate = argument(argc, argv, 2, "RATE_MIB_S", 0, 1 << 20, -1);
+
+	w.memory = map_pages(w.pages);
+	fill_random(w.memory, w.pages * PAGE_WORDS, &w.random);
+	puts("wset: filled");
+	w.reported = now_ns();
+	if (!rate)
+		run_unlimited(&w);
+	run_at(&w, rate);
+}
