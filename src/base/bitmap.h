@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * bitmap.h - large sparse bitmaps.
+ *
+ * The words are anonymous memory of their own, so bits never set cost no
+ * memory: a 4 TiB guest's bitmap is 128 MiB of address space. Not locked:
+ * concurrent writers must own disjoint ranges aligned to 64 bits.
+ */
+#ifndef GW_BITMAP_H
+#define GW_BITMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct gw_bitmap {
+	uint64_t *words;
+	size_t bits;
+};
+
+/** gw_bitmap_init() - @bits clear bits. Return: 0 or -ENOMEM. Free with gw_bitmap_free(). */
+int gw_bitmap_init(struct gw_bitmap *map, size_t bits);
+void gw_bitmap_free(struct gw_bitmap *map);
+
+/** gw_bitmap_set_range() - set @count bits from @first. */
+void gw_bitmap_set_range(struct gw_bitmap *map, size_t first, size_t count);
+
+/** gw_bitmap_clear_range() - clear @count bits from @first. */
+void gw_bitmap_clear_range(struct gw_bitmap *map, size_t first, size_t count);
+
+/** gw_bitmap_zero() - clear all bits and give the memory back. */
+void gw_bitmap_zero(struct gw_bitmap *map);
+
+/** gw_bitmap_or() - set in @map every bit set in @other (same size). */
+void gw_bitmap_or(struct gw_bitmap *map, const struct gw_bitmap *other);
+
+/** gw_bitmap_count() - bits set in [first, first + count). */
+size_t gw_bitmap_count(const struct gw_bitmap *map, size_t first, size_t count);
+
+/** gw_bitmap_next() - first bit >= @from and < @end equal to @value, or @end. */
+size_t gw_bitmap_next(const struct gw_bitmap *map, size_t from, size_t end, bool value);
+
+static inline bool gw_bitmap_test(const struct gw_bitmap *map, size_t bit)
+{
+	return map->words[bit / 64] >> (bit % 64) & 1;
+}
+
+static inline void gw_bitmap_set(struct gw_bitmap *map, size_t bit)
+{
+	map->words[bit / 64] |= 1ULL << (bit % 64);
+}
+
+static inline void gw_bitmap_clear(struct gw_bitmap *map, size_t bit)
+{
+	map->words[bit / 64] &= ~(1ULL << (bit % 64));
+}
+
+/**
+ * gw_bitmap_for_each_run() - walk the runs of set bits in [from, end).
+ * @start: size_t variable, first bit of the run
+ * @stop: size_t variable, bit after the run
+ */
+#define gw_bitmap_for_each_run(map, from, end, start, stop)                                        \
+	for ((start) = gw_bitmap_next((map), (from), (end), true);                                 \
+	     (start) < (end) && ((stop) = gw_bitmap_next((map), (start), (end), false), 1);        \
+	     (start) = gw_bitmap_next((map), (stop), (end), true))
+
+#endif

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* io.c - whole reads and writes, small files, sizes; see io.h. */
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "io.h"
+
+int gw_write_all(int fd, const void *buf, size_t len)
+{
+	const char *at = buf;
+
+	while (len) {
+		ssize_t n = write(fd, at, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return gw_fail(-errno, "write: %s", strerror(errno));
+		at += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int gw_pwrite_all(int fd, const void *buf, size_t len, off_t offset)
+{
+	const char *at = buf;
+
+	while (len) {
+		ssize_t n = pwrite(fd, at, len, offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return gw_fail(-errno, "write at %lld: %s", (long long)offset,
+				       strerror(errno));
+		at += n;
+		offset += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int gw_pread_all(int fd, void *buf, size_t len, off_t offset)
+{
+	char *at = buf;
+
+	while (len) {
+		ssize_t n = pread(fd, at, len, offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return gw_fail(-errno, "read at %lld: %s", (long long)offset,
+				       strerror(errno));
+		if (n == 0)
+			return gw_fail(-EIO, "read at %lld: the file ends there",
+				       (long long)offset);
+		at += n;
+		offset += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+char *gw_read_file(const char *path, size_t max, size_t *len)
+{
+	gw_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
+	gw_autofree char *buf = NULL;
+	size_t used = 0, room = 0;
+
+	if (fd < 0) {
+		gw_fail(-errno, "%s: %s", path, strerror(errno));
+		return NULL;
+	}
+	for (;;) {
+		ssize_t n;
+
+		if (used + 1 >= room) {
+			char *bigger;
+
+			room = room ? room * 2 : 4096;
+			bigger = realloc(buf, room);
+			if (!bigger) {
+				gw_fail(-ENOMEM, "%s: no memory", path);
+				return NULL;
+			}
+			buf = bigger;
+		}
+		n = read(fd, buf + used, room - used - 1);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			gw_fail(-errno, "%s: %s", path, strerror(errno));
+			return NULL;
+		}
+		if (n == 0)
+			break;
+		used += (size_t)n;
+		if (used > max) {
+			gw_fail(-EFBIG, "%s: larger than %zu bytes", path, max);
+			return NULL;
+		}
+	}
+	buf[used] = '\0';
+	if (len)
+		*len = used;
+	return gw_steal(buf);
+}
+
+int gw_write_file(const char *path, const char *text)
+{
+	gw_autofree char *tmp = gw_path("%s.new", path);
+	gw_autofd int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int rc;
+
+	if (fd < 0)
+		return gw_fail(-errno, "%s: %s", tmp, strerror(errno));
+	rc = gw_write_all(fd, text, strlen(text));
+	if (!rc && fsync(fd))
+		rc = gw_fail(-errno, "%s: %s", tmp, strerror(errno));
+	if (!rc && rename(tmp, path))
+		rc = gw_fail(-errno, "%s: %s", path, strerror(errno));
+	if (rc)
+		unlink(tmp);
+	return rc;
+}
+
+int gw_mkdirs(const char *path, mode_t mode)
+{
+	gw_autofree char *copy = gw_path("%s", path);
+
+	for (char *p = copy + 1; *p; p++) {
+		if (*p != '/')
+			continue;
+		*p = '\0';
+		if (mkdir(copy, mode) && errno != EEXIST)
+			return gw_fail(-errno, "%s: %s", copy, strerror(errno));
+		*p = '/';
+	}
+	if (mkdir(copy, mode) && errno != EEXIST)
+		return gw_fail(-errno, "%s: %s", copy, strerror(errno));
+	return 0;
+}
+
+int gw_remove_tree(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *e;
+	int rc = 0;
+
+	if (!dir)
+		return errno == ENOENT ? 0 : gw_fail(-errno, "%s: %s", path, strerror(errno));
+	while ((e = readdir(dir))) {
+		gw_autofree char *sub = NULL;
+
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+			continue;
+		sub = gw_path("%s/%s", path, e->d_name);
+		if (!unlink(sub) || errno == ENOENT)
+			continue;
+		if (errno == EISDIR || errno == EPERM)
+			rc = gw_remove_tree(sub);
+		else
+			rc = gw_fail(-errno, "%s: %s", sub, strerror(errno));
+		if (rc)
+			break;
+	}
+	closedir(dir);
+	if (!rc && rmdir(path) && errno != ENOENT)
+		rc = gw_fail(-errno, "%s: %s", path, strerror(errno));
+	return rc;
+}
+
+int gw_parse_size(const char *text, uint64_t *bytes)
+{
+	unsigned long long value;
+	unsigned int shift = 0;
+	char *end;
+
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	if (end == text || errno || text[0] == '-')
+		return gw_fail(-EINVAL, "'%s' is not a size; write for example 512M or 2G", text);
+	switch (toupper((unsigned char)*end)) {
+	case 'T':
+		shift += 10;
+		/* fall through */
+	case 'G':
+		shift += 10;
+		/* fall through */
+	case 'M':
+		shift += 10;
+		/* fall through */
+	case 'K':
+		shift += 10;
+		end++;
+		break;
+	default:
+		break;
+	}
+	if (*end == 'i')
+		end++;
+	if (*end == 'B' || *end == 'b')
+		end++;
+	if (*end || value > UINT64_MAX >> shift)
+		return gw_fail(-EINVAL, "'%s' is not a size; write for example 512M or 2G", text);
+	*bytes = (uint64_t)value << shift;
+	return 0;
+}
+
+char *gw_format_size(uint64_t bytes, char *buf, size_t len)
+{
+	static const char *const unit[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+	double value = (double)bytes;
+	size_t i = 0;
+
+	while (value >= 1024 && i + 1 < GW_ARRAY_SIZE(unit)) {
+		value /= 1024;
+		i++;
+	}
+	snprintf(buf, len, i && value < 100 ? "%.1f %s" : "%.0f %s", value, unit[i]);
+	return buf;
+}
+
+char *gw_path(const char *fmt, ...)
+{
+	char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	return text;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * io.h - whole reads and writes, small files, sizes with units.
+ *
+ * Rules: every function retries EINTR; a short transfer is a failure; the
+ * message names the path or the peer.
+ */
+#ifndef GW_IO_H
+#define GW_IO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/** gw_write_all() - write all of @len bytes. Return: 0 or -errno (message recorded). */
+int gw_write_all(int fd, const void *buf, size_t len);
+
+/** gw_pwrite_all() - write all of @len bytes at @offset. */
+int gw_pwrite_all(int fd, const void *buf, size_t len, off_t offset);
+
+/** gw_pread_all() - read exactly @len bytes at @offset; a short file is -EIO. */
+int gw_pread_all(int fd, void *buf, size_t len, off_t offset);
+
+/**
+ * gw_read_file() - a whole small file (procfs included) as a string.
+ * @max: refuse files above this many bytes
+ * @len: length without the added NUL, may be NULL
+ *
+ * Return: the text, to be freed by the caller, or NULL with a message.
+ */
+char *gw_read_file(const char *path, size_t max, size_t *len);
+
+/**
+ * gw_write_file() - replace @path atomically (temporary file, fsync, rename).
+ * After a crash the file is the old one or the new one, never a part.
+ */
+int gw_write_file(const char *path, const char *text);
+
+/** gw_mkdirs() - make @path and its parents with @mode. */
+int gw_mkdirs(const char *path, mode_t mode);
+
+/** gw_remove_tree() - remove a folder of plain files and one level of folders. */
+int gw_remove_tree(const char *path);
+
+/** gw_parse_size() - "2G", "512M", "4096" into bytes (units of 1024). */
+int gw_parse_size(const char *text, uint64_t *bytes);
+
+/** gw_format_size() - bytes for people ("1.5 GiB") into @buf; returns @buf. */
+char *gw_format_size(uint64_t bytes, char *buf, size_t len);
+
+/** gw_path() - asprintf for paths; aborts when memory is out. Caller frees. */
+char *gw_path(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

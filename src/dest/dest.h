@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * dest.h - the destination's half of a migration.
+ *
+ *   setup ──> receiving ──> loading ──> loaded ──> running
+ *     │           │            │          │ (COMMIT)
+ *     └───────────┴────────────┴──────────┴──> failed: QEMU, RAM files and folder removed
+ *
+ *   setup      gw_dest_setup()     machine.c: DEFINE, QEMU started, streams joined
+ *   receiving  gw_dest_receive()   machine.c; pages by receive.c and place.c
+ *   loading    gw_dest_load()      machine.c: device state into QEMU after the last barrier
+ *   loaded     gw_dest_commit()    machine.c: VERIFY, then COMMIT
+ *   running    the guest runs here, and RUNNING has been sent
+ *
+ * Rules: the guest is resumed only on COMMIT, and the journal says so first,
+ * so that whoever finds us dead knows whose guest it is (invariant 1). Pages
+ * are written through the RAM file only while the guest does not run
+ * (invariant 6). Nothing the source sends is trusted (invariant 10).
+ */
+#ifndef GW_DEST_H
+#define GW_DEST_H
+
+#include <jansson.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "frame.h"
+#include "messages.h"
+#include "ram.h"
+#include "transport.h"
+
+#define GW_DEST_STREAMS_MAX 64
+
+enum gw_dest_state {
+	GW_DEST_SETUP,
+	GW_DEST_RECEIVING,
+	GW_DEST_LOADING,
+	GW_DEST_LOADED,
+	GW_DEST_RUNNING,
+	GW_DEST_FAILED,
+};
+
+/* What the journal must know to put things right after our death (daemon/recover.c). */
+enum gw_dest_phase {
+	GW_DEST_PHASE_RECEIVING, /* not ours: remove everything */
+	GW_DEST_PHASE_COMMITTED, /* ours: resume it if it does not run */
+	GW_DEST_PHASE_RUNNING,	 /* ours, and it was resumed */
+};
+
+struct gw_dest_ops {
+	int64_t (*now)(void *env);
+	int (*journal)(void *env, enum gw_dest_phase phase);
+	/*
+	 * Make the RAM files and start QEMU as @definition says, waiting for
+	 * device state. @resident: bytes of memory that will arrive at least.
+	 */
+	int (*prepare)(void *env, const json_t *definition, uint64_t resident, struct gw_ram *ram);
+	/* The @index-th stream of this migration, already accepted. NULL with a message. */
+	struct gw_transport *(*stream)(void *env, unsigned int *index, int64_t deadline);
+	/* Run fn(arg, i) for i < n in the background until join. */
+	int (*spawn)(void *env, unsigned int n, void (*fn)(void *arg, unsigned int i), void *arg);
+	void (*join)(void *env);
+	/* Wait until done(arg); notify() makes it look again. -ETIMEDOUT, or another failure. */
+	int (*wait)(void *env, bool (*done)(void *arg), void *arg, int64_t deadline);
+	void (*notify)(void *env);
+	/* QEMU's device state: write, then wait until QEMU has loaded all of it. */
+	int (*device_write)(void *env, const void *buf, size_t len);
+	int (*device_end)(void *env, int64_t deadline);
+	/* Resume the guest and announce it to the network. */
+	int (*guest_resume)(void *env);
+	void (*guest_announce)(void *env);
+	/* End QEMU and remove its RAM files and folder: nothing stays behind. */
+	void (*discard)(void *env);
+	void (*report)(void *env);
+};
+
+struct gw_dest {
+	/* set by the caller, and owned by it */
+	const struct gw_dest_ops *ops;
+	void *env;
+	uint16_t version; /* agreed in OPEN */
+	const char *host; /* our name, told in READY */
+
+	struct gw_transport *control; /* owned from the start of gw_dest_run() */
+	struct gw_transport *streams[GW_DEST_STREAMS_MAX];
+	unsigned int nr_streams;
+	struct gw_frame inbox;
+	struct gw_ram ram;
+	struct gw_receive *receive; /* receive.c's */
+	_Atomic enum gw_dest_state state;
+	bool committed;
+	char error[1024];
+};
+
+/**
+ * gw_dest_run() - one incoming migration, after its OPEN was read.
+ *
+ * Return: 0: the guest belongs here now. Otherwise -errno with the message
+ * also in @d->error; unless @d->committed, nothing of it is left here.
+ */
+int gw_dest_run(struct gw_dest *d);
+
+/**
+ * gw_dest_recover() - put things right after a worker died here.
+ * @phase: from the journal
+ *
+ * Return: what became of the guest; final.
+ */
+enum gw_outcome gw_dest_recover(const struct gw_dest_ops *ops, void *env, enum gw_dest_phase phase);
+
+#endif

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* machine.c - the destination's states and the road through them; diagram in dest.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "codec.h"
+#include "dest.h"
+#include "digest.h"
+#include "error.h"
+#include "receive.h"
+
+/* A live source sends at least this often while the guest is stopped. */
+#define SWITCHOVER_NS (15 * GW_S)
+#define JOIN_NS	      (10 * GW_S)
+
+static const unsigned int follows[] = {
+#define BIT(s) (1U << (s))
+	[GW_DEST_SETUP] = BIT(GW_DEST_RECEIVING) | BIT(GW_DEST_FAILED),
+	[GW_DEST_RECEIVING] = BIT(GW_DEST_LOADING) | BIT(GW_DEST_FAILED),
+	[GW_DEST_LOADING] = BIT(GW_DEST_LOADED) | BIT(GW_DEST_FAILED),
+	[GW_DEST_LOADED] = BIT(GW_DEST_RUNNING) | BIT(GW_DEST_FAILED),
+	[GW_DEST_RUNNING] = 0,
+	[GW_DEST_FAILED] = 0,
+#undef BIT
+};
+
+static int enter(struct gw_dest *d, enum gw_dest_state next)
+{
+	if (!(follows[d->state] >> next & 1))
+		return gw_fail(-EPROTO, "internal error: state %d cannot follow %d", next,
+			       d->state);
+	d->state = next;
+	d->ops->report(d->env);
+	return 0;
+}
+
+/* The next message on the control connection; the source's ERROR becomes ours. */
+static int next_message(struct gw_dest *d, int64_t deadline)
+{
+	int rc = gw_frame_recv(d->control, &d->inbox, deadline);
+
+	if (rc)
+		return gw_fail_prefix(rc, "source: ");
+	if (d->inbox.type == GW_MSG_ERROR || d->inbox.type == GW_MSG_CANCEL)
+		return gw_fail(-EREMOTEIO, "source: %.*s", (int)d->inbox.len,
+			       (const char *)d->inbox.payload);
+	return 0;
+}
+
+static int unexpected(const struct gw_dest *d)
+{
+	return gw_fail(-EPROTO, "source: sent %s, which is not due now",
+		       gw_message_name(d->inbox.type));
+}
+
+static int define(struct gw_dest *d)
+{
+	json_t *json = json_loadb((const char *)d->inbox.payload, d->inbox.len, 0, NULL);
+	json_int_t streams = json_integer_value(json_object_get(json, "streams"));
+	json_int_t resident = json_integer_value(json_object_get(json, "resident"));
+	int rc;
+
+	if (streams < 1 || streams > GW_DEST_STREAMS_MAX || resident < 0) {
+		json_decref(json);
+		return gw_fail(-EPROTO, "source: a definition with %lld streams",
+			       (long long)streams);
+	}
+	d->nr_streams = (unsigned int)streams;
+	rc = d->ops->prepare(d->env, json_object_get(json, "definition"), (uint64_t)resident,
+			     &d->ram);
+	json_decref(json);
+	return rc;
+}
+
+static int join_streams(struct gw_dest *d)
+{
+	int64_t deadline = d->ops->now(d->env) + JOIN_NS;
+
+	for (unsigned int n = 0; n < d->nr_streams; n++) {
+		unsigned int index = 0;
+		struct gw_transport *t = d->ops->stream(d->env, &index, deadline);
+
+		if (!t)
+			return -ETIMEDOUT;
+		if (index >= d->nr_streams || d->streams[index]) {
+			gw_transport_close(&t);
+			return gw_fail(-EPROTO, "source: stream %u joined twice or is too many",
+				       index);
+		}
+		d->streams[index] = t;
+	}
+	return 0;
+}
+
+static int gw_dest_setup(struct gw_dest *d)
+{
+	gw_autofree char *ready = NULL;
+	json_t *json;
+	int rc = gw_frame_send(d->control, GW_MSG_ACCEPT, d->version, NULL, 0);
+
+	if (!rc)
+		rc = next_message(d, d->ops->now(d->env) + JOIN_NS);
+	if (!rc && d->inbox.type != GW_MSG_DEFINE)
+		rc = unexpected(d);
+	if (!rc)
+		rc = define(d);
+	if (rc)
+		return rc;
+	json = json_pack("{s:s}", "host", d->host);
+	ready = json_dumps(json, JSON_COMPACT);
+	json_decref(json);
+	rc = gw_frame_send_buf(d->control, GW_MSG_READY, 0, ready, strlen(ready));
+	return rc ? rc : join_streams(d);
+}
+
+/* Rounds, until the first DEVICE message (left in the inbox). */
+static int gw_dest_receive(struct gw_dest *d, uint64_t *last_round)
+{
+	int rc = gw_receive_start(d);
+	uint64_t round = 0;
+
+	while (!rc) {
+		rc = next_message(d, GW_FOREVER);
+		if (rc || d->inbox.type == GW_MSG_DEVICE)
+			break;
+		if (d->inbox.type != GW_MSG_ROUND_END || d->inbox.arg != round + 1)
+			return unexpected(d);
+		round++;
+		rc = gw_receive_wait(d, round, d->ops->now(d->env) + 60 * GW_S);
+		if (!rc)
+			rc = gw_frame_send(d->control, GW_MSG_ROUND_DONE, round, NULL, 0);
+	}
+	*last_round = round;
+	return rc;
+}
+
+/* Every stream has reached the last barrier, so QEMU may look at memory now. */
+static int gw_dest_load(struct gw_dest *d)
+{
+	int64_t deadline = d->ops->now(d->env) + SWITCHOVER_NS;
+	int rc = enter(d, GW_DEST_LOADING);
+
+	while (!rc && d->inbox.type == GW_MSG_DEVICE) {
+		rc = d->ops->device_write(d->env, d->inbox.payload, d->inbox.len);
+		if (!rc)
+			rc = next_message(d, deadline);
+	}
+	if (!rc && d->inbox.type != GW_MSG_DEVICE_END)
+		rc = unexpected(d);
+	if (!rc)
+		rc = d->ops->device_end(d->env, deadline);
+	if (!rc)
+		rc = enter(d, GW_DEST_LOADED);
+	return rc ? rc : gw_frame_send(d->control, GW_MSG_LOADED, 0, NULL, 0);
+}
+
+/* Compare one VERIFY frame's chunks with ours. */
+static int verify_frame(struct gw_dest *d, size_t *next)
+{
+	gw_autofree uint8_t *bytes = aligned_alloc(GW_PAGE_SIZE, GW_CHUNK_SIZE);
+	size_t n = d->inbox.len / 16;
+
+	if (!bytes)
+		return gw_fail(-ENOMEM, "no memory to verify with");
+	if (d->inbox.len % 16 || d->inbox.arg != *next ||
+	    n > d->ram.nr_pages / GW_CHUNK_PAGES - *next)
+		return unexpected(d);
+	for (size_t i = 0; i < n; i++, (*next)++) {
+		size_t first = *next * GW_CHUNK_PAGES, end = first + GW_CHUNK_PAGES, stop;
+		bool hole = gw_ram_next_data(&d->ram, first, end, &stop) == end;
+		struct gw_digest ours;
+		int rc = hole ? 0 : gw_ram_read(&d->ram, first, GW_CHUNK_PAGES, bytes);
+
+		if (rc)
+			return rc;
+		ours = gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
+		if (ours.low != gw_get64(d->inbox.payload + i * 16) ||
+		    ours.high != gw_get64(d->inbox.payload + i * 16 + 8))
+			return gw_fail(-EBADMSG, "verification failed: pages %zu to %zu differ "
+						 "between the hosts; please report this", first,
+				       end - 1);
+	}
+	return 0;
+}
+
+static int gw_dest_commit(struct gw_dest *d)
+{
+	size_t verified = 0;
+	bool run;
+	int rc = next_message(d, d->ops->now(d->env) + 2 * SWITCHOVER_NS);
+
+	while (!rc && d->inbox.type == GW_MSG_VERIFY) {
+		rc = verify_frame(d, &verified);
+		if (!rc)
+			rc = next_message(d, d->ops->now(d->env) + SWITCHOVER_NS);
+	}
+	if (!rc && d->inbox.type == GW_MSG_VERIFY_END) {
+		if (verified != d->ram.nr_pages / GW_CHUNK_PAGES)
+			return unexpected(d);
+		rc = gw_frame_send(d->control, GW_MSG_VERIFIED, 0, NULL, 0);
+		if (!rc)
+			rc = next_message(d, d->ops->now(d->env) + SWITCHOVER_NS);
+	}
+	if (!rc && d->inbox.type != GW_MSG_COMMIT)
+		rc = unexpected(d);
+	if (rc)
+		return rc;
+	run = d->inbox.arg;
+	rc = d->ops->journal(d->env, GW_DEST_PHASE_COMMITTED);
+	if (rc)
+		return rc;
+	d->committed = true;
+	if (run)
+		rc = d->ops->guest_resume(d->env);
+	if (!rc)
+		rc = d->ops->journal(d->env, GW_DEST_PHASE_RUNNING);
+	if (!rc)
+		rc = enter(d, GW_DEST_RUNNING);
+	if (rc)
+		return rc;
+	if (run)
+		d->ops->guest_announce(d->env);
+	/* The guest is ours, whether or not the source still hears it. */
+	if (gw_frame_send(d->control, GW_MSG_RUNNING, 0, NULL, 0))
+		gw_error_clear();
+	return 0;
+}
+
+int gw_dest_run(struct gw_dest *d)
+{
+	uint64_t last_round = 0;
+	int rc;
+
+	d->state = GW_DEST_SETUP;
+	rc = d->ops->journal(d->env, GW_DEST_PHASE_RECEIVING);
+	if (!rc)
+		rc = gw_dest_setup(d);
+	if (!rc)
+		rc = enter(d, GW_DEST_RECEIVING);
+	if (!rc)
+		rc = gw_dest_receive(d, &last_round);
+	if (!rc && !last_round)
+		rc = unexpected(d);
+	if (!rc)
+		rc = gw_dest_load(d);
+	if (!rc)
+		rc = gw_dest_commit(d);
+	if (rc) {
+		snprintf(d->error, sizeof(d->error), "%s", gw_error());
+		if (!d->committed) {
+			enter(d, GW_DEST_FAILED);
+			/* Before the source hears of it: then nothing is left when it tells. */
+			gw_receive_stop(d);
+			d->ops->discard(d->env);
+		}
+		if (gw_frame_send_buf(d->control, GW_MSG_ERROR, 0, d->error, strlen(d->error)))
+			gw_error_clear();
+	}
+	gw_receive_stop(d);
+	for (unsigned int i = 0; i < GW_DEST_STREAMS_MAX; i++)
+		gw_transport_close(&d->streams[i]);
+	gw_transport_close(&d->control);
+	gw_frame_free(&d->inbox);
+	gw_ram_close(&d->ram);
+	return rc;
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * receive.c - one receiver per stream: check, decode, place, count barriers.
+ *
+ * A receiver sees only PAGES and BARRIER frames; barriers must come in order.
+ * The first failure is kept for the machine, which waits in gw_receive_wait().
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "pipeline.h"
+#include "place.h"
+#include "receive.h"
+
+struct gw_receive {
+	struct gw_dest *d;
+	struct gw_place place;
+	pthread_mutex_t lock; /* rc and message */
+	int rc;
+	char message[GW_ERROR_MAX];
+	_Atomic bool failed;
+	_Atomic uint64_t reached[GW_DEST_STREAMS_MAX]; /* last barrier of each stream */
+	uint64_t wanted;			       /* by gw_receive_wait() */
+};
+
+static int receive_frame(struct gw_receive *r, unsigned int i, const struct gw_frame *f)
+{
+	switch (f->type) {
+	case GW_MSG_PAGES:
+		return gw_pipeline_decode(f->arg, f->payload, f->len, r->d->ram.nr_pages,
+					  &r->place.sink);
+	case GW_MSG_BARRIER:
+		if (f->arg != r->reached[i] + 1)
+			return gw_fail(-EPROTO, "barrier %llu on a stream that is at %llu",
+				       (unsigned long long)f->arg,
+				       (unsigned long long)r->reached[i]);
+		r->reached[i] = f->arg;
+		r->d->ops->notify(r->d->env);
+		return 0;
+	default:
+		return gw_fail(-EPROTO, "a %s frame on a stream", gw_message_name(f->type));
+	}
+}
+
+static void receive_stream(void *arg, unsigned int i)
+{
+	struct gw_receive *r = arg;
+	struct gw_frame f = { 0 };
+	int rc = 0;
+
+	while (!rc) {
+		rc = gw_frame_recv(r->d->streams[i], &f, GW_FOREVER);
+		if (!rc)
+			rc = receive_frame(r, i, &f);
+	}
+	gw_frame_free(&f);
+	{
+		gw_locked(&r->lock);
+		if (!r->rc) {
+			r->rc = rc;
+			snprintf(r->message, sizeof(r->message), "%s", gw_error());
+		}
+	}
+	r->failed = true;
+	r->d->ops->notify(r->d->env);
+}
+
+int gw_receive_start(struct gw_dest *d)
+{
+	struct gw_receive *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return gw_fail(-ENOMEM, "no memory for the streams");
+	r->d = d;
+	pthread_mutex_init(&r->lock, NULL);
+	gw_place_init(&r->place, &d->ram);
+	d->receive = r;
+	return d->ops->spawn(d->env, d->nr_streams, receive_stream, r);
+}
+
+static bool round_reached(void *arg)
+{
+	struct gw_receive *r = arg;
+
+	for (unsigned int i = 0; i < r->d->nr_streams; i++)
+		if (r->reached[i] < r->wanted)
+			return r->failed;
+	return true;
+}
+
+int gw_receive_wait(struct gw_dest *d, uint64_t round, int64_t deadline)
+{
+	struct gw_receive *r = d->receive;
+	int rc;
+
+	r->wanted = round;
+	rc = d->ops->wait(d->env, round_reached, r, deadline);
+	if (rc)
+		return rc;
+	for (unsigned int i = 0; i < d->nr_streams; i++) {
+		if (r->reached[i] >= round)
+			continue;
+		gw_locked(&r->lock);
+		return gw_fail(r->rc, "%s", r->message);
+	}
+	return 0;
+}
+
+void gw_receive_stop(struct gw_dest *d)
+{
+	if (!d->receive)
+		return;
+	for (unsigned int i = 0; i < d->nr_streams; i++)
+		d->streams[i]->ops->shutdown(d->streams[i]);
+	d->ops->join(d->env);
+	pthread_mutex_destroy(&d->receive->lock);
+	free(d->receive);
+	d->receive = NULL;
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * recover.c - what becomes of a VM that was arriving when its worker died.
+ *
+ * The answer is final: once ABORTED has been said here, no COMMIT can take
+ * effect any more, because the worker that could read it is dead and the QEMU
+ * is gone. So the source may resume the guest on it (invariant 1).
+ */
+#include "dest.h"
+#include "error.h"
+#include "log.h"
+
+enum gw_outcome gw_dest_recover(const struct gw_dest_ops *ops, void *env, enum gw_dest_phase phase)
+{
+	switch (phase) {
+	case GW_DEST_PHASE_RECEIVING:
+		ops->discard(env);
+		return GW_OUTCOME_ABORTED;
+	case GW_DEST_PHASE_COMMITTED:
+		if (ops->guest_resume(env)) {
+			gw_err("the guest was committed to this host but does not resume: %s",
+			       gw_error());
+			return GW_OUTCOME_LOST;
+		}
+		if (ops->journal(env, GW_DEST_PHASE_RUNNING))
+			gw_err("%s", gw_error());
+		ops->guest_announce(env);
+		return GW_OUTCOME_RUNNING;
+	case GW_DEST_PHASE_RUNNING:
+	default:
+		return GW_OUTCOME_RUNNING;
+	}
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * digest.h - XXH3-128 digests of pages, and the table of what the destination holds.
+ *
+ * The digest of an all-zero page is all zero by definition, so a fresh table
+ * says "the destination holds zeros everywhere", which is true of a new RAM
+ * file, and costs no memory for pages never sent (16 bytes a page otherwise).
+ *
+ * Invariant 3: a stored digest is of the bytes that travelled; the pipeline
+ * computes it from the copy that it sends (F12), nobody else stores one.
+ */
+#ifndef GW_DIGEST_H
+#define GW_DIGEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "page.h"
+
+struct gw_digest {
+	uint64_t low, high;
+};
+
+static inline bool gw_digest_equal(struct gw_digest a, struct gw_digest b)
+{
+	return a.low == b.low && a.high == b.high;
+}
+
+static inline bool gw_digest_is_zero(struct gw_digest d)
+{
+	return !(d.low | d.high);
+}
+
+/** gw_digest_page() - digest of one page's GW_PAGE_SIZE bytes. */
+struct gw_digest gw_digest_page(const void *page);
+
+/**
+ * gw_digest_chunk() - digest of a chunk: XXH3-128 over its pages' digests.
+ * @bytes: the chunk's content, or NULL if every page is zero
+ * @nr: pages in it; those up to GW_CHUNK_PAGES count as zero
+ */
+struct gw_digest gw_digest_chunk(const uint8_t *bytes, size_t nr);
+
+/** struct gw_digests - one digest per page; entries of different pages may be used in parallel. */
+struct gw_digests {
+	struct gw_digest *table;
+	size_t nr_pages;
+};
+
+/** gw_digests_init() - a table for @nr_pages, all "zero". 0 or -ENOMEM. */
+int gw_digests_init(struct gw_digests *d, size_t nr_pages);
+void gw_digests_free(struct gw_digests *d);
+
+#endif

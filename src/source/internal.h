@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* internal.h - what the files of source/ share among themselves. */
+#ifndef GW_SOURCE_INTERNAL_H
+#define GW_SOURCE_INTERNAL_H
+
+#include "source.h"
+
+/* How long the destination may take to answer, in ns. */
+#define GW_ANSWER_NS (5 * GW_S)
+/* To start QEMU there. */
+#define GW_READY_NS (60 * GW_S)
+/* From the guest's stop to COMMIT: past this the guest resumes here. */
+#define GW_SWITCHOVER_NS (10 * GW_S)
+
+/* machine.c */
+int gw_source_enter(struct gw_source *s, enum gw_source_state next);
+/* Receive a message that must be @type; the peer's ERROR becomes ours. */
+int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline);
+int gw_source_scan(struct gw_source *s);
+int gw_source_resume(struct gw_source *s);
+int gw_source_stop(struct gw_source *s);
+
+/* report.c: bytes on all connections so far, headers included. */
+uint64_t gw_source_transferred(const struct gw_source *s);
+
+/* round.c: send the pages in s->due; the last round looks at no page twice. */
+int gw_round_start(struct gw_source *s);
+int gw_round_send(struct gw_source *s, bool last);
+int gw_round_wait(struct gw_source *s, int64_t deadline);
+int gw_round_compare(struct gw_source *s);
+void gw_round_stop(struct gw_source *s);
+
+/* converge.c */
+struct gw_converge {
+	int64_t best;	   /* lowest expected downtime so far, ns */
+	unsigned int idle; /* rounds without a better one */
+	int64_t last_scan;
+};
+int64_t gw_converge_cost(const struct gw_source *s, uint64_t pages);
+int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost);
+
+/* switchover.c */
+int gw_source_quiesce(struct gw_source *s, bool compare);
+int gw_source_switchover(struct gw_source *s);
+
+#endif

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * machine.c - the source's states and the road through them; diagram in source.h.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "holes.h"
+#include "internal.h"
+
+/* Which states may follow which. */
+static const unsigned int follows[] = {
+#define BIT(s) (1U << (s))
+	[GW_SOURCE_SETUP] = BIT(GW_SOURCE_ACTIVE) | BIT(GW_SOURCE_FAILED) |
+			    BIT(GW_SOURCE_CANCELLING),
+	[GW_SOURCE_ACTIVE] = BIT(GW_SOURCE_PRE_SWITCHOVER) | BIT(GW_SOURCE_FAILED) |
+			     BIT(GW_SOURCE_CANCELLING),
+	[GW_SOURCE_PRE_SWITCHOVER] = BIT(GW_SOURCE_DEVICE) | BIT(GW_SOURCE_FAILED) |
+				     BIT(GW_SOURCE_CANCELLING),
+	[GW_SOURCE_DEVICE] = BIT(GW_SOURCE_COMPLETED) | BIT(GW_SOURCE_FAILED) |
+			     BIT(GW_SOURCE_CANCELLING) | BIT(GW_SOURCE_IN_DOUBT),
+	[GW_SOURCE_COMPLETED] = 0,
+	[GW_SOURCE_FAILED] = 0,
+	[GW_SOURCE_CANCELLING] = BIT(GW_SOURCE_CANCELLED),
+	[GW_SOURCE_CANCELLED] = 0,
+	[GW_SOURCE_IN_DOUBT] = 0,
+#undef BIT
+};
+
+static const char *const names[] = {
+	[GW_SOURCE_SETUP] = "setup",
+	[GW_SOURCE_ACTIVE] = "active",
+	[GW_SOURCE_PRE_SWITCHOVER] = "pre-switchover",
+	[GW_SOURCE_DEVICE] = "device",
+	[GW_SOURCE_COMPLETED] = "completed",
+	[GW_SOURCE_FAILED] = "failed",
+	[GW_SOURCE_CANCELLING] = "cancelling",
+	[GW_SOURCE_CANCELLED] = "cancelled",
+	[GW_SOURCE_IN_DOUBT] = "failed",
+};
+
+const char *gw_source_state_name(enum gw_source_state state)
+{
+	return names[state];
+}
+
+int gw_source_enter(struct gw_source *s, enum gw_source_state next)
+{
+	if (!(follows[s->state] >> next & 1))
+		return gw_fail(-EPROTO, "internal error: state %s cannot follow %s", names[next],
+			       names[s->state]);
+	s->state = next;
+	s->ops->report(s->env);
+	return 0;
+}
+
+int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline)
+{
+	int rc = gw_frame_recv(s->control, &s->inbox, deadline);
+
+	if (rc)
+		return gw_fail_prefix(rc, "destination: ");
+	if (s->inbox.type == GW_MSG_ERROR || s->inbox.type == GW_MSG_CANCEL)
+		return gw_fail(-EREMOTEIO, "destination: %.*s", (int)s->inbox.len,
+			       (const char *)s->inbox.payload);
+	if (s->inbox.type != type)
+		return gw_fail(-EPROTO, "destination: sent %s where %s was due",
+			       gw_message_name(s->inbox.type), gw_message_name(type));
+	return 0;
+}
+
+/* A connection that has passed OPEN and ACCEPT. */
+static struct gw_transport *open_connection(struct gw_source *s, unsigned int kind,
+					    unsigned int stream)
+{
+	struct gw_open open = { .version_min = GW_VERSION_MIN,
+				.version_max = GW_VERSION,
+				.kind = (uint16_t)kind,
+				.stream = stream };
+	int64_t deadline = s->ops->now(s->env) + GW_ANSWER_NS;
+	struct gw_transport *t = s->ops->connect(s->env, deadline);
+	uint8_t wire[GW_OPEN_LEN];
+	struct gw_frame f = { 0 };
+	int rc;
+
+	if (!t)
+		return NULL;
+	memcpy(open.id, s->id, GW_ID_LEN);
+	gw_open_encode(&open, wire);
+	rc = gw_frame_send_buf(t, GW_MSG_OPEN, 0, wire, sizeof(wire));
+	if (!rc)
+		rc = gw_frame_recv(t, &f, deadline);
+	if (!rc && f.type == GW_MSG_ERROR)
+		rc = gw_fail(-EREMOTEIO, "destination: %.*s", (int)f.len, (const char *)f.payload);
+	else if (!rc && (f.type != GW_MSG_ACCEPT || f.arg < GW_VERSION_MIN || f.arg > GW_VERSION))
+		rc = gw_fail(-EPROTO, "destination: answered OPEN with %s %llu",
+			     gw_message_name(f.type), (unsigned long long)f.arg);
+	gw_frame_free(&f);
+	if (rc)
+		gw_transport_close(&t);
+	return t;
+}
+
+/* Setup: the destination has everything the VM needs before a byte of memory moves. */
+static int gw_source_setup(struct gw_source *s)
+{
+	gw_autofree char *text = NULL;
+	json_t *define;
+	int rc = s->ops->journal(s->env, GW_SOURCE_MOVING);
+
+	if (rc)
+		return rc;
+	s->control = open_connection(s, GW_OPEN_MIGRATE, 0);
+	if (!s->control)
+		return -ECONNREFUSED;
+	define = json_pack("{s:O,s:i,s:I}", "definition", s->definition, "streams",
+			   (int)s->params.streams, "resident",
+			   (json_int_t)gw_ram_resident(s->ram));
+	text = define ? json_dumps(define, JSON_COMPACT) : NULL;
+	json_decref(define);
+	if (!text)
+		return gw_fail(-ENOMEM, "no memory for the VM's definition");
+	rc = gw_frame_send_buf(s->control, GW_MSG_DEFINE, 0, text, strlen(text));
+	if (!rc)
+		rc = gw_source_expect(s, GW_MSG_READY, s->ops->now(s->env) + GW_READY_NS);
+	for (unsigned int i = 0; !rc && i < s->params.streams; i++) {
+		s->streams[i] = open_connection(s, GW_OPEN_STREAM, i);
+		if (!s->streams[i])
+			rc = -ECONNREFUSED;
+	}
+	return rc;
+}
+
+/* Collect what is due now (invariant 4): written, unknown, or emptied. */
+int gw_source_scan(struct gw_source *s)
+{
+	int rc;
+
+	gw_bitmap_zero(&s->due);
+	gw_bitmap_zero(&s->unmapped);
+	rc = s->tracker->ops->scan(s->tracker, &s->due, &s->unmapped);
+	if (!rc)
+		gw_holes_due(s->ram, &s->unmapped, &s->held, &s->due);
+	return rc;
+}
+
+int gw_source_stop(struct gw_source *s)
+{
+	int rc;
+
+	if (!s->was_running)
+		return 0;
+	s->stopped = true; /* even a failed stop may have stopped it: resume it then */
+	rc = s->ops->guest_stop(s->env);
+	return rc;
+}
+
+int gw_source_resume(struct gw_source *s)
+{
+	int rc;
+
+	if (!s->stopped)
+		return 0;
+	rc = s->ops->guest_resume(s->env);
+	if (!rc)
+		s->stopped = false;
+	return rc;
+}
+
+static void due_everything(struct gw_source *s)
+{
+	size_t page = 0, stop;
+
+	while ((page = gw_ram_next_data(s->ram, page, s->ram->nr_pages, &stop)) <
+	       s->ram->nr_pages) {
+		gw_bitmap_set_range(&s->due, page, stop - page);
+		page = stop;
+	}
+}
+
+/* Pages written by now, without forgetting that they were. */
+static int peek_all(struct gw_source *s, uint64_t *pages)
+{
+	int rc;
+
+	gw_bitmap_zero(&s->again);
+	rc = s->tracker->ops->peek(s->tracker, 0, s->ram->nr_pages, &s->again);
+	*pages = gw_bitmap_count(&s->again, 0, s->ram->nr_pages);
+	return rc;
+}
+
+static int start_tracking(struct gw_source *s)
+{
+	int rc = gw_digests_init(&s->held, s->ram->nr_pages);
+
+	if (!rc)
+		rc = gw_bitmap_init(&s->due, s->ram->nr_pages);
+	if (!rc)
+		rc = gw_bitmap_init(&s->unmapped, s->ram->nr_pages);
+	if (!rc)
+		rc = gw_bitmap_init(&s->again, s->ram->nr_pages);
+	if (rc)
+		return rc;
+	s->tracker = s->ops->track(s->env);
+	return s->tracker ? 0 : -ENOTSUP;
+}
+
+/*
+ * Rounds until the rest can be moved within the downtime limit. Where direct
+ * I/O is possible, the last scan before the guest's final stop is a quiesced
+ * one, followed by a comparison of everything (switchover.c says why).
+ */
+static int gw_source_rounds(struct gw_source *s)
+{
+	struct gw_converge c = { .best = INT64_MAX, .last_scan = s->ops->now(s->env) };
+	const bool quiesce_always = s->tracker->ops->needs_quiesce;
+	bool compared = false;
+	uint64_t pages;
+	int rc;
+
+	due_everything(s);
+	rc = gw_round_send(s, false);
+	for (;;) {
+		int64_t cost, now;
+
+		if (!rc)
+			rc = s->ops->cancelled(s->env);
+		if (!rc)
+			rc = peek_all(s, &pages);
+		if (rc)
+			return rc;
+		now = s->ops->now(s->env);
+		if (now > c.last_scan)
+			s->dirty_rate = (double)pages * GW_S / (double)(now - c.last_scan);
+		cost = gw_converge_cost(s, pages);
+		s->expected_downtime = cost;
+		s->ops->report(s->env);
+		if (cost <= s->params.downtime_limit_ms * GW_MS &&
+		    (compared || !s->direct_io || !s->was_running))
+			return 0;
+		rc = gw_converge_check(s, &c, cost);
+		if (rc)
+			return rc;
+		c.last_scan = now;
+		if (quiesce_always || compared || cost <= s->params.downtime_limit_ms * GW_MS) {
+			rc = gw_source_quiesce(s, !compared && s->direct_io);
+			compared = compared || s->direct_io;
+		} else {
+			rc = gw_source_scan(s);
+		}
+		if (!rc)
+			rc = gw_round_send(s, false);
+	}
+}
+
+static void tell_peer(struct gw_source *s, int rc)
+{
+	unsigned int type = rc == -ECANCELED ? GW_MSG_CANCEL : GW_MSG_ERROR;
+	size_t len = strlen(s->error);
+
+	if (s->control)
+		gw_frame_send_buf(s->control, type, 0, s->error, len);
+}
+
+/* Undo: whatever happened, the guest runs here again. */
+static void give_up(struct gw_source *s, int rc)
+{
+	bool cancelled = rc == -ECANCELED;
+
+	snprintf(s->error, sizeof(s->error), "%s", gw_error());
+	if (s->committed) {
+		gw_source_enter(s, GW_SOURCE_IN_DOUBT);
+		return;
+	}
+	gw_source_enter(s, cancelled ? GW_SOURCE_CANCELLING : GW_SOURCE_FAILED);
+	/* The guest first: telling a dead peer can take seconds. */
+	if (gw_source_resume(s)) {
+		size_t used = strlen(s->error);
+
+		snprintf(s->error + used, sizeof(s->error) - used,
+			 "; and the guest did not resume here: %s", gw_error());
+	}
+	tell_peer(s, rc);
+	if (cancelled)
+		gw_source_enter(s, GW_SOURCE_CANCELLED);
+}
+
+static void release(struct gw_source *s)
+{
+	gw_round_stop(s);
+	gw_tracker_stop(s->tracker);
+	s->tracker = NULL;
+	s->transferred = gw_source_transferred(s);
+	gw_transport_close(&s->control);
+	for (unsigned int i = 0; i < GW_STREAMS_MAX; i++)
+		gw_transport_close(&s->streams[i]);
+	gw_frame_free(&s->inbox);
+	gw_digests_free(&s->held);
+	gw_bitmap_free(&s->due);
+	gw_bitmap_free(&s->unmapped);
+	gw_bitmap_free(&s->again);
+}
+
+int gw_source_run(struct gw_source *s)
+{
+	int rc;
+
+	s->state = GW_SOURCE_SETUP;
+	s->started_ns = s->ops->now(s->env);
+	s->ops->report(s->env);
+	rc = gw_source_setup(s);
+	if (!rc)
+		rc = gw_round_start(s);
+	if (!rc)
+		rc = start_tracking(s);
+	s->ready_ns = s->ops->now(s->env);
+	if (!rc)
+		rc = gw_source_enter(s, GW_SOURCE_ACTIVE);
+	if (!rc)
+		rc = gw_source_rounds(s);
+	if (!rc)
+		rc = gw_source_switchover(s);
+	s->ended_ns = s->ops->now(s->env);
+	if (!rc)
+		rc = gw_source_enter(s, GW_SOURCE_COMPLETED);
+	else
+		give_up(s, rc);
+	release(s);
+	return rc;
+}

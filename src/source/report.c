@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * report.c - a migration as JSON: query-migrate's names and units, and one
+ * object of our own (design, section 2).
+ */
+#include "clock.h"
+#include "internal.h"
+#include "pipeline.h"
+
+static double ms(int64_t ns)
+{
+	return (double)(ns / 1000) / 1000;
+}
+
+static json_t *rounds_json(const struct gw_source *s)
+{
+	unsigned int n = s->nr_rounds < GW_ROUNDS_KEPT ? s->nr_rounds : GW_ROUNDS_KEPT;
+	json_t *list = json_array();
+
+	for (unsigned int i = 0; i < n; i++) {
+		const struct gw_round_stats *r = &s->rounds[i];
+		unsigned int number = i + 1 == n ? s->nr_rounds : i + 1;
+
+		json_array_append_new(list, json_pack("{s:i,s:I,s:I,s:I,s:f}", "round",
+						      (int)number, "pages", (json_int_t)r->pages,
+						      "sent", (json_int_t)r->sent, "wire-bytes",
+						      (json_int_t)r->wire_bytes, "ms", ms(r->ns)));
+	}
+	return list;
+}
+
+/* Every key of the design's list; a stage that this build lacks counts nothing. */
+static json_t *counts_json(const _Atomic uint64_t *counts, uint64_t redirtied)
+{
+	static const char *const keys[] = { "zero",  "same",	   "reused", "teleported", "duplicate",
+					    "delta", "compressed", "raw",    "deferred",   "redirtied" };
+	json_t *object = json_object();
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		json_object_set_new(object, keys[i], json_integer(0));
+	for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
+		if (gw_stage_name(id))
+			json_object_set_new(object, gw_stage_name(id),
+					    json_integer((json_int_t)counts[id]));
+	json_object_set_new(object, "redirtied", json_integer((json_int_t)redirtied));
+	return object;
+}
+
+static json_t *ram_json(const struct gw_source *s, uint64_t transferred, int64_t elapsed)
+{
+	uint64_t due = s->due_pages, done = s->done_pages;
+	uint64_t normal = s->pages[GW_STAGE_RAW];
+	uint64_t remaining = s->state == GW_SOURCE_COMPLETED || due < done ? 0 : due - done;
+
+	return json_pack("{s:I,s:I,s:I,s:i,s:I,s:I,s:I,s:i,s:f,s:I,s:i}", "total",
+			 (json_int_t)gw_ram_bytes(s->ram), "transferred", (json_int_t)transferred,
+			 "remaining", (json_int_t)(remaining * GW_PAGE_SIZE), "page-size",
+			 (int)GW_PAGE_SIZE, "duplicate", (json_int_t)s->pages[GW_STAGE_ZERO],
+			 "normal", (json_int_t)normal, "normal-bytes",
+			 (json_int_t)(normal * GW_PAGE_SIZE), "dirty-sync-count",
+			 (int)s->nr_rounds, "mbps",
+			 elapsed > 0 ? (double)transferred * 8e3 / (double)elapsed : 0.0,
+			 "dirty-pages-rate", (json_int_t)s->dirty_rate, "postcopy-requests", 0);
+}
+
+static json_t *godwit_json(const struct gw_source *s)
+{
+	return json_pack(
+		"{s:s,s:b,s:o,s:o,s:o,s:I,s:f,s:{s:f,s:f,s:f,s:f}}", "mode", "precopy", "verified",
+		s->verified, "pages", counts_json(s->pages, s->redirtied), "bytes",
+		counts_json(s->bytes, 0), "rounds", rounds_json(s), "device-state-bytes",
+		(json_int_t)s->device_bytes, "quiesce-ms", ms(s->quiesce_ns), "switchover",
+		"stop-ms", ms(s->stop_ns), "final-pages-ms", ms(s->final_pages_ns),
+		"device-state-ms", ms(s->device_ns), "resume-ms", ms(s->resume_ns));
+}
+
+uint64_t gw_source_transferred(const struct gw_source *s)
+{
+	uint64_t bytes = s->transferred;
+
+	if (s->control)
+		bytes += s->control->sent + s->control->received;
+	for (unsigned int i = 0; i < s->params.streams; i++)
+		if (s->streams[i])
+			bytes += s->streams[i]->sent + s->streams[i]->received;
+	return bytes;
+}
+
+json_t *gw_source_json(const struct gw_source *s, int64_t now)
+{
+	int64_t end = s->ended_ns ? s->ended_ns : now;
+	int64_t ready = s->ready_ns ? s->ready_ns : end;
+	json_t *o;
+
+	o = json_pack("{s:s,s:I,s:I,s:f,s:o,s:o}", "status", gw_source_state_name(s->state),
+		      "total-time", (json_int_t)((end - s->started_ns) / GW_MS), "setup-time",
+		      (json_int_t)((ready - s->started_ns) / GW_MS), "expected-downtime",
+		      ms(s->expected_downtime), "ram", ram_json(s, gw_source_transferred(s), end - ready),
+		      "godwit", godwit_json(s));
+	if (s->state == GW_SOURCE_COMPLETED)
+		json_object_set_new(o, "downtime", json_real(ms(s->resumed_ns - s->stopped_ns)));
+	if (s->error[0])
+		json_object_set_new(o, "error-desc", json_string(s->error));
+	return o;
+}

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * round.c - one pass over the due pages, on all streams at once.
+ *
+ * Every stream takes the next chunk that nobody has taken, copies its due
+ * pages (F12), sends them down the pipeline and the frame out. Just before the
+ * copy a look without protecting skips pages that were written again since the
+ * scan: they are due next round anyway. A barrier ends the round, so a chunk
+ * may use another stream next time.
+ *
+ * Each stream owns one chunk of every bitmap and table at a time; chunks are
+ * four words, so streams share nothing but the counters.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "internal.h"
+#include "pipeline.h"
+
+struct gw_round {
+	struct gw_source *s;
+	struct gw_batch batches[GW_STREAMS_MAX];
+	_Atomic size_t next_chunk;
+	_Atomic bool halted;
+	bool last;
+	uint64_t number;
+	_Atomic uint64_t sent_pages;
+	pthread_mutex_t pace_lock;
+	int64_t pace_next; /* when the next frame may leave */
+};
+
+int gw_round_start(struct gw_source *s)
+{
+	struct gw_round *r = calloc(1, sizeof(*r));
+	int rc = 0;
+
+	if (!r)
+		return gw_fail(-ENOMEM, "no memory for the streams");
+	r->s = s;
+	pthread_mutex_init(&r->pace_lock, NULL);
+	s->round = r;
+	for (unsigned int i = 0; !rc && i < s->params.streams; i++)
+		rc = gw_batch_init(&r->batches[i]);
+	return rc;
+}
+
+void gw_round_stop(struct gw_source *s)
+{
+	if (!s->round)
+		return;
+	for (unsigned int i = 0; i < GW_STREAMS_MAX; i++)
+		gw_batch_free(&s->round->batches[i]);
+	pthread_mutex_destroy(&s->round->pace_lock);
+	free(s->round);
+	s->round = NULL;
+}
+
+static void halt(void *arg)
+{
+	struct gw_round *r = arg;
+
+	r->halted = true;
+	for (unsigned int i = 0; i < r->s->params.streams; i++)
+		r->s->streams[i]->ops->shutdown(r->s->streams[i]);
+}
+
+/* Keep all streams together below the bandwidth limit. */
+static void pace(struct gw_round *r, size_t bytes)
+{
+	struct gw_source *s = r->s;
+	int64_t mine, now;
+
+	if (!s->params.max_bandwidth)
+		return;
+	now = s->ops->now(s->env);
+	{
+		gw_locked(&r->pace_lock);
+		if (r->pace_next < now)
+			r->pace_next = now;
+		mine = r->pace_next;
+		r->pace_next += (int64_t)((double)bytes * GW_S / (double)s->params.max_bandwidth);
+	}
+	if (mine > now)
+		s->ops->sleep_until(s->env, mine);
+}
+
+/* Take the pages that are due and not written again out of the bitmaps. */
+static int choose(struct gw_round *r, size_t first, struct gw_pageset *set)
+{
+	struct gw_source *s = r->s;
+	uint64_t *again = &s->again.words[first / 64];
+	int rc;
+
+	memcpy(set->words, &s->due.words[first / 64], sizeof(set->words));
+	if (r->last || gw_pageset_empty(set))
+		return 0;
+	memset(again, 0, sizeof(set->words));
+	rc = s->tracker->ops->peek(s->tracker, first, GW_CHUNK_PAGES, &s->again);
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < GW_CHUNK_PAGES / 64; i++) {
+		s->redirtied += (uint64_t)__builtin_popcountll(set->words[i] & again[i]);
+		set->words[i] &= ~again[i];
+	}
+	return 0;
+}
+
+static int copy_pages(struct gw_source *s, size_t first, struct gw_batch *batch)
+{
+	unsigned int i = 0;
+
+	while (i < GW_CHUNK_PAGES) {
+		unsigned int start = i;
+		int rc;
+
+		while (i < GW_CHUNK_PAGES && gw_pageset_test(&batch->left, i))
+			i++;
+		if (i == start) {
+			i++;
+			continue;
+		}
+		rc = gw_ram_read(s->ram, first + start, i - start,
+				 batch->bytes + start * GW_PAGE_SIZE);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
+{
+	struct gw_source *s = r->s;
+	struct gw_batch *batch = &r->batches[stream];
+	size_t first = chunk * GW_CHUNK_PAGES, len = 0;
+	unsigned int pages;
+	int rc = choose(r, first, &batch->left);
+
+	if (rc || gw_pageset_empty(&batch->left))
+		return rc;
+	pages = gw_pageset_count(&batch->left);
+	batch->chunk = chunk;
+	batch->held = &s->held.table[first];
+	rc = copy_pages(s, first, batch);
+	if (rc)
+		return rc;
+	gw_pipeline_encode(batch);
+	for (int i = 0; i < batch->nr_parts; i++)
+		len += batch->parts[i].iov_len;
+	if (batch->nr_parts) {
+		pace(r, len);
+		rc = gw_frame_send(s->streams[stream], GW_MSG_PAGES, chunk, batch->parts,
+				   batch->nr_parts);
+	}
+	for (unsigned int id = 0; id < GW_STAGE_MAX; id++) {
+		if (!batch->count[id].pages)
+			continue;
+		s->pages[id] += batch->count[id].pages;
+		s->bytes[id] += batch->count[id].bytes;
+	}
+	r->sent_pages += pages;
+	s->done_pages += pages;
+	return rc;
+}
+
+static int send_stream(void *arg, unsigned int stream)
+{
+	struct gw_round *r = arg;
+	struct gw_source *s = r->s;
+	const size_t chunks = s->ram->nr_pages / GW_CHUNK_PAGES;
+	int rc = 0;
+
+	while (!rc && !r->halted) {
+		size_t chunk = r->next_chunk++;
+
+		if (chunk >= chunks)
+			return gw_frame_send(s->streams[stream], GW_MSG_BARRIER, r->number, NULL,
+					     0);
+		if (gw_bitmap_next(&s->due, chunk * GW_CHUNK_PAGES, (chunk + 1) * GW_CHUNK_PAGES,
+				   true) == (chunk + 1) * GW_CHUNK_PAGES)
+			continue;
+		rc = send_chunk(r, stream, chunk);
+	}
+	return rc ? rc : gw_fail(-ECANCELED, "the round was ended");
+}
+
+/*
+ * After an early end the destination may have said why: that is the better
+ * message. A user's cancellation stays what it is.
+ */
+static int round_failed(struct gw_source *s, int rc)
+{
+	int told = s->ops->cancelled(s->env);
+
+	if (told)
+		return told;
+	told = gw_source_expect(s, GW_MSG_ERROR, s->ops->now(s->env) + GW_S);
+	return told == -EREMOTEIO ? told : gw_fail_prefix(rc, "destination: ");
+}
+
+static uint64_t wire_bytes(const struct gw_source *s)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned int i = 0; i < s->params.streams; i++)
+		bytes += s->streams[i]->sent;
+	return bytes;
+}
+
+/* Learn bandwidth and bytes per page from a round large enough to tell. */
+static void learn(struct gw_source *s, const struct gw_round_stats *st)
+{
+	if (st->wire_bytes >= (1U << 20) && st->ns > 0)
+		s->bandwidth = (uint64_t)((double)st->wire_bytes * GW_S / (double)st->ns);
+	if (st->sent >= GW_CHUNK_PAGES)
+		s->wire_per_page = (double)st->wire_bytes / (double)st->sent;
+}
+
+int gw_round_send(struct gw_source *s, bool last)
+{
+	struct gw_round *r = s->round;
+	struct gw_round_stats st = { .pages = gw_bitmap_count(&s->due, 0, s->ram->nr_pages) };
+	int64_t began = s->ops->now(s->env);
+	uint64_t before = wire_bytes(s);
+	int rc;
+
+	r->next_chunk = 0;
+	r->halted = false;
+	r->last = last;
+	r->sent_pages = 0;
+	r->number++;
+	s->due_pages = st.pages;
+	s->done_pages = 0;
+	rc = s->ops->parallel(s->env, s->params.streams, send_stream, r, halt);
+	if (!rc)
+		rc = gw_frame_send(s->control, GW_MSG_ROUND_END, r->number, NULL, 0);
+	if (rc)
+		return round_failed(s, rc);
+	if (!last)
+		rc = gw_round_wait(s, s->ops->now(s->env) + 12 * GW_ANSWER_NS);
+	st.ns = s->ops->now(s->env) - began;
+	st.sent = r->sent_pages;
+	st.wire_bytes = wire_bytes(s) - before;
+	s->rounds[s->nr_rounds < GW_ROUNDS_KEPT ? s->nr_rounds : GW_ROUNDS_KEPT - 1] = st;
+	s->nr_rounds++;
+	if (!last)
+		learn(s, &st);
+	return rc;
+}
+
+int gw_round_wait(struct gw_source *s, int64_t deadline)
+{
+	int rc = gw_source_expect(s, GW_MSG_ROUND_DONE, deadline);
+
+	if (!rc && s->inbox.arg != s->round->number)
+		rc = gw_fail(-EPROTO, "destination: ended round %llu where %llu was due",
+			     (unsigned long long)s->inbox.arg,
+			     (unsigned long long)s->round->number);
+	return rc;
+}
+
+/* Make a page due again if its bytes are not those that travelled. */
+static int compare_stream(void *arg, unsigned int stream)
+{
+	struct gw_round *r = arg;
+	struct gw_source *s = r->s;
+	const size_t chunks = s->ram->nr_pages / GW_CHUNK_PAGES;
+	uint8_t *bytes = r->batches[stream].bytes;
+
+	while (!r->halted) {
+		size_t chunk = r->next_chunk++, page = chunk * GW_CHUNK_PAGES;
+		size_t end = page + GW_CHUNK_PAGES, stop;
+
+		if (chunk >= chunks)
+			return 0;
+		for (; (page = gw_ram_next_data(s->ram, page, end, &stop)) < end; page = stop) {
+			int rc = gw_ram_read(s->ram, page, stop - page, bytes);
+
+			if (rc)
+				return rc;
+			for (size_t i = page; i < stop; i++)
+				if (!gw_digest_equal(gw_digest_page(bytes + (i - page) *
+									    GW_PAGE_SIZE),
+						     s->held.table[i]))
+					gw_bitmap_set(&s->due, i);
+		}
+	}
+	return gw_fail(-ECANCELED, "the comparison was ended");
+}
+
+int gw_round_compare(struct gw_source *s)
+{
+	struct gw_round *r = s->round;
+	int rc;
+
+	r->next_chunk = 0;
+	r->halted = false;
+	rc = s->ops->parallel(s->env, s->params.streams, compare_stream, r, halt);
+	return rc ? round_failed(s, rc) : 0;
+}

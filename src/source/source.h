@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * source.h - the source's half of a migration.
+ *
+ *   setup ──> active ──> pre-switchover ──> device ──> completed
+ *     │          │             │              │
+ *     └──────────┴─────────────┴──────────────┼──> failed, or
+ *                                             │    cancelling ──> cancelled
+ *                                             └──> in doubt (COMMIT sent, no answer)
+ *
+ *   setup           gw_source_setup()       machine.c
+ *   active          gw_source_rounds()      machine.c, round.c, converge.c
+ *   pre-switchover  gw_source_switchover()  switchover.c: guest stopped, last pages
+ *   device          the same: device state, LOADED, VERIFIED, COMMIT
+ *   completed       RUNNING arrived; the source's QEMU quits
+ *
+ * Rules: until COMMIT is sent every failure ends with the guest running here
+ * again (invariant 1); from then on nothing here ever resumes it by itself.
+ * The machine reaches time, peer, QEMU and journal only through its ops, so
+ * tests/sim runs it in virtual time against dest.h.
+ */
+#ifndef GW_SOURCE_H
+#define GW_SOURCE_H
+
+#include <jansson.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bitmap.h"
+#include "digest.h"
+#include "frame.h"
+#include "messages.h"
+#include "ram.h"
+#include "stage.h"
+#include "tracker.h"
+#include "transport.h"
+
+#define GW_STREAMS_MAX	   64
+#define GW_STREAMS_DEFAULT 2
+#define GW_ROUNDS_KEPT	   256
+
+enum gw_source_state {
+	GW_SOURCE_SETUP,
+	GW_SOURCE_ACTIVE,
+	GW_SOURCE_PRE_SWITCHOVER,
+	GW_SOURCE_DEVICE,
+	GW_SOURCE_COMPLETED,
+	GW_SOURCE_FAILED,
+	GW_SOURCE_CANCELLING,
+	GW_SOURCE_CANCELLED,
+	GW_SOURCE_IN_DOUBT, /* "failed" to the user, with a VM that only recover may resume */
+};
+
+/* What the journal must know to put things right after our death (daemon/recover.c). */
+enum gw_source_phase {
+	GW_SOURCE_MOVING,     /* the guest belongs here: resume it */
+	GW_SOURCE_COMMITTING, /* COMMIT may have been sent: never resume by ourselves */
+};
+
+struct gw_source_ops {
+	int64_t (*now)(void *env);
+	void (*sleep_until)(void *env, int64_t when);
+	/* Replace the journal; on return it survives our death. */
+	int (*journal)(void *env, enum gw_source_phase phase);
+	/* A new connection to the destination, before OPEN. NULL with a message. */
+	struct gw_transport *(*connect)(void *env, int64_t deadline);
+	/* Start to watch writes. NULL with a message. */
+	struct gw_tracker *(*track)(void *env);
+	/* Guest control. Stop returns with all device I/O drained (F7). */
+	int (*guest_stop)(void *env);
+	int (*guest_resume)(void *env);
+	int (*guest_quit)(void *env);
+	/* QEMU's device state: begin saving, read (0: end), make sure that it is whole. */
+	int (*device_begin)(void *env);
+	long (*device_read)(void *env, void *buf, size_t len);
+	int (*device_end)(void *env);
+	/*
+	 * Run fn(arg, 0..n-1) in parallel and return the first failure, with its
+	 * message recorded for the caller. Gives up early (calling halt) when the
+	 * user cancels or the destination says something.
+	 */
+	int (*parallel)(void *env, unsigned int n, int (*fn)(void *arg, unsigned int i), void *arg,
+			void (*halt)(void *arg));
+	/* 0, or -ECANCELED with a message once the user wants to end it. */
+	int (*cancelled)(void *env);
+	/* Something worth showing has changed. */
+	void (*report)(void *env);
+};
+
+struct gw_source_params {
+	uint64_t max_bandwidth; /* bytes per second, 0: no limit */
+	unsigned int downtime_limit_ms;
+	unsigned int streams;
+	bool verify;
+};
+
+struct gw_round_stats {
+	uint64_t pages;	     /* due at its start */
+	uint64_t sent;	     /* pages that went through the pipeline */
+	uint64_t wire_bytes; /* frames of this round */
+	int64_t ns;
+};
+
+struct gw_source {
+	/* set by the caller, and owned by it */
+	const struct gw_source_ops *ops;
+	void *env;
+	struct gw_source_params params;
+	uint8_t id[GW_ID_LEN];
+	struct gw_ram *ram;
+	const json_t *definition;
+	bool was_running; /* a paused guest stays paused at the destination */
+	bool direct_io;	  /* some disk bypasses the page table: quiesce (F7) */
+
+	/* connections */
+	struct gw_transport *control;
+	struct gw_transport *streams[GW_STREAMS_MAX];
+	struct gw_frame inbox;
+
+	/* memory */
+	struct gw_tracker *tracker;
+	struct gw_digests held;	   /* what the destination holds */
+	struct gw_bitmap due;	   /* pages of this round */
+	struct gw_bitmap unmapped; /* from the scan: may be holes */
+	struct gw_bitmap again;	   /* found written again just before reading */
+	struct gw_round *round;	   /* round.c's */
+
+	/* progress; read by report at any time */
+	_Atomic enum gw_source_state state;
+	int64_t started_ns, ready_ns, ended_ns, stopped_ns, resumed_ns;
+	_Atomic uint64_t pages[GW_STAGE_MAX], bytes[GW_STAGE_MAX];
+	_Atomic uint64_t redirtied, due_pages, done_pages;
+	struct gw_round_stats rounds[GW_ROUNDS_KEPT];
+	unsigned int nr_rounds;
+	uint64_t bandwidth;	    /* bytes per second, measured */
+	double wire_per_page;	    /* bytes, measured */
+	double dirty_rate;	    /* pages per second */
+	int64_t expected_downtime;  /* ns */
+	uint64_t device_bytes;
+	uint64_t transferred; /* all connections, once they are closed */
+	bool verified;
+	bool committed; /* COMMIT may have left */
+	bool stopped;	/* we stopped the guest */
+	int64_t quiesce_ns, stop_ns, final_pages_ns, device_ns, resume_ns;
+	char error[1024];
+};
+
+/**
+ * gw_source_run() - one migration, from connect to the end.
+ *
+ * Return: 0: completed. Otherwise -errno with the message also in @s->error,
+ * and @s->state says how it stands; unless that is in doubt, the guest runs
+ * here as before.
+ */
+int gw_source_run(struct gw_source *s);
+
+/**
+ * gw_source_recover() - put things right after a worker died here.
+ * @phase: from the journal
+ *
+ * Return: 0: the guest runs here again; -EINPROGRESS: only gw_source_settle() may tell.
+ */
+int gw_source_recover(const struct gw_source_ops *ops, void *env, enum gw_source_phase phase);
+
+/**
+ * gw_source_settle() - act on what the destination, or the operator, says became of the guest.
+ *
+ * Return: 0: settled; -EINPROGRESS: @outcome does not tell.
+ */
+int gw_source_settle(const struct gw_source_ops *ops, void *env, enum gw_outcome outcome);
+
+/** gw_source_state_name() - query-migrate's word for @state. */
+const char *gw_source_state_name(enum gw_source_state state);
+
+/** gw_source_json() - progress or result, in the form of design section 2. Owned by the caller. */
+json_t *gw_source_json(const struct gw_source *s, int64_t now);
+
+#endif

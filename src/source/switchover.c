@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * switchover.c - quiesced scans, and the moment when the guest changes hosts.
+ *
+ * Direct I/O escapes the tracker (F7): data that lands after a scan in a page
+ * pinned before it sets no flag. While the guest is stopped QEMU has drained
+ * its I/O, so a scan made then loses nothing, and every pin after it faults
+ * and is seen. What landed unseen earlier, in any page (even one pinned before
+ * tracking began), is found by comparing all pages with the digests of what
+ * travelled, once, while the guest runs on. From there every scan must be
+ * quiesced; the final one is, because the guest is stopped.
+ *
+ *   source                         destination
+ *   guest_stop
+ *   device_begin (QEMU saves)
+ *   final scan, last round    ->   placed
+ *   DEVICE... DEVICE_END      ->   waits for the barrier, then QEMU loads
+ *                             <-   ROUND_DONE, LOADED
+ *   VERIFY... (--verify)      ->
+ *                             <-   VERIFIED
+ *   journal: committing
+ *   COMMIT                    ->   journal: committed, guest resumes
+ *                             <-   RUNNING
+ *   guest_quit
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "codec.h"
+#include "error.h"
+#include "internal.h"
+
+#define DEVICE_PART (256UL << 10)
+
+/* Chunk digests in one VERIFY frame. */
+#define VERIFY_CHUNKS 4096UL
+
+int gw_source_quiesce(struct gw_source *s, bool compare)
+{
+	int64_t began = s->ops->now(s->env);
+	int rc = gw_source_stop(s), resumed;
+
+	if (!rc)
+		rc = gw_source_scan(s);
+	resumed = gw_source_resume(s);
+	s->quiesce_ns += s->ops->now(s->env) - began;
+	if (!rc)
+		rc = resumed;
+	if (!rc && compare)
+		rc = gw_round_compare(s);
+	return rc;
+}
+
+static int send_device_state(struct gw_source *s)
+{
+	gw_autofree uint8_t *buf = malloc(DEVICE_PART);
+	int rc = 0;
+
+	if (!buf)
+		return gw_fail(-ENOMEM, "no memory for device state");
+	for (;;) {
+		long n = s->ops->device_read(s->env, buf, DEVICE_PART);
+
+		if (n < 0)
+			return (int)n;
+		if (n == 0)
+			break;
+		s->device_bytes += (uint64_t)n;
+		rc = gw_frame_send_buf(s->control, GW_MSG_DEVICE, 0, buf, (size_t)n);
+		if (rc)
+			return gw_fail_prefix(rc, "destination: ");
+	}
+	/* An aborted save ends its stream too: QEMU says which it was. */
+	rc = s->ops->device_end(s->env);
+	if (!rc)
+		rc = gw_frame_send(s->control, GW_MSG_DEVICE_END, 0, NULL, 0);
+	return rc;
+}
+
+struct verify {
+	struct gw_source *s;
+	_Atomic size_t next_chunk;
+	size_t chunks;
+	uint8_t *digests; /* 16 bytes each, as they travel */
+	_Atomic bool halted;
+};
+
+static int verify_some(void *arg, unsigned int stream)
+{
+	struct verify *v = arg;
+	const struct gw_ram *ram = v->s->ram;
+	gw_autofree uint8_t *bytes = aligned_alloc(GW_PAGE_SIZE, GW_CHUNK_SIZE);
+
+	(void)stream;
+	if (!bytes)
+		return gw_fail(-ENOMEM, "no memory to verify with");
+	while (!v->halted) {
+		size_t chunk = v->next_chunk++, stop;
+		size_t first = chunk * GW_CHUNK_PAGES, end = first + GW_CHUNK_PAGES;
+		bool hole;
+		struct gw_digest d;
+		int rc = 0;
+
+		if (chunk >= v->chunks)
+			return 0;
+		hole = gw_ram_next_data(ram, first, end, &stop) == end;
+		if (!hole)
+			rc = gw_ram_read(ram, first, GW_CHUNK_PAGES, bytes);
+		if (rc)
+			return rc;
+		d = gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
+		gw_put64(v->digests + chunk * 16, d.low);
+		gw_put64(v->digests + chunk * 16 + 8, d.high);
+	}
+	return gw_fail(-ECANCELED, "the verification was ended");
+}
+
+static void verify_halt(void *arg)
+{
+	((struct verify *)arg)->halted = true;
+}
+
+/* Both sides compute; the destination compares and names what differs. */
+static int verify(struct gw_source *s)
+{
+	struct verify v = { .s = s, .chunks = s->ram->nr_pages / GW_CHUNK_PAGES };
+	gw_autofree uint8_t *digests = malloc(v.chunks * 16 + 1);
+	int rc;
+
+	if (!digests)
+		return gw_fail(-ENOMEM, "no memory to verify with");
+	v.digests = digests;
+	rc = s->ops->parallel(s->env, s->params.streams, verify_some, &v, verify_halt);
+	for (size_t i = 0; !rc && i < v.chunks; i += VERIFY_CHUNKS) {
+		size_t n = v.chunks - i < VERIFY_CHUNKS ? v.chunks - i : VERIFY_CHUNKS;
+
+		rc = gw_frame_send_buf(s->control, GW_MSG_VERIFY, i, digests + i * 16, n * 16);
+	}
+	if (!rc)
+		rc = gw_frame_send(s->control, GW_MSG_VERIFY_END, 0, NULL, 0);
+	if (!rc)
+		rc = gw_source_expect(s, GW_MSG_VERIFIED, s->ops->now(s->env) + GW_READY_NS);
+	if (!rc)
+		s->verified = true;
+	return rc;
+}
+
+/* From here on nothing on this host resumes the guest (invariant 1). */
+static int commit(struct gw_source *s)
+{
+	int rc = s->ops->cancelled(s->env);
+
+	if (!rc)
+		rc = s->ops->journal(s->env, GW_SOURCE_COMMITTING);
+	if (rc)
+		return rc;
+	s->committed = true;
+	rc = gw_frame_send(s->control, GW_MSG_COMMIT, s->was_running, NULL, 0);
+	if (!rc)
+		rc = gw_source_expect(s, GW_MSG_RUNNING, s->ops->now(s->env) + GW_SWITCHOVER_NS);
+	if (rc)
+		return gw_fail_prefix(rc, "the destination did not confirm that the guest runs "
+					  "there, so it stays stopped here; settle it with 'godwit "
+					  "recover'. Reason: ");
+	return 0;
+}
+
+int gw_source_switchover(struct gw_source *s)
+{
+	int64_t deadline, mark;
+	int rc = gw_source_enter(s, GW_SOURCE_PRE_SWITCHOVER);
+
+	if (rc)
+		return rc;
+	s->stopped_ns = s->ops->now(s->env);
+	deadline = s->stopped_ns + GW_SWITCHOVER_NS;
+	rc = gw_source_stop(s);
+	if (!rc)
+		rc = s->ops->device_begin(s->env);
+	mark = s->ops->now(s->env);
+	s->stop_ns = mark - s->stopped_ns;
+	if (!rc)
+		rc = gw_source_scan(s);
+	if (!rc)
+		rc = gw_round_send(s, true);
+	s->final_pages_ns = s->ops->now(s->env) - mark;
+	if (!rc)
+		rc = gw_source_enter(s, GW_SOURCE_DEVICE);
+	mark = s->ops->now(s->env);
+	if (!rc)
+		rc = send_device_state(s);
+	if (!rc)
+		rc = gw_round_wait(s, deadline);
+	if (!rc)
+		rc = gw_source_expect(s, GW_MSG_LOADED, deadline);
+	if (!rc && s->params.verify)
+		rc = verify(s);
+	s->device_ns = s->ops->now(s->env) - mark;
+	mark = s->ops->now(s->env);
+	if (!rc)
+		rc = commit(s);
+	s->resumed_ns = s->ops->now(s->env);
+	s->resume_ns = s->resumed_ns - mark;
+	if (!rc)
+		rc = s->ops->guest_quit(s->env);
+	return rc;
+}

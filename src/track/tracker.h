@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * tracker.h - what tells which pages were written since last asked.
+ *
+ * Two trackers stand behind one set of ops: written_uffd.c (F2, Linux 6.7 and
+ * newer) and written_softdirty.c (F4, older kernels such as Debian 12's).
+ *
+ * Invariant 4: a page is due if it was written, if its state is unknown
+ * (neither mapped nor marked), or if it became a hole; the scan comes before
+ * the read. Neither tracker sees direct I/O in flight (F7): the scan that
+ * counts is made while the VM is quiesced (source/switchover.c).
+ *
+ * Not locked: one thread scans at a time; peek may run beside other peeks.
+ */
+#ifndef GW_TRACKER_H
+#define GW_TRACKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "bitmap.h"
+
+/** struct gw_track_range - one mapping of guest RAM in QEMU's address space. */
+struct gw_track_range {
+	uint64_t hva;
+	size_t first_page, nr_pages;
+};
+
+#define GW_TRACK_RANGES 16
+
+struct gw_tracker;
+
+struct gw_tracker_ops {
+	const char *name;
+	bool needs_quiesce; /* every scan must be made with the VM stopped */
+	/*
+	 * Collect and forget: set the bits of written pages in @due, and forget
+	 * that they were written, in one step per page.
+	 * @unmapped: set the bits of pages without an entry in QEMU's page table;
+	 * one of these that is now a hole was emptied unseen (F8).
+	 */
+	int (*scan)(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitmap *unmapped);
+	/* Set in @written the pages of [first, first + count) written since the last scan; forget nothing. */
+	int (*peek)(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *written);
+	void (*stop)(struct gw_tracker *t);
+};
+
+struct gw_tracker {
+	const struct gw_tracker_ops *ops;
+	struct gw_track_range ranges[GW_TRACK_RANGES];
+	unsigned int nr_ranges;
+	int pagemap;
+};
+
+/**
+ * gw_tracker_uffd() - track with write-protection (F2); protects everything.
+ * @pid: the QEMU
+ * @uffd: its userfaultfd, brought here by vm/inject.c; owned by the tracker from here
+ *
+ * Return: the tracker (gw_tracker_stop()), or NULL with a message.
+ */
+struct gw_tracker *gw_tracker_uffd(pid_t pid, int uffd, const struct gw_track_range *ranges,
+				   unsigned int nr_ranges);
+
+/**
+ * gw_tracker_softdirty() - track with soft-dirty bits (F4); clears them all.
+ *
+ * A page without an entry says nothing here, so pages that swap could take
+ * away would be missed: refused while this host has swap.
+ */
+struct gw_tracker *gw_tracker_softdirty(pid_t pid, const struct gw_track_range *ranges,
+					unsigned int nr_ranges);
+
+/** gw_tracker_stop() - stop tracking; QEMU's memory is as if it had never been. */
+void gw_tracker_stop(struct gw_tracker *t);
+
+/** gw_track_has_uffd(), gw_track_has_softdirty() - what this kernel offers; for godwit check. */
+bool gw_track_has_uffd(void);
+bool gw_track_has_softdirty(void);
+
+#endif

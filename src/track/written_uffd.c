@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * written_uffd.c - written pages by asynchronous write-protection (F2).
+ *
+ * Every page is write-protected once (pages without an entry get a marker);
+ * a write lifts the protection without telling anybody; PAGEMAP_SCAN, from
+ * outside, reports and protects again in one atomic step per page:
+ *
+ *   entry         protected   what it means
+ *   present       yes         not written
+ *   present       no          written
+ *   marker        yes         not written; if it was present before: emptied
+ *                             or taken away, so due; if it is a hole: see F8
+ *   none                      written, then taken away: due
+ *
+ * One pass asks for "written, or not present" and sorts by category: 0.75 ms
+ * per GiB against 0.25 ms for written pages alone, which could miss `none`.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <linux/userfaultfd.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "io.h"
+#include "page.h"
+#include "pagemap.h"
+#include "tracker.h"
+
+/* Not in Debian 12's headers, which are of Linux 6.1. */
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#endif
+
+#define FEATURES                                                                                   \
+	((uint64_t)UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED |                          \
+	 UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
+
+#define REGIONS 16384
+
+struct uffd_tracker {
+	struct gw_tracker t;
+	int uffd;
+	struct gw_bitmap mapped; /* present at the last scan */
+	struct page_region regions[REGIONS];
+};
+
+static struct uffd_tracker *uffd_of(struct gw_tracker *t)
+{
+	return (struct uffd_tracker *)t;
+}
+
+/* Note pages [first, first + count) of one region of a scan. */
+static void sort_region(struct uffd_tracker *u, uint64_t categories, size_t first, size_t count,
+			struct gw_bitmap *due, struct gw_bitmap *unmapped)
+{
+	size_t start, stop;
+
+	if (categories & PAGE_IS_PRESENT) {
+		gw_bitmap_set_range(due, first, count); /* present and asked for: written */
+		gw_bitmap_set_range(&u->mapped, first, count);
+		return;
+	}
+	if (categories & PAGE_IS_WRITTEN || !(categories & PAGE_IS_SWAPPED)) {
+		gw_bitmap_set_range(due, first, count);
+	} else {
+		gw_bitmap_for_each_run(&u->mapped, first, first + count, start, stop)
+			gw_bitmap_set_range(due, start, stop - start);
+		gw_bitmap_set_range(unmapped, first, count);
+	}
+	gw_bitmap_clear_range(&u->mapped, first, count);
+}
+
+static int uffd_scan(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitmap *unmapped)
+{
+	struct uffd_tracker *u = uffd_of(t);
+
+	for (unsigned int i = 0; i < t->nr_ranges; i++) {
+		const struct gw_track_range *r = &t->ranges[i];
+		uint64_t end = r->hva + r->nr_pages * GW_PAGE_SIZE;
+		struct pm_scan_arg arg = {
+			.size = sizeof(arg),
+			.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+			.start = r->hva,
+			.end = end,
+			.vec = (uintptr_t)u->regions,
+			.vec_len = REGIONS,
+			.category_inverted = PAGE_IS_PRESENT,
+			.category_anyof_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT,
+			.return_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		};
+		size_t next = r->first_page; /* what lies between regions is present and clean */
+
+		while (arg.start < end) {
+			long n = ioctl(t->pagemap, PAGEMAP_SCAN, &arg);
+
+			if (n < 0)
+				return gw_fail(-errno, "PAGEMAP_SCAN: %s", strerror(errno));
+			for (long k = 0; k < n; k++) {
+				const struct page_region *p = &u->regions[k];
+				size_t first =
+					r->first_page + (size_t)(p->start - r->hva) / GW_PAGE_SIZE;
+				size_t count = (size_t)(p->end - p->start) / GW_PAGE_SIZE;
+
+				gw_bitmap_set_range(&u->mapped, next, first - next);
+				sort_region(u, p->categories, first, count, due, unmapped);
+				next = first + count;
+			}
+			arg.start = arg.walk_end;
+		}
+		gw_bitmap_set_range(&u->mapped, next, r->first_page + r->nr_pages - next);
+	}
+	return 0;
+}
+
+static int uffd_peek(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *written)
+{
+	struct page_region regions[512];
+
+	for (unsigned int i = 0; i < t->nr_ranges; i++) {
+		const struct gw_track_range *r = &t->ranges[i];
+		size_t from = first > r->first_page ? first : r->first_page;
+		size_t to = first + count < r->first_page + r->nr_pages ?
+				    first + count :
+				    r->first_page + r->nr_pages;
+		struct pm_scan_arg arg = {
+			.size = sizeof(arg),
+			.vec = (uintptr_t)regions,
+			.vec_len = GW_ARRAY_SIZE(regions),
+			.category_mask = PAGE_IS_WRITTEN,
+			.return_mask = PAGE_IS_WRITTEN,
+		};
+
+		if (from >= to)
+			continue;
+		arg.start = r->hva + (from - r->first_page) * GW_PAGE_SIZE;
+		arg.end = r->hva + (to - r->first_page) * GW_PAGE_SIZE;
+		while (arg.start < arg.end) {
+			long n = ioctl(t->pagemap, PAGEMAP_SCAN, &arg);
+
+			if (n < 0)
+				return gw_fail(-errno, "PAGEMAP_SCAN: %s", strerror(errno));
+			for (long k = 0; k < n; k++)
+				gw_bitmap_set_range(
+					written,
+					r->first_page + (size_t)(regions[k].start - r->hva) /
+								GW_PAGE_SIZE,
+					(size_t)(regions[k].end - regions[k].start) /
+						GW_PAGE_SIZE);
+			arg.start = arg.walk_end;
+		}
+	}
+	return 0;
+}
+
+static void uffd_stop(struct gw_tracker *t)
+{
+	struct uffd_tracker *u = uffd_of(t);
+
+	close(u->uffd); /* unregisters and lifts every protection */
+	if (t->pagemap >= 0)
+		close(t->pagemap);
+	gw_bitmap_free(&u->mapped);
+	free(u);
+}
+
+static const struct gw_tracker_ops uffd_ops = {
+	.name = "write-protect",
+	.scan = uffd_scan,
+	.peek = uffd_peek,
+	.stop = uffd_stop,
+};
+
+static int protect(int uffd, const struct gw_track_range *r)
+{
+	uint64_t len = r->nr_pages * GW_PAGE_SIZE;
+	struct uffdio_register reg = { .range = { r->hva, len },
+				       .mode = UFFDIO_REGISTER_MODE_WP };
+	struct uffdio_writeprotect wp = { .range = { r->hva, len },
+					  .mode = UFFDIO_WRITEPROTECT_MODE_WP };
+
+	if (ioctl(uffd, UFFDIO_REGISTER, &reg)) {
+		if (errno == EBUSY)
+			return gw_fail(-EBUSY, "the VM's memory is registered with another "
+					       "userfaultfd already (a second migration, or QEMU's "
+					       "own background snapshot)");
+		return gw_fail(-errno, "UFFDIO_REGISTER: %s", strerror(errno));
+	}
+	if (ioctl(uffd, UFFDIO_WRITEPROTECT, &wp))
+		return gw_fail(-errno, "UFFDIO_WRITEPROTECT: %s", strerror(errno));
+	return 0;
+}
+
+struct gw_tracker *gw_tracker_uffd(pid_t pid, int uffd, const struct gw_track_range *ranges,
+				   unsigned int nr_ranges)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
+	gw_autofree char *path = gw_path("/proc/%d/pagemap", (int)pid);
+	struct uffd_tracker *u = calloc(1, sizeof(*u));
+	size_t pages = 0;
+	int rc = 0;
+
+	if (!u || nr_ranges > GW_TRACK_RANGES) {
+		close(uffd);
+		free(u);
+		gw_fail(-ENOMEM, "cannot track %u ranges of memory", nr_ranges);
+		return NULL;
+	}
+	u->t.ops = &uffd_ops;
+	u->uffd = uffd;
+	memcpy(u->t.ranges, ranges, nr_ranges * sizeof(*ranges));
+	u->t.nr_ranges = nr_ranges;
+	u->t.pagemap = open(path, O_RDONLY | O_CLOEXEC);
+	if (u->t.pagemap < 0)
+		rc = gw_fail(-errno, "%s: %s", path, strerror(errno));
+	if (!rc && ioctl(uffd, UFFDIO_API, &api))
+		rc = gw_fail(-ENOTSUP, "this kernel has no asynchronous write-protection "
+				       "(Linux 6.7 or newer); see godwit check");
+	for (unsigned int i = 0; !rc && i < nr_ranges; i++) {
+		rc = protect(uffd, &ranges[i]);
+		if (ranges[i].first_page + ranges[i].nr_pages > pages)
+			pages = ranges[i].first_page + ranges[i].nr_pages;
+	}
+	if (!rc)
+		rc = gw_bitmap_init(&u->mapped, pages);
+	if (rc) {
+		uffd_stop(&u->t);
+		return NULL;
+	}
+	return &u->t;
+}
+
+void gw_tracker_stop(struct gw_tracker *t)
+{
+	if (t)
+		t->ops->stop(t);
+}
+
+bool gw_track_has_uffd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
+	gw_autofd int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	gw_autofd int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	struct pm_scan_arg arg = { .size = sizeof(arg) };
+
+	return uffd >= 0 && pagemap >= 0 && !ioctl(uffd, UFFDIO_API, &api) &&
+	       ioctl(pagemap, PAGEMAP_SCAN, &arg) >= 0;
+}

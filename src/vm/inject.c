@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* inject.c - system calls inside QEMU; see inject.h. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "inject.h"
+#include "io.h"
+
+#ifndef __x86_64__
+#error "inject.c knows x86-64 only"
+#endif
+
+#define SYSCALL_INSN 0x050f
+
+/*
+ * Calls that restart by themselves after an interruption, most patient first.
+ * epoll_wait() and KVM_RUN return EINTR instead, so they are left alone.
+ */
+static const long restartable[] = { SYS_futex, SYS_ppoll, SYS_poll, SYS_rt_sigtimedwait,
+				    SYS_read };
+
+/* The system call that @tid sits in, or -1. */
+static long current_syscall(pid_t pid, pid_t tid)
+{
+	gw_autofree char *path = gw_path("/proc/%d/task/%d/syscall", (int)pid, (int)tid);
+	gw_autofree char *text = gw_read_file(path, 4096, NULL);
+	char *end;
+	long nr;
+
+	if (!text)
+		return -1;
+	nr = strtol(text, &end, 10);
+	return end == text ? -1 : nr;
+}
+
+/* Stop @tid inside its system call. 0, or -EAGAIN if it was not in one. */
+static int stop_thread(struct gw_inject *inj, pid_t tid)
+{
+	int status, sig;
+	long insn;
+
+	if (ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD)) {
+		if (errno == EPERM)
+			return gw_fail(-EPERM, "may not trace process %d: run as root, and check "
+					       "that no debugger is attached and that "
+					       "kernel.yama.ptrace_scope is below 3", inj->pid);
+		return -EAGAIN; /* the thread is gone */
+	}
+	if (ptrace(PTRACE_INTERRUPT, tid, 0, 0) || waitpid(tid, &status, __WALL) != tid ||
+	    !WIFSTOPPED(status))
+		return -EAGAIN;
+	sig = status >> 16 == PTRACE_EVENT_STOP ? 0 : WSTOPSIG(status);
+	errno = 0;
+	if (!sig && !ptrace(PTRACE_GETREGS, tid, 0, &inj->saved)) {
+		insn = ptrace(PTRACE_PEEKTEXT, tid, inj->saved.rip - 2, 0);
+		if (!errno && (insn & 0xffff) == SYSCALL_INSN &&
+		    (long long)inj->saved.orig_rax >= 0 &&
+		    !ptrace(PTRACE_GETSIGMASK, tid, sizeof(inj->sigmask), &inj->sigmask)) {
+			unsigned long long all = ~0ULL;
+
+			inj->tid = tid;
+			ptrace(PTRACE_SETSIGMASK, tid, sizeof(all), &all);
+			return 0;
+		}
+	}
+	ptrace(PTRACE_DETACH, tid, 0, sig); /* a signal on its way is passed on */
+	return -EAGAIN;
+}
+
+int gw_inject_begin(struct gw_inject *inj, pid_t pid)
+{
+	gw_autofree char *path = gw_path("/proc/%d/task", (int)pid);
+
+	memset(inj, 0, sizeof(*inj));
+	inj->pid = pid;
+	/* A thread may leave its call between our look and our stop: look again. */
+	for (int try = 0; try < 200; try++) {
+		for (size_t i = 0; i < GW_ARRAY_SIZE(restartable); i++) {
+			DIR *dir = opendir(path);
+			struct dirent *e;
+			int rc = -EAGAIN;
+
+			if (!dir)
+				return gw_fail(-ESRCH, "process %d is gone", pid);
+			while (rc == -EAGAIN && (e = readdir(dir))) {
+				pid_t tid = (pid_t)atoi(e->d_name);
+
+				if (tid && current_syscall(pid, tid) == restartable[i])
+					rc = stop_thread(inj, tid);
+			}
+			closedir(dir);
+			if (rc != -EAGAIN)
+				return rc;
+		}
+		sched_yield();
+	}
+	return gw_fail(-EAGAIN, "no thread of process %d waits in a system call", pid);
+}
+
+/* Let the thread run to its next system call stop. */
+static int run_to_stop(const struct gw_inject *inj)
+{
+	int status;
+
+	if (ptrace(PTRACE_SYSCALL, inj->tid, 0, 0) || waitpid(inj->tid, &status, __WALL) < 0)
+		return -errno;
+	return WIFSTOPPED(status) ? 0 : -ESRCH;
+}
+
+long gw_inject_call(struct gw_inject *inj, long nr, unsigned long a0, unsigned long a1,
+		    unsigned long a2)
+{
+	struct user_regs_struct regs = inj->saved;
+	int rc;
+
+	regs.rip -= 2;
+	regs.rax = (unsigned long)nr;
+	regs.orig_rax = (unsigned long long)-1; /* nothing to restart before ours */
+	regs.rdi = a0;
+	regs.rsi = a1;
+	regs.rdx = a2;
+	if (ptrace(PTRACE_SETREGS, inj->tid, 0, &regs))
+		return -errno;
+	rc = run_to_stop(inj); /* entry */
+	if (!rc)
+		rc = run_to_stop(inj); /* exit */
+	if (!rc && ptrace(PTRACE_GETREGS, inj->tid, 0, &regs))
+		rc = -errno;
+	return rc ? rc : (long)regs.rax;
+}
+
+void gw_inject_end(struct gw_inject *inj)
+{
+	ptrace(PTRACE_SETREGS, inj->tid, 0, &inj->saved);
+	ptrace(PTRACE_SETSIGMASK, inj->tid, sizeof(inj->sigmask), &inj->sigmask);
+	ptrace(PTRACE_DETACH, inj->tid, 0, 0);
+}
+
+int gw_inject_userfaultfd(pid_t pid)
+{
+	struct gw_inject inj;
+	long remote;
+	int pidfd, fd = -1, err = 0;
+	int rc = gw_inject_begin(&inj, pid);
+
+	if (rc)
+		return rc;
+	remote = gw_inject_call(&inj, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK, 0, 0);
+	if (remote >= 0) {
+		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+		fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, (int)remote, 0);
+		err = fd < 0 ? errno : 0;
+		if (pidfd >= 0)
+			close(pidfd);
+		gw_inject_call(&inj, SYS_close, (unsigned long)remote, 0, 0);
+	}
+	gw_inject_end(&inj);
+	if (remote == -EPERM)
+		return gw_fail(-EPERM, "QEMU may not create a userfaultfd: run it as root or set "
+				       "vm.unprivileged_userfaultfd=1");
+	if (remote < 0)
+		return gw_fail((int)remote, "userfaultfd in process %d: %s", pid,
+			       strerror((int)-remote));
+	if (fd < 0)
+		return gw_fail(-err, "userfaultfd from process %d: %s", pid, strerror(err));
+	return fd;
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* launch.c - start a QEMU that outlives us; see launch.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "io.h"
+#include "launch.h"
+
+#define QMP_FD 3 /* of the monitor's listening socket in QEMU */
+
+char *gw_vm_qmp_path(const char *dir)
+{
+	return gw_path("%s/qmp.sock", dir);
+}
+
+/* What the new process tells its parent: its pid, or why it could not become QEMU. */
+struct report {
+	pid_t pid;
+	int err;
+};
+
+static int listen_at(const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	if (strlen(path) >= sizeof(addr.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(addr.sun_path, path, strlen(path));
+	unlink(path);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || listen(fd, 4))
+		return -1;
+	return fd;
+}
+
+/* In the new process: set its surroundings up and become QEMU. */
+static void become_qemu(char *const argv[], const char *dir, const char *cwd, int report_fd)
+{
+	gw_autofree char *log_path = gw_path("%s/qemu.log", dir);
+	gw_autofree char *qmp_path = gw_vm_qmp_path(dir);
+	struct report r = { .pid = getpid() };
+	int null, log, qmp;
+	sigset_t none;
+
+	setsid();
+	null = open("/dev/null", O_RDONLY);
+	log = open(log_path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
+	qmp = listen_at(qmp_path);
+	/* Numbers above QMP_FD first, so that dup2() overwrites none of ours. */
+	report_fd = fcntl(report_fd, F_DUPFD_CLOEXEC, QMP_FD + 1);
+	if (null >= 0 && log >= 0 && qmp >= 0 && report_fd >= 0) {
+		qmp = fcntl(qmp, F_DUPFD, QMP_FD + 1);
+		log = fcntl(log, F_DUPFD, QMP_FD + 1);
+		dup2(null, 0);
+		dup2(log, 1);
+		dup2(log, 2);
+		dup2(qmp, QMP_FD);
+		syscall(SYS_close_range, (unsigned int)QMP_FD + 1, (unsigned int)report_fd - 1, 0);
+		syscall(SYS_close_range, (unsigned int)report_fd + 1, ~0U, 0);
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		signal(SIGPIPE, SIG_DFL);
+		/* A cwd of another host may not exist here; absolute paths still work. */
+		if (chdir(cwd) && chdir("/"))
+			_exit(1);
+		if (write(report_fd, &r, sizeof(r)) == sizeof(r))
+			execvp(argv[0], argv);
+	}
+	r.err = errno;
+	if (write(report_fd, &r, sizeof(r)) != sizeof(r))
+		_exit(1);
+	_exit(1);
+}
+
+int gw_process_identify(pid_t pid, struct gw_process *process)
+{
+	gw_autofree char *path = gw_path("/proc/%d/stat", (int)pid);
+	gw_autofree char *text = gw_read_file(path, 4096, NULL);
+	const char *at = text ? strrchr(text, ')') : NULL;
+	char state = 'X';
+
+	if (at && sscanf(at, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+			     "%*d %*d %*d %lu", &state, &process->start) == 2 &&
+	    state != 'Z' && state != 'X') {
+		process->pid = pid;
+		return 0;
+	}
+	return gw_fail(-ESRCH, "process %d is gone", (int)pid);
+}
+
+int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_paths[],
+	      bool incoming, struct gw_process *process)
+{
+	char **argv = gw_definition_command(def, dir, ram_paths, QMP_FD, incoming);
+	struct report r = { 0 };
+	int pipes[2], rc = 0, status;
+	pid_t child;
+
+	if (pipe2(pipes, O_CLOEXEC)) {
+		gw_strings_free(argv);
+		return gw_fail(-errno, "pipe: %s", strerror(errno));
+	}
+	child = fork();
+	if (child == 0) {
+		/* Twice, so that QEMU belongs to init and leaves us no zombie. */
+		child = fork();
+		if (child == 0)
+			become_qemu(argv, dir, def->cwd, pipes[1]);
+		_exit(child < 0);
+	}
+	close(pipes[1]);
+	if (child < 0 || waitpid(child, &status, 0) != child || status)
+		rc = gw_fail(-EAGAIN, "cannot start a process for QEMU");
+	if (!rc && read(pipes[0], &r, sizeof(r)) != sizeof(r))
+		rc = gw_fail(-EIO, "the process for QEMU ended early");
+	if (!rc) {
+		process->pid = r.pid;
+		/* Closed by exec: silence means that QEMU runs. */
+		if (read(pipes[0], &r, sizeof(r)) == sizeof(r) || r.err)
+			rc = gw_fail(-r.err, "cannot run %s: %s; install QEMU on this host or "
+					     "give its full path", argv[0], strerror(r.err));
+	}
+	close(pipes[0]);
+	gw_strings_free(argv);
+	/* A QEMU that ended at once is reported by its monitor, with its reason. */
+	if (!rc && gw_process_identify(process->pid, process))
+		process->start = 0;
+	return rc;
+}
+
+char *gw_launch_reason(const char *dir)
+{
+	gw_autofree char *path = gw_path("%s/qemu.log", dir);
+	gw_autofree char *text = gw_read_file(path, 16 << 20, NULL);
+	char *end, *line;
+
+	if (!text)
+		return strdup("no qemu.log");
+	end = text + strlen(text);
+	while (end > text && (end[-1] == '\n' || end[-1] == '\r'))
+		*--end = '\0';
+	line = strrchr(text, '\n');
+	line = line ? line + 1 : text;
+	return strdup(*line ? line : "QEMU ended without a message");
+}
+
+bool gw_process_alive(const struct gw_process *process)
+{
+	struct gw_process now;
+
+	return process->pid > 0 && !gw_process_identify(process->pid, &now) &&
+	       now.start == process->start;
+}
+
+int gw_process_open(const struct gw_process *process)
+{
+	gw_autofd int fd = (int)syscall(SYS_pidfd_open, process->pid, 0);
+
+	/* Opened first, then checked: the number cannot be reused in between. */
+	if (fd < 0 || !gw_process_alive(process))
+		return gw_fail(-ESRCH, "QEMU (process %d) is gone", (int)process->pid);
+	return gw_steal_fd(&fd);
+}
+
+void gw_process_kill(const struct gw_process *process)
+{
+	gw_autofd int fd = gw_process_open(process);
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	if (fd < 0)
+		return;
+	syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
+	while (poll(&pfd, 1, -1) < 0 && errno == EINTR)
+		;
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* qmp.c - a client of QEMU's monitor; see qmp.h. */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "io.h"
+#include "qmp.h"
+
+/* The longest answers are device trees; this bounds a broken peer. */
+#define ANSWER_MAX (64UL << 20)
+
+struct gw_qmp {
+	int fd;
+	char *buf;
+	size_t used, room;
+	json_t *events; /* array, oldest first */
+};
+
+static int broken(const char *what)
+{
+	return gw_fail(-EPIPE, "QEMU's monitor %s; QEMU has ended, see qemu.log", what);
+}
+
+/* Receive until the buffer holds a line; cut it off and parse it. */
+static int receive(struct gw_qmp *q, int64_t deadline, json_t **out)
+{
+	for (;;) {
+		char *newline = q->used ? memchr(q->buf, '\n', q->used) : NULL;
+		struct pollfd pfd = { .fd = q->fd, .events = POLLIN };
+		ssize_t n;
+
+		if (newline) {
+			size_t len = (size_t)(newline - q->buf) + 1;
+
+			*out = json_loadb(q->buf, len, 0, NULL);
+			memmove(q->buf, q->buf + len, q->used - len);
+			q->used -= len;
+			return *out ? 0 : gw_fail(-EPROTO, "QEMU's monitor sent no JSON");
+		}
+		if (q->used == q->room) {
+			char *bigger = q->room < ANSWER_MAX ?
+					       realloc(q->buf, q->room ? q->room * 2 : 16384) :
+					       NULL;
+
+			if (!bigger)
+				return gw_fail(-ENOMEM, "QEMU's answer is too long");
+			q->buf = bigger;
+			q->room = q->room ? q->room * 2 : 16384;
+		}
+		n = poll(&pfd, 1, gw_poll_ms(deadline));
+		if (n == 0)
+			return gw_fail(-ETIMEDOUT, "QEMU's monitor does not answer; if another "
+						   "program uses this socket, give Godwit one of "
+						   "its own (-qmp unix:PATH,server=on,wait=off)");
+		n = recv(q->fd, q->buf + q->used, q->room - q->used, MSG_DONTWAIT);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			continue;
+		if (n <= 0)
+			return broken("closed the connection");
+		q->used += (size_t)n;
+	}
+}
+
+/* The next answer; events on the way are kept. */
+static int receive_answer(struct gw_qmp *q, int64_t deadline, json_t **out)
+{
+	for (;;) {
+		json_t *msg;
+		int rc = receive(q, deadline, &msg);
+
+		if (rc)
+			return rc;
+		if (!json_object_get(msg, "event")) {
+			*out = msg;
+			return 0;
+		}
+		json_array_append_new(q->events, msg);
+	}
+}
+
+static int send_command(struct gw_qmp *q, const char *command, json_t *args, int fd)
+{
+	json_t *msg = json_pack("{s:s}", "execute", command);
+	gw_autofree char *text = NULL;
+	char control[CMSG_SPACE(sizeof(int))] = { 0 };
+	struct iovec iov;
+	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	if (args)
+		json_object_set_new(msg, "arguments", args);
+	text = json_dumps(msg, JSON_COMPACT);
+	json_decref(msg);
+	if (!text)
+		return gw_fail(-ENOMEM, "no memory for a QMP command");
+	iov = (struct iovec){ text, strlen(text) };
+	if (fd >= 0) {
+		struct cmsghdr *c;
+
+		hdr.msg_control = control;
+		hdr.msg_controllen = sizeof(control);
+		c = CMSG_FIRSTHDR(&hdr);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &fd, sizeof(int));
+	}
+	n = sendmsg(q->fd, &hdr, MSG_NOSIGNAL);
+	if (n != (ssize_t)iov.iov_len)
+		return broken("cannot be written to");
+	return 0;
+}
+
+static int execute(struct gw_qmp *q, const char *command, json_t *args, int fd, json_t **answer)
+{
+	json_t *msg = NULL, *error;
+	int rc = send_command(q, command, args, fd);
+
+	if (!rc)
+		rc = receive_answer(q, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS, &msg);
+	if (rc)
+		return rc;
+	error = json_object_get(msg, "error");
+	if (error) {
+		const char *desc = json_string_value(json_object_get(error, "desc"));
+
+		rc = gw_fail(-EREMOTEIO, "QEMU refused %s: %s", command, desc ? desc : "?");
+	} else if (answer) {
+		*answer = json_incref(json_object_get(msg, "return"));
+	}
+	json_decref(msg);
+	return rc;
+}
+
+int gw_qmp_call(struct gw_qmp *q, const char *command, json_t *args, json_t **answer)
+{
+	return execute(q, command, args, -1, answer);
+}
+
+int gw_qmp_send_fd(struct gw_qmp *q, const char *name, int fd)
+{
+	return execute(q, "getfd", json_pack("{s:s}", "fdname", name), fd, NULL);
+}
+
+char *gw_qmp_hmp(struct gw_qmp *q, const char *command)
+{
+	json_t *answer = NULL;
+	char *text = NULL;
+
+	if (gw_qmp_call(q, "human-monitor-command", json_pack("{s:s}", "command-line", command),
+			&answer))
+		return NULL;
+	if (json_is_string(answer))
+		text = strdup(json_string_value(answer));
+	else
+		gw_fail(-EPROTO, "QEMU answered '%s' without text", command);
+	json_decref(answer);
+	return text;
+}
+
+static int migration_reached(struct gw_qmp *q, json_t *event, const char *status)
+{
+	const char *now = json_string_value(
+		json_object_get(json_object_get(event, "data"), "status"));
+	json_t *answer = NULL;
+	int rc;
+
+	if (!now || strcmp(json_string_value(json_object_get(event, "event")), "MIGRATION"))
+		return -EAGAIN;
+	if (!strcmp(now, status))
+		return 0;
+	if (strcmp(now, "failed") && strcmp(now, "cancelled"))
+		return -EAGAIN;
+	rc = gw_qmp_call(q, "query-migrate", NULL, &answer);
+	if (!rc) {
+		const char *desc = json_string_value(json_object_get(answer, "error-desc"));
+
+		rc = gw_fail(-EREMOTEIO, "QEMU could not move its device state: %s",
+			     desc ? desc : now);
+	}
+	json_decref(answer);
+	return rc;
+}
+
+int gw_qmp_wait_migration(struct gw_qmp *q, const char *status, int64_t deadline)
+{
+	for (;;) {
+		json_t *event = NULL;
+		int rc;
+
+		if (json_array_size(q->events)) {
+			event = json_incref(json_array_get(q->events, 0));
+			json_array_remove(q->events, 0);
+		} else {
+			rc = receive(q, deadline, &event);
+			if (rc)
+				return rc;
+		}
+		rc = json_object_get(event, "event") ? migration_reached(q, event, status) :
+						       -EAGAIN;
+		json_decref(event);
+		if (rc != -EAGAIN)
+			return rc;
+	}
+}
+
+int gw_qmp_status(struct gw_qmp *q, char *status, size_t len)
+{
+	json_t *answer = NULL;
+	const char *text;
+	int rc = gw_qmp_call(q, "query-status", NULL, &answer);
+
+	if (rc)
+		return rc;
+	text = json_string_value(json_object_get(answer, "status"));
+	snprintf(status, len, "%s", text ? text : "");
+	json_decref(answer);
+	return 0;
+}
+
+int gw_qmp_pid(struct gw_qmp *q, pid_t *pid)
+{
+	json_t *answer = NULL;
+	gw_autofree char *path = NULL, *text = NULL;
+	const char *tgid;
+	json_int_t tid;
+	int rc = gw_qmp_call(q, "query-cpus-fast", NULL, &answer);
+
+	if (rc)
+		return rc;
+	tid = json_integer_value(json_object_get(json_array_get(answer, 0), "thread-id"));
+	json_decref(answer);
+	path = gw_path("/proc/%lld/status", (long long)tid);
+	text = gw_read_file(path, 1 << 16, NULL);
+	tgid = text ? strstr(text, "\nTgid:") : NULL;
+	if (!tgid)
+		return gw_fail(-ESRCH, "QEMU's vCPU thread %lld is not on this host (another PID "
+				       "namespace?)", (long long)tid);
+	*pid = (pid_t)atol(tgid + 6);
+	return 0;
+}
+
+int gw_qmp_capabilities(struct gw_qmp *q, const char *const names[])
+{
+	json_t *list = json_array();
+
+	for (; *names; names++)
+		json_array_append_new(list, json_pack("{s:s,s:b}", "capability", *names, "state",
+						      1));
+	return gw_qmp_call(q, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list),
+			   NULL);
+}
+
+struct gw_qmp *gw_qmp_open(const char *path, int64_t deadline)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct gw_qmp *q = calloc(1, sizeof(*q));
+	json_t *greeting = NULL;
+	int rc = 0;
+
+	if (!q)
+		return NULL;
+	q->events = json_array();
+	q->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (q->fd < 0 || strlen(path) >= sizeof(addr.sun_path)) {
+		gw_fail(-ENAMETOOLONG, "%s: too long for a socket's path", path);
+		gw_qmp_close(q);
+		return NULL;
+	}
+	memcpy(addr.sun_path, path, strlen(path));
+	if (connect(q->fd, (struct sockaddr *)&addr, sizeof(addr)))
+		rc = gw_fail(-errno, "QMP socket %s: %s", path, strerror(errno));
+	if (!rc)
+		rc = receive(q, deadline, &greeting);
+	json_decref(greeting);
+	if (!rc)
+		rc = gw_qmp_call(q, "qmp_capabilities", NULL, NULL);
+	if (rc) {
+		gw_qmp_close(q);
+		return NULL;
+	}
+	return q;
+}
+
+void gw_qmp_close(struct gw_qmp *q)
+{
+	if (!q)
+		return;
+	if (q->fd >= 0)
+		close(q->fd);
+	json_decref(q->events);
+	free(q->buf);
+	free(q);
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * qmp.h - a client of QEMU's monitor.
+ *
+ * Rules: one thread per connection. Commands wait for their answer; events
+ * that arrive meanwhile are kept until somebody waits for them. QEMU's own
+ * error text becomes the message.
+ */
+#ifndef GW_QMP_H
+#define GW_QMP_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct gw_qmp;
+
+/* How long QEMU may take to answer a command, unless the caller knows better. */
+#define GW_QMP_TIMEOUT_MS 10000
+
+/**
+ * gw_qmp_open() - connect to a monitor socket and negotiate capabilities.
+ * @deadline: ns
+ *
+ * Return: the connection (gw_qmp_close()), or NULL with a message.
+ */
+struct gw_qmp *gw_qmp_open(const char *path, int64_t deadline);
+void gw_qmp_close(struct gw_qmp *q);
+
+/**
+ * gw_qmp_call() - execute @command and wait for the answer.
+ * @args: arguments, a reference is taken over; may be NULL
+ * @answer: what it returned, owned by the caller; may be NULL
+ *
+ * Return: 0; -EREMOTEIO if QEMU refused (its text is the message); -errno if
+ * the connection broke or timed out.
+ */
+int gw_qmp_call(struct gw_qmp *q, const char *command, json_t *args, json_t **answer);
+
+/** gw_qmp_send_fd() - QMP getfd: give QEMU a descriptor under @name. */
+int gw_qmp_send_fd(struct gw_qmp *q, const char *name, int fd);
+
+/** gw_qmp_hmp() - run a human monitor command. Return: its text (free()), NULL with a message. */
+char *gw_qmp_hmp(struct gw_qmp *q, const char *command);
+
+/**
+ * gw_qmp_wait_migration() - wait until QEMU's own migration reaches @status.
+ * @deadline: ns
+ *
+ * Needs the `events` capability. Return: 0; -EREMOTEIO if it failed or was
+ * cancelled instead, with QEMU's reason.
+ */
+int gw_qmp_wait_migration(struct gw_qmp *q, const char *status, int64_t deadline);
+
+/** gw_qmp_status() - query-status' status ("running", "paused", ...) into @status. */
+int gw_qmp_status(struct gw_qmp *q, char *status, size_t len);
+
+/** gw_qmp_pid() - the QEMU's process, whoever made its socket (by its vCPU threads). */
+int gw_qmp_pid(struct gw_qmp *q, pid_t *pid);
+
+/**
+ * gw_qmp_capabilities() - switch migration capabilities on.
+ * @names: NULL-terminated
+ */
+int gw_qmp_capabilities(struct gw_qmp *q, const char *const names[]);
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ram.h - a VM's RAM files and how page numbers map onto them.
+ *
+ * Page numbers run over the files in order; every file starts at a chunk
+ * boundary, so the pages between a file's end and the next chunk belong to
+ * nobody (gw_ram_read() gives zeros there, a write is refused).
+ *
+ * A block is one RAM file's range in the guest-physical address space: main
+ * RAM of more than a few GiB is one file with a block below 4 GiB and one above.
+ */
+#ifndef GW_RAM_H
+#define GW_RAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "page.h"
+
+#define GW_RAM_FILES_MAX  16
+#define GW_RAM_BLOCKS_MAX 64
+#define GW_RAM_ID_MAX	  64
+
+struct gw_ram_file {
+	char id[GW_RAM_ID_MAX]; /* the memory backend's QOM id; part of the wire and of QEMU's stream */
+	int fd;			/* -1 until opened */
+	uint64_t size;		/* bytes */
+	uint64_t hva;		/* where QEMU maps it; 0 at the destination */
+	size_t first_page;
+	size_t nr_pages;
+};
+
+struct gw_ram_block {
+	uint64_t gpa, size; /* bytes of guest-physical address space */
+	unsigned int file;  /* index into files */
+	uint64_t offset;    /* in that file */
+};
+
+struct gw_ram {
+	struct gw_ram_file files[GW_RAM_FILES_MAX];
+	unsigned int nr_files;
+	struct gw_ram_block blocks[GW_RAM_BLOCKS_MAX];
+	unsigned int nr_blocks;
+	size_t nr_pages; /* end of the page numbers, a multiple of GW_CHUNK_PAGES */
+};
+
+/** gw_ram_add() - append a file. @fd is owned by @ram from here. 0 or -errno. */
+int gw_ram_add(struct gw_ram *ram, const char *id, int fd, uint64_t size, uint64_t hva);
+
+/** gw_ram_close() - close the files. */
+void gw_ram_close(struct gw_ram *ram);
+
+/** gw_ram_bytes() - bytes of all files. */
+uint64_t gw_ram_bytes(const struct gw_ram *ram);
+
+/** gw_ram_resident() - bytes of all files that hold data (not holes). */
+uint64_t gw_ram_resident(const struct gw_ram *ram);
+
+/** gw_ram_file_of() - the file that holds page @page, or NULL for padding or beyond. */
+const struct gw_ram_file *gw_ram_file_of(const struct gw_ram *ram, size_t page);
+
+/** gw_ram_read() - copy @count pages from @page into @buf; all in one chunk. 0 or -errno. */
+int gw_ram_read(const struct gw_ram *ram, size_t page, size_t count, void *buf);
+
+/**
+ * gw_ram_write() - write @count pages from @page, all in one chunk.
+ * Only dest/place.c may, and only while the guest does not run there (invariant 6).
+ */
+int gw_ram_write(const struct gw_ram *ram, size_t page, size_t count, const void *buf);
+
+/** gw_ram_punch() - make @count pages holes, hence zero; all in one chunk. Same rule. */
+int gw_ram_punch(const struct gw_ram *ram, size_t page, size_t count);
+
+/**
+ * gw_ram_next_data() - the next run of pages that are not holes.
+ * @page: where to begin looking
+ * @end: where to stop
+ * @stop: set to the page after the run
+ *
+ * A hole is zero whatever a tracker says (F8). Partly filled pages count as data.
+ *
+ * Return: first page of the run, or @end if there is none.
+ */
+size_t gw_ram_next_data(const struct gw_ram *ram, size_t page, size_t end, size_t *stop);
+
+#endif

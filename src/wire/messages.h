@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * messages.h - what two hosts say to each other; godwit-wire(5) in code.
+ *
+ * A migration is one control connection and N streams, all to the
+ * destination's --listen address. Every connection begins with OPEN.
+ *
+ *   source                                   destination
+ *   control connection
+ *     OPEN {versions, kind, id}         ->
+ *                                       <-   ACCEPT {version}
+ *     DEFINE {definition, sizes}        ->   (starts QEMU -incoming defer)
+ *                                       <-   READY {host, qemu}
+ *   each stream
+ *     OPEN {versions, kind, id, index}  ->
+ *                                       <-   ACCEPT {version}
+ *   a round
+ *     PAGES {chunk, records} ...        ->   (streams; placed on arrival)
+ *     BARRIER {round}                   ->   (last on every stream)
+ *     ROUND_END {round}                 ->   (control)
+ *                                       <-   ROUND_DONE {round}: all streams reached it
+ *   switchover (the last round's ROUND_DONE is not waited for before DEVICE)
+ *     DEVICE {bytes} ... DEVICE_END     ->   (held back until the last barrier)
+ *                                       <-   LOADED
+ *     VERIFY {first chunk, digests} ... ->   (only with --verify)
+ *     VERIFY_END                        ->
+ *                                       <-   VERIFIED
+ *     COMMIT                            ->   (the destination may run the guest)
+ *                                       <-   RUNNING
+ *
+ *   At any moment before COMMIT either side may end it:
+ *     ERROR {text} or CANCEL {text}, then closes.
+ *
+ *   After a lost answer to COMMIT, on a connection of its own:
+ *     OPEN {kind settle, id}            ->
+ *                                       <-   SETTLED {outcome, text}
+ *
+ * Rules: all integers are little-endian. Nothing here is trusted: frame.c
+ * checks type, length and checksum, whoever reads a payload checks the rest
+ * (invariant 10).
+ */
+#ifndef GW_MESSAGES_H
+#define GW_MESSAGES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The first version; GW_VERSION_MIN is always the one before, or the first. */
+#define GW_VERSION     1
+#define GW_VERSION_MIN 1
+
+/* Bytes that name one migration on both hosts. */
+#define GW_ID_LEN 16
+
+enum gw_message {
+	GW_MSG_OPEN = 1,
+	GW_MSG_ACCEPT,
+	GW_MSG_DEFINE,
+	GW_MSG_READY,
+	GW_MSG_ERROR,
+	GW_MSG_CANCEL,
+	GW_MSG_ROUND_END,
+	GW_MSG_ROUND_DONE,
+	GW_MSG_DEVICE,
+	GW_MSG_DEVICE_END,
+	GW_MSG_LOADED,
+	GW_MSG_VERIFY,
+	GW_MSG_VERIFY_END,
+	GW_MSG_VERIFIED,
+	GW_MSG_COMMIT,
+	GW_MSG_RUNNING,
+	GW_MSG_PAGES,
+	GW_MSG_BARRIER,
+	GW_MSG_SETTLED,
+	GW_MSG_COUNT,
+};
+
+enum gw_open_kind {
+	GW_OPEN_MIGRATE = 1, /* control connection of a new migration */
+	GW_OPEN_STREAM,	     /* one more stream of migration @id */
+	GW_OPEN_SETTLE,	     /* what became of migration @id? (godwit recover) */
+};
+
+/* What a destination answers to SETTLE. Final: it never changes afterwards. */
+enum gw_outcome {
+	GW_OUTCOME_ABORTED = 1, /* it does not run here and never will */
+	GW_OUTCOME_RUNNING,	/* it was resumed here */
+	GW_OUTCOME_LOST,	/* it was committed here, and its QEMU is gone */
+};
+
+/** struct gw_open - payload of OPEN, 32 bytes on the wire. */
+struct gw_open {
+	uint16_t version_min;
+	uint16_t version_max;
+	uint16_t kind;
+	uint16_t reserved;
+	uint32_t stream; /* index of the stream, 0 elsewhere */
+	uint32_t reserved2;
+	uint8_t id[GW_ID_LEN];
+};
+
+#define GW_OPEN_LEN 32
+
+/** gw_open_encode() - @open as its GW_OPEN_LEN wire bytes. */
+void gw_open_encode(const struct gw_open *open, uint8_t wire[GW_OPEN_LEN]);
+
+/**
+ * gw_open_decode() - check and read an OPEN payload.
+ *
+ * Return: 0, -EPROTO for garbage, -EPROTONOSUPPORT if no version is spoken by
+ * both (the message names both sides' versions).
+ */
+int gw_open_decode(const uint8_t *wire, size_t len, struct gw_open *open, uint16_t *version);
+
+/** gw_message_name() - for messages to people; never NULL. */
+const char *gw_message_name(unsigned int type);
+
+/** gw_message_max() - largest payload of @type in bytes; -1 for an unknown type. */
+long gw_message_max(unsigned int type);
+
+/** gw_id_format() - @id as 32 hex digits and NUL into @text. */
+void gw_id_format(const uint8_t id[GW_ID_LEN], char text[2 * GW_ID_LEN + 1]);
+
+/** gw_id_parse() - the reverse. Return: 0 or -EINVAL. */
+int gw_id_parse(const char *text, uint8_t id[GW_ID_LEN]);
+
+#endif

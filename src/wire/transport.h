@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * transport.h - one connection to a peer, whatever carries it.
+ *
+ * TCP today (tcp.c), TLS behind the same ops tomorrow, queues in virtual time
+ * in tests/sim. Rules: one thread sends and one receives at a time; a failed
+ * transport stays failed; the message names the peer.
+ */
+#ifndef GW_TRANSPORT_H
+#define GW_TRANSPORT_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct gw_transport;
+
+struct gw_transport_ops {
+	/* Send all of @iov (which it may change). -EPIPE, -ETIMEDOUT, ... when it cannot. */
+	int (*send)(struct gw_transport *t, struct iovec *iov, int n);
+	/* Receive exactly @len bytes by @deadline (ns). -ECONNRESET: the peer is gone. */
+	int (*recv)(struct gw_transport *t, void *buf, size_t len, int64_t deadline);
+	/* End both directions; wakes whoever waits in send or recv. Any thread. */
+	void (*shutdown)(struct gw_transport *t);
+	void (*close)(struct gw_transport *t);
+};
+
+struct gw_transport {
+	const struct gw_transport_ops *ops;
+	_Atomic uint64_t sent;	   /* bytes handed to the network */
+	_Atomic uint64_t received; /* bytes taken from it */
+	/*
+	 * While a receiver waits, it also watches wake_fd (-1: none) and calls
+	 * on_wake when that is readable: 0 to go on waiting, -errno (message
+	 * recorded) to give up.
+	 */
+	int wake_fd;
+	int (*on_wake)(void *arg);
+	void *wake_arg;
+};
+
+static inline void gw_transport_close(struct gw_transport **t)
+{
+	if (*t)
+		(*t)->ops->close(*t);
+	*t = NULL;
+}
+
+/**
+ * gw_tcp_connect() - connect to "IP:PORT" or "[IP6]:PORT" by @deadline (ns).
+ * A peer that stops answering is given up after GW_TCP_SILENCE_MS.
+ *
+ * Return: the transport (gw_transport_close()), or NULL with a message.
+ */
+struct gw_transport *gw_tcp_connect(const char *address, int64_t deadline);
+
+/** gw_tcp_adopt() - a transport over a connected socket, which it then owns. */
+struct gw_transport *gw_tcp_adopt(int fd);
+
+/** gw_tcp_listen() - a listening socket on "IP:PORT". Return: descriptor or -errno. */
+int gw_tcp_listen(const char *address);
+
+/* Silence after which a peer counts as lost, in setup and rounds alike. */
+#define GW_TCP_SILENCE_MS 5000
+
+#endif
