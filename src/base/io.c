@@ -126,8 +126,6 @@ int gw_write_file(const char *path, const char *text)
 	if (fd < 0)
 		return gw_fail(-errno, "%s: %s", tmp, strerror(errno));
 	rc = gw_write_all(fd, text, strlen(text));
-	if (!rc && fsync(fd))
-		rc = gw_fail(-errno, "%s: %s", tmp, strerror(errno));
 	if (!rc && rename(tmp, path))
 		rc = gw_fail(-errno, "%s: %s", path, strerror(errno));
 	if (rc)

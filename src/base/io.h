@@ -32,8 +32,9 @@ int gw_pread_all(int fd, void *buf, size_t len, off_t offset);
 char *gw_read_file(const char *path, size_t max, size_t *len);
 
 /**
- * gw_write_file() - replace @path atomically (temporary file, fsync, rename).
- * After a crash the file is the old one or the new one, never a part.
+ * gw_write_file() - replace @path atomically (temporary file, rename).
+ * After a process crash the file is the old one or the new one, never a part.
+ * Not synced: for what describes running processes and dies with the host.
  */
 int gw_write_file(const char *path, const char *text);
 

@@ -89,6 +89,7 @@ struct gw_dest {
 	struct gw_ram ram;
 	struct gw_receive *receive; /* receive.c's */
 	_Atomic enum gw_dest_state state;
+	bool run; /* the guest ran at the source: resume it on COMMIT */
 	bool committed;
 	char error[1024];
 };
@@ -104,9 +105,11 @@ int gw_dest_run(struct gw_dest *d);
 /**
  * gw_dest_recover() - put things right after a worker died here.
  * @phase: from the journal
+ * @run: likewise: the guest ran at the source
  *
  * Return: what became of the guest; final.
  */
-enum gw_outcome gw_dest_recover(const struct gw_dest_ops *ops, void *env, enum gw_dest_phase phase);
+enum gw_outcome gw_dest_recover(const struct gw_dest_ops *ops, void *env, enum gw_dest_phase phase,
+				bool run);
 
 #endif

@@ -70,6 +70,7 @@ static int define(struct gw_dest *d)
 			       (long long)streams);
 	}
 	d->nr_streams = (unsigned int)streams;
+	d->run = json_is_true(json_object_get(json, "run"));
 	rc = d->ops->prepare(d->env, json_object_get(json, "definition"), (uint64_t)resident,
 			     &d->ram);
 	json_decref(json);
@@ -190,7 +191,6 @@ static int verify_frame(struct gw_dest *d, size_t *next)
 static int gw_dest_commit(struct gw_dest *d)
 {
 	size_t verified = 0;
-	bool run;
 	int rc = next_message(d, d->ops->now(d->env) + 2 * SWITCHOVER_NS);
 
 	while (!rc && d->inbox.type == GW_MSG_VERIFY) {
@@ -209,12 +209,11 @@ static int gw_dest_commit(struct gw_dest *d)
 		rc = unexpected(d);
 	if (rc)
 		return rc;
-	run = d->inbox.arg;
 	rc = d->ops->journal(d->env, GW_DEST_PHASE_COMMITTED);
 	if (rc)
 		return rc;
 	d->committed = true;
-	if (run)
+	if (d->run)
 		rc = d->ops->guest_resume(d->env);
 	if (!rc)
 		rc = d->ops->journal(d->env, GW_DEST_PHASE_RUNNING);
@@ -222,7 +221,7 @@ static int gw_dest_commit(struct gw_dest *d)
 		rc = enter(d, GW_DEST_RUNNING);
 	if (rc)
 		return rc;
-	if (run)
+	if (d->run)
 		d->ops->guest_announce(d->env);
 	/* The guest is ours, whether or not the source still hears it. */
 	if (gw_frame_send(d->control, GW_MSG_RUNNING, 0, NULL, 0))

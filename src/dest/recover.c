@@ -10,21 +10,23 @@
 #include "error.h"
 #include "log.h"
 
-enum gw_outcome gw_dest_recover(const struct gw_dest_ops *ops, void *env, enum gw_dest_phase phase)
+enum gw_outcome gw_dest_recover(const struct gw_dest_ops *ops, void *env, enum gw_dest_phase phase,
+				bool run)
 {
 	switch (phase) {
 	case GW_DEST_PHASE_RECEIVING:
 		ops->discard(env);
 		return GW_OUTCOME_ABORTED;
 	case GW_DEST_PHASE_COMMITTED:
-		if (ops->guest_resume(env)) {
+		if (run && ops->guest_resume(env)) {
 			gw_err("the guest was committed to this host but does not resume: %s",
 			       gw_error());
 			return GW_OUTCOME_LOST;
 		}
 		if (ops->journal(env, GW_DEST_PHASE_RUNNING))
 			gw_err("%s", gw_error());
-		ops->guest_announce(env);
+		if (run)
+			ops->guest_announce(env);
 		return GW_OUTCOME_RUNNING;
 	case GW_DEST_PHASE_RUNNING:
 	default:

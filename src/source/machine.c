@@ -117,8 +117,8 @@ static int gw_source_setup(struct gw_source *s)
 	s->control = open_connection(s, GW_OPEN_MIGRATE, 0);
 	if (!s->control)
 		return -ECONNREFUSED;
-	define = json_pack("{s:O,s:i,s:I}", "definition", s->definition, "streams",
-			   (int)s->params.streams, "resident",
+	define = json_pack("{s:O,s:b,s:i,s:I}", "definition", s->definition, "run",
+			   s->was_running, "streams", (int)s->params.streams, "resident",
 			   (json_int_t)gw_ram_resident(s->ram));
 	text = define ? json_dumps(define, JSON_COMPACT) : NULL;
 	json_decref(define);

@@ -59,7 +59,7 @@ static json_t *ram_json(const struct gw_source *s, uint64_t transferred, int64_t
 			 "normal", (json_int_t)normal, "normal-bytes",
 			 (json_int_t)(normal * GW_PAGE_SIZE), "dirty-sync-count",
 			 (int)s->nr_rounds, "mbps",
-			 elapsed > 0 ? (double)transferred * 8e3 / (double)elapsed : 0.0,
+			 elapsed > GW_MS ? (double)transferred * 8e3 / (double)elapsed : 0.0,
 			 "dirty-pages-rate", (json_int_t)s->dirty_rate, "postcopy-requests", 0);
 }
 

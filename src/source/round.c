@@ -198,7 +198,7 @@ static int round_failed(struct gw_source *s, int rc)
 
 	if (told)
 		return told;
-	told = gw_source_expect(s, GW_MSG_ERROR, s->ops->now(s->env) + GW_S);
+	told = gw_source_expect(s, GW_MSG_ERROR, s->ops->now(s->env) + 3 * GW_S);
 	return told == -EREMOTEIO ? told : gw_fail_prefix(rc, "destination: ");
 }
 

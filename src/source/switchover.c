@@ -158,7 +158,7 @@ static int commit(struct gw_source *s)
 	if (rc)
 		return rc;
 	s->committed = true;
-	rc = gw_frame_send(s->control, GW_MSG_COMMIT, s->was_running, NULL, 0);
+	rc = gw_frame_send(s->control, GW_MSG_COMMIT, 0, NULL, 0);
 	if (!rc)
 		rc = gw_source_expect(s, GW_MSG_RUNNING, s->ops->now(s->env) + GW_SWITCHOVER_NS);
 	if (rc)

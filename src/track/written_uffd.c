@@ -47,6 +47,17 @@
 
 #define REGIONS 16384
 
+/*
+ * Where to go on after a call that returned @n of @room regions, or the end.
+ * Linux (6.18 at least) leaves walk_end at the last pause of its inner walk
+ * when it then reaches the end of the range, so it counts only for a full
+ * buffer: going by it otherwise would scan a part twice.
+ */
+static uint64_t scanned_to(const struct pm_scan_arg *arg, long n, size_t room)
+{
+	return (size_t)n < room ? arg->end : arg->walk_end;
+}
+
 struct uffd_tracker {
 	struct gw_tracker t;
 	int uffd;
@@ -115,7 +126,7 @@ static int uffd_scan(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitm
 				sort_region(u, p->categories, first, count, due, unmapped);
 				next = first + count;
 			}
-			arg.start = arg.walk_end;
+			arg.start = scanned_to(&arg, n, REGIONS);
 		}
 		gw_bitmap_set_range(&u->mapped, next, r->first_page + r->nr_pages - next);
 	}
@@ -156,7 +167,7 @@ static int uffd_peek(struct gw_tracker *t, size_t first, size_t count, struct gw
 								GW_PAGE_SIZE,
 					(size_t)(regions[k].end - regions[k].start) /
 						GW_PAGE_SIZE);
-			arg.start = arg.walk_end;
+			arg.start = scanned_to(&arg, n, GW_ARRAY_SIZE(regions));
 		}
 	}
 	return 0;

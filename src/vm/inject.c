@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +26,11 @@
 
 /*
  * Calls that restart by themselves after an interruption, most patient first.
- * epoll_wait() and KVM_RUN return EINTR instead, so they are left alone.
+ * epoll_wait() and KVM_RUN return EINTR instead, so they are left alone. A call
+ * with a time-out goes on as restart_syscall() after an injection.
  */
-static const long restartable[] = { SYS_futex, SYS_ppoll, SYS_poll, SYS_rt_sigtimedwait,
-				    SYS_read };
+static const long restartable[] = { SYS_futex, SYS_ppoll,	    SYS_poll, SYS_rt_sigtimedwait,
+				    SYS_read,  SYS_restart_syscall };
 
 /* The system call that @tid sits in, or -1. */
 static long current_syscall(pid_t pid, pid_t tid)
@@ -44,6 +46,17 @@ static long current_syscall(pid_t pid, pid_t tid)
 	return end == text ? -1 : nr;
 }
 
+/* Wait until @tid stops. 0, or -ESRCH if it ended instead. */
+static int wait_for_stop(pid_t tid, int *status)
+{
+	pid_t got;
+
+	do
+		got = waitpid(tid, status, __WALL);
+	while (got < 0 && errno == EINTR);
+	return got == tid && WIFSTOPPED(*status) ? 0 : -ESRCH;
+}
+
 /* Stop @tid inside its system call. 0, or -EAGAIN if it was not in one. */
 static int stop_thread(struct gw_inject *inj, pid_t tid)
 {
@@ -57,8 +70,7 @@ static int stop_thread(struct gw_inject *inj, pid_t tid)
 					       "kernel.yama.ptrace_scope is below 3", inj->pid);
 		return -EAGAIN; /* the thread is gone */
 	}
-	if (ptrace(PTRACE_INTERRUPT, tid, 0, 0) || waitpid(tid, &status, __WALL) != tid ||
-	    !WIFSTOPPED(status))
+	if (ptrace(PTRACE_INTERRUPT, tid, 0, 0) || wait_for_stop(tid, &status))
 		return -EAGAIN;
 	sig = status >> 16 == PTRACE_EVENT_STOP ? 0 : WSTOPSIG(status);
 	errno = 0;
@@ -108,14 +120,22 @@ int gw_inject_begin(struct gw_inject *inj, pid_t pid)
 	return gw_fail(-EAGAIN, "no thread of process %d waits in a system call", pid);
 }
 
-/* Let the thread run to its next system call stop. */
-static int run_to_stop(const struct gw_inject *inj)
+/*
+ * Let the thread run to its next system call stop. SIGSTOP cannot be blocked;
+ * one that comes meanwhile is sent again when we are done.
+ */
+static int run_to_stop(struct gw_inject *inj)
 {
-	int status;
+	int status, rc;
 
-	if (ptrace(PTRACE_SYSCALL, inj->tid, 0, 0) || waitpid(inj->tid, &status, __WALL) < 0)
-		return -errno;
-	return WIFSTOPPED(status) ? 0 : -ESRCH;
+	do {
+		if (ptrace(PTRACE_SYSCALL, inj->tid, 0, 0))
+			return -errno;
+		rc = wait_for_stop(inj->tid, &status);
+		if (!rc && status >> 8 == SIGSTOP)
+			inj->stopped = true;
+	} while (!rc && WSTOPSIG(status) != (SIGTRAP | 0x80));
+	return rc;
 }
 
 long gw_inject_call(struct gw_inject *inj, long nr, unsigned long a0, unsigned long a1,
@@ -145,6 +165,8 @@ void gw_inject_end(struct gw_inject *inj)
 	ptrace(PTRACE_SETREGS, inj->tid, 0, &inj->saved);
 	ptrace(PTRACE_SETSIGMASK, inj->tid, sizeof(inj->sigmask), &inj->sigmask);
 	ptrace(PTRACE_DETACH, inj->tid, 0, 0);
+	if (inj->stopped)
+		kill(inj->pid, SIGSTOP);
 }
 
 int gw_inject_userfaultfd(pid_t pid)

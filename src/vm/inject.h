@@ -12,6 +12,7 @@
 #ifndef GW_INJECT_H
 #define GW_INJECT_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 #include <sys/user.h>
 
@@ -19,6 +20,7 @@ struct gw_inject {
 	pid_t pid, tid;
 	struct user_regs_struct saved;
 	unsigned long long sigmask;
+	bool stopped; /* somebody sent SIGSTOP meanwhile */
 };
 
 /**

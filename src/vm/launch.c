@@ -47,6 +47,36 @@ static int listen_at(const char *path)
 	return fd;
 }
 
+/*
+ * Note who we are before becoming QEMU: if the launcher dies before it has
+ * recorded us, whoever clears up can still find us.
+ */
+static int note_pid(const char *dir)
+{
+	gw_autofree char *path = gw_path("%s/qemu.pid", dir);
+	gw_autofree char *text = NULL;
+	struct gw_process self;
+
+	if (gw_process_identify(getpid(), &self))
+		return -1;
+	text = gw_path("%d %llu\n", (int)self.pid, (unsigned long long)self.start);
+	return gw_write_file(path, text);
+}
+
+int gw_launch_find(const char *dir, struct gw_process *process)
+{
+	gw_autofree char *path = gw_path("%s/qemu.pid", dir);
+	gw_autofree char *text = gw_read_file(path, 128, NULL);
+	unsigned long long start;
+	int pid;
+
+	if (!text || sscanf(text, "%d %llu", &pid, &start) != 2)
+		return gw_fail(-ENOENT, "%s: no QEMU was started", path);
+	process->pid = pid;
+	process->start = start;
+	return 0;
+}
+
 /* In the new process: set its surroundings up and become QEMU. */
 static void become_qemu(char *const argv[], const char *dir, const char *cwd, int report_fd)
 {
@@ -62,7 +92,7 @@ static void become_qemu(char *const argv[], const char *dir, const char *cwd, in
 	qmp = listen_at(qmp_path);
 	/* Numbers above QMP_FD first, so that dup2() overwrites none of ours. */
 	report_fd = fcntl(report_fd, F_DUPFD_CLOEXEC, QMP_FD + 1);
-	if (null >= 0 && log >= 0 && qmp >= 0 && report_fd >= 0) {
+	if (null >= 0 && log >= 0 && qmp >= 0 && report_fd >= 0 && !note_pid(dir)) {
 		qmp = fcntl(qmp, F_DUPFD, QMP_FD + 1);
 		log = fcntl(log, F_DUPFD, QMP_FD + 1);
 		dup2(null, 0);

@@ -33,6 +33,12 @@ struct gw_process {
 int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_paths[],
 	      bool incoming, struct gw_process *process);
 
+/**
+ * gw_launch_find() - the process that gw_launch() made in @dir, from the note
+ * that it leaves in qemu.pid before it becomes QEMU. 0 or -ENOENT.
+ */
+int gw_launch_find(const char *dir, struct gw_process *process);
+
 /** gw_launch_reason() - the last line of @dir/qemu.log: why QEMU ended. free(). */
 char *gw_launch_reason(const char *dir);
 

@@ -153,6 +153,7 @@ static struct gw_transport *adopt(int fd, const char *peer)
 		return NULL;
 	}
 	c->t.ops = &tcp_ops;
+	c->t.poll_fd = fd;
 	c->t.wake_fd = -1;
 	c->fd = fd;
 	snprintf(c->peer, sizeof(c->peer), "%s", peer);

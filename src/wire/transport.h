@@ -34,6 +34,7 @@ struct gw_transport {
 	 * on_wake when that is readable: 0 to go on waiting, -errno (message
 	 * recorded) to give up.
 	 */
+	int poll_fd; /* readable once the peer has said something; -1: cannot be polled */
 	int wake_fd;
 	int (*on_wake)(void *arg);
 	void *wake_arg;

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* cmd_migrate.c - migrate, status, cancel, recover. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "cli.h"
+#include "error.h"
+#include "io.h"
+
+static const char migrate_help[] =
+	"usage: godwit migrate NAME IP:PORT [options]\n"
+	"\n"
+	"Move a running VM to the host whose godwitd listens on IP:PORT. Waits, and shows\n"
+	"progress on a terminal; Ctrl-C cancels and the guest runs on here. Whatever fails before\n"
+	"the very end leaves the guest running here.\n"
+	"\n"
+	"  --downtime-limit MS    switch over when the guest's pause would be no longer (300)\n"
+	"  --max-bandwidth SIZE   bytes per second on the network, e.g. 50M (no limit)\n"
+	"  --streams N            parallel connections (2)\n"
+	"  --verify               compare all memory of both hosts while the guest is stopped, and\n"
+	"                         fail, with the guest running here, unless it is equal\n"
+	"  --progress-fd N        write the progress line to descriptor N, terminal or not\n"
+	"  --json                 print the result as one JSON object\n";
+
+enum { OPT_DOWNTIME = 256, OPT_BANDWIDTH, OPT_STREAMS, OPT_VERIFY, OPT_PROGRESS };
+
+struct migrate {
+	const char *name, *address;
+	json_t *args;
+	bool json;
+	int progress_fd;
+};
+
+static int number(const char *text, long min, long max, long *value)
+{
+	char *end;
+
+	errno = 0;
+	*value = strtol(text, &end, 10);
+	if (errno || end == text || *end || *value < min || *value > max)
+		return gw_fail(-EINVAL, "'%s' is not a number from %ld to %ld", text, min, max);
+	return 0;
+}
+
+static int take_option(struct migrate *m, int opt)
+{
+	uint64_t size = 0;
+	long value = 0;
+	int rc = 0;
+
+	switch (opt) {
+	case OPT_DOWNTIME:
+		rc = number(optarg, 1, 3600000, &value);
+		json_object_set_new(m->args, "downtime-limit", json_integer(value));
+		break;
+	case OPT_STREAMS:
+		rc = number(optarg, 1, 64, &value);
+		json_object_set_new(m->args, "streams", json_integer(value));
+		break;
+	case OPT_BANDWIDTH:
+		rc = gw_parse_size(optarg, &size);
+		json_object_set_new(m->args, "max-bandwidth", json_integer((json_int_t)size));
+		break;
+	case OPT_VERIFY:
+		json_object_set_new(m->args, "verify", json_true());
+		break;
+	case OPT_PROGRESS:
+		rc = number(optarg, 0, 65535, &value);
+		m->progress_fd = (int)value;
+		break;
+	default:
+		m->json = true;
+		break;
+	}
+	return rc;
+}
+
+static void print_summary(const struct migrate *m, const json_t *result)
+{
+	const json_t *ram = json_object_get(result, "ram");
+	char sent[32], total[32];
+
+	gw_format_size((uint64_t)json_integer_value(json_object_get(ram, "transferred")), sent,
+		       sizeof(sent));
+	gw_format_size((uint64_t)json_integer_value(json_object_get(ram, "total")), total,
+		       sizeof(total));
+	printf("%s moved to %s in %.2f s: %s sent for %s of memory in %d rounds, downtime %.1f "
+	       "ms%s\n", m->name, m->address,
+	       (double)json_integer_value(json_object_get(result, "total-time")) / 1000, sent,
+	       total, (int)json_integer_value(json_object_get(ram, "dirty-sync-count")),
+	       json_real_value(json_object_get(result, "downtime")),
+	       json_is_true(json_object_get(json_object_get(result, "godwit"), "verified")) ?
+		       ", verified" :
+		       "");
+}
+
+static int migrate(struct migrate *m)
+{
+	struct gw_progress *progress =
+		gw_progress_new(m->progress_fd < 0 ? STDERR_FILENO : m->progress_fd,
+				m->progress_fd >= 0, m->name, m->address);
+	struct gw_call call = { .command = "migrate",
+				.args = m->args,
+				.on_progress = gw_progress_show,
+				.arg = progress,
+				.cancel_name = m->name };
+	json_t *result;
+	int rc = gw_cli_call(&call, &result);
+
+	gw_progress_free(progress);
+	if (rc) {
+		if (m->json && call.status)
+			gw_cli_print(json_incref(call.status));
+		json_decref(call.status);
+		return gw_cli_fail();
+	}
+	if (m->json) {
+		gw_cli_print(result);
+		return 0;
+	}
+	print_summary(m, result);
+	json_decref(result);
+	return 0;
+}
+
+int gw_cmd_migrate(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{ "downtime-limit", 1, NULL, OPT_DOWNTIME },
+		{ "max-bandwidth", 1, NULL, OPT_BANDWIDTH },
+		{ "streams", 1, NULL, OPT_STREAMS },
+		{ "verify", 0, NULL, OPT_VERIFY },
+		{ "progress-fd", 1, NULL, OPT_PROGRESS },
+		{ "json", 0, NULL, 'j' },
+		{ "help", 0, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct migrate m = { .args = json_object(), .progress_fd = -1 };
+	int opt;
+
+	for (;;) {
+		while ((opt = gw_cli_options(argc, argv, longs, migrate_help)) != -1) {
+			if (take_option(&m, opt)) {
+				json_decref(m.args);
+				return gw_cli_usage("migrate", gw_error());
+			}
+		}
+		if (optind >= argc || m.address)
+			break;
+		if (!m.name)
+			m.name = argv[optind++];
+		else
+			m.address = argv[optind++];
+	}
+	if (!m.address || optind < argc) {
+		json_decref(m.args);
+		return gw_cli_usage("migrate", "NAME and IP:PORT are needed");
+	}
+	json_object_set_new(m.args, "name", json_string(m.name));
+	json_object_set_new(m.args, "address", json_string(m.address));
+	return migrate(&m);
+}
+
+static const char status_help[] =
+	"usage: godwit status NAME [--json]\n"
+	"\n"
+	"Show the migration of a VM that is under way, or its last one on this host. The JSON has\n"
+	"the fields of QMP's query-migrate and an object \"godwit\"; see godwit(1).\n";
+
+static void print_status(const char *name, const json_t *status)
+{
+	const char *error = json_string_value(json_object_get(status, "error-desc"));
+	const json_t *ram = json_object_get(status, "ram");
+	char sent[32], left[32];
+
+	printf("%s: %s", name, json_string_value(json_object_get(status, "status")));
+	if (ram) {
+		gw_format_size((uint64_t)json_integer_value(json_object_get(ram, "transferred")),
+			       sent, sizeof(sent));
+		gw_format_size((uint64_t)json_integer_value(json_object_get(ram, "remaining")),
+			       left, sizeof(left));
+		printf(", %.1f s, %s sent, %s of this round left, %d rounds, %.0f Mbit/s",
+		       (double)json_integer_value(json_object_get(status, "total-time")) / 1000,
+		       sent, left,
+		       (int)json_integer_value(json_object_get(ram, "dirty-sync-count")),
+		       json_real_value(json_object_get(ram, "mbps")));
+	}
+	printf("%s%s\n", error ? ": " : "", error ? error : "");
+}
+
+int gw_cmd_status(int argc, char **argv)
+{
+	static const struct option longs[] = { { "json", 0, NULL, 'j' },
+					       { "help", 0, NULL, 'h' },
+					       { NULL, 0, NULL, 0 } };
+	struct gw_call call = { .command = "status" };
+	const char *name = NULL;
+	bool json = false;
+	json_t *result;
+
+	for (;;) {
+		while (gw_cli_options(argc, argv, longs, status_help) != -1)
+			json = true;
+		if (name || optind >= argc)
+			break;
+		name = argv[optind++];
+	}
+	if (!name || optind < argc)
+		return gw_cli_usage("status", "one NAME is needed");
+	call.args = json_pack("{s:s}", "name", name);
+	if (gw_cli_call(&call, &result))
+		return gw_cli_fail();
+	if (json) {
+		gw_cli_print(result);
+		return 0;
+	}
+	print_status(name, result);
+	json_decref(result);
+	return 0;
+}
+
+static const char cancel_help[] =
+	"usage: godwit cancel NAME\n"
+	"\n"
+	"End a VM's migration that is under way; the guest runs on where it runs. Too late once\n"
+	"the destination has been told to take over.\n";
+
+int gw_cmd_cancel(int argc, char **argv)
+{
+	static const struct option longs[] = { { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 } };
+	struct gw_call call = { .command = "cancel" };
+	json_t *result;
+
+	while (gw_cli_options(argc, argv, longs, cancel_help) != -1)
+		;
+	if (optind != argc - 1)
+		return gw_cli_usage("cancel", "one NAME is needed");
+	call.args = json_pack("{s:s}", "name", argv[optind]);
+	if (gw_cli_call(&call, &result))
+		return gw_cli_fail();
+	json_decref(result);
+	return 0;
+}
+
+static const char recover_help[] =
+	"usage: godwit recover NAME [--resume | --discard] [--json]\n"
+	"\n"
+	"Settle a migration whose last answer was lost, so that the guest is stopped here and\n"
+	"nobody knows whether it runs at the destination. Asks the destination, whose answer is\n"
+	"final: the guest then resumes here, or its remains here are removed.\n"
+	"\n"
+	"Where the destination cannot be asked, look there and say it yourself:\n"
+	"  --resume   it does not run there and never will: resume it here\n"
+	"  --discard  it runs there: remove what is left here\n"
+	"A guest that runs on two hosts destroys its disks.\n";
+
+int gw_cmd_recover(int argc, char **argv)
+{
+	static const struct option longs[] = { { "resume", 0, NULL, 'r' },
+					       { "discard", 0, NULL, 'd' },
+					       { "json", 0, NULL, 'j' },
+					       { "help", 0, NULL, 'h' },
+					       { NULL, 0, NULL, 0 } };
+	struct gw_call call = { .command = "recover" };
+	const char *name = NULL, *outcome = NULL;
+	bool json = false;
+	json_t *result;
+	int opt;
+
+	for (;;) {
+		while ((opt = gw_cli_options(argc, argv, longs, recover_help)) != -1) {
+			if (opt == 'j')
+				json = true;
+			else if (outcome)
+				return gw_cli_usage("recover", "--resume or --discard, not both");
+			else
+				outcome = opt == 'r' ? "resume" : "discard";
+		}
+		if (name || optind >= argc)
+			break;
+		name = argv[optind++];
+	}
+	if (!name || optind < argc)
+		return gw_cli_usage("recover", "one NAME is needed");
+	call.args = json_pack("{s:s,s:s*}", "name", name, "outcome", outcome);
+	if (gw_cli_call(&call, &result))
+		return gw_cli_fail();
+	if (json) {
+		gw_cli_print(result);
+		return 0;
+	}
+	printf("%s: %s\n", name,
+	       !strcmp(json_string_value(json_object_get(result, "outcome")), "moved") ?
+		       "it runs at the destination; its remains here are removed" :
+		       "it runs here");
+	json_decref(result);
+	return 0;
+}

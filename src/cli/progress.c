@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* progress.c - a migration as one line on a terminal. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "cli.h"
+#include "io.h"
+
+struct gw_progress {
+	int fd;
+	bool terminal;
+	char name[80], address[80];
+	bool shown;
+};
+
+struct gw_progress *gw_progress_new(int fd, bool forced, const char *name, const char *address)
+{
+	struct gw_progress *p;
+
+	if (!forced && !isatty(fd))
+		return NULL;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return NULL;
+	p->fd = fd;
+	p->terminal = isatty(fd);
+	snprintf(p->name, sizeof(p->name), "%s", name);
+	snprintf(p->address, sizeof(p->address), "%s", address);
+	return p;
+}
+
+static uint64_t bytes_of(const json_t *ram, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(ram, key));
+}
+
+void gw_progress_show(void *progress, const json_t *status)
+{
+	struct gw_progress *p = progress;
+	const json_t *ram = json_object_get(status, "ram");
+	struct winsize size = { .ws_col = 0 };
+	char line[400], sent[32], left[32];
+	int n;
+
+	if (!p)
+		return;
+	gw_format_size(bytes_of(ram, "transferred"), sent, sizeof(sent));
+	gw_format_size(bytes_of(ram, "remaining"), left, sizeof(left));
+	n = snprintf(line, sizeof(line),
+		     "%s to %s: %s, round %d, %s sent, %s left, %.0f Mbit/s, expected downtime "
+		     "%.0f ms", p->name, p->address,
+		     json_string_value(json_object_get(status, "status")),
+		     (int)bytes_of(ram, "dirty-sync-count") + 1, sent, left,
+		     json_real_value(json_object_get(ram, "mbps")),
+		     json_real_value(json_object_get(status, "expected-downtime")));
+	/* A line that wraps cannot be drawn over. */
+	if (p->terminal && !ioctl(p->fd, TIOCGWINSZ, &size) && size.ws_col && n >= size.ws_col)
+		line[size.ws_col - 1] = '\0';
+	dprintf(p->fd, p->terminal ? "\r\033[K%s" : "%s\n", line);
+	p->shown = true;
+}
+
+void gw_progress_free(struct gw_progress *p)
+{
+	if (p && p->shown && p->terminal)
+		dprintf(p->fd, "\r\033[K");
+	free(p);
+}

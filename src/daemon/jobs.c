@@ -1,0 +1,528 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* jobs.c - the daemon's view of its workers; see jobs.h. */
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "frame.h"
+#include "io.h"
+#include "jobs.h"
+#include "log.h"
+#include "record.h"
+#include "worker.h"
+
+struct gw_job {
+	struct gw_jobs *jobs;
+	struct gw_job *next;
+	char name[GW_NAME_MAX]; /* the VM; empty for none, or not known yet (incoming) */
+	bool migrates;		/* its progress is a migration's status */
+	bool incoming;
+	bool recovers;
+	uint8_t id[GW_ID_LEN];
+	pid_t pid;
+	int pidfd, ctl;
+	struct gw_watch *watch_pid, *watch_ctl;
+	json_t *result;
+	struct gw_job_client client;
+};
+
+struct settle {
+	struct settle *next;
+	int conn;
+	uint8_t id[GW_ID_LEN];
+};
+
+struct gw_jobs {
+	struct gw_loop *loop;
+	const struct gw_paths *paths;
+	const char *host;
+	struct gw_job *list;
+	struct settle *settles;
+	json_t *last;	/* VM name -> its last migration's status */
+	json_t *given_up; /* VM name -> true: its recovery failed; only the user may try again */
+};
+
+typedef int (*job_fn)(struct gw_worker *w, const json_t *args, json_t **result);
+
+static const struct {
+	const char *command;
+	job_fn fn;
+	bool migrates;
+} commands[] = {
+	{ "run", gw_worker_run_vm, false },	{ "attach", gw_worker_attach, false },
+	{ "stop", gw_worker_stop_vm, false },	{ "list", gw_worker_list, false },
+	{ "migrate", gw_worker_migrate, true }, { "recover", gw_worker_recover, false },
+};
+
+struct gw_jobs *gw_jobs_new(struct gw_loop *loop, const struct gw_paths *paths, const char *host)
+{
+	struct gw_jobs *jobs = calloc(1, sizeof(*jobs));
+
+	if (!jobs)
+		return NULL;
+	jobs->loop = loop;
+	jobs->paths = paths;
+	jobs->host = host;
+	jobs->last = json_object();
+	jobs->given_up = json_object();
+	return jobs;
+}
+
+static void free_job(struct gw_job *job)
+{
+	gw_loop_remove(job->jobs->loop, job->watch_pid);
+	gw_loop_remove(job->jobs->loop, job->watch_ctl);
+	if (job->pidfd >= 0)
+		close(job->pidfd);
+	if (job->ctl >= 0)
+		close(job->ctl);
+	json_decref(job->result);
+	free(job);
+}
+
+void gw_jobs_free(struct gw_jobs *jobs)
+{
+	while (jobs->list) {
+		struct gw_job *job = jobs->list;
+
+		jobs->list = job->next;
+		free_job(job);
+	}
+	json_decref(jobs->last);
+	json_decref(jobs->given_up);
+	free(jobs);
+}
+
+static struct gw_job *job_of(struct gw_jobs *jobs, const char *name)
+{
+	for (struct gw_job *job = jobs->list; job; job = job->next)
+		if (name[0] && !strcmp(job->name, name))
+			return job;
+	return NULL;
+}
+
+static void note_progress(struct gw_job *job, json_t *status)
+{
+	const char *incoming = json_string_value(json_object_get(status, "incoming"));
+
+	/* An incoming worker learns its VM's name from the source. */
+	if (job->incoming && incoming && !job->name[0])
+		snprintf(job->name, sizeof(job->name), "%s", incoming);
+	if (job->migrates && job->name[0])
+		json_object_set(job->jobs->last, job->name, status);
+	if (job->client.on_progress)
+		job->client.on_progress(job->client.arg, status);
+}
+
+static void on_ctl(void *arg)
+{
+	struct gw_job *job = arg;
+
+	for (;;) {
+		json_t *json, *status;
+		int fd, rc = gw_ctl_recv(job->ctl, &json, &fd);
+
+		if (fd >= 0)
+			close(fd);
+		if (rc == -EPIPE) {
+			gw_loop_remove(job->jobs->loop, job->watch_ctl);
+			job->watch_ctl = NULL;
+		}
+		if (rc)
+			return;
+		status = json_object_get(json, "progress");
+		if (status) {
+			note_progress(job, status);
+		} else {
+			json_decref(job->result);
+			job->result = json_incref(json);
+		}
+		json_decref(json);
+	}
+}
+
+static void answer_settles(struct gw_jobs *jobs);
+
+static void finish(struct gw_job *job, int status)
+{
+	struct gw_jobs *jobs = job->jobs;
+	json_t *state;
+
+	if (!job->result) {
+		job->result = json_object();
+		if (WIFSIGNALED(status))
+			json_object_set_new(job->result, "error",
+					    json_sprintf("the worker process was killed (signal %d)",
+							 WTERMSIG(status)));
+		else
+			json_object_set_new(job->result, "error",
+					    json_string("the worker process ended unexpectedly"));
+	}
+	/* The final status, with its error, is what `godwit status` shows from now on. */
+	state = json_object_get(job->result, "status");
+	if (!state)
+		state = json_object_get(job->result, "return");
+	if (job->migrates && job->name[0]) {
+		if (!json_object_get(state, "status"))
+			json_object_set_new(jobs->last, job->name,
+					    json_pack("{s:s,s:O?}", "status", "failed",
+						      "error-desc",
+						      json_object_get(job->result, "error")));
+		else
+			json_object_set(jobs->last, job->name, state);
+	}
+	if (job->recovers && !json_object_get(job->result, "error"))
+		json_object_del(jobs->given_up, job->name);
+	else if (job->recovers && !job->client.on_end) {
+		gw_err("VM '%s': %s", job->name,
+		       json_string_value(json_object_get(job->result, "error")));
+		json_object_set_new(jobs->given_up, job->name, json_true());
+	}
+}
+
+static void on_worker_end(void *arg)
+{
+	struct gw_job *job = arg, **at;
+	struct gw_jobs *jobs = job->jobs;
+	int status = 0;
+
+	on_ctl(job); /* its last words */
+	waitpid(job->pid, &status, 0);
+	finish(job, status);
+	for (at = &jobs->list; *at != job; at = &(*at)->next)
+		;
+	*at = job->next;
+	/* Put right what it left before anybody hears that it ended. */
+	gw_jobs_sweep(jobs);
+	if (job->client.on_end)
+		job->client.on_end(job->client.arg, job->result);
+	free_job(job);
+	answer_settles(jobs);
+}
+
+/* In the worker: everything of the daemon's is closed but what it was given. */
+static void become_worker(struct gw_worker *w, const char *what, const char *name, int keep)
+{
+	gw_autofree char *who = gw_path("godwitd[%s%s%s]", what, name[0] ? " " : "", name);
+	int low = w->ctl < keep || keep < 0 ? w->ctl : keep;
+	int high = w->ctl < keep ? keep : w->ctl;
+	sigset_t none;
+
+	gw_log_init(who, GW_LOG_INFO);
+	if (low > 3)
+		syscall(SYS_close_range, 3, low - 1, 0);
+	if (high > low + 1)
+		syscall(SYS_close_range, low + 1, high - 1, 0);
+	syscall(SYS_close_range, high + 1, ~0U, 0);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	/* Ctrl-C on a daemon in the foreground is not meant for its migrations. */
+	setsid();
+}
+
+static _Noreturn void worker_end(struct gw_worker *w, int rc, json_t *result)
+{
+	if (rc) {
+		json_t *last = json_pack("{s:s}", "error", gw_error());
+
+		if (result)
+			json_object_set_new(last, "status", result);
+		gw_ctl_send(w->ctl, last, -1);
+	} else {
+		gw_ctl_send(w->ctl, json_pack("{s:o?}", "return", result), -1);
+	}
+	_exit(rc ? 1 : 0);
+}
+
+/* Fork. In the parent: the listed job. In the child: NULL, with @w ready. */
+static struct gw_job *spawn(struct gw_jobs *jobs, struct gw_worker *w, const char *what,
+			    const char *name, int keep, int *rc)
+{
+	struct gw_job *job = calloc(1, sizeof(*job));
+	int pair[2];
+
+	*rc = -ENOMEM;
+	if (!job || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
+		free(job);
+		gw_fail(-ENOMEM, "cannot start a worker: %s", strerror(errno));
+		return NULL;
+	}
+	job->jobs = jobs;
+	job->pidfd = -1;
+	job->ctl = pair[0];
+	snprintf(job->name, sizeof(job->name), "%s", name);
+	job->pid = fork();
+	if (job->pid == 0) {
+		*w = (struct gw_worker){ .paths = jobs->paths, .host = jobs->host, .ctl = pair[1] };
+		become_worker(w, what, name, keep);
+		*rc = 0;
+		return NULL;
+	}
+	close(pair[1]);
+	if (job->pid > 0)
+		job->pidfd = (int)syscall(SYS_pidfd_open, job->pid, 0);
+	if (job->pidfd >= 0)
+		job->watch_pid = gw_loop_add(jobs->loop, job->pidfd, on_worker_end, job);
+	job->watch_ctl = gw_loop_add(jobs->loop, job->ctl, on_ctl, job);
+	if (!job->watch_pid || !job->watch_ctl) {
+		if (job->pid > 0) {
+			kill(job->pid, SIGKILL);
+			waitpid(job->pid, NULL, 0);
+		}
+		gw_fail(-EAGAIN, "cannot start a worker");
+		free_job(job);
+		return NULL;
+	}
+	job->next = jobs->list;
+	jobs->list = job;
+	*rc = 0;
+	return job;
+}
+
+struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const json_t *args,
+			     struct gw_job_client client)
+{
+	const char *name = json_string_value(json_object_get(args, "name"));
+	struct gw_worker w;
+	struct gw_job *job;
+	size_t i;
+	int rc;
+
+	for (i = 0; i < GW_ARRAY_SIZE(commands); i++)
+		if (!strcmp(commands[i].command, command))
+			break;
+	if (i == GW_ARRAY_SIZE(commands)) {
+		gw_fail(-EINVAL, "unknown command '%s'", command);
+		return NULL;
+	}
+	if (commands[i].fn == gw_worker_list)
+		name = "";
+	else if (!gw_name_ok(name))
+		return NULL;
+	if (job_of(jobs, name)) {
+		gw_fail(-EBUSY, "VM '%s' is busy: another operation on it is under way", name);
+		return NULL;
+	}
+	job = spawn(jobs, &w, command, name, -1, &rc);
+	if (job) {
+		job->client = client;
+		job->migrates = commands[i].migrates;
+		job->recovers = commands[i].fn == gw_worker_recover;
+		if (job->migrates)
+			json_object_del(jobs->last, name);
+		return job;
+	}
+	if (!rc) {
+		json_t *result = NULL;
+
+		rc = commands[i].fn(&w, args, &result);
+		worker_end(&w, rc, result);
+	}
+	return NULL;
+}
+
+int gw_jobs_receive(struct gw_jobs *jobs, int conn, const struct gw_open *open, uint16_t version)
+{
+	struct gw_worker w;
+	int rc;
+	struct gw_job *job = spawn(jobs, &w, "in", "", conn, &rc);
+
+	if (!job && !rc) {
+		rc = gw_worker_receive(&w, conn, open, version);
+		if (rc)
+			gw_warn("incoming migration failed: %s", gw_error());
+		worker_end(&w, rc, NULL);
+	}
+	close(conn);
+	if (job) {
+		job->incoming = job->migrates = true;
+		memcpy(job->id, open->id, GW_ID_LEN);
+	}
+	return rc;
+}
+
+static struct gw_job *incoming_of(struct gw_jobs *jobs, const uint8_t id[GW_ID_LEN])
+{
+	for (struct gw_job *job = jobs->list; job; job = job->next)
+		if (job->incoming && !memcmp(job->id, id, GW_ID_LEN))
+			return job;
+	return NULL;
+}
+
+int gw_jobs_stream(struct gw_jobs *jobs, int conn, const struct gw_open *open)
+{
+	struct gw_job *job = incoming_of(jobs, open->id);
+	int rc = job ? gw_ctl_send(job->ctl, json_pack("{s:i}", "stream", (int)open->stream),
+				   conn) :
+		       -ENOENT;
+
+	close(conn);
+	return rc ? gw_fail(rc, "a stream for a migration that is not under way") : 0;
+}
+
+static void answer(struct settle *s, enum gw_outcome outcome)
+{
+	static const char *const texts[] = {
+		[0] = "nothing is known here of that migration",
+		[GW_OUTCOME_ABORTED] = "the guest never ran here and never will",
+		[GW_OUTCOME_RUNNING] = "the guest was resumed here",
+		[GW_OUTCOME_LOST] = "the guest was committed to this host, but its QEMU is gone",
+	};
+	struct gw_transport *t = gw_tcp_adopt(s->conn);
+
+	if (t)
+		gw_frame_send_buf(t, GW_MSG_SETTLED, outcome, texts[outcome],
+				  strlen(texts[outcome]));
+	gw_transport_close(&t);
+}
+
+/* Whether somebody still has to put migration @id right here. */
+static bool unsettled(struct gw_jobs *jobs, const uint8_t id[GW_ID_LEN])
+{
+	gw_autofree char *path = gw_path("%s/vm", jobs->paths->run);
+	DIR *dir = opendir(path);
+	struct dirent *e;
+	bool found = false;
+
+	while (dir && !found && (e = readdir(dir))) {
+		struct gw_journal j;
+
+		found = e->d_name[0] != '.' && !json_object_get(jobs->given_up, e->d_name) &&
+			!gw_journal_load(jobs->paths, e->d_name, &j) && j.role == GW_ROLE_DEST &&
+			!memcmp(j.id, id, GW_ID_LEN);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+static void answer_settles(struct gw_jobs *jobs)
+{
+	struct settle **at = &jobs->settles;
+
+	while (*at) {
+		struct settle *s = *at;
+
+		if (incoming_of(jobs, s->id) || unsettled(jobs, s->id)) {
+			at = &s->next;
+			continue;
+		}
+		*at = s->next;
+		answer(s, gw_settled_load(jobs->paths, s->id));
+		free(s);
+	}
+}
+
+void gw_jobs_settle(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN])
+{
+	struct settle *s = calloc(1, sizeof(*s));
+	struct gw_job *job = incoming_of(jobs, id);
+
+	if (!s) {
+		close(conn);
+		return;
+	}
+	s->conn = conn;
+	memcpy(s->id, id, GW_ID_LEN);
+	s->next = jobs->settles;
+	jobs->settles = s;
+	if (job)
+		kill(job->pid, SIGKILL); /* its end continues in on_worker_end() */
+	gw_jobs_sweep(jobs);
+	answer_settles(jobs);
+}
+
+void gw_jobs_detach(struct gw_job *job)
+{
+	memset(&job->client, 0, sizeof(job->client));
+}
+
+int gw_jobs_cancel(struct gw_jobs *jobs, const char *name)
+{
+	struct gw_job *job = job_of(jobs, name);
+
+	if (!job || !job->migrates)
+		return gw_fail(-ENOENT, "no migration of VM '%s' is under way", name);
+	return gw_ctl_send(job->ctl, json_pack("{s:b}", "cancel", 1), -1);
+}
+
+json_t *gw_jobs_status(struct gw_jobs *jobs, const char *name)
+{
+	return json_incref(json_object_get(jobs->last, name));
+}
+
+static void start_recovery(struct gw_jobs *jobs, const char *name)
+{
+	json_t *args = json_pack("{s:s}", "name", name);
+	struct gw_job *job;
+
+	gw_info("VM '%s': putting an interrupted migration right", name);
+	job = gw_jobs_start(jobs, "recover", args, (struct gw_job_client){ 0 });
+	if (!job)
+		gw_err("VM '%s': %s", name, gw_error());
+	json_decref(args);
+}
+
+/* A VM whose QEMU ended by itself: a guest's power-off, or a crash. */
+static void bury(struct gw_jobs *jobs, struct gw_vm *vm)
+{
+	gw_autofree char *dir = gw_vm_dir(jobs->paths, vm->def.name);
+	gw_autofree char *reason = vm->attached ? NULL : gw_launch_reason(dir);
+
+	gw_info("VM '%s' has ended%s%s", vm->def.name, reason ? ": " : "", reason ? reason : "");
+	if (gw_vm_remove(jobs->paths, &vm->def, vm->attached))
+		gw_err("%s", gw_error());
+}
+
+static void look_after(struct gw_jobs *jobs, const char *name)
+{
+	struct gw_journal j;
+	struct gw_vm vm;
+	gw_autofd int lock = -1;
+
+	if (job_of(jobs, name) || json_object_get(jobs->given_up, name))
+		return;
+	lock = gw_vm_lock(jobs->paths, name);
+	if (lock < 0)
+		return; /* a worker of an earlier godwitd is still at it */
+	if (!gw_journal_load(jobs->paths, name, &j)) {
+		if (j.role == GW_ROLE_SOURCE && j.phase != 0)
+			return; /* in doubt: the user decides */
+		close(gw_steal_fd(&lock));
+		start_recovery(jobs, name);
+		return;
+	}
+	if (gw_vm_load(jobs->paths, name, &vm)) {
+		/* Made, and left at once: nothing was started in it. */
+		gw_autofree char *dir = gw_vm_dir(jobs->paths, name);
+
+		if (gw_remove_tree(dir))
+			gw_err("%s", gw_error());
+		return;
+	}
+	if (!gw_process_alive(&vm.process))
+		bury(jobs, &vm);
+	gw_vm_free(&vm);
+}
+
+void gw_jobs_sweep(struct gw_jobs *jobs)
+{
+	gw_autofree char *path = gw_path("%s/vm", jobs->paths->run);
+	DIR *dir = opendir(path);
+	struct dirent *e;
+
+	while (dir && (e = readdir(dir)))
+		if (e->d_name[0] != '.')
+			look_after(jobs, e->d_name);
+	if (dir)
+		closedir(dir);
+}

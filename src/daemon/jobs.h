@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * jobs.h - the daemon's view of its workers (worker.h has theirs).
+ *
+ *   start ──> running ──> ended: reply sent; a journal left behind starts a
+ *                                recovery job; pending SETTLEs are answered
+ *
+ * Rules: one job per VM at a time (a list job belongs to no VM).
+ */
+#ifndef GW_JOBS_H
+#define GW_JOBS_H
+
+#include <jansson.h>
+
+#include "loop.h"
+#include "messages.h"
+#include "paths.h"
+
+struct gw_jobs;
+struct gw_job;
+
+/** struct gw_job_client - who wants to hear of a job; on_end is the last call. */
+struct gw_job_client {
+	void (*on_progress)(void *arg, json_t *status);
+	/* {"return":...} or {"error":"..."}; borrowed */
+	void (*on_end)(void *arg, json_t *result);
+	void *arg;
+};
+
+struct gw_jobs *gw_jobs_new(struct gw_loop *loop, const struct gw_paths *paths, const char *host);
+
+/** gw_jobs_free() - forget all jobs; the workers notice and finish by themselves. */
+void gw_jobs_free(struct gw_jobs *jobs);
+
+/**
+ * gw_jobs_start() - fork a worker for a command of the control socket.
+ * @command: "run", "attach", "stop", "list", "migrate", "recover"
+ * @args: borrowed; args.name is the VM
+ *
+ * Return: the job, or NULL with a message (unknown command, VM busy).
+ */
+struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const json_t *args,
+			     struct gw_job_client client);
+
+/** gw_jobs_receive() - fork a worker for an incoming migration; owns @conn. 0 or -errno. */
+int gw_jobs_receive(struct gw_jobs *jobs, int conn, const struct gw_open *open, uint16_t version);
+
+/** gw_jobs_stream() - hand a stream's connection to its migration; owns @conn. 0 or -ENOENT. */
+int gw_jobs_stream(struct gw_jobs *jobs, int conn, const struct gw_open *open);
+
+/**
+ * gw_jobs_settle() - find out, once and for all, what became of migration @id.
+ * A worker that still receives it is killed first.
+ * @conn: answered with SETTLED and closed, perhaps later
+ */
+void gw_jobs_settle(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN]);
+
+/** gw_jobs_detach() - the client has gone; the job goes on. */
+void gw_jobs_detach(struct gw_job *job);
+
+/** gw_jobs_cancel() - ask the job on VM @name to end. 0 or -ENOENT. */
+int gw_jobs_cancel(struct gw_jobs *jobs, const char *name);
+
+/** gw_jobs_status() - last known progress or result of a migration of @name; new reference or NULL. */
+json_t *gw_jobs_status(struct gw_jobs *jobs, const char *name);
+
+/**
+ * gw_jobs_sweep() - look after VMs that no job works on: recover journals
+ * whose worker is dead, remove VMs whose QEMU has ended. Called now and then.
+ */
+void gw_jobs_sweep(struct gw_jobs *jobs);
+
+#endif

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * main.c - godwitd: one per host.
+ *
+ * It owns the control socket and the peer listener, and forks a worker for
+ * everything that can block (worker.h). Guests, and workers past COMMIT, do
+ * not depend on it (invariant 12); started again, it finds its VMs by their
+ * records and puts right what an earlier one left half done.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <ini.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "control.h"
+#include "error.h"
+#include "io.h"
+#include "jobs.h"
+#include "log.h"
+#include "loop.h"
+#include "paths.h"
+#include "peer.h"
+
+#define TICK_MS 500
+
+struct options {
+	char *root, *listen, *name, *ram_dir;
+	uint64_t memory_limit;
+	bool verbose;
+};
+
+struct daemon {
+	struct gw_loop *loop;
+	struct gw_jobs *jobs;
+	struct gw_peers *peers;
+	int signals;
+};
+
+static void usage(FILE *out)
+{
+	fprintf(out,
+		"godwitd - serve one host's VMs and their live migrations\n"
+		"\n"
+		"usage: godwitd [--root DIR] [--listen IP:PORT] [options]\n"
+		"\n"
+		"  --root DIR           keep everything of this host under DIR (default: /run/godwit)\n"
+		"  --listen IP:PORT     where other hosts reach this one; without it VMs can only\n"
+		"                       leave. Anyone who reaches it can start a QEMU here: use a\n"
+		"                       trusted network\n"
+		"  --name HOST          this host's name in messages (default: the host name)\n"
+		"  --memory-limit SIZE  memory that VMs may use here (default: all)\n"
+		"  --ram-dir DIR        put RAM files in DIR, which should be a tmpfs (default: two\n"
+		"                       tmpfs of our own, with and without huge pages)\n"
+		"  --config FILE        read these options from FILE (godwit.conf(5))\n"
+		"  --verbose            log more\n"
+		"  --help, --version\n"
+		"\n"
+		"godwitd runs in the foreground and logs to standard error; see godwitd(8).\n");
+}
+
+static int set_option(struct options *o, const char *key, const char *value)
+{
+	char **text = !strcmp(key, "root")    ? &o->root :
+		      !strcmp(key, "listen")  ? &o->listen :
+		      !strcmp(key, "name")    ? &o->name :
+		      !strcmp(key, "ram-dir") ? &o->ram_dir :
+						NULL;
+
+	if (text) {
+		free(*text);
+		*text = strdup(value);
+		return 0;
+	}
+	if (!strcmp(key, "memory-limit"))
+		return gw_parse_size(value, &o->memory_limit);
+	if (!strcmp(key, "verbose")) {
+		o->verbose = strcmp(value, "no") != 0;
+		return 0;
+	}
+	return gw_fail(-EINVAL, "unknown option '%s'", key);
+}
+
+static int on_setting(void *arg, const char *section, const char *key, const char *value)
+{
+	(void)section;
+	return set_option(arg, key, value) == 0;
+}
+
+static int read_config(struct options *o, const char *path)
+{
+	int rc;
+
+	gw_error_clear();
+	rc = ini_parse(path, on_setting, o);
+	if (rc < 0)
+		return gw_fail(-ENOENT, "%s: cannot be read", path);
+	if (rc > 0)
+		return gw_fail_prefix(-EINVAL, "%s, line %d: ", path, rc);
+	return 0;
+}
+
+/* 0: run; 1: done (help was asked for); -errno. */
+static int parse_options(struct options *o, int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{ "root", 1, NULL, 'o' },	  { "listen", 1, NULL, 'o' },
+		{ "name", 1, NULL, 'o' },	  { "ram-dir", 1, NULL, 'o' },
+		{ "memory-limit", 1, NULL, 'o' }, { "config", 1, NULL, 'c' },
+		{ "verbose", 0, NULL, 'v' },	  { "help", 0, NULL, 'h' },
+		{ "version", 0, NULL, 'V' },	  { NULL, 0, NULL, 0 },
+	};
+	int opt, index, rc = 0;
+
+	/* The file first, so that the command line overrides it. */
+	while (!rc && (opt = getopt_long(argc, argv, "", longs, &index)) != -1)
+		if (opt == 'c')
+			rc = read_config(o, optarg);
+		else if (opt == '?')
+			return gw_fail(-EINVAL, "see godwitd --help");
+	optind = 1;
+	while (!rc && (opt = getopt_long(argc, argv, "", longs, &index)) != -1) {
+		if (opt == 'h') {
+			usage(stdout);
+			return 1;
+		}
+		if (opt == 'V') {
+			printf("godwitd %s\n", GW_PROJECT_VERSION);
+			return 1;
+		}
+		if (opt == 'v')
+			o->verbose = true;
+		else if (opt == 'o')
+			rc = set_option(o, longs[index].name, optarg);
+	}
+	if (!rc && optind < argc)
+		rc = gw_fail(-EINVAL, "unexpected '%s'; see godwitd --help", argv[optind]);
+	return rc;
+}
+
+static void on_signal(void *arg)
+{
+	struct daemon *d = arg;
+	struct signalfd_siginfo info;
+
+	if (read(d->signals, &info, sizeof(info)) == sizeof(info) && info.ssi_signo != SIGCHLD)
+		gw_loop_quit(d->loop);
+}
+
+static void on_tick(void *arg)
+{
+	struct daemon *d = arg;
+
+	gw_jobs_sweep(d->jobs);
+	gw_peers_expire(d->peers);
+}
+
+/* One daemon per root: the lock is held until we end, however we end. */
+static int lock_root(const struct gw_paths *paths)
+{
+	gw_autofree char *path = gw_path("%s/lock", paths->run);
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return gw_fail(-errno, "%s: %s", path, strerror(errno));
+	if (flock(fd, LOCK_EX | LOCK_NB)) {
+		close(fd);
+		return gw_fail(-EBUSY, "another godwitd serves %s already", paths->run);
+	}
+	return fd;
+}
+
+static int catch_signals(struct daemon *d)
+{
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	d->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (d->signals < 0 || !gw_loop_add(d->loop, d->signals, on_signal, d))
+		return gw_fail(-errno, "signals: %s", strerror(errno));
+	return 0;
+}
+
+static int serve(const struct options *o, struct gw_paths *paths)
+{
+	struct daemon d = { .signals = -1 };
+	struct gw_control *control = NULL;
+	int rc = -ENOMEM;
+
+	d.loop = gw_loop_new();
+	d.jobs = d.loop ? gw_jobs_new(d.loop, paths, o->name) : NULL;
+	if (d.jobs)
+		rc = catch_signals(&d);
+	if (!rc && o->listen) {
+		d.peers = gw_peers_new(d.loop, d.jobs, o->listen);
+		rc = d.peers ? 0 : -EADDRINUSE;
+	}
+	if (!rc) {
+		control = gw_control_new(d.loop, d.jobs, paths);
+		rc = control ? 0 : -EADDRINUSE;
+	}
+	if (!rc) {
+		gw_info("host '%s', root %s, %s%s", o->name, paths->run,
+			o->listen ? "listening on " : "not listening", o->listen ? o->listen : "");
+		gw_jobs_sweep(d.jobs);
+		sd_notify(0, "READY=1");
+		gw_loop_run(d.loop, TICK_MS, on_tick, &d);
+		gw_info("ending; VMs run on");
+	}
+	gw_control_free(control);
+	gw_peers_free(d.peers);
+	if (d.jobs)
+		gw_jobs_free(d.jobs);
+	gw_loop_free(d.loop);
+	if (d.signals >= 0)
+		close(d.signals);
+	return rc;
+}
+
+static int run(struct options *o)
+{
+	struct gw_paths paths = { 0 };
+	gw_autofd int lock = -1;
+	int rc = gw_paths_init(&paths, o->root);
+
+	if (!rc) {
+		lock = lock_root(&paths);
+		rc = lock < 0 ? lock : 0;
+	}
+	if (!rc)
+		rc = gw_paths_ram(&paths, o->ram_dir, o->memory_limit);
+	if (!rc) {
+		rc = serve(o, &paths);
+		gw_paths_unmount(&paths);
+	}
+	gw_paths_free(&paths);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { 0 };
+	char host[64] = "host";
+	int rc;
+
+	gethostname(host, sizeof(host) - 1);
+	o.name = strdup(host);
+	gw_log_init("godwitd", GW_LOG_INFO);
+	rc = parse_options(&o, argc, argv);
+	if (!rc) {
+		if (o.verbose)
+			gw_log_init("godwitd", GW_LOG_DEBUG);
+		rc = run(&o);
+	}
+	if (rc < 0)
+		gw_err("%s", gw_error());
+	free(o.root);
+	free(o.listen);
+	free(o.name);
+	free(o.ram_dir);
+	return rc < 0;
+}

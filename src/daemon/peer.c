@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* peer.c - the daemon's --listen socket; see peer.h. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "frame.h"
+#include "log.h"
+#include "peer.h"
+#include "transport.h"
+
+#define OPEN_BYTES   (GW_FRAME_HEADER + GW_OPEN_LEN)
+#define OPEN_NS	     (10 * GW_S)
+#define CALLERS_MAX  256
+
+struct caller {
+	struct gw_peers *peers;
+	struct caller *next;
+	int fd;
+	struct gw_watch *watch;
+	int64_t deadline;
+	uint8_t buf[OPEN_BYTES];
+	size_t used;
+};
+
+struct gw_peers {
+	struct gw_loop *loop;
+	struct gw_jobs *jobs;
+	int fd;
+	struct gw_watch *watch;
+	struct caller *callers;
+	unsigned int nr_callers;
+};
+
+/* Forget a caller; its descriptor is returned, open. */
+static int release(struct caller *c)
+{
+	struct caller **at = &c->peers->callers;
+	int fd = c->fd;
+
+	while (*at != c)
+		at = &(*at)->next;
+	*at = c->next;
+	c->peers->nr_callers--;
+	gw_loop_remove(c->peers->loop, c->watch);
+	free(c);
+	return fd;
+}
+
+/* Tell a caller why not. The reply is small, so it never waits. */
+static void refuse(int fd)
+{
+	struct gw_transport *t;
+
+	gw_info("refused a connection: %s", gw_error());
+	t = gw_tcp_adopt(fd);
+	if (t)
+		gw_frame_send_buf(t, GW_MSG_ERROR, 0, gw_error(), strlen(gw_error()));
+	gw_transport_close(&t);
+}
+
+/* Whether OPEN has come whole and is sound. */
+static int parse(const struct caller *c, struct gw_open *open, uint16_t *version)
+{
+	struct gw_frame f = { 0 };
+	int rc = gw_frame_parse_header(c->buf, &f);
+
+	if (!rc && (f.type != GW_MSG_OPEN || f.len != GW_OPEN_LEN))
+		rc = gw_fail(-EPROTO, "a connection that begins with %s",
+			     gw_message_name(f.type));
+	if (!rc)
+		rc = gw_frame_check(c->buf, c->buf + GW_FRAME_HEADER, GW_OPEN_LEN);
+	return rc ? rc : gw_open_decode(c->buf + GW_FRAME_HEADER, GW_OPEN_LEN, open, version);
+}
+
+static void hand_on(struct caller *c)
+{
+	struct gw_jobs *jobs = c->peers->jobs;
+	struct gw_open open;
+	uint16_t version = 0;
+	int rc = parse(c, &open, &version);
+	int fd = release(c);
+
+	if (!rc && open.kind == GW_OPEN_SETTLE) {
+		gw_jobs_settle(jobs, fd, open.id);
+		return;
+	}
+	if (!rc && open.kind == GW_OPEN_MIGRATE) {
+		if (gw_jobs_receive(jobs, fd, &open, version))
+			gw_err("%s", gw_error());
+		return;
+	}
+	if (!rc) {
+		if (gw_jobs_stream(jobs, fd, &open))
+			gw_info("refused a connection: %s", gw_error());
+		return;
+	}
+	refuse(fd);
+}
+
+static void on_caller(void *arg)
+{
+	struct caller *c = arg;
+	ssize_t n = recv(c->fd, c->buf + c->used, OPEN_BYTES - c->used, MSG_DONTWAIT);
+	struct gw_frame f;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		close(release(c));
+		return;
+	}
+	c->used += (size_t)n;
+	/* A stranger is told at its first header, not when it stops talking. */
+	if (c->used >= GW_FRAME_HEADER && c->used < OPEN_BYTES &&
+	    gw_frame_parse_header(c->buf, &f))
+		refuse(release(c));
+	else if (c->used == OPEN_BYTES)
+		hand_on(c);
+}
+
+static void on_accept(void *arg)
+{
+	struct gw_peers *p = arg;
+	gw_autofd int fd = accept4(p->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct caller *c;
+
+	if (fd < 0 || p->nr_callers >= CALLERS_MAX)
+		return;
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return;
+	c->peers = p;
+	c->fd = fd;
+	c->deadline = gw_now() + OPEN_NS;
+	c->watch = gw_loop_add(p->loop, fd, on_caller, c);
+	if (!c->watch) {
+		free(c);
+		return;
+	}
+	gw_steal_fd(&fd);
+	c->next = p->callers;
+	p->callers = c;
+	p->nr_callers++;
+}
+
+struct gw_peers *gw_peers_new(struct gw_loop *loop, struct gw_jobs *jobs, const char *address)
+{
+	struct gw_peers *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return NULL;
+	p->loop = loop;
+	p->jobs = jobs;
+	p->fd = gw_tcp_listen(address);
+	if (p->fd >= 0)
+		p->watch = gw_loop_add(loop, p->fd, on_accept, p);
+	if (!p->watch) {
+		if (p->fd >= 0)
+			close(p->fd);
+		free(p);
+		return NULL;
+	}
+	return p;
+}
+
+void gw_peers_expire(struct gw_peers *p)
+{
+	struct caller *next;
+
+	for (struct caller *c = p ? p->callers : NULL; c; c = next) {
+		next = c->next;
+		if (gw_now() > c->deadline)
+			close(release(c));
+	}
+}
+
+void gw_peers_free(struct gw_peers *p)
+{
+	if (!p)
+		return;
+	while (p->callers)
+		close(release(p->callers));
+	gw_loop_remove(p->loop, p->watch);
+	close(p->fd);
+	free(p);
+}

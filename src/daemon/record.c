@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* record.c - VM records, journals and outcomes; see record.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "io.h"
+#include "record.h"
+
+#define RECORD_MAX (4U << 20)
+
+void gw_vm_free(struct gw_vm *vm)
+{
+	gw_definition_free(&vm->def);
+	free(vm->qmp);
+	json_decref(vm->blocks);
+	memset(vm, 0, sizeof(*vm));
+}
+
+static int save_json(const char *path, json_t *json)
+{
+	gw_autofree char *text = json ? json_dumps(json, JSON_INDENT(1)) : NULL;
+
+	json_decref(json);
+	return text ? gw_write_file(path, text) : gw_fail(-ENOMEM, "%s: no memory", path);
+}
+
+static json_t *load_json(const char *path, int *rc)
+{
+	gw_autofree char *text = NULL;
+	json_t *json;
+
+	*rc = 0;
+	if (access(path, F_OK)) {
+		*rc = gw_fail(-ENOENT, "%s: %s", path, strerror(errno));
+		return NULL;
+	}
+	text = gw_read_file(path, RECORD_MAX, NULL);
+	json = text ? json_loads(text, 0, NULL) : NULL;
+	if (!json)
+		*rc = gw_fail(-EINVAL, "%s is damaged", path);
+	return json;
+}
+
+int gw_vm_save(const struct gw_paths *p, const struct gw_vm *vm)
+{
+	gw_autofree char *dir = gw_vm_dir(p, vm->def.name);
+	gw_autofree char *path = gw_path("%s/vm.json", dir);
+
+	return save_json(path,
+			 json_pack("{s:o,s:i,s:I,s:s,s:b,s:O?}", "definition",
+				   gw_definition_json(&vm->def), "pid", (int)vm->process.pid,
+				   "pid-start", (json_int_t)vm->process.start, "qmp", vm->qmp,
+				   "attached", vm->attached, "blocks", vm->blocks));
+}
+
+int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
+{
+	gw_autofree char *dir = gw_vm_dir(p, name);
+	gw_autofree char *path = gw_path("%s/vm.json", dir);
+	const char *qmp;
+	int rc;
+	json_t *json = load_json(path, &rc);
+
+	memset(vm, 0, sizeof(*vm));
+	if (rc)
+		return rc;
+	rc = gw_definition_parse(&vm->def, json_object_get(json, "definition"));
+	qmp = json_string_value(json_object_get(json, "qmp"));
+	vm->process.pid = (pid_t)json_integer_value(json_object_get(json, "pid"));
+	vm->process.start = (uint64_t)json_integer_value(json_object_get(json, "pid-start"));
+	vm->attached = json_is_true(json_object_get(json, "attached"));
+	vm->blocks = json_incref(json_object_get(json, "blocks"));
+	vm->qmp = qmp ? strdup(qmp) : NULL;
+	json_decref(json);
+	if (!rc && !vm->qmp)
+		rc = gw_fail(-EINVAL, "%s is damaged", path);
+	if (rc)
+		gw_vm_free(vm);
+	return rc;
+}
+
+void gw_vm_describe(struct gw_vm *vm, const struct gw_ram *ram)
+{
+	json_decref(vm->blocks);
+	vm->blocks = json_array();
+	for (unsigned int i = 0; i < ram->nr_blocks; i++) {
+		const struct gw_ram_block *b = &ram->blocks[i];
+
+		json_array_append_new(vm->blocks,
+				      json_pack("{s:s,s:I,s:I,s:I}", "backend",
+						ram->files[b->file].id, "address",
+						(json_int_t)b->gpa, "size", (json_int_t)b->size,
+						"offset", (json_int_t)b->offset));
+	}
+}
+
+int gw_vm_remove(const struct gw_paths *p, const struct gw_definition *def, bool attached)
+{
+	gw_autofree char *dir = gw_vm_dir(p, def->name);
+
+	for (unsigned int i = 0; !attached && i < def->nr_memory; i++) {
+		gw_autofree char *ram = gw_vm_ram_path(p, def, i);
+
+		if (unlink(ram) && errno != ENOENT)
+			return gw_fail(-errno, "%s: %s", ram, strerror(errno));
+	}
+	return gw_remove_tree(dir);
+}
+
+int gw_vm_lock(const struct gw_paths *p, const char *name)
+{
+	gw_autofree char *dir = gw_vm_dir(p, name);
+	gw_autofree char *path = gw_path("%s/lock", dir);
+	gw_autofd int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return gw_fail(-errno, "%s: %s", path, strerror(errno));
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		return gw_fail(-EBUSY, "another operation on VM '%s' is under way", name);
+	return gw_steal_fd(&fd);
+}
+
+int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_journal *j)
+{
+	gw_autofree char *dir = gw_vm_dir(p, name);
+	gw_autofree char *path = gw_path("%s/journal.json", dir);
+	char id[2 * GW_ID_LEN + 1];
+
+	gw_id_format(j->id, id);
+	return save_json(path, json_pack("{s:s,s:i,s:s,s:s,s:b}", "role",
+					 j->role == GW_ROLE_SOURCE ? "source" : "destination",
+					 "phase", j->phase, "id", id, "peer", j->peer,
+					 "was-running", j->was_running));
+}
+
+int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j)
+{
+	gw_autofree char *dir = gw_vm_dir(p, name);
+	gw_autofree char *path = gw_path("%s/journal.json", dir);
+	const char *role, *peer;
+	int rc;
+	json_t *json = load_json(path, &rc);
+
+	memset(j, 0, sizeof(*j));
+	if (rc)
+		return rc;
+	role = json_string_value(json_object_get(json, "role"));
+	peer = json_string_value(json_object_get(json, "peer"));
+	j->role = role && !strcmp(role, "source") ? GW_ROLE_SOURCE : GW_ROLE_DEST;
+	j->phase = (int)json_integer_value(json_object_get(json, "phase"));
+	j->was_running = json_is_true(json_object_get(json, "was-running"));
+	snprintf(j->peer, sizeof(j->peer), "%s", peer ? peer : "");
+	rc = gw_id_parse(json_string_value(json_object_get(json, "id")), j->id);
+	json_decref(json);
+	return rc;
+}
+
+void gw_journal_remove(const struct gw_paths *p, const char *name)
+{
+	gw_autofree char *dir = gw_vm_dir(p, name);
+	gw_autofree char *path = gw_path("%s/journal.json", dir);
+
+	unlink(path);
+}
+
+static const char *const outcomes[] = {
+	[GW_OUTCOME_ABORTED] = "aborted",
+	[GW_OUTCOME_RUNNING] = "running",
+	[GW_OUTCOME_LOST] = "lost",
+};
+
+static char *settled_path(const struct gw_paths *p, const uint8_t id[GW_ID_LEN])
+{
+	char text[2 * GW_ID_LEN + 1];
+
+	gw_id_format(id, text);
+	return gw_path("%s/settled/%s", p->run, text);
+}
+
+int gw_settled_save(const struct gw_paths *p, const uint8_t id[GW_ID_LEN], enum gw_outcome o)
+{
+	gw_autofree char *path = settled_path(p, id);
+
+	return gw_write_file(path, outcomes[o]);
+}
+
+enum gw_outcome gw_settled_load(const struct gw_paths *p, const uint8_t id[GW_ID_LEN])
+{
+	gw_autofree char *path = settled_path(p, id);
+	gw_autofree char *text = access(path, F_OK) ? NULL : gw_read_file(path, 64, NULL);
+
+	for (size_t i = GW_OUTCOME_ABORTED; text && i < GW_ARRAY_SIZE(outcomes); i++)
+		if (!strcmp(text, outcomes[i]))
+			return (enum gw_outcome)i;
+	return 0;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * record.h - what a host writes down about its VMs, so that any later godwitd
+ * or worker can carry on (invariant 12).
+ *
+ *   vm.json       definition, process, monitor: exists while the VM is here
+ *   journal.json  the phase of a migration: exists from its start until its
+ *                 outcome has been carried out here
+ *   settled/ID    the outcome of an arrived migration, for the source's
+ *                 `godwit recover`: "aborted", "running" or "lost"
+ *
+ * Rules: written atomically (gw_write_file()). Only the holder of the VM's
+ * lock writes vm.json and journal.json.
+ */
+#ifndef GW_RECORD_H
+#define GW_RECORD_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "attach.h"
+#include "define.h"
+#include "launch.h"
+#include "messages.h"
+#include "paths.h"
+
+/** struct gw_vm - a VM of this host. */
+struct gw_vm {
+	struct gw_definition def;
+	struct gw_process process;
+	char *qmp;     /* path of its monitor */
+	bool attached; /* its files are the user's: never remove them */
+	json_t *blocks;
+};
+
+enum gw_role { GW_ROLE_SOURCE, GW_ROLE_DEST };
+
+struct gw_journal {
+	enum gw_role role;
+	int phase; /* enum gw_source_phase or gw_dest_phase */
+	uint8_t id[GW_ID_LEN];
+	char peer[128];	  /* source: where it was going */
+	bool was_running; /* source: resume it */
+};
+
+void gw_vm_free(struct gw_vm *vm);
+
+/** gw_vm_save() - write vm.json. 0 or -errno. */
+int gw_vm_save(const struct gw_paths *p, const struct gw_vm *vm);
+
+/** gw_vm_load() - read vm.json of @name. 0, -ENOENT, or -EINVAL for a damaged one. */
+int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm);
+
+/** gw_vm_describe() - keep @ram's blocks in @vm for `godwit list --json`. */
+void gw_vm_describe(struct gw_vm *vm, const struct gw_ram *ram);
+
+/**
+ * gw_vm_remove() - remove the VM's folder, and its RAM files unless attached.
+ * @def: whose RAM files; its process is not touched
+ */
+int gw_vm_remove(const struct gw_paths *p, const struct gw_definition *def, bool attached);
+
+/**
+ * gw_vm_lock() - take the VM's lock; -EBUSY if another worker holds it.
+ * Return: a descriptor that holds it until closed.
+ */
+int gw_vm_lock(const struct gw_paths *p, const char *name);
+
+int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_journal *j);
+
+/** gw_journal_load() - 0, -ENOENT if none, or -EINVAL. */
+int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j);
+void gw_journal_remove(const struct gw_paths *p, const char *name);
+
+/** gw_settled_save() - record the outcome of migration @id. */
+int gw_settled_save(const struct gw_paths *p, const uint8_t id[GW_ID_LEN], enum gw_outcome o);
+
+/** gw_settled_load() - the recorded outcome, or 0 if none is. */
+enum gw_outcome gw_settled_load(const struct gw_paths *p, const uint8_t id[GW_ID_LEN]);
+
+#endif

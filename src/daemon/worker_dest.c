@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * worker_dest.c - the destination machine's ops on a real QEMU, and the worker
+ * that uses them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "crew.h"
+#include "dest.h"
+#include "error.h"
+#include "io.h"
+#include "log.h"
+#include "worker.h"
+
+#define START_MS 60000
+
+/* Memory that must stay free on the host beside what arrives. */
+#define RESERVE (64ULL << 20)
+
+struct env {
+	struct gw_worker *w;
+	struct gw_dest d;
+	struct gw_vm vm;
+	struct gw_qmp *qmp;
+	struct gw_crew crew;
+	struct gw_journal journal;
+	int lock;    /* of the VM; -1 until its folder is ours */
+	int device;  /* our end of QEMU's device state */
+	int qemu;    /* pidfd */
+	int wake;    /* epoll of ctl and qemu: what the control connection heeds */
+	void (*spawned)(void *arg, unsigned int i);
+	void *spawned_arg;
+};
+
+static int64_t op_now(void *env)
+{
+	(void)env;
+	return gw_now();
+}
+
+static int op_journal(void *env, enum gw_dest_phase phase)
+{
+	struct env *e = env;
+
+	e->journal.phase = phase;
+	e->journal.was_running = e->d.run;
+	if (e->lock < 0)
+		return 0; /* nothing is here yet that anybody would have to remove */
+	if (phase == GW_DEST_PHASE_RUNNING) {
+		int rc = gw_settled_save(e->w->paths, e->journal.id, GW_OUTCOME_RUNNING);
+
+		if (rc)
+			return rc;
+	}
+	return gw_journal_save(e->w->paths, e->vm.def.name, &e->journal);
+}
+
+static int ended(struct env *e)
+{
+	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
+	gw_autofree char *reason = gw_launch_reason(dir);
+
+	return gw_fail(-ECHILD, "QEMU ended on host '%s': %s", e->w->host, reason);
+}
+
+/* Something besides the source wants to be heard. 0: go on. */
+static int heed(struct env *e)
+{
+	struct pollfd pfd = { .fd = e->qemu, .events = POLLIN };
+	int ctl = e->w->ctl;
+
+	gw_worker_heed(e->w, NULL, NULL);
+	if (ctl >= 0 && e->w->ctl < 0)
+		epoll_ctl(e->wake, EPOLL_CTL_DEL, ctl, NULL);
+	if (e->d.committed)
+		return 0;
+	if (e->qemu >= 0 && poll(&pfd, 1, 0) > 0)
+		return ended(e);
+	if (e->w->orphaned)
+		return gw_fail(-EPIPE, "godwitd on host '%s' ended during the migration",
+			       e->w->host);
+	if (e->w->cancelled)
+		return gw_fail(-ECANCELED, "cancelled on host '%s'", e->w->host);
+	return 0;
+}
+
+static int on_wake(void *arg)
+{
+	return heed(arg);
+}
+
+static void watch(struct env *e, int fd)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+
+	if (fd >= 0 && epoll_ctl(e->wake, EPOLL_CTL_ADD, fd, &ev))
+		gw_warn("epoll: %s", strerror(errno));
+}
+
+/* Make the VM's folder ours alone. */
+static int claim(struct env *e)
+{
+	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
+	int rc;
+
+	if (mkdir(dir, 0700)) {
+		if (errno == EEXIST)
+			return gw_fail(-EEXIST, "host '%s' already has a VM '%s'", e->w->host,
+				       e->vm.def.name);
+		return gw_fail(-errno, "%s: %s", dir, strerror(errno));
+	}
+	e->lock = gw_vm_lock(e->w->paths, e->vm.def.name);
+	rc = e->lock < 0 ? e->lock : op_journal(e, GW_DEST_PHASE_RECEIVING);
+	/* Recorded before there is anything to find: whoever finds us dead knows what to remove. */
+	e->vm.qmp = gw_vm_qmp_path(dir);
+	return rc ? rc : gw_vm_save(e->w->paths, &e->vm);
+}
+
+static int check_memory(const struct env *e, uint64_t resident)
+{
+	uint64_t have = gw_paths_free_bytes(e->w->paths, &e->vm.def);
+	char need_text[32], have_text[32];
+
+	if (have >= resident + RESERVE)
+		return 0;
+	return gw_fail(-ENOMEM, "host '%s' has %s of memory for another VM, '%s' needs %s: free "
+				"some there or choose another host", e->w->host,
+		       gw_format_size(have, have_text, sizeof(have_text)), e->vm.def.name,
+		       gw_format_size(resident, need_text, sizeof(need_text)));
+}
+
+static int make_ram(struct env *e, struct gw_ram *ram, char **paths)
+{
+	const struct gw_definition *def = &e->vm.def;
+
+	for (unsigned int i = 0; i < def->nr_memory; i++) {
+		gw_autofd int fd = -1;
+		int rc;
+
+		paths[i] = gw_vm_ram_path(e->w->paths, def, i);
+		unlink(paths[i]); /* the folder is ours, so an old file is nobody's */
+		fd = open(paths[i], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		if (fd < 0 || ftruncate(fd, (off_t)def->memory[i].size))
+			return gw_fail(-errno, "RAM file %s: %s", paths[i], strerror(errno));
+		rc = gw_ram_add(ram, def->memory[i].id, fd, def->memory[i].size, 0);
+		if (rc)
+			return rc;
+		gw_steal_fd(&fd);
+	}
+	return 0;
+}
+
+static int start_qemu(struct env *e, char *const ram_paths[])
+{
+	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
+	int rc = gw_launch(&e->vm.def, dir, ram_paths, true, &e->vm.process);
+
+	if (rc)
+		return gw_fail_prefix(rc, "host '%s': ", e->w->host);
+	rc = gw_vm_save(e->w->paths, &e->vm);
+	if (!rc) {
+		e->qmp = gw_qmp_open(e->vm.qmp, gw_now() + START_MS * GW_MS);
+		rc = e->qmp ? 0 : -EPIPE;
+	}
+	if (rc && !gw_process_alive(&e->vm.process)) {
+		gw_autofree char *reason = gw_launch_reason(dir);
+
+		return gw_fail(-ECHILD, "QEMU does not start on host '%s': %s. Everything the VM "
+					"names (binary, machine version, disks, networks) must "
+					"exist there too", e->w->host, reason);
+	}
+	if (rc)
+		return rc;
+	e->qemu = gw_process_open(&e->vm.process);
+	watch(e, e->qemu);
+	return e->qemu < 0 ? e->qemu : 0;
+}
+
+/* Have QEMU wait for its device state on a socket of ours. */
+static int await_state(struct env *e)
+{
+	static const char *const capabilities[] = { "x-ignore-shared", "late-block-activate",
+						    "events", NULL };
+	int pair[2], rc = gw_qmp_capabilities(e->qmp, capabilities);
+
+	if (rc)
+		return rc;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return gw_fail(-errno, "socketpair: %s", strerror(errno));
+	e->device = pair[0];
+	rc = gw_qmp_send_fd(e->qmp, "godwit-device", pair[1]);
+	close(pair[1]);
+	if (!rc)
+		rc = gw_qmp_call(e->qmp, "migrate-incoming",
+				 json_pack("{s:s}", "uri", "fd:godwit-device"), NULL);
+	return rc;
+}
+
+static int op_prepare(void *env, const json_t *definition, uint64_t resident, struct gw_ram *ram)
+{
+	struct env *e = env;
+	char *ram_paths[GW_RAM_FILES_MAX] = { NULL };
+	int rc = gw_definition_parse(&e->vm.def, definition);
+
+	if (!rc)
+		rc = claim(e);
+	if (!rc)
+		rc = check_memory(e, resident);
+	if (!rc)
+		rc = make_ram(e, ram, ram_paths);
+	if (!rc)
+		rc = start_qemu(e, ram_paths);
+	if (!rc)
+		rc = await_state(e);
+	for (unsigned int i = 0; i < GW_RAM_FILES_MAX; i++)
+		free(ram_paths[i]);
+	return rc;
+}
+
+static struct gw_transport *op_stream(void *env, unsigned int *index, int64_t deadline)
+{
+	struct env *e = env;
+	struct gw_transport *t;
+	int fd = -1;
+
+	for (;;) {
+		struct pollfd fds[2] = { { .fd = e->w->ctl, .events = POLLIN },
+					 { .fd = e->d.control->poll_fd, .events = POLLIN } };
+		int n;
+
+		gw_worker_heed(e->w, &fd, index);
+		if (fd >= 0)
+			break;
+		if (heed(e))
+			return NULL;
+		n = poll(fds, 2, gw_poll_ms(deadline));
+		if (n == 0) {
+			gw_fail(-ETIMEDOUT, "the source did not open its streams");
+			return NULL;
+		}
+		if (n > 0 && fds[1].revents) {
+			gw_fail(-EPROTO, "the source gave up before its streams were open");
+			return NULL;
+		}
+	}
+	t = gw_tcp_adopt(fd);
+	if (t && gw_frame_send(t, GW_MSG_ACCEPT, e->d.version, NULL, 0))
+		gw_transport_close(&t);
+	return t;
+}
+
+static int run_spawned(void *arg, unsigned int i)
+{
+	struct env *e = arg;
+
+	e->spawned(e->spawned_arg, i);
+	return 0;
+}
+
+static int op_spawn(void *env, unsigned int n, void (*fn)(void *arg, unsigned int i), void *arg)
+{
+	struct env *e = env;
+
+	e->spawned = fn;
+	e->spawned_arg = arg;
+	return gw_crew_start(&e->crew, n, run_spawned, e);
+}
+
+static void op_join(void *env)
+{
+	gw_crew_join(&((struct env *)env)->crew);
+}
+
+static int op_wait(void *env, bool (*done)(void *arg), void *arg, int64_t deadline)
+{
+	struct env *e = env;
+
+	for (;;) {
+		struct pollfd fds[2] = { { .fd = e->crew.event, .events = POLLIN },
+					 { .fd = e->wake, .events = POLLIN } };
+		int rc;
+
+		gw_crew_quiet(&e->crew);
+		if (done(arg))
+			return 0;
+		rc = heed(e);
+		if (rc)
+			return rc;
+		if (poll(fds, 2, gw_poll_ms(deadline)) == 0)
+			return gw_fail(-ETIMEDOUT, "the streams do not deliver");
+	}
+}
+
+static void op_notify(void *env)
+{
+	gw_crew_notify(&((struct env *)env)->crew);
+}
+
+static int op_device_write(void *env, const void *buf, size_t len)
+{
+	struct env *e = env;
+	struct timeval limit = { .tv_sec = GW_QMP_TIMEOUT_MS / 1000 };
+
+	setsockopt(e->device, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	while (len) {
+		ssize_t n = send(e->device, buf, len, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			int rc = heed(e);
+
+			return rc ? rc : gw_fail(-EIO, "QEMU does not take its device state");
+		}
+		buf = (const char *)buf + n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int op_device_end(void *env, int64_t deadline)
+{
+	struct env *e = env;
+	int rc;
+
+	shutdown(e->device, SHUT_WR);
+	rc = gw_qmp_wait_migration(e->qmp, "completed", deadline);
+	return rc == -EPIPE ? ended(e) : rc;
+}
+
+static int op_guest_resume(void *env)
+{
+	return gw_qmp_call(((struct env *)env)->qmp, "cont", NULL, NULL);
+}
+
+static void op_guest_announce(void *env)
+{
+	struct env *e = env;
+
+	if (gw_qmp_call(e->qmp, "announce-self",
+			json_pack("{s:i,s:i,s:i,s:i}", "initial", 50, "max", 550, "rounds", 5,
+				  "step", 50), NULL))
+		gw_warn("the network was not told that '%s' has moved: %s", e->vm.def.name,
+			gw_error());
+}
+
+static void op_discard(void *env)
+{
+	struct env *e = env;
+
+	if (e->lock < 0)
+		return;
+	gw_process_kill(&e->vm.process);
+	if (gw_settled_save(e->w->paths, e->journal.id, GW_OUTCOME_ABORTED))
+		gw_err("%s", gw_error());
+	if (gw_vm_remove(e->w->paths, &e->vm.def, false))
+		gw_err("removing VM '%s': %s", e->vm.def.name, gw_error());
+	close(e->lock);
+	e->lock = -1;
+}
+
+static void op_report(void *env)
+{
+	static const char *const names[] = {
+		[GW_DEST_SETUP] = "setup",     [GW_DEST_RECEIVING] = "active",
+		[GW_DEST_LOADING] = "device",  [GW_DEST_LOADED] = "device",
+		[GW_DEST_RUNNING] = "completed", [GW_DEST_FAILED] = "failed",
+	};
+	struct env *e = env;
+
+	gw_worker_progress(e->w, json_pack("{s:s,s:s}", "status", names[e->d.state], "incoming",
+					   e->vm.def.name));
+}
+
+static const struct gw_dest_ops ops = {
+	.now = op_now,
+	.journal = op_journal,
+	.prepare = op_prepare,
+	.stream = op_stream,
+	.spawn = op_spawn,
+	.join = op_join,
+	.wait = op_wait,
+	.notify = op_notify,
+	.device_write = op_device_write,
+	.device_end = op_device_end,
+	.guest_resume = op_guest_resume,
+	.guest_announce = op_guest_announce,
+	.discard = op_discard,
+	.report = op_report,
+};
+
+static int env_init(struct env *e, struct gw_worker *w)
+{
+	e->w = w;
+	e->lock = e->device = e->qemu = -1;
+	e->wake = epoll_create1(EPOLL_CLOEXEC);
+	if (e->wake < 0)
+		return gw_fail(-errno, "epoll: %s", strerror(errno));
+	watch(e, w->ctl);
+	return gw_crew_init(&e->crew);
+}
+
+static void env_free(struct env *e)
+{
+	const int fds[] = { e->lock, e->device, e->qemu, e->wake };
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(fds); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	gw_qmp_close(e->qmp);
+	gw_vm_free(&e->vm);
+	gw_crew_free(&e->crew);
+	free(e);
+}
+
+/* The guest lives here now: write down what its memory looks like. */
+static void settle_in(struct env *e)
+{
+	struct gw_guest_facts facts;
+	struct gw_ram ram;
+
+	gw_journal_remove(e->w->paths, e->vm.def.name);
+	if (gw_attach(e->qmp, e->vm.process.pid, &ram, &facts)) {
+		gw_warn("VM '%s' could not leave again: %s", e->vm.def.name, gw_error());
+		return;
+	}
+	gw_vm_describe(&e->vm, &ram);
+	gw_ram_close(&ram);
+	if (gw_vm_save(e->w->paths, &e->vm))
+		gw_err("%s", gw_error());
+}
+
+int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open, uint16_t version)
+{
+	struct env *e = calloc(1, sizeof(*e));
+	int rc;
+
+	if (!e || env_init(e, w))
+		return -ENOMEM;
+	e->d.ops = &ops;
+	e->d.env = e;
+	e->d.version = version;
+	e->d.host = w->host;
+	e->journal.role = GW_ROLE_DEST;
+	memcpy(e->journal.id, open->id, GW_ID_LEN);
+	e->d.control = gw_tcp_adopt(conn);
+	if (!e->d.control) {
+		env_free(e);
+		return -ENOMEM;
+	}
+	e->d.control->wake_fd = e->wake;
+	e->d.control->on_wake = on_wake;
+	e->d.control->wake_arg = e;
+	rc = gw_dest_run(&e->d);
+	if (!rc)
+		settle_in(e);
+	else
+		gw_fail(rc, "%s", e->d.error);
+	env_free(e);
+	return rc;
+}
+
+enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, const struct gw_journal *j)
+{
+	gw_autofree char *dir = gw_vm_dir(w->paths, name);
+	struct env *e = calloc(1, sizeof(*e));
+	enum gw_outcome outcome;
+	int rc;
+
+	if (!e || env_init(e, w))
+		return 0;
+	e->journal = *j;
+	e->d.run = j->was_running;
+	e->lock = gw_vm_lock(w->paths, name);
+	if (e->lock < 0) {
+		env_free(e);
+		return 0; /* its worker lives */
+	}
+	/* Without vm.json its QEMU was never started; the folder still goes. */
+	rc = gw_vm_load(w->paths, name, &e->vm);
+	if (rc)
+		snprintf(e->vm.def.name, sizeof(e->vm.def.name), "%s", name);
+	else if (!e->vm.process.pid && gw_launch_find(dir, &e->vm.process))
+		gw_error_clear(); /* not started yet: nothing to end */
+	if (!rc && j->phase != GW_DEST_PHASE_RECEIVING)
+		e->qmp = gw_qmp_open(e->vm.qmp, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS);
+	if (j->phase != GW_DEST_PHASE_RECEIVING && !e->qmp)
+		outcome = GW_OUTCOME_LOST;
+	else
+		outcome = gw_dest_recover(&ops, e, (enum gw_dest_phase)j->phase, j->was_running);
+	if (outcome != GW_OUTCOME_ABORTED && gw_settled_save(w->paths, j->id, outcome))
+		gw_err("%s", gw_error());
+	if (outcome == GW_OUTCOME_RUNNING)
+		settle_in(e);
+	else if (outcome == GW_OUTCOME_LOST)
+		gw_journal_remove(w->paths, name);
+	env_free(e);
+	return outcome;
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* worker_vm.c - workers that start, adopt, stop and list VMs. */
+#include <errno.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "io.h"
+#include "log.h"
+#include "worker.h"
+
+#define START_MS 60000
+#define QUIT_MS	 10000
+
+/* How long `list` waits for a VM's monitor before it says that it does not know. */
+#define LIST_MS 1000
+
+/* Make the folder of a new VM, and take its lock. Return: the lock, or -errno. */
+static int claim(struct gw_worker *w, const char *name)
+{
+	gw_autofree char *dir = gw_vm_dir(w->paths, name);
+
+	if (mkdir(dir, 0700)) {
+		if (errno == EEXIST)
+			return gw_fail(-EEXIST, "there is a VM '%s' on this host already", name);
+		return gw_fail(-errno, "%s: %s", dir, strerror(errno));
+	}
+	return gw_vm_lock(w->paths, name);
+}
+
+/* Learn what QEMU made of the VM: machine version, memory map. */
+static int inspect(struct gw_worker *w, struct gw_vm *vm, struct gw_qmp *qmp)
+{
+	struct gw_guest_facts facts;
+	struct gw_ram ram;
+	int rc = gw_attach(qmp, vm->process.pid, &ram, &facts);
+
+	if (rc)
+		return rc;
+	snprintf(vm->def.machine, sizeof(vm->def.machine), "%s", facts.machine);
+	if (!vm->attached && facts.discards && !vm->def.discards)
+		gw_warn("VM '%s' can give memory back, but its RAM file has huge pages: a balloon "
+			"device belongs on the command line", vm->def.name);
+	gw_vm_describe(vm, &ram);
+	gw_ram_close(&ram);
+	return gw_vm_save(w->paths, vm);
+}
+
+static int make_ram(const struct gw_worker *w, const struct gw_vm *vm, char **path)
+{
+	gw_autofd int fd = -1;
+
+	*path = gw_vm_ram_path(w->paths, &vm->def, 0);
+	unlink(*path); /* the folder is ours, so an old file is nobody's */
+	fd = open(*path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, (off_t)vm->def.memory[0].size))
+		return gw_fail(-errno, "RAM file %s: %s", *path, strerror(errno));
+	return 0;
+}
+
+static int start(struct gw_worker *w, struct gw_vm *vm)
+{
+	gw_autofree char *dir = gw_vm_dir(w->paths, vm->def.name);
+	gw_autofree char *ram_path = NULL;
+	struct gw_qmp *qmp = NULL;
+	int rc;
+
+	vm->qmp = gw_vm_qmp_path(dir);
+	rc = gw_vm_save(w->paths, vm);
+	if (!rc)
+		rc = make_ram(w, vm, &ram_path);
+	if (!rc)
+		rc = gw_launch(&vm->def, dir, &ram_path, false, &vm->process);
+	if (rc)
+		return rc;
+	rc = gw_vm_save(w->paths, vm);
+	if (!rc) {
+		qmp = gw_qmp_open(vm->qmp, gw_now() + START_MS * GW_MS);
+		rc = qmp ? inspect(w, vm, qmp) : -EPIPE;
+	}
+	gw_qmp_close(qmp);
+	if (rc && !gw_process_alive(&vm->process)) {
+		gw_autofree char *reason = gw_launch_reason(dir);
+
+		rc = gw_fail(-ECHILD, "QEMU ended at once: %s", reason);
+	}
+	return rc;
+}
+
+int gw_worker_run_vm(struct gw_worker *w, const json_t *args, json_t **result)
+{
+	const char *name = json_string_value(json_object_get(args, "name"));
+	const char *cwd = json_string_value(json_object_get(args, "cwd"));
+	struct gw_vm vm = { 0 };
+	gw_autofd int lock = -1;
+	int rc = gw_definition_run(&vm.def, name,
+				   (uint64_t)json_integer_value(json_object_get(args, "memory")),
+				   json_object_get(args, "argv"), cwd ? cwd : "/");
+
+	if (!rc) {
+		lock = claim(w, name);
+		rc = lock < 0 ? lock : 0;
+	}
+	if (!rc) {
+		rc = start(w, &vm);
+		if (rc) {
+			gw_process_kill(&vm.process);
+			if (gw_vm_remove(w->paths, &vm.def, false))
+				gw_err("removing VM '%s' again failed", name);
+		}
+	}
+	if (!rc)
+		*result = json_pack("{s:s,s:i,s:s}", "name", name, "pid", (int)vm.process.pid,
+				    "machine", vm.def.machine);
+	gw_vm_free(&vm);
+	return rc;
+}
+
+/* Adopt the QEMU behind a monitor socket. */
+static int adopt(struct gw_worker *w, struct gw_vm *vm, const char *name)
+{
+	struct gw_qmp *qmp = gw_qmp_open(vm->qmp, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS);
+	struct gw_guest_facts facts;
+	struct gw_ram ram = { 0 };
+	pid_t pid = 0;
+	int rc;
+
+	if (!qmp)
+		return -EPIPE;
+	rc = gw_qmp_pid(qmp, &pid);
+	if (!rc)
+		rc = gw_process_identify(pid, &vm->process);
+	if (!rc)
+		rc = gw_attach(qmp, pid, &ram, &facts);
+	if (!rc)
+		rc = gw_definition_attach(&vm->def, name, pid, vm->qmp, &ram, &facts);
+	if (!rc) {
+		gw_vm_describe(vm, &ram);
+		rc = gw_vm_save(w->paths, vm);
+	}
+	gw_ram_close(&ram);
+	gw_qmp_close(qmp);
+	return rc;
+}
+
+int gw_worker_attach(struct gw_worker *w, const json_t *args, json_t **result)
+{
+	const char *name = json_string_value(json_object_get(args, "name"));
+	const char *qmp = json_string_value(json_object_get(args, "qmp"));
+	struct gw_vm vm = { .attached = true };
+	gw_autofd int lock = -1;
+	int rc;
+
+	if (!gw_name_ok(name))
+		return -EINVAL;
+	if (!qmp)
+		return gw_fail(-EINVAL, "which QEMU? give its monitor with --qmp SOCKET");
+	vm.qmp = strdup(qmp);
+	lock = claim(w, name);
+	rc = lock < 0 ? lock : adopt(w, &vm, name);
+	if (rc && lock >= 0) {
+		gw_autofree char *dir = gw_vm_dir(w->paths, name);
+		gw_autofree char *why = strdup(gw_error());
+
+		if (gw_remove_tree(dir))
+			gw_err("%s", gw_error());
+		gw_fail(rc, "%s", why);
+	}
+	if (!rc)
+		*result = json_pack("{s:s,s:i,s:s}", "name", name, "pid", (int)vm.process.pid,
+				    "machine", vm.def.machine);
+	gw_vm_free(&vm);
+	return rc;
+}
+
+int gw_worker_stop_vm(struct gw_worker *w, const json_t *args, json_t **result)
+{
+	const char *name = json_string_value(json_object_get(args, "name"));
+	struct pollfd pfd = { .events = POLLIN };
+	struct gw_qmp *qmp;
+	struct gw_vm vm;
+	gw_autofd int lock = -1, qemu = -1;
+	int rc;
+
+	if (!gw_name_ok(name))
+		return -EINVAL;
+	rc = gw_vm_load(w->paths, name, &vm);
+	if (rc == -ENOENT)
+		return gw_fail(rc, "no VM '%s' on this host; see godwit list", name);
+	if (rc)
+		return rc;
+	lock = gw_vm_lock(w->paths, name);
+	if (lock < 0) {
+		gw_vm_free(&vm);
+		return lock;
+	}
+	qemu = gw_process_open(&vm.process);
+	pfd.fd = qemu;
+	if (qemu >= 0) {
+		qmp = gw_qmp_open(vm.qmp, gw_now() + 2 * GW_S);
+		if (!qmp || gw_qmp_call(qmp, "quit", NULL, NULL) || poll(&pfd, 1, QUIT_MS) <= 0)
+			gw_process_kill(&vm.process);
+		gw_qmp_close(qmp);
+	}
+	rc = gw_vm_remove(w->paths, &vm.def, vm.attached);
+	if (!rc)
+		*result = json_pack("{s:s}", "name", name);
+	gw_vm_free(&vm);
+	return rc;
+}
+
+/* "running", "paused", ... as QEMU says, or what the records say without it. */
+static void find_state(struct gw_worker *w, const struct gw_vm *vm, char *state, size_t len)
+{
+	struct gw_journal j;
+	struct gw_qmp *qmp;
+	int lock;
+
+	if (!gw_journal_load(w->paths, vm->def.name, &j)) {
+		snprintf(state, len, "%s",
+			 j.role == GW_ROLE_DEST ? "incoming" :
+			 j.phase == 1		? "in-doubt" :
+						  "migrating");
+		return;
+	}
+	snprintf(state, len, "busy");
+	lock = gw_vm_lock(w->paths, vm->def.name);
+	if (lock < 0)
+		return;
+	close(lock); /* only looked: nobody shall find the VM busy because of a list */
+	qmp = gw_qmp_open(vm->qmp, gw_now() + LIST_MS * GW_MS);
+	if (!gw_process_alive(&vm->process))
+		snprintf(state, len, "ended");
+	else if (!qmp || gw_qmp_status(qmp, state, len))
+		snprintf(state, len, "unreachable");
+	gw_qmp_close(qmp);
+}
+
+int gw_worker_list(struct gw_worker *w, const json_t *args, json_t **result)
+{
+	gw_autofree char *path = gw_path("%s/vm", w->paths->run);
+	struct dirent **entries;
+	int n = scandir(path, &entries, NULL, alphasort);
+
+	(void)args;
+	*result = json_array();
+	for (int i = 0; i < n; i++) {
+		const char *name = entries[i]->d_name;
+		struct gw_vm vm;
+		char state[32];
+		uint64_t memory = 0;
+
+		if (name[0] != '.' && !gw_vm_load(w->paths, name, &vm)) {
+			for (unsigned int m = 0; m < vm.def.nr_memory; m++)
+				memory += vm.def.memory[m].size;
+			find_state(w, &vm, state, sizeof(state));
+			json_array_append_new(
+				*result,
+				json_pack("{s:s,s:s,s:I,s:i,s:s,s:b,s:O?}", "name", name, "state",
+					  state, "memory", (json_int_t)memory, "pid",
+					  (int)vm.process.pid, "machine", vm.def.machine,
+					  "attached", vm.attached, "blocks", vm.blocks));
+			gw_vm_free(&vm);
+		}
+		free(entries[i]);
+	}
+	if (n >= 0)
+		free(entries);
+	return 0;
+}
