@@ -60,9 +60,9 @@ static inline void gw_bitmap_clear(struct gw_bitmap *map, size_t bit)
  * @start: size_t variable, first bit of the run
  * @stop: size_t variable, bit after the run
  */
-#define gw_bitmap_for_each_run(map, from, end, start, stop)                                        \
-	for ((start) = gw_bitmap_next((map), (from), (end), true);                                 \
-	     (start) < (end) && ((stop) = gw_bitmap_next((map), (start), (end), false), 1);        \
+#define gw_bitmap_for_each_run(map, from, end, start, stop)                                 \
+	for ((start) = gw_bitmap_next((map), (from), (end), true);                          \
+	     (start) < (end) && ((stop) = gw_bitmap_next((map), (start), (end), false), 1); \
 	     (start) = gw_bitmap_next((map), (stop), (end), true))
 
 #endif

@@ -51,9 +51,10 @@ static inline pthread_mutex_t *gw_lock_taken(pthread_mutex_t *lock)
 #define gw_autofile __attribute__((cleanup(gw_cleanup_file)))
 
 /** gw_locked - hold @lock until the scope ends. */
-#define gw_locked(lock)                                                                            \
-	__attribute__((cleanup(gw_cleanup_unlock), unused)) pthread_mutex_t *gw_lock_held_ =       \
-		gw_lock_taken(lock)
+/* A declaration cannot be in parentheses. NOLINTNEXTLINE(bugprone-macro-parentheses) */
+#define gw_locked(lock)                                     \
+	__attribute__((cleanup(gw_cleanup_unlock), unused)) \
+	pthread_mutex_t *gw_lock_held_ = gw_lock_taken(lock)
 
 /** gw_steal_fd - take a descriptor out of a gw_autofd variable. */
 static inline int gw_steal_fd(int *fd)
@@ -65,11 +66,11 @@ static inline int gw_steal_fd(int *fd)
 }
 
 /** gw_steal - take the pointer out of a gw_autofree variable. */
-#define gw_steal(p)                                                                                \
-	({                                                                                         \
-		__typeof__(p) taken_ = (p);                                                        \
-		(p) = NULL;                                                                        \
-		taken_;                                                                            \
+#define gw_steal(p)                         \
+	({                                  \
+		__typeof__(p) taken_ = (p); \
+		(p) = NULL;                 \
+		taken_;                     \
 	})
 
 #define GW_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))

@@ -182,29 +182,19 @@ int gw_remove_tree(const char *path)
 int gw_parse_size(const char *text, uint64_t *bytes)
 {
 	unsigned long long value;
+	static const char units[] = "KMGT";
 	unsigned int shift = 0;
+	const char *unit;
 	char *end;
 
 	errno = 0;
 	value = strtoull(text, &end, 10);
 	if (end == text || errno || text[0] == '-')
 		return gw_fail(-EINVAL, "'%s' is not a size; write for example 512M or 2G", text);
-	switch (toupper((unsigned char)*end)) {
-	case 'T':
-		shift += 10;
-		/* fall through */
-	case 'G':
-		shift += 10;
-		/* fall through */
-	case 'M':
-		shift += 10;
-		/* fall through */
-	case 'K':
-		shift += 10;
+	unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+	if (unit) {
+		shift = 10 * (unsigned int)(unit - units + 1);
 		end++;
-		break;
-	default:
-		break;
 	}
 	if (*end == 'i')
 		end++;

@@ -24,8 +24,8 @@ struct connection {
 
 static int open_connection(struct connection *c)
 {
-	gw_autofree char *path = gw_cli_root ? gw_path("%s/run/control.sock", gw_cli_root) :
-					       gw_path("/run/godwit/control.sock");
+	gw_autofree char *path = gw_cli_root ? gw_path("%s/run/control.sock", gw_cli_root)
+					     : gw_path("/run/godwit/control.sock");
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 
 	memset(c, 0, sizeof(*c));
@@ -39,8 +39,10 @@ static int open_connection(struct connection *c)
 		if (c->fd >= 0)
 			close(c->fd);
 		if (err == ENOENT || err == ECONNREFUSED)
-			return gw_fail(-err, "no godwitd answers at %s: start it, or give the "
-					     "--root that it serves", path);
+			return gw_fail(-err,
+				       "no godwitd answers at %s: start it, or give the "
+				       "--root that it serves",
+				       path);
 		return gw_fail(-err, "%s: %s", path, strerror(err));
 	}
 	return 0;
@@ -199,8 +201,10 @@ int gw_cli_options(int argc, char **argv, const struct option *longs, const char
 		exit(0);
 	}
 	if (opt == '?') {
-		fprintf(stderr, "godwit %s: unknown or incomplete option '%s'; see godwit %s "
-				"--help\n", argv[0], argv[optind - 1], argv[0]);
+		fprintf(stderr,
+			"godwit %s: unknown or incomplete option '%s'; see godwit %s "
+			"--help\n",
+			argv[0], argv[optind - 1], argv[0]);
 		exit(GW_EXIT_USAGE);
 	}
 	return opt;

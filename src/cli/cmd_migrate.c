@@ -26,7 +26,13 @@ static const char migrate_help[] =
 	"  --progress-fd N        write the progress line to descriptor N, terminal or not\n"
 	"  --json                 print the result as one JSON object\n";
 
-enum { OPT_DOWNTIME = 256, OPT_BANDWIDTH, OPT_STREAMS, OPT_VERIFY, OPT_PROGRESS };
+enum {
+	OPT_DOWNTIME = 256,
+	OPT_BANDWIDTH,
+	OPT_STREAMS,
+	OPT_VERIFY,
+	OPT_PROGRESS
+};
 
 struct migrate {
 	const char *name, *address;
@@ -89,20 +95,21 @@ static void print_summary(const struct migrate *m, const json_t *result)
 	gw_format_size((uint64_t)json_integer_value(json_object_get(ram, "total")), total,
 		       sizeof(total));
 	printf("%s moved to %s in %.2f s: %s sent for %s of memory in %d rounds, downtime %.1f "
-	       "ms%s\n", m->name, m->address,
+	       "ms%s\n",
+	       m->name, m->address,
 	       (double)json_integer_value(json_object_get(result, "total-time")) / 1000, sent,
 	       total, (int)json_integer_value(json_object_get(ram, "dirty-sync-count")),
 	       json_real_value(json_object_get(result, "downtime")),
-	       json_is_true(json_object_get(json_object_get(result, "godwit"), "verified")) ?
-		       ", verified" :
-		       "");
+	       json_is_true(json_object_get(json_object_get(result, "godwit"), "verified"))
+		       ? ", verified"
+		       : "");
 }
 
 static int migrate(struct migrate *m)
 {
-	struct gw_progress *progress =
-		gw_progress_new(m->progress_fd < 0 ? STDERR_FILENO : m->progress_fd,
-				m->progress_fd >= 0, m->name, m->address);
+	struct gw_progress *progress = gw_progress_new(m->progress_fd < 0 ? STDERR_FILENO
+									  : m->progress_fd,
+						       m->progress_fd >= 0, m->name, m->address);
 	struct gw_call call = { .command = "migrate",
 				.args = m->args,
 				.on_progress = gw_progress_show,
@@ -294,9 +301,9 @@ int gw_cmd_recover(int argc, char **argv)
 		return 0;
 	}
 	printf("%s: %s\n", name,
-	       !strcmp(json_string_value(json_object_get(result, "outcome")), "moved") ?
-		       "it runs at the destination; its remains here are removed" :
-		       "it runs here");
+	       !strcmp(json_string_value(json_object_get(result, "outcome")), "moved")
+		       ? "it runs at the destination; its remains here are removed"
+		       : "it runs here");
 	json_decref(result);
 	return 0;
 }

@@ -150,7 +150,7 @@ int gw_cmd_list(int argc, char **argv)
 		return 0;
 	}
 	printf("%-20s %-12s %10s %8s  %s\n", "NAME", "STATE", "MEMORY", "PID", "MACHINE");
-	json_array_foreach(result, i, vm) {
+	json_array_foreach (result, i, vm) {
 		char size[32];
 
 		gw_format_size((uint64_t)json_integer_value(json_object_get(vm, "memory")), size,

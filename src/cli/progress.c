@@ -52,8 +52,8 @@ void gw_progress_show(void *progress, const json_t *status)
 	gw_format_size(bytes_of(ram, "remaining"), left, sizeof(left));
 	n = snprintf(line, sizeof(line),
 		     "%s to %s: %s, round %d, %s sent, %s left, %.0f Mbit/s, expected downtime "
-		     "%.0f ms", p->name, p->address,
-		     json_string_value(json_object_get(status, "status")),
+		     "%.0f ms",
+		     p->name, p->address, json_string_value(json_object_get(status, "status")),
 		     (int)bytes_of(ram, "dirty-sync-count") + 1, sent, left,
 		     json_real_value(json_object_get(ram, "mbps")),
 		     json_real_value(json_object_get(status, "expected-downtime")));

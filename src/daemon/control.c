@@ -100,8 +100,10 @@ static void do_status(struct client *c, const char *name)
 	struct gw_vm vm;
 
 	if (!status && gw_vm_load(c->control->paths, name, &vm)) {
-		gw_fail(-ENOENT, "no VM '%s' on this host, and no migration of it; see godwit "
-				 "list", name);
+		gw_fail(-ENOENT,
+			"no VM '%s' on this host, and no migration of it; see godwit "
+			"list",
+			name);
 		say_error(c);
 		return;
 	}
@@ -225,8 +227,8 @@ struct gw_control *gw_control_new(struct gw_loop *loop, struct gw_jobs *jobs,
 	} else {
 		memcpy(addr.sun_path, c->path, strlen(c->path));
 		unlink(c->path); /* RUN/lock says that no other daemon uses it */
-		if (bind(c->fd, (struct sockaddr *)&addr, sizeof(addr)) ||
-		    chmod(c->path, 0600) || listen(c->fd, 16))
+		if (bind(c->fd, (struct sockaddr *)&addr, sizeof(addr)) || chmod(c->path, 0600) ||
+		    listen(c->fd, 16))
 			gw_fail(-errno, "%s: %s", c->path, strerror(errno));
 		else
 			c->watch = gw_loop_add(loop, c->fd, on_accept, c);
@@ -243,7 +245,7 @@ void gw_control_free(struct gw_control *c)
 	if (!c)
 		return;
 	while (c->clients)
-		drop(c->clients);
+		drop(c->clients); /* NOLINT: drop() takes it off the list */
 	gw_loop_remove(c->loop, c->watch);
 	unlink(c->path);
 	close(c->fd);

@@ -47,7 +47,7 @@ struct gw_jobs {
 	const char *host;
 	struct gw_job *list;
 	struct settle *settles;
-	json_t *last;	/* VM name -> its last migration's status */
+	json_t *last;	  /* VM name -> its last migration's status */
 	json_t *given_up; /* VM name -> true: its recovery failed; only the user may try again */
 };
 
@@ -160,9 +160,10 @@ static void finish(struct gw_job *job, int status)
 	if (!job->result) {
 		job->result = json_object();
 		if (WIFSIGNALED(status))
-			json_object_set_new(job->result, "error",
-					    json_sprintf("the worker process was killed (signal %d)",
-							 WTERMSIG(status)));
+			json_object_set_new(
+				job->result, "error",
+				json_sprintf("the worker process was killed (signal %d)",
+					     WTERMSIG(status)));
 		else
 			json_object_set_new(job->result, "error",
 					    json_string("the worker process ended unexpectedly"));
@@ -361,9 +362,8 @@ static struct gw_job *incoming_of(struct gw_jobs *jobs, const uint8_t id[GW_ID_L
 int gw_jobs_stream(struct gw_jobs *jobs, int conn, const struct gw_open *open)
 {
 	struct gw_job *job = incoming_of(jobs, open->id);
-	int rc = job ? gw_ctl_send(job->ctl, json_pack("{s:i}", "stream", (int)open->stream),
-				   conn) :
-		       -ENOENT;
+	int rc = job ? gw_ctl_send(job->ctl, json_pack("{s:i}", "stream", (int)open->stream), conn)
+		     : -ENOENT;
 
 	close(conn);
 	return rc ? gw_fail(rc, "a stream for a migration that is not under way") : 0;

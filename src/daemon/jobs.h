@@ -61,7 +61,8 @@ void gw_jobs_detach(struct gw_job *job);
 /** gw_jobs_cancel() - ask the job on VM @name to end. 0 or -ENOENT. */
 int gw_jobs_cancel(struct gw_jobs *jobs, const char *name);
 
-/** gw_jobs_status() - last known progress or result of a migration of @name; new reference or NULL. */
+/** gw_jobs_status() - last known progress or result of a migration of @name; new reference or NULL.
+ */
 json_t *gw_jobs_status(struct gw_jobs *jobs, const char *name);
 
 /**

@@ -69,11 +69,11 @@ static void usage(FILE *out)
 
 static int set_option(struct options *o, const char *key, const char *value)
 {
-	char **text = !strcmp(key, "root")    ? &o->root :
-		      !strcmp(key, "listen")  ? &o->listen :
-		      !strcmp(key, "name")    ? &o->name :
-		      !strcmp(key, "ram-dir") ? &o->ram_dir :
-						NULL;
+	char **text = !strcmp(key, "root")	? &o->root
+		      : !strcmp(key, "listen")	? &o->listen
+		      : !strcmp(key, "name")	? &o->name
+		      : !strcmp(key, "ram-dir") ? &o->ram_dir
+						: NULL;
 
 	if (text) {
 		free(*text);

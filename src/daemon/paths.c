@@ -66,9 +66,10 @@ static int mount_ram(const char *path, bool huge, uint64_t limit)
 	if (!is_mount_point(path)) {
 		if (mount("godwit", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME,
 			  options))
-			return gw_fail(-errno, "cannot mount a tmpfs for RAM files on %s: %s; run "
-					       "as root, or name a folder with --ram-dir", path,
-				       strerror(errno));
+			return gw_fail(-errno,
+				       "cannot mount a tmpfs for RAM files on %s: %s; run "
+				       "as root, or name a folder with --ram-dir",
+				       path, strerror(errno));
 		return 0;
 	}
 	if (mount("godwit", path, "tmpfs",

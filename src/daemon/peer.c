@@ -14,9 +14,9 @@
 #include "peer.h"
 #include "transport.h"
 
-#define OPEN_BYTES   (GW_FRAME_HEADER + GW_OPEN_LEN)
-#define OPEN_NS	     (10 * GW_S)
-#define CALLERS_MAX  256
+#define OPEN_BYTES  (GW_FRAME_HEADER + GW_OPEN_LEN)
+#define OPEN_NS	    (10 * GW_S)
+#define CALLERS_MAX 256
 
 struct caller {
 	struct gw_peers *peers;
@@ -71,8 +71,7 @@ static int parse(const struct caller *c, struct gw_open *open, uint16_t *version
 	int rc = gw_frame_parse_header(c->buf, &f);
 
 	if (!rc && (f.type != GW_MSG_OPEN || f.len != GW_OPEN_LEN))
-		rc = gw_fail(-EPROTO, "a connection that begins with %s",
-			     gw_message_name(f.type));
+		rc = gw_fail(-EPROTO, "a connection that begins with %s", gw_message_name(f.type));
 	if (!rc)
 		rc = gw_frame_check(c->buf, c->buf + GW_FRAME_HEADER, GW_OPEN_LEN);
 	return rc ? rc : gw_open_decode(c->buf + GW_FRAME_HEADER, GW_OPEN_LEN, open, version);
@@ -117,8 +116,7 @@ static void on_caller(void *arg)
 	}
 	c->used += (size_t)n;
 	/* A stranger is told at its first header, not when it stops talking. */
-	if (c->used >= GW_FRAME_HEADER && c->used < OPEN_BYTES &&
-	    gw_frame_parse_header(c->buf, &f))
+	if (c->used >= GW_FRAME_HEADER && c->used < OPEN_BYTES && gw_frame_parse_header(c->buf, &f))
 		refuse(release(c));
 	else if (c->used == OPEN_BYTES)
 		hand_on(c);
@@ -185,7 +183,7 @@ void gw_peers_free(struct gw_peers *p)
 	if (!p)
 		return;
 	while (p->callers)
-		close(release(p->callers));
+		close(release(p->callers)); /* NOLINT: release() takes it off the list */
 	gw_loop_remove(p->loop, p->watch);
 	close(p->fd);
 	free(p);

@@ -53,11 +53,10 @@ int gw_vm_save(const struct gw_paths *p, const struct gw_vm *vm)
 	gw_autofree char *dir = gw_vm_dir(p, vm->def.name);
 	gw_autofree char *path = gw_path("%s/vm.json", dir);
 
-	return save_json(path,
-			 json_pack("{s:o,s:i,s:I,s:s,s:b,s:O?}", "definition",
-				   gw_definition_json(&vm->def), "pid", (int)vm->process.pid,
-				   "pid-start", (json_int_t)vm->process.start, "qmp", vm->qmp,
-				   "attached", vm->attached, "blocks", vm->blocks));
+	return save_json(path, json_pack("{s:o,s:i,s:I,s:s,s:b,s:O?}", "definition",
+					 gw_definition_json(&vm->def), "pid", (int)vm->process.pid,
+					 "pid-start", (json_int_t)vm->process.start, "qmp", vm->qmp,
+					 "attached", vm->attached, "blocks", vm->blocks));
 }
 
 int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)

@@ -33,7 +33,10 @@ struct gw_vm {
 	json_t *blocks;
 };
 
-enum gw_role { GW_ROLE_SOURCE, GW_ROLE_DEST };
+enum gw_role {
+	GW_ROLE_SOURCE,
+	GW_ROLE_DEST
+};
 
 struct gw_journal {
 	enum gw_role role;

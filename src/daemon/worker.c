@@ -90,8 +90,7 @@ void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index)
 			w->cancelled = true;
 		if (fd >= 0 && stream && *stream < 0) {
 			*stream = fd;
-			*index = (unsigned int)json_integer_value(
-				json_object_get(json, "stream"));
+			*index = (unsigned int)json_integer_value(json_object_get(json, "stream"));
 			json_decref(json);
 			return; /* one at a time; the rest stays queued */
 		}

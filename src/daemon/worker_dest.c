@@ -35,10 +35,10 @@ struct env {
 	struct gw_qmp *qmp;
 	struct gw_crew crew;
 	struct gw_journal journal;
-	int lock;    /* of the VM; -1 until its folder is ours */
-	int device;  /* our end of QEMU's device state */
-	int qemu;    /* pidfd */
-	int wake;    /* epoll of ctl and qemu: what the control connection heeds */
+	int lock;   /* of the VM; -1 until its folder is ours */
+	int device; /* our end of QEMU's device state */
+	int qemu;   /* pidfd */
+	int wake;   /* epoll of ctl and qemu: what the control connection heeds */
 	void (*spawned)(void *arg, unsigned int i);
 	void *spawned_arg;
 };
@@ -134,10 +134,11 @@ static int check_memory(const struct env *e, uint64_t resident)
 
 	if (have >= resident + RESERVE)
 		return 0;
-	return gw_fail(-ENOMEM, "host '%s' has %s of memory for another VM, '%s' needs %s: free "
-				"some there or choose another host", e->w->host,
-		       gw_format_size(have, have_text, sizeof(have_text)), e->vm.def.name,
-		       gw_format_size(resident, need_text, sizeof(need_text)));
+	return gw_fail(-ENOMEM,
+		       "host '%s' has %s of memory for another VM, '%s' needs %s: free "
+		       "some there or choose another host",
+		       e->w->host, gw_format_size(have, have_text, sizeof(have_text)),
+		       e->vm.def.name, gw_format_size(resident, need_text, sizeof(need_text)));
 }
 
 static int make_ram(struct env *e, struct gw_ram *ram, char **paths)
@@ -176,9 +177,11 @@ static int start_qemu(struct env *e, char *const ram_paths[])
 	if (rc && !gw_process_alive(&e->vm.process)) {
 		gw_autofree char *reason = gw_launch_reason(dir);
 
-		return gw_fail(-ECHILD, "QEMU does not start on host '%s': %s. Everything the VM "
-					"names (binary, machine version, disks, networks) must "
-					"exist there too", e->w->host, reason);
+		return gw_fail(-ECHILD,
+			       "QEMU does not start on host '%s': %s. Everything the VM "
+			       "names (binary, machine version, disks, networks) must "
+			       "exist there too",
+			       e->w->host, reason);
 	}
 	if (rc)
 		return rc;
@@ -350,7 +353,8 @@ static void op_guest_announce(void *env)
 
 	if (gw_qmp_call(e->qmp, "announce-self",
 			json_pack("{s:i,s:i,s:i,s:i}", "initial", 50, "max", 550, "rounds", 5,
-				  "step", 50), NULL))
+				  "step", 50),
+			NULL))
 		gw_warn("the network was not told that '%s' has moved: %s", e->vm.def.name,
 			gw_error());
 }
@@ -373,8 +377,8 @@ static void op_discard(void *env)
 static void op_report(void *env)
 {
 	static const char *const names[] = {
-		[GW_DEST_SETUP] = "setup",     [GW_DEST_RECEIVING] = "active",
-		[GW_DEST_LOADING] = "device",  [GW_DEST_LOADED] = "device",
+		[GW_DEST_SETUP] = "setup",	 [GW_DEST_RECEIVING] = "active",
+		[GW_DEST_LOADING] = "device",	 [GW_DEST_LOADED] = "device",
 		[GW_DEST_RUNNING] = "completed", [GW_DEST_FAILED] = "failed",
 	};
 	struct env *e = env;
@@ -444,10 +448,13 @@ static void settle_in(struct env *e)
 int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open, uint16_t version)
 {
 	struct env *e = calloc(1, sizeof(*e));
-	int rc;
+	int rc = e ? env_init(e, w) : -ENOMEM;
 
-	if (!e || env_init(e, w))
-		return -ENOMEM;
+	if (rc) {
+		free(e);
+		close(conn);
+		return rc;
+	}
 	e->d.ops = &ops;
 	e->d.env = e;
 	e->d.version = version;
@@ -476,10 +483,12 @@ enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, const s
 	gw_autofree char *dir = gw_vm_dir(w->paths, name);
 	struct env *e = calloc(1, sizeof(*e));
 	enum gw_outcome outcome;
-	int rc;
+	int rc = e ? env_init(e, w) : -ENOMEM;
 
-	if (!e || env_init(e, w))
+	if (rc) {
+		free(e);
 		return 0;
+	}
 	e->journal = *j;
 	e->d.run = j->was_running;
 	e->lock = gw_vm_lock(w->paths, name);

@@ -36,7 +36,7 @@ struct env {
 	struct gw_qmp *qmp;
 	struct gw_crew crew;
 	struct gw_journal journal;
-	int device; /* our end of QEMU's device state, -1 outside the switchover */
+	int device;  /* our end of QEMU's device state, -1 outside the switchover */
 	bool saving; /* QEMU's migrate was issued */
 	int64_t reported;
 };
@@ -113,8 +113,8 @@ static struct gw_tracker *op_track(void *env)
 						     .nr_pages = e->ram.files[i].nr_pages };
 	if (gw_track_has_uffd()) {
 		uffd = gw_inject_userfaultfd(e->vm.process.pid);
-		return uffd < 0 ? NULL : gw_tracker_uffd(e->vm.process.pid, uffd, ranges,
-							 e->ram.nr_files);
+		return uffd < 0 ? NULL
+				: gw_tracker_uffd(e->vm.process.pid, uffd, ranges, e->ram.nr_files);
 	}
 	if (gw_track_has_softdirty())
 		return gw_tracker_softdirty(e->vm.process.pid, ranges, e->ram.nr_files);
@@ -346,8 +346,10 @@ static int prepare(struct env *e, const json_t *args)
 		return gw_fail(-EINVAL, "where to? write godwit migrate NAME IP:PORT");
 	rc = gw_journal_load(e->w->paths, e->vm.def.name, &found);
 	if (rc != -ENOENT)
-		return gw_fail(-EBUSY, "VM '%s' has an unsettled migration; first run godwit "
-				       "recover %s", e->vm.def.name, e->vm.def.name);
+		return gw_fail(-EBUSY,
+			       "VM '%s' has an unsettled migration; first run godwit "
+			       "recover %s",
+			       e->vm.def.name, e->vm.def.name);
 	snprintf(e->journal.peer, sizeof(e->journal.peer), "%s", address);
 	e->journal.role = GW_ROLE_SOURCE;
 	if (getrandom(e->journal.id, GW_ID_LEN, 0) != GW_ID_LEN)
@@ -451,9 +453,9 @@ static int find_outcome(const json_t *args, const struct gw_journal *j, enum gw_
 	char text[512] = "";
 	int rc;
 
-	*outcome = said && !strcmp(said, "resume")  ? GW_OUTCOME_ABORTED :
-		   said && !strcmp(said, "discard") ? GW_OUTCOME_RUNNING :
-						      0;
+	*outcome = said && !strcmp(said, "resume")    ? GW_OUTCOME_ABORTED
+		   : said && !strcmp(said, "discard") ? GW_OUTCOME_RUNNING
+						      : 0;
 	if (*outcome)
 		return 0;
 	rc = ask(j, outcome, text, sizeof(text));
@@ -512,7 +514,7 @@ int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result)
 	if (j.role == GW_ROLE_SOURCE)
 		return recover_source(w, args, name, &j, result);
 	*result = json_pack("{s:s}", "outcome",
-			    gw_dest_put_right(w, name, &j) == GW_OUTCOME_RUNNING ? "running" :
-										   "removed");
+			    gw_dest_put_right(w, name, &j) == GW_OUTCOME_RUNNING ? "running"
+										 : "removed");
 	return 0;
 }

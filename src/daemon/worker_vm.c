@@ -48,7 +48,8 @@ static int inspect(struct gw_worker *w, struct gw_vm *vm, struct gw_qmp *qmp)
 	snprintf(vm->def.machine, sizeof(vm->def.machine), "%s", facts.machine);
 	if (!vm->attached && facts.discards && !vm->def.discards)
 		gw_warn("VM '%s' can give memory back, but its RAM file has huge pages: a balloon "
-			"device belongs on the command line", vm->def.name);
+			"device belongs on the command line",
+			vm->def.name);
 	gw_vm_describe(vm, &ram);
 	gw_ram_close(&ram);
 	return gw_vm_save(w->paths, vm);
@@ -226,9 +227,9 @@ static void find_state(struct gw_worker *w, const struct gw_vm *vm, char *state,
 
 	if (!gw_journal_load(w->paths, vm->def.name, &j)) {
 		snprintf(state, len, "%s",
-			 j.role == GW_ROLE_DEST ? "incoming" :
-			 j.phase == 1		? "in-doubt" :
-						  "migrating");
+			 j.role == GW_ROLE_DEST ? "incoming"
+			 : j.phase == 1		? "in-doubt"
+						: "migrating");
 		return;
 	}
 	snprintf(state, len, "busy");

@@ -61,7 +61,11 @@ struct gw_dest_ops {
 	/* Run fn(arg, i) for i < n in the background until join. */
 	int (*spawn)(void *env, unsigned int n, void (*fn)(void *arg, unsigned int i), void *arg);
 	void (*join)(void *env);
-	/* Wait until done(arg); notify() makes it look again. -ETIMEDOUT, or another failure. */
+	/*
+	 * Wait until done(arg); notify() makes it look again. -ETIMEDOUT, or another
+	 * failure. notify() also wakes the receiver of the control connection, whose
+	 * on_wake asks gw_dest_heed().
+	 */
 	int (*wait)(void *env, bool (*done)(void *arg), void *arg, int64_t deadline);
 	void (*notify)(void *env);
 	/* QEMU's device state: write, then wait until QEMU has loaded all of it. */
@@ -101,6 +105,16 @@ struct gw_dest {
  * also in @d->error; unless @d->committed, nothing of it is left here.
  */
 int gw_dest_run(struct gw_dest *d);
+
+/**
+ * gw_dest_heed() - whether a stream has failed here.
+ *
+ * The source may be waiting for that stream to take more, so the failure must
+ * not wait for the end of the round. For the control connection's on_wake.
+ *
+ * Return: 0, or the failure with its message.
+ */
+int gw_dest_heed(struct gw_dest *d);
 
 /**
  * gw_dest_recover() - put things right after a worker died here.

@@ -181,9 +181,10 @@ static int verify_frame(struct gw_dest *d, size_t *next)
 		ours = gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
 		if (ours.low != gw_get64(d->inbox.payload + i * 16) ||
 		    ours.high != gw_get64(d->inbox.payload + i * 16 + 8))
-			return gw_fail(-EBADMSG, "verification failed: pages %zu to %zu differ "
-						 "between the hosts; please report this", first,
-				       end - 1);
+			return gw_fail(-EBADMSG,
+				       "verification failed: pages %zu to %zu differ "
+				       "between the hosts; please report this",
+				       first, end - 1);
 	}
 	return 0;
 }

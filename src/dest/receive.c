@@ -21,8 +21,9 @@
 struct gw_receive {
 	struct gw_dest *d;
 	struct gw_place place;
-	pthread_mutex_t lock; /* rc and message */
+	pthread_mutex_t lock; /* rc, lost and message */
 	int rc;
+	bool lost; /* the connection ended, and control will say why */
 	char message[GW_ERROR_MAX];
 	_Atomic bool failed;
 	_Atomic uint64_t reached[GW_DEST_STREAMS_MAX]; /* last barrier of each stream */
@@ -64,6 +65,7 @@ static void receive_stream(void *arg, unsigned int i)
 		gw_locked(&r->lock);
 		if (!r->rc) {
 			r->rc = rc;
+			r->lost = rc == -ECONNRESET || rc == -ETIMEDOUT;
 			snprintf(r->message, sizeof(r->message), "%s", gw_error());
 		}
 	}
@@ -110,6 +112,16 @@ int gw_receive_wait(struct gw_dest *d, uint64_t round, int64_t deadline)
 		return gw_fail(r->rc, "%s", r->message);
 	}
 	return 0;
+}
+
+int gw_dest_heed(struct gw_dest *d)
+{
+	struct gw_receive *r = d->receive;
+
+	if (!r || !r->failed)
+		return 0;
+	gw_locked(&r->lock);
+	return r->lost ? 0 : gw_fail(r->rc, "%s", r->message);
 }
 
 void gw_receive_stop(struct gw_dest *d)

@@ -3,10 +3,10 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <xxhash.h>
 
 #include "digest.h"
 #include "error.h"
+#include "xxh.h"
 
 __attribute__((target_clones("avx2", "default"))) bool gw_page_is_zero(const void *page)
 {

@@ -48,8 +48,7 @@ void gw_batch_record(struct gw_batch *batch, const struct gw_stage *stage, unsig
 	gw_put32(header + 4, (uint32_t)len);
 	batch->parts[batch->nr_parts++] = (struct iovec){ header, GW_RECORD_HEADER };
 	if (len)
-		batch->parts[batch->nr_parts++] =
-			(struct iovec){ (void *)(uintptr_t)body, len };
+		batch->parts[batch->nr_parts++] = (struct iovec){ (void *)(uintptr_t)body, len };
 	batch->count[stage->id].pages += count;
 	batch->count[stage->id].bytes += GW_RECORD_HEADER + len;
 	for (unsigned int i = first; i < first + count; i++)

@@ -74,8 +74,8 @@ int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline)
 }
 
 /* A connection that has passed OPEN and ACCEPT. */
-static struct gw_transport *open_connection(struct gw_source *s, unsigned int kind,
-					    unsigned int stream)
+static int open_connection(struct gw_source *s, unsigned int kind, unsigned int stream,
+			   struct gw_transport **out)
 {
 	struct gw_open open = { .version_min = GW_VERSION_MIN,
 				.version_max = GW_VERSION,
@@ -88,7 +88,7 @@ static struct gw_transport *open_connection(struct gw_source *s, unsigned int ki
 	int rc;
 
 	if (!t)
-		return NULL;
+		return -ECONNREFUSED;
 	memcpy(open.id, s->id, GW_ID_LEN);
 	gw_open_encode(&open, wire);
 	rc = gw_frame_send_buf(t, GW_MSG_OPEN, 0, wire, sizeof(wire));
@@ -102,7 +102,8 @@ static struct gw_transport *open_connection(struct gw_source *s, unsigned int ki
 	gw_frame_free(&f);
 	if (rc)
 		gw_transport_close(&t);
-	return t;
+	*out = t;
+	return rc;
 }
 
 /* Setup: the destination has everything the VM needs before a byte of memory moves. */
@@ -112,13 +113,12 @@ static int gw_source_setup(struct gw_source *s)
 	json_t *define;
 	int rc = s->ops->journal(s->env, GW_SOURCE_MOVING);
 
+	if (!rc)
+		rc = open_connection(s, GW_OPEN_MIGRATE, 0, &s->control);
 	if (rc)
 		return rc;
-	s->control = open_connection(s, GW_OPEN_MIGRATE, 0);
-	if (!s->control)
-		return -ECONNREFUSED;
-	define = json_pack("{s:O,s:b,s:i,s:I}", "definition", s->definition, "run",
-			   s->was_running, "streams", (int)s->params.streams, "resident",
+	define = json_pack("{s:O,s:b,s:i,s:I}", "definition", s->definition, "run", s->was_running,
+			   "streams", (int)s->params.streams, "resident",
 			   (json_int_t)gw_ram_resident(s->ram));
 	text = define ? json_dumps(define, JSON_COMPACT) : NULL;
 	json_decref(define);
@@ -127,11 +127,8 @@ static int gw_source_setup(struct gw_source *s)
 	rc = gw_frame_send_buf(s->control, GW_MSG_DEFINE, 0, text, strlen(text));
 	if (!rc)
 		rc = gw_source_expect(s, GW_MSG_READY, s->ops->now(s->env) + GW_READY_NS);
-	for (unsigned int i = 0; !rc && i < s->params.streams; i++) {
-		s->streams[i] = open_connection(s, GW_OPEN_STREAM, i);
-		if (!s->streams[i])
-			rc = -ECONNREFUSED;
-	}
+	for (unsigned int i = 0; !rc && i < s->params.streams; i++)
+		rc = open_connection(s, GW_OPEN_STREAM, i, &s->streams[i]);
 	return rc;
 }
 

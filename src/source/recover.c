@@ -14,8 +14,9 @@ int gw_source_recover(const struct gw_source_ops *ops, void *env, enum gw_source
 {
 	if (phase == GW_SOURCE_MOVING)
 		return ops->guest_resume(env);
-	return gw_fail(-EINPROGRESS, "the migration ended before the destination confirmed that the "
-				     "guest runs there: settle it with 'godwit recover'");
+	return gw_fail(-EINPROGRESS,
+		       "the migration ended before the destination confirmed that the "
+		       "guest runs there: settle it with 'godwit recover'");
 }
 
 int gw_source_settle(const struct gw_source_ops *ops, void *env, enum gw_outcome outcome)

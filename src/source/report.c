@@ -9,7 +9,7 @@
 
 static double ms(int64_t ns)
 {
-	return (double)(ns / 1000) / 1000;
+	return (double)ns / GW_MS;
 }
 
 static json_t *rounds_json(const struct gw_source *s)
@@ -21,9 +21,9 @@ static json_t *rounds_json(const struct gw_source *s)
 		const struct gw_round_stats *r = &s->rounds[i];
 		unsigned int number = i + 1 == n ? s->nr_rounds : i + 1;
 
-		json_array_append_new(list, json_pack("{s:i,s:I,s:I,s:I,s:f}", "round",
-						      (int)number, "pages", (json_int_t)r->pages,
-						      "sent", (json_int_t)r->sent, "wire-bytes",
+		json_array_append_new(list, json_pack("{s:i,s:I,s:I,s:I,s:f}", "round", (int)number,
+						      "pages", (json_int_t)r->pages, "sent",
+						      (json_int_t)r->sent, "wire-bytes",
 						      (json_int_t)r->wire_bytes, "ms", ms(r->ns)));
 	}
 	return list;
@@ -32,8 +32,9 @@ static json_t *rounds_json(const struct gw_source *s)
 /* Every key of the design's list; a stage that this build lacks counts nothing. */
 static json_t *counts_json(const _Atomic uint64_t *counts, uint64_t redirtied)
 {
-	static const char *const keys[] = { "zero",  "same",	   "reused", "teleported", "duplicate",
-					    "delta", "compressed", "raw",    "deferred",   "redirtied" };
+	static const char *const keys[] = { "zero",	 "same",     "reused",	   "teleported",
+					    "duplicate", "delta",    "compressed", "raw",
+					    "deferred",	 "redirtied" };
 	json_t *object = json_object();
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
@@ -50,14 +51,15 @@ static json_t *ram_json(const struct gw_source *s, uint64_t transferred, int64_t
 {
 	uint64_t due = s->due_pages, done = s->done_pages;
 	uint64_t normal = s->pages[GW_STAGE_RAW];
-	uint64_t remaining = s->state == GW_SOURCE_COMPLETED || due < done ? 0 : due - done;
+	json_int_t remaining = s->state == GW_SOURCE_COMPLETED || due < done
+				       ? 0
+				       : (json_int_t)((due - done) * GW_PAGE_SIZE);
 
 	return json_pack("{s:I,s:I,s:I,s:i,s:I,s:I,s:I,s:i,s:f,s:I,s:i}", "total",
 			 (json_int_t)gw_ram_bytes(s->ram), "transferred", (json_int_t)transferred,
-			 "remaining", (json_int_t)(remaining * GW_PAGE_SIZE), "page-size",
-			 (int)GW_PAGE_SIZE, "duplicate", (json_int_t)s->pages[GW_STAGE_ZERO],
-			 "normal", (json_int_t)normal, "normal-bytes",
-			 (json_int_t)(normal * GW_PAGE_SIZE), "dirty-sync-count",
+			 "remaining", remaining, "page-size", (int)GW_PAGE_SIZE, "duplicate",
+			 (json_int_t)s->pages[GW_STAGE_ZERO], "normal", (json_int_t)normal,
+			 "normal-bytes", (json_int_t)(normal * GW_PAGE_SIZE), "dirty-sync-count",
 			 (int)s->nr_rounds, "mbps",
 			 elapsed > GW_MS ? (double)transferred * 8e3 / (double)elapsed : 0.0,
 			 "dirty-pages-rate", (json_int_t)s->dirty_rate, "postcopy-requests", 0);
@@ -65,13 +67,13 @@ static json_t *ram_json(const struct gw_source *s, uint64_t transferred, int64_t
 
 static json_t *godwit_json(const struct gw_source *s)
 {
-	return json_pack(
-		"{s:s,s:b,s:o,s:o,s:o,s:I,s:f,s:{s:f,s:f,s:f,s:f}}", "mode", "precopy", "verified",
-		s->verified, "pages", counts_json(s->pages, s->redirtied), "bytes",
-		counts_json(s->bytes, 0), "rounds", rounds_json(s), "device-state-bytes",
-		(json_int_t)s->device_bytes, "quiesce-ms", ms(s->quiesce_ns), "switchover",
-		"stop-ms", ms(s->stop_ns), "final-pages-ms", ms(s->final_pages_ns),
-		"device-state-ms", ms(s->device_ns), "resume-ms", ms(s->resume_ns));
+	return json_pack("{s:s,s:b,s:o,s:o,s:o,s:I,s:f,s:{s:f,s:f,s:f,s:f}}", "mode", "precopy",
+			 "verified", s->verified, "pages", counts_json(s->pages, s->redirtied),
+			 "bytes", counts_json(s->bytes, 0), "rounds", rounds_json(s),
+			 "device-state-bytes", (json_int_t)s->device_bytes, "quiesce-ms",
+			 ms(s->quiesce_ns), "switchover", "stop-ms", ms(s->stop_ns),
+			 "final-pages-ms", ms(s->final_pages_ns), "device-state-ms",
+			 ms(s->device_ns), "resume-ms", ms(s->resume_ns));
 }
 
 uint64_t gw_source_transferred(const struct gw_source *s)
@@ -95,8 +97,8 @@ json_t *gw_source_json(const struct gw_source *s, int64_t now)
 	o = json_pack("{s:s,s:I,s:I,s:f,s:o,s:o}", "status", gw_source_state_name(s->state),
 		      "total-time", (json_int_t)((end - s->started_ns) / GW_MS), "setup-time",
 		      (json_int_t)((ready - s->started_ns) / GW_MS), "expected-downtime",
-		      ms(s->expected_downtime), "ram", ram_json(s, gw_source_transferred(s), end - ready),
-		      "godwit", godwit_json(s));
+		      ms(s->expected_downtime), "ram",
+		      ram_json(s, gw_source_transferred(s), end - ready), "godwit", godwit_json(s));
 	if (s->state == GW_SOURCE_COMPLETED)
 		json_object_set_new(o, "downtime", json_real(ms(s->resumed_ns - s->stopped_ns)));
 	if (s->error[0])

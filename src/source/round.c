@@ -283,9 +283,9 @@ static int compare_stream(void *arg, unsigned int stream)
 			if (rc)
 				return rc;
 			for (size_t i = page; i < stop; i++)
-				if (!gw_digest_equal(gw_digest_page(bytes + (i - page) *
-									    GW_PAGE_SIZE),
-						     s->held.table[i]))
+				if (!gw_digest_equal(
+					    gw_digest_page(bytes + (i - page) * GW_PAGE_SIZE),
+					    s->held.table[i]))
 					gw_bitmap_set(&s->due, i);
 		}
 	}

@@ -133,10 +133,10 @@ struct gw_source {
 	_Atomic uint64_t redirtied, due_pages, done_pages;
 	struct gw_round_stats rounds[GW_ROUNDS_KEPT];
 	unsigned int nr_rounds;
-	uint64_t bandwidth;	    /* bytes per second, measured */
-	double wire_per_page;	    /* bytes, measured */
-	double dirty_rate;	    /* pages per second */
-	int64_t expected_downtime;  /* ns */
+	uint64_t bandwidth;	   /* bytes per second, measured */
+	double wire_per_page;	   /* bytes, measured */
+	double dirty_rate;	   /* pages per second */
+	int64_t expected_downtime; /* ns */
 	uint64_t device_bytes;
 	uint64_t transferred; /* all connections, once they are closed */
 	bool verified;

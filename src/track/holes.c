@@ -24,7 +24,7 @@ void gw_holes_due(const struct gw_ram *ram, const struct gw_bitmap *unmapped,
 		const struct gw_ram_file *f = &ram->files[i];
 		size_t end = f->first_page + f->nr_pages, start, stop;
 
-		gw_bitmap_for_each_run(unmapped, f->first_page, end, start, stop) {
+		gw_bitmap_for_each_run (unmapped, f->first_page, end, start, stop) {
 			size_t page = start, data_end;
 
 			while (page < stop) {

@@ -87,15 +87,15 @@ static int until_in(const struct gw_probe_child *c, long nr, bool again)
 /* What ends system call @nr in the child, and what it then returns there. */
 static long release(struct gw_probe_child *c, long nr)
 {
+	int64_t deadline = gw_now() + GW_PROBE_TIMEOUT;
+
 	switch (nr) {
 	case SYS_futex:
-		c->control->futex = 1;
-		syscall(SYS_futex, &c->control->futex, FUTEX_WAKE, 1, NULL, NULL, 0);
-		c->control->futex = 0;
+		/* It may still be on its way back into the call. */
+		while (syscall(SYS_futex, &c->control->futex, FUTEX_WAKE, 1, NULL, NULL, 0) == 0 &&
+		       gw_now() < deadline)
+			sched_yield();
 		return 0;
-	case SYS_rt_sigtimedwait:
-		kill(c->pid, SIGUSR1);
-		return SIGUSR1;
 	default:
 		return send(c->sock, "", 1, MSG_NOSIGNAL);
 	}
@@ -135,6 +135,7 @@ static int inject_into(struct gw_probe_child *c, long nr)
 /* A SIGSTOP in the middle of an injection neither spoils it nor is lost. */
 static int inject_while_stopping(struct gw_probe_child *c)
 {
+	int64_t deadline = gw_now() + GW_PROBE_TIMEOUT;
 	struct gw_inject inj;
 	int status, rc = gw_inject_begin(&inj, c->pid);
 	long got;
@@ -147,8 +148,11 @@ static int inject_while_stopping(struct gw_probe_child *c)
 	if (got != getpid())
 		return gw_fail(-EPROTO, "an injected getppid() returned %ld instead of %d when "
 					"the process was stopped", got, (int)getpid());
-	if (waitpid(c->pid, &status, WUNTRACED) != c->pid || !WIFSTOPPED(status))
-		return gw_fail(-EPROTO, "an injection swallowed SIGSTOP");
+	while (waitpid(c->pid, &status, WUNTRACED | WNOHANG) == 0) {
+		if (gw_now() >= deadline)
+			return gw_fail(-EPROTO, "an injection swallowed a SIGSTOP");
+		sched_yield();
+	}
 	kill(c->pid, SIGCONT);
 	return gw_probe_child_do(c, GW_PROBE_READ, 0, 1);
 }
@@ -188,8 +192,7 @@ static int bring_userfaultfd(struct gw_probe_child *c)
 int gw_probe_inject(int ram_fd)
 {
 	/* Where QEMU's threads sit; inject.c chooses among these. */
-	static const long calls[] = { SYS_read, SYS_ppoll, SYS_poll, SYS_futex,
-				      SYS_rt_sigtimedwait };
+	static const long calls[] = { SYS_read, SYS_ppoll, SYS_poll, SYS_futex };
 	struct gw_probe_child c;
 	int rc = gw_probe_child_start(&c, ram_fd);
 

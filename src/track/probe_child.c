@@ -52,9 +52,6 @@ static long wait_in(int sock, struct gw_probe_control *control, long nr)
 	case SYS_poll:
 		rc = syscall(SYS_poll, &pfd, 1, LONG_WAIT_S * 1000);
 		break;
-	case SYS_rt_sigtimedwait:
-		rc = syscall(SYS_rt_sigtimedwait, &mask, NULL, NULL, sizeof(uint64_t));
-		break;
 	default:
 		rc = read(sock, &byte, 1);
 		return rc < 0 ? -errno : rc;

@@ -8,7 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -146,7 +146,7 @@ static int none_lost(struct trial *x)
 	for (int scan = 0; !rc && scan <= RACE_SCANS; scan++) {
 		/* A scan of what did not change proves nothing. */
 		while (control->turns <= turns && gw_now() < deadline)
-			;
+			sched_yield();
 		turns = control->turns;
 		if (scan == RACE_SCANS) {
 			control->stop = 1;

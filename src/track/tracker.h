@@ -41,7 +41,8 @@ struct gw_tracker_ops {
 	 * one of these that is now a hole was emptied unseen (F8).
 	 */
 	int (*scan)(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitmap *unmapped);
-	/* Set in @written the pages of [first, first + count) written since the last scan; forget nothing. */
+	/* Set in @written the pages of [first, first + count) written since the last scan; forget
+	 * nothing. */
 	int (*peek)(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *written);
 	void (*stop)(struct gw_tracker *t);
 };

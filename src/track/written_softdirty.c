@@ -196,8 +196,8 @@ bool gw_track_has_softdirty(void)
 {
 	gw_autofd int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	gw_autofd int refs = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
-	uint8_t *page = mmap(NULL, GW_PAGE_SIZE, PROT_READ | PROT_WRITE,
-			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint8_t *page = mmap(NULL, GW_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			     -1, 0);
 	uint64_t before = SOFT_DIRTY, after = 0;
 	off_t at = (off_t)((uintptr_t)page / GW_PAGE_SIZE * 8);
 

@@ -41,8 +41,8 @@
 #define UFFD_FEATURE_WP_ASYNC (1 << 15)
 #endif
 
-#define FEATURES                                                                                   \
-	((uint64_t)UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED |                          \
+#define FEATURES                                                         \
+	((uint64_t)UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED | \
 	 UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
 
 #define REGIONS 16384
@@ -84,7 +84,7 @@ static void sort_region(struct uffd_tracker *u, uint64_t categories, size_t firs
 	if (categories & PAGE_IS_WRITTEN || !(categories & PAGE_IS_SWAPPED)) {
 		gw_bitmap_set_range(due, first, count);
 	} else {
-		gw_bitmap_for_each_run(&u->mapped, first, first + count, start, stop)
+		gw_bitmap_for_each_run (&u->mapped, first, first + count, start, stop)
 			gw_bitmap_set_range(due, start, stop - start);
 		gw_bitmap_set_range(unmapped, first, count);
 	}
@@ -118,8 +118,8 @@ static int uffd_scan(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitm
 				return gw_fail(-errno, "PAGEMAP_SCAN: %s", strerror(errno));
 			for (long k = 0; k < n; k++) {
 				const struct page_region *p = &u->regions[k];
-				size_t first =
-					r->first_page + (size_t)(p->start - r->hva) / GW_PAGE_SIZE;
+				size_t first = r->first_page +
+					       (size_t)(p->start - r->hva) / GW_PAGE_SIZE;
 				size_t count = (size_t)(p->end - p->start) / GW_PAGE_SIZE;
 
 				gw_bitmap_set_range(&u->mapped, next, first - next);
@@ -140,9 +140,9 @@ static int uffd_peek(struct gw_tracker *t, size_t first, size_t count, struct gw
 	for (unsigned int i = 0; i < t->nr_ranges; i++) {
 		const struct gw_track_range *r = &t->ranges[i];
 		size_t from = first > r->first_page ? first : r->first_page;
-		size_t to = first + count < r->first_page + r->nr_pages ?
-				    first + count :
-				    r->first_page + r->nr_pages;
+		size_t to = first + count < r->first_page + r->nr_pages
+				    ? first + count
+				    : r->first_page + r->nr_pages;
 		struct pm_scan_arg arg = {
 			.size = sizeof(arg),
 			.vec = (uintptr_t)regions,
@@ -163,10 +163,9 @@ static int uffd_peek(struct gw_tracker *t, size_t first, size_t count, struct gw
 			for (long k = 0; k < n; k++)
 				gw_bitmap_set_range(
 					written,
-					r->first_page + (size_t)(regions[k].start - r->hva) /
-								GW_PAGE_SIZE,
-					(size_t)(regions[k].end - regions[k].start) /
-						GW_PAGE_SIZE);
+					r->first_page +
+						(size_t)(regions[k].start - r->hva) / GW_PAGE_SIZE,
+					(size_t)(regions[k].end - regions[k].start) / GW_PAGE_SIZE);
 			arg.start = scanned_to(&arg, n, GW_ARRAY_SIZE(regions));
 		}
 	}
@@ -194,8 +193,7 @@ static const struct gw_tracker_ops uffd_ops = {
 static int protect(int uffd, const struct gw_track_range *r)
 {
 	uint64_t len = r->nr_pages * GW_PAGE_SIZE;
-	struct uffdio_register reg = { .range = { r->hva, len },
-				       .mode = UFFDIO_REGISTER_MODE_WP };
+	struct uffdio_register reg = { .range = { r->hva, len }, .mode = UFFDIO_REGISTER_MODE_WP };
 	struct uffdio_writeprotect wp = { .range = { r->hva, len },
 					  .mode = UFFDIO_WRITEPROTECT_MODE_WP };
 

@@ -92,8 +92,7 @@ static int refuse_blocked(struct gw_qmp *q)
 
 	if (rc)
 		return rc;
-	reason = json_string_value(
-		json_array_get(json_object_get(answer, "blocked-reasons"), 0));
+	reason = json_string_value(json_array_get(json_object_get(answer, "blocked-reasons"), 0));
 	if (reason)
 		rc = gw_fail(-ENOTSUP, "QEMU says this VM cannot migrate: %s", reason);
 	json_decref(answer);
@@ -108,7 +107,7 @@ static int find_disks(struct gw_qmp *q, struct gw_guest_facts *facts)
 
 	if (rc)
 		return rc;
-	json_array_foreach(nodes, i, node)
+	json_array_foreach (nodes, i, node)
 		if (json_is_true(json_object_get(json_object_get(node, "cache"), "direct")))
 			facts->direct_io = true;
 	json_decref(nodes);
@@ -150,8 +149,8 @@ static int find_mapping(pid_t pid, const struct stat *match, uint64_t size, stru
 		if (!parse_mapping(line, &m) || m.perms[3] != 's')
 			continue;
 		if (match ? m.inode != match->st_ino || m.major != major(match->st_dev) ||
-				    m.minor != minor(match->st_dev) :
-			    !strstr(m.path, "/memfd:"))
+				    m.minor != minor(match->st_dev)
+			  : !strstr(m.path, "/memfd:"))
 			continue;
 		if (m.offset == 0) {
 			if (m.end - m.start == size)
@@ -166,8 +165,10 @@ static int find_mapping(pid_t pid, const struct stat *match, uint64_t size, stru
 				return 0;
 		}
 	}
-	return gw_fail(-ENOTSUP, "QEMU (process %d) does not map %llu bytes of shared memory where "
-				 "its memory backend says", (int)pid, (unsigned long long)size);
+	return gw_fail(-ENOTSUP,
+		       "QEMU (process %d) does not map %llu bytes of shared memory where "
+		       "its memory backend says",
+		       (int)pid, (unsigned long long)size);
 }
 
 static int add_backend(struct gw_qmp *q, pid_t pid, const json_t *dev, struct gw_ram *ram,
@@ -306,7 +307,7 @@ int gw_attach(struct gw_qmp *q, pid_t pid, struct gw_ram *ram, struct gw_guest_f
 		rc = gw_fail(-ENOTSUP, "the VM has no memory backend: start it with 'godwit run', "
 				       "or with -object memory-backend-file,share=on,... and "
 				       "-machine memory-backend=ID");
-	json_array_foreach(devs, i, dev)
+	json_array_foreach (devs, i, dev)
 		if (!rc)
 			rc = add_backend(q, pid, dev, ram, facts);
 	json_decref(devs);

@@ -12,10 +12,10 @@
 #include "ram.h"
 
 struct gw_guest_facts {
-	int major, minor;     /* QEMU's version */
-	char machine[64];     /* "pc-q35-7.2": the versioned type, as -machine takes it */
-	bool direct_io;	      /* some disk has cache.direct: the scan that counts must be quiesced */
-	bool discards;	      /* a balloon or virtio-mem can punch the RAM file */
+	int major, minor; /* QEMU's version */
+	char machine[64]; /* "pc-q35-7.2": the versioned type, as -machine takes it */
+	bool direct_io;	  /* some disk has cache.direct: the scan that counts must be quiesced */
+	bool discards;	  /* a balloon or virtio-mem can punch the RAM file */
 };
 
 /**

@@ -54,7 +54,7 @@ static bool argv_discards(const json_t *argv)
 	const json_t *arg;
 	size_t i;
 
-	json_array_foreach(argv, i, arg) {
+	json_array_foreach (argv, i, arg) {
 		const char *text = json_string_value(arg);
 
 		if (text && (strstr(text, "balloon") || strstr(text, "virtio-mem")))
@@ -73,7 +73,7 @@ static int check(const struct gw_definition *def)
 	if (!json_array_size(def->argv) || json_array_size(def->argv) > ARGS_MAX)
 		return gw_fail(-EINVAL, "a QEMU command line of %zu words",
 			       json_array_size(def->argv));
-	json_array_foreach(def->argv, i, arg)
+	json_array_foreach (def->argv, i, arg)
 		if (!json_is_string(arg))
 			return gw_fail(-EINVAL, "a QEMU command line with a word that is no text");
 	if (!is_qemu(json_string_value(json_array_get(def->argv, 0))))
@@ -86,8 +86,7 @@ static int check(const struct gw_definition *def)
 		if (!gw_name_ok(def->memory[m].id) || !def->memory[m].size ||
 		    def->memory[m].size % GW_PAGE_SIZE)
 			return gw_fail(-EINVAL, "memory backend '%s' of %llu bytes",
-				       def->memory[m].id,
-				       (unsigned long long)def->memory[m].size);
+				       def->memory[m].id, (unsigned long long)def->memory[m].size);
 	return 0;
 }
 
@@ -234,14 +233,13 @@ int gw_definition_parse(struct gw_definition *def, const json_t *json)
 		return gw_fail(-EINVAL, "a VM definition with fields missing or out of range");
 	snprintf(def->name, sizeof(def->name), "%s", name);
 	snprintf(def->machine, sizeof(def->machine), "%s", machine);
-	json_array_foreach(memory, i, entry) {
+	json_array_foreach (memory, i, entry) {
 		const char *id = json_string_value(json_object_get(entry, "id"));
 
 		if (!gw_name_ok(id))
 			return -EINVAL;
 		snprintf(def->memory[i].id, sizeof(def->memory[i].id), "%s", id);
-		def->memory[i].size =
-			(uint64_t)json_integer_value(json_object_get(entry, "size"));
+		def->memory[i].size = (uint64_t)json_integer_value(json_object_get(entry, "size"));
 		def->nr_memory++;
 	}
 	def->managed = json_is_true(json_object_get(json, "managed"));
@@ -259,9 +257,8 @@ json_t *gw_definition_json(const struct gw_definition *def)
 	json_t *memory = json_array();
 
 	for (unsigned int i = 0; i < def->nr_memory; i++)
-		json_array_append_new(memory,
-				      json_pack("{s:s,s:I}", "id", def->memory[i].id, "size",
-						(json_int_t)def->memory[i].size));
+		json_array_append_new(memory, json_pack("{s:s,s:I}", "id", def->memory[i].id,
+							"size", (json_int_t)def->memory[i].size));
 	return json_pack("{s:s,s:O,s:s,s:s,s:b,s:b,s:o}", "name", def->name, "argv", def->argv,
 			 "cwd", def->cwd, "machine", def->machine, "managed", def->managed,
 			 "discards", def->discards, "memory", memory);

@@ -26,11 +26,10 @@
 
 /*
  * Calls that restart by themselves after an interruption, most patient first.
- * epoll_wait() and KVM_RUN return EINTR instead, so they are left alone. A call
- * with a time-out goes on as restart_syscall() after an injection.
+ * epoll_wait(), rt_sigtimedwait() and KVM_RUN return EINTR instead, so they are
+ * left alone. A call with a time-out goes on as restart_syscall().
  */
-static const long restartable[] = { SYS_futex, SYS_ppoll,	    SYS_poll, SYS_rt_sigtimedwait,
-				    SYS_read,  SYS_restart_syscall };
+static const long restartable[] = { SYS_futex, SYS_ppoll, SYS_poll, SYS_restart_syscall, SYS_read };
 
 /* The system call that @tid sits in, or -1. */
 static long current_syscall(pid_t pid, pid_t tid)
@@ -65,9 +64,11 @@ static int stop_thread(struct gw_inject *inj, pid_t tid)
 
 	if (ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD)) {
 		if (errno == EPERM)
-			return gw_fail(-EPERM, "may not trace process %d: run as root, and check "
-					       "that no debugger is attached and that "
-					       "kernel.yama.ptrace_scope is below 3", inj->pid);
+			return gw_fail(-EPERM,
+				       "may not trace process %d: run as root, and check "
+				       "that no debugger is attached and that "
+				       "kernel.yama.ptrace_scope is below 3",
+				       inj->pid);
 		return -EAGAIN; /* the thread is gone */
 	}
 	if (ptrace(PTRACE_INTERRUPT, tid, 0, 0) || wait_for_stop(tid, &status))

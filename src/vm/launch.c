@@ -123,8 +123,13 @@ int gw_process_identify(pid_t pid, struct gw_process *process)
 	const char *at = text ? strrchr(text, ')') : NULL;
 	char state = 'X';
 
-	if (at && sscanf(at, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
-			     "%*d %*d %*d %lu", &state, &process->start) == 2 &&
+	process->pid = 0;
+	process->start = 0;
+	if (at &&
+	    sscanf(at,
+		   ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+		   "%*d %*d %*d %lu",
+		   &state, &process->start) == 2 &&
 	    state != 'Z' && state != 'X') {
 		process->pid = pid;
 		return 0;
@@ -161,8 +166,10 @@ int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_
 		process->pid = r.pid;
 		/* Closed by exec: silence means that QEMU runs. */
 		if (read(pipes[0], &r, sizeof(r)) == sizeof(r) || r.err)
-			rc = gw_fail(-r.err, "cannot run %s: %s; install QEMU on this host or "
-					     "give its full path", argv[0], strerror(r.err));
+			rc = gw_fail(-r.err,
+				     "cannot run %s: %s; install QEMU on this host or "
+				     "give its full path",
+				     argv[0], strerror(r.err));
 	}
 	close(pipes[0]);
 	gw_strings_free(argv);

@@ -47,9 +47,9 @@ static int receive(struct gw_qmp *q, int64_t deadline, json_t **out)
 			return *out ? 0 : gw_fail(-EPROTO, "QEMU's monitor sent no JSON");
 		}
 		if (q->used == q->room) {
-			char *bigger = q->room < ANSWER_MAX ?
-					       realloc(q->buf, q->room ? q->room * 2 : 16384) :
-					       NULL;
+			char *bigger = q->room < ANSWER_MAX
+					       ? realloc(q->buf, q->room ? q->room * 2 : 16384)
+					       : NULL;
 
 			if (!bigger)
 				return gw_fail(-ENOMEM, "QEMU's answer is too long");
@@ -169,8 +169,8 @@ char *gw_qmp_hmp(struct gw_qmp *q, const char *command)
 
 static int migration_reached(struct gw_qmp *q, json_t *event, const char *status)
 {
-	const char *now = json_string_value(
-		json_object_get(json_object_get(event, "data"), "status"));
+	const char *now =
+		json_string_value(json_object_get(json_object_get(event, "data"), "status"));
 	json_t *answer = NULL;
 	int rc;
 
@@ -205,8 +205,8 @@ int gw_qmp_wait_migration(struct gw_qmp *q, const char *status, int64_t deadline
 			if (rc)
 				return rc;
 		}
-		rc = json_object_get(event, "event") ? migration_reached(q, event, status) :
-						       -EAGAIN;
+		rc = json_object_get(event, "event") ? migration_reached(q, event, status)
+						     : -EAGAIN;
 		json_decref(event);
 		if (rc != -EAGAIN)
 			return rc;
@@ -243,8 +243,10 @@ int gw_qmp_pid(struct gw_qmp *q, pid_t *pid)
 	text = gw_read_file(path, 1 << 16, NULL);
 	tgid = text ? strstr(text, "\nTgid:") : NULL;
 	if (!tgid)
-		return gw_fail(-ESRCH, "QEMU's vCPU thread %lld is not on this host (another PID "
-				       "namespace?)", (long long)tid);
+		return gw_fail(-ESRCH,
+			       "QEMU's vCPU thread %lld is not on this host (another PID "
+			       "namespace?)",
+			       (long long)tid);
 	*pid = (pid_t)atol(tgid + 6);
 	return 0;
 }
@@ -254,8 +256,8 @@ int gw_qmp_capabilities(struct gw_qmp *q, const char *const names[])
 	json_t *list = json_array();
 
 	for (; *names; names++)
-		json_array_append_new(list, json_pack("{s:s,s:b}", "capability", *names, "state",
-						      1));
+		json_array_append_new(list,
+				      json_pack("{s:s,s:b}", "capability", *names, "state", 1));
 	return gw_qmp_call(q, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list),
 			   NULL);
 }

@@ -23,7 +23,8 @@
 #define GW_RAM_ID_MAX	  64
 
 struct gw_ram_file {
-	char id[GW_RAM_ID_MAX]; /* the memory backend's QOM id; part of the wire and of QEMU's stream */
+	char id[GW_RAM_ID_MAX]; /* the memory backend's QOM id; part of the wire and of QEMU's
+				   stream */
 	int fd;			/* -1 until opened */
 	uint64_t size;		/* bytes */
 	uint64_t hva;		/* where QEMU maps it; 0 at the destination */

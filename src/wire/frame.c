@@ -3,13 +3,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#define XXH_STATIC_LINKING_ONLY /* the state lives on our stack */
-#include <xxhash.h>
 
 #include "cleanup.h"
 #include "codec.h"
 #include "error.h"
 #include "frame.h"
+#include "xxh.h"
 
 #define MAGIC	     0x31465747U /* "GWF1" */
 #define CHECKED_HEAD 24

@@ -90,7 +90,7 @@ int gw_id_parse(const char *text, uint8_t id[GW_ID_LEN])
 {
 	unsigned int byte;
 
-	if (!text || strlen(text) != 2 * GW_ID_LEN)
+	if (!text || strlen(text) != 2UL * GW_ID_LEN)
 		return gw_fail(-EINVAL, "not a migration id: '%s'", text ? text : "");
 	for (int i = 0; i < GW_ID_LEN; i++) {
 		if (sscanf(text + (size_t)i * 2, "%2x", &byte) != 1)

@@ -185,8 +185,7 @@ struct gw_transport *gw_tcp_adopt(int fd)
 /* "IP:PORT" or "[IP6]:PORT" to a socket address list; NULL with a message. */
 static struct addrinfo *parse_address(const char *address, int flags)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
-				  .ai_flags = AI_NUMERICSERV | flags };
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags };
 	struct addrinfo *list = NULL;
 	char host[NI_MAXHOST];
 	const char *colon = strrchr(address, ':');
