@@ -51,10 +51,11 @@ static inline pthread_mutex_t *gw_lock_taken(pthread_mutex_t *lock)
 #define gw_autofile __attribute__((cleanup(gw_cleanup_file)))
 
 /** gw_locked - hold @lock until the scope ends. */
-/* A declaration cannot be in parentheses. NOLINTNEXTLINE(bugprone-macro-parentheses) */
+/* A declaration cannot be in parentheses. NOLINTBEGIN(bugprone-macro-parentheses) */
 #define gw_locked(lock)                                     \
 	__attribute__((cleanup(gw_cleanup_unlock), unused)) \
 	pthread_mutex_t *gw_lock_held_ = gw_lock_taken(lock)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /** gw_steal_fd - take a descriptor out of a gw_autofd variable. */
 static inline int gw_steal_fd(int *fd)

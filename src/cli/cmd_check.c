@@ -201,12 +201,11 @@ static void check_facts(struct check *c)
 	for (size_t i = 0; i < gw_nr_probes && i < GW_ARRAY_SIZE(c->facts); i++) {
 		const struct gw_probe *p = &gw_probes[i];
 
-		if (p->needs && rc_of(c, p->needs)) {
-			c->facts[i].rc = rc_of(c, p->needs);
-			snprintf(c->facts[i].why, sizeof(c->facts[i].why), "stands on %s", p->needs);
-			continue;
-		}
-		c->facts[i].rc = p->run(-1);
+		c->facts[i].rc = p->needs ? rc_of(c, p->needs) : 0;
+		if (c->facts[i].rc)
+			gw_fail(0, "it stands on %s", p->needs);
+		else
+			c->facts[i].rc = p->run(-1);
 		if (c->facts[i].rc)
 			snprintf(c->facts[i].why, sizeof(c->facts[i].why), "%s", gw_error());
 	}
@@ -234,8 +233,9 @@ static json_t *to_json(const struct check *c)
 		bool ok = !c->facts[i].rc;
 
 		json_object_set_new(facts, p->key,
-				    json_pack("{s:s,s:s,s:s,s:b,s:o,s:o}", "fact", p->fact, "title",
-					      p->title, "needed-for", p->needed_for, "ok", ok,
+				    json_pack("{s:s,s:s,s:s,s:s,s:o,s:o}", "fact", p->fact, "title",
+					      p->title, "needed-for", p->needed_for, "verdict",
+					      gw_probe_verdict(c->facts[i].rc),
 					      "error-desc",
 					      optional(!ok, json_string(c->facts[i].why)), "remedy",
 					      optional(!ok, json_string(p->remedy))));
@@ -261,14 +261,17 @@ static void print_facts(const struct check *c)
 	for (size_t i = 0; i < gw_nr_probes; i++) {
 		const struct gw_probe *p = &gw_probes[i];
 		const char *why = c->facts[i].why;
+		const char *verdict = gw_probe_verdict(c->facts[i].rc);
 
 		if (!c->facts[i].rc)
-			printf("  ok       %s\n", p->title);
+			printf("  %-9s  %s %s\n", verdict, p->fact, p->title);
 		else if (!strcmp(p->fact, "F4") && !rc_of(c, "F2"))
-			printf("  -        %s: not on this kernel, and not needed\n", p->title);
+			printf("  %-9s  %s %s; not needed where F2 is ok\n", verdict, p->fact, p->title);
+		else if (p->needs && rc_of(c, p->needs))
+			printf("  %-9s  %s %s: %s\n", verdict, p->fact, p->title, why);
 		else
-			printf("  missing  %s: %s. Needed for %s. What to do: %s.\n", p->title, why,
-			       p->needed_for, p->remedy);
+			printf("  %-9s  %s %s: %s. Needed for %s. What to do: %s\n", verdict, p->fact,
+			       p->title, why, p->needed_for, p->remedy);
 	}
 }
 

@@ -43,8 +43,10 @@ static int next_message(struct gw_dest *d, int64_t deadline)
 {
 	int rc = gw_frame_recv(d->control, &d->inbox, deadline);
 
-	if (rc)
+	if (gw_transport_lost(rc) || rc == -EPROTO)
 		return gw_fail_prefix(rc, "source: ");
+	if (rc) /* something here, not the source */
+		return rc;
 	if (d->inbox.type == GW_MSG_ERROR || d->inbox.type == GW_MSG_CANCEL)
 		return gw_fail(-EREMOTEIO, "source: %.*s", (int)d->inbox.len,
 			       (const char *)d->inbox.payload);

@@ -65,7 +65,7 @@ static void receive_stream(void *arg, unsigned int i)
 		gw_locked(&r->lock);
 		if (!r->rc) {
 			r->rc = rc;
-			r->lost = rc == -ECONNRESET || rc == -ETIMEDOUT;
+			r->lost = gw_transport_lost(rc);
 			snprintf(r->message, sizeof(r->message), "%s", gw_error());
 		}
 	}

@@ -3,6 +3,8 @@
 #ifndef GW_SOURCE_INTERNAL_H
 #define GW_SOURCE_INTERNAL_H
 
+#include <errno.h>
+
 #include "source.h"
 
 /* How long the destination may take to answer, in ns. */
@@ -11,6 +13,9 @@
 #define GW_READY_NS	 (60 * GW_S)
 /* From the guest's stop to COMMIT: past this the guest resumes here. */
 #define GW_SWITCHOVER_NS (10 * GW_S)
+
+/* From threads that were told to stop: why is known to whoever told them. */
+#define GW_HALTED (-ESHUTDOWN)
 
 /* machine.c */
 int gw_source_enter(struct gw_source *s, enum gw_source_state next);

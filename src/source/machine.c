@@ -12,6 +12,9 @@
 #include "holes.h"
 #include "internal.h"
 
+/* How long a destination that ended it may take to clear up before it says why. */
+#define REASON_NS (3 * GW_S)
+
 /* Which states may follow which. */
 static const unsigned int follows[] = {
 #define BIT(s) (1U << (s))
@@ -62,8 +65,10 @@ int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline)
 {
 	int rc = gw_frame_recv(s->control, &s->inbox, deadline);
 
-	if (rc)
+	if (gw_transport_lost(rc) || rc == -EPROTO)
 		return gw_fail_prefix(rc, "destination: ");
+	if (rc) /* something here, such as a cancellation */
+		return rc;
 	if (s->inbox.type == GW_MSG_ERROR || s->inbox.type == GW_MSG_CANCEL)
 		return gw_fail(-EREMOTEIO, "destination: %.*s", (int)s->inbox.len,
 			       (const char *)s->inbox.payload);
@@ -263,27 +268,56 @@ static void tell_peer(struct gw_source *s, int rc)
 		gw_frame_send_buf(s->control, type, 0, s->error, len);
 }
 
-/* Undo: whatever happened, the guest runs here again. */
-static void give_up(struct gw_source *s, int rc)
+/*
+ * Who ended it knows better than the thread that noticed: the user, or a
+ * destination that said why before it closed its connections.
+ */
+static int find_reason(struct gw_source *s, int rc)
 {
-	bool cancelled = rc == -ECANCELED;
+	char noticed[GW_ERROR_MAX];
+	int64_t deadline = s->ops->now(s->env) + REASON_NS;
+	int told;
 
-	snprintf(s->error, sizeof(s->error), "%s", gw_error());
+	snprintf(noticed, sizeof(noticed), "%s", gw_error());
+	told = s->ops->cancelled(s->env);
+	if (told)
+		return told;
+	if (!s->control || (rc != GW_HALTED && !gw_transport_lost(rc)))
+		return gw_fail(rc, "%s", noticed);
+	/* At most ROUND_DONE and LOADED come before it. */
+	for (int i = 0; i < 3; i++) {
+		told = gw_source_expect(s, GW_MSG_ERROR, deadline);
+		if (told != -EPROTO)
+			break;
+	}
+	return told == -EREMOTEIO || rc == GW_HALTED ? told : gw_fail(rc, "%s", noticed);
+}
+
+/* Undo: whatever happened, the guest runs here again. Return: why it ended. */
+static int give_up(struct gw_source *s, int rc)
+{
+	char why[GW_ERROR_MAX];
+	int resumed;
+
+	snprintf(why, sizeof(why), "%s", gw_error());
 	if (s->committed) {
+		snprintf(s->error, sizeof(s->error), "%s", why);
 		gw_source_enter(s, GW_SOURCE_IN_DOUBT);
-		return;
+		return rc;
 	}
-	gw_source_enter(s, cancelled ? GW_SOURCE_CANCELLING : GW_SOURCE_FAILED);
-	/* The guest first: telling a dead peer can take seconds. */
-	if (gw_source_resume(s)) {
-		size_t used = strlen(s->error);
-
-		snprintf(s->error + used, sizeof(s->error) - used,
-			 "; and the guest did not resume here: %s", gw_error());
-	}
+	/* The guest first: hearing from a dead peer, and telling it, can take seconds. */
+	resumed = gw_source_resume(s);
+	if (resumed)
+		gw_fail_prefix(resumed, "%s; and the guest did not resume here: ", why);
+	else
+		gw_fail(rc, "%s", why);
+	rc = find_reason(s, rc);
+	snprintf(s->error, sizeof(s->error), "%s", gw_error());
+	gw_source_enter(s, rc == -ECANCELED ? GW_SOURCE_CANCELLING : GW_SOURCE_FAILED);
 	tell_peer(s, rc);
-	if (cancelled)
+	if (rc == -ECANCELED)
 		gw_source_enter(s, GW_SOURCE_CANCELLED);
+	return rc;
 }
 
 static void release(struct gw_source *s)
@@ -325,7 +359,7 @@ int gw_source_run(struct gw_source *s)
 	if (!rc)
 		rc = gw_source_enter(s, GW_SOURCE_COMPLETED);
 	else
-		give_up(s, rc);
+		rc = give_up(s, rc);
 	release(s);
 	return rc;
 }

@@ -185,21 +185,7 @@ static int send_stream(void *arg, unsigned int stream)
 			continue;
 		rc = send_chunk(r, stream, chunk);
 	}
-	return rc ? rc : gw_fail(-ECANCELED, "the round was ended");
-}
-
-/*
- * After an early end the destination may have said why: that is the better
- * message. A user's cancellation stays what it is.
- */
-static int round_failed(struct gw_source *s, int rc)
-{
-	int told = s->ops->cancelled(s->env);
-
-	if (told)
-		return told;
-	told = gw_source_expect(s, GW_MSG_ERROR, s->ops->now(s->env) + 3 * GW_S);
-	return told == -EREMOTEIO ? told : gw_fail_prefix(rc, "destination: ");
+	return rc ? rc : gw_fail(GW_HALTED, "the round was ended");
 }
 
 static uint64_t wire_bytes(const struct gw_source *s)
@@ -239,7 +225,7 @@ int gw_round_send(struct gw_source *s, bool last)
 	if (!rc)
 		rc = gw_frame_send(s->control, GW_MSG_ROUND_END, r->number, NULL, 0);
 	if (rc)
-		return round_failed(s, rc);
+		return rc;
 	if (!last)
 		rc = gw_round_wait(s, s->ops->now(s->env) + 12 * GW_ANSWER_NS);
 	st.ns = s->ops->now(s->env) - began;
@@ -289,16 +275,14 @@ static int compare_stream(void *arg, unsigned int stream)
 					gw_bitmap_set(&s->due, i);
 		}
 	}
-	return gw_fail(-ECANCELED, "the comparison was ended");
+	return gw_fail(GW_HALTED, "the comparison was ended");
 }
 
 int gw_round_compare(struct gw_source *s)
 {
 	struct gw_round *r = s->round;
-	int rc;
 
 	r->next_chunk = 0;
 	r->halted = false;
-	rc = s->ops->parallel(s->env, s->params.streams, compare_stream, r, halt);
-	return rc ? round_failed(s, rc) : 0;
+	return s->ops->parallel(s->env, s->params.streams, compare_stream, r, halt);
 }

@@ -115,7 +115,7 @@ static int verify_some(void *arg, unsigned int stream)
 		gw_put64(v->digests + chunk * 16, d.low);
 		gw_put64(v->digests + chunk * 16 + 8, d.high);
 	}
-	return gw_fail(-ECANCELED, "the verification was ended");
+	return gw_fail(GW_HALTED, "the verification was ended");
 }
 
 static void verify_halt(void *arg)

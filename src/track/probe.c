@@ -59,6 +59,22 @@ const struct gw_probe *gw_probe_find(const char *fact)
 	return NULL;
 }
 
+const char *gw_probe_verdict(int rc)
+{
+	switch (rc) {
+	case 0:
+		return "ok";
+	case -ENOTSUP:
+		return "missing";
+	case -EPERM:
+		return "forbidden";
+	case -EPROTO:
+		return "wrong";
+	default:
+		return "untried";
+	}
+}
+
 /*
  * Wait until the child sits in system call @nr, or in the continuation of an
  * interrupted one.

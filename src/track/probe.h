@@ -42,6 +42,9 @@ struct gw_probe {
 extern const struct gw_probe gw_probes[];
 extern const size_t gw_nr_probes;
 
+/** gw_probe_verdict() - what a probe returned, in a word: ok, missing, forbidden, wrong, untried. */
+const char *gw_probe_verdict(int rc);
+
 /** gw_probe_find() - the probe of @fact ("F2"), or NULL. */
 const struct gw_probe *gw_probe_find(const char *fact);
 

@@ -9,14 +9,16 @@
 #ifndef GW_TRANSPORT_H
 #define GW_TRANSPORT_H
 
+#include <errno.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
 struct gw_transport;
 
 struct gw_transport_ops {
-	/* Send all of @iov (which it may change). -EPIPE, -ETIMEDOUT, ... when it cannot. */
+	/* Send all of @iov (which it may change). -ECONNRESET, -ETIMEDOUT, ... when it cannot. */
 	int (*send)(struct gw_transport *t, struct iovec *iov, int n);
 	/* Receive exactly @len bytes by @deadline (ns). -ECONNRESET: the peer is gone. */
 	int (*recv)(struct gw_transport *t, void *buf, size_t len, int64_t deadline);
@@ -39,6 +41,15 @@ struct gw_transport {
 	int (*on_wake)(void *arg);
 	void *wake_arg;
 };
+
+/**
+ * gw_transport_lost() - whether @rc means that the peer, or the way to it, is
+ * gone. What it said before that may still be waiting to be read.
+ */
+static inline bool gw_transport_lost(int rc)
+{
+	return rc == -ECONNRESET || rc == -ETIMEDOUT || rc == -EHOSTUNREACH || rc == -ENETUNREACH;
+}
 
 static inline void gw_transport_close(struct gw_transport **t)
 {
