@@ -12,9 +12,14 @@ static char name[64] = "godwit";
 static enum gw_log_level least = GW_LOG_INFO;
 static int journald = -1;
 
-void gw_log_init(const char *who, enum gw_log_level level)
+void gw_log_rename(const char *who)
 {
 	snprintf(name, sizeof(name), "%s", who);
+}
+
+void gw_log_init(const char *who, enum gw_log_level level)
+{
+	gw_log_rename(who);
 	least = level;
 	journald = getenv("JOURNAL_STREAM") != NULL;
 }

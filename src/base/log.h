@@ -22,6 +22,9 @@ enum gw_log_level {
  */
 void gw_log_init(const char *who, enum gw_log_level level);
 
+/** gw_log_rename() - a new name, at the level that was set. */
+void gw_log_rename(const char *who);
+
 /** gw_log() - print one line at @level; @fmt has no newline. */
 void gw_log(enum gw_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

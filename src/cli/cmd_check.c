@@ -95,8 +95,8 @@ static void check_qemu(struct check *c)
 			 "%s; install QEMU 7.2 or newer, or name it with --qemu", gw_error());
 	} else if (rc || sscanf(text, "QEMU emulator version %63[^ \n]", c->qemu_version) != 1 ||
 		   sscanf(c->qemu_version, "%d.%d", &major, &minor) != 2) {
-		snprintf(c->qemu_why, sizeof(c->qemu_why),
-			 "%.200s is no QEMU; name it with --qemu", c->qemu);
+		snprintf(c->qemu_why, sizeof(c->qemu_why), "%.200s is no QEMU; name it with --qemu",
+			 c->qemu);
 		c->qemu_version[0] = '\0';
 	} else if (major < 7 || (major == 7 && minor < 2)) {
 		snprintf(c->qemu_why, sizeof(c->qemu_why), "install QEMU 7.2 or newer");
@@ -235,25 +235,23 @@ static json_t *to_json(const struct check *c)
 		json_object_set_new(facts, p->key,
 				    json_pack("{s:s,s:s,s:s,s:s,s:o,s:o}", "fact", p->fact, "title",
 					      p->title, "needed-for", p->needed_for, "verdict",
-					      gw_probe_verdict(c->facts[i].rc),
-					      "error-desc",
+					      gw_probe_verdict(c->facts[i].rc), "error-desc",
 					      optional(!ok, json_string(c->facts[i].why)), "remedy",
 					      optional(!ok, json_string(p->remedy))));
 	}
-	return json_pack("{s:b,s:s,s:o,s:{s:s,s:o,s:b,s:o},s:{s:b,s:o},s:{s:b,s:o},s:b,s:o,s:o,s:o}",
-			 "possible", c->possible, "kernel", c->kernel.release, "tracker",
-			 optional(c->tracker, json_string(c->tracker ? c->tracker : "")), "qemu",
-			 "binary", c->qemu, "version",
-			 optional(c->qemu_version[0], json_string(c->qemu_version)), "ok",
-			 c->qemu_ok, "error-desc", optional(!c->qemu_ok, json_string(c->qemu_why)),
-			 "kvm", "ok", c->kvm, "error-desc",
-			 optional(!c->kvm, json_string(c->kvm_why)), "huge-pages", "ok", c->huge,
-			 "error-desc", optional(!c->huge, json_string(c->huge_why)), "swap",
-			 c->swap, "unprivileged-userfaultfd",
-			 optional(c->userfaultfd_sysctl >= 0, json_integer(c->userfaultfd_sysctl)),
-			 "ptrace-scope",
-			 optional(c->ptrace_scope >= 0, json_integer(c->ptrace_scope)), "facts",
-			 facts);
+	return json_pack(
+		"{s:b,s:s,s:o,s:{s:s,s:o,s:b,s:o},s:{s:b,s:o},s:{s:b,s:o},s:b,s:o,s:o,s:o}",
+		"possible", c->possible, "kernel", c->kernel.release, "tracker",
+		optional(c->tracker, json_string(c->tracker ? c->tracker : "")), "qemu", "binary",
+		c->qemu, "version", optional(c->qemu_version[0], json_string(c->qemu_version)),
+		"ok", c->qemu_ok, "error-desc", optional(!c->qemu_ok, json_string(c->qemu_why)),
+		"kvm", "ok", c->kvm, "error-desc", optional(!c->kvm, json_string(c->kvm_why)),
+		"huge-pages", "ok", c->huge, "error-desc",
+		optional(!c->huge, json_string(c->huge_why)), "swap", c->swap,
+		"unprivileged-userfaultfd",
+		optional(c->userfaultfd_sysctl >= 0, json_integer(c->userfaultfd_sysctl)),
+		"ptrace-scope", optional(c->ptrace_scope >= 0, json_integer(c->ptrace_scope)),
+		"facts", facts);
 }
 
 static void print_facts(const struct check *c)
@@ -266,40 +264,47 @@ static void print_facts(const struct check *c)
 		if (!c->facts[i].rc)
 			printf("  %-9s  %s %s\n", verdict, p->fact, p->title);
 		else if (!strcmp(p->fact, "F4") && !rc_of(c, "F2"))
-			printf("  %-9s  %s %s; not needed where F2 is ok\n", verdict, p->fact, p->title);
+			printf("  %-9s  %s %s; not needed where F2 is ok\n", verdict, p->fact,
+			       p->title);
 		else if (p->needs && rc_of(c, p->needs))
 			printf("  %-9s  %s %s: %s\n", verdict, p->fact, p->title, why);
 		else
-			printf("  %-9s  %s %s: %s. Needed for %s. What to do: %s\n", verdict, p->fact,
-			       p->title, why, p->needed_for, p->remedy);
+			printf("  %-9s  %s %s: %s. Needed for %s. What to do: %s\n", verdict,
+			       p->fact, p->title, why, p->needed_for, p->remedy);
 	}
 }
 
 static void print_text(const struct check *c)
 {
 	printf("kernel       %s\n", c->kernel.release);
-	printf("QEMU         %s%s%s\n", c->qemu_version, c->qemu_version[0] && c->qemu_why[0] ? ": " : "",
-	       c->qemu_why);
+	printf("QEMU         %s%s%s\n", c->qemu_version,
+	       c->qemu_version[0] && c->qemu_why[0] ? ": " : "", c->qemu_why);
 	printf("KVM          %s\n", c->kvm ? "present" : c->kvm_why);
-	printf("tracker      %s\n", c->tracker ? c->tracker : "none: no VM can be migrated from here");
-	printf("huge pages   %s%s\n", c->huge ? "in tmpfs, with huge=within_size" : "none: ",
-	       c->huge_why);
-	printf("swap         %s\n", !c->swap ? "none" :
-	       c->tracker && !strcmp(c->tracker, "write-protect") ? "present, which is no matter here" :
-	       "present: soft-dirty bits do not survive it; swapoff -a");
-	printf("userfaultfd  %s\n", c->userfaultfd_sysctl < 0 ? "not in this kernel" :
-	       c->userfaultfd_sysctl ? "for everybody" :
-	       "for QEMUs that run as root; for others set vm.unprivileged_userfaultfd=1");
+	printf("tracker      %s\n",
+	       c->tracker ? c->tracker : "none: no VM can be migrated from here");
+	printf("huge pages   %s%s\n",
+	       c->huge ? "in tmpfs, with huge=within_size" : "none: ", c->huge_why);
+	printf("swap         %s\n",
+	       !c->swap ? "none"
+	       : c->tracker && !strcmp(c->tracker, "write-protect")
+		       ? "present, which is no matter here"
+		       : "present: soft-dirty bits do not survive it; swapoff -a");
+	printf("userfaultfd  %s\n",
+	       c->userfaultfd_sysctl < 0 ? "not in this kernel"
+	       : c->userfaultfd_sysctl
+		       ? "for everybody"
+		       : "for QEMUs that run as root; for others set vm.unprivileged_userfaultfd=1");
 	if (c->ptrace_scope > 0)
 		printf("ptrace       kernel.yama.ptrace_scope is %d: %s\n", c->ptrace_scope,
-		       c->ptrace_scope < 3 ? "godwitd must have CAP_SYS_PTRACE, as root has" :
-		       "no process may trace another; it takes a reboot with less");
+		       c->ptrace_scope < 3
+			       ? "godwitd must have CAP_SYS_PTRACE, as root has"
+			       : "no process may trace another; it takes a reboot with less");
 	else
 		printf("ptrace       not restricted\n");
 	printf("\nwhat the kernel can do:\n");
 	print_facts(c);
-	printf("\n%s\n", c->possible ? "A migration is possible on this host." :
-					"A migration is not possible on this host.");
+	printf("\n%s\n", c->possible ? "A migration is possible on this host."
+				     : "A migration is not possible on this host.");
 }
 
 int gw_cmd_check(int argc, char **argv)

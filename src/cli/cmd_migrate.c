@@ -120,8 +120,10 @@ static int migrate(struct migrate *m)
 
 	gw_progress_free(progress);
 	if (rc) {
-		if (m->json && call.status)
-			gw_cli_print(json_incref(call.status));
+		if (m->json)
+			gw_cli_print(call.status ? json_incref(call.status)
+						 : json_pack("{s:s,s:s}", "status", "failed",
+							     "error-desc", gw_error()));
 		json_decref(call.status);
 		return gw_cli_fail();
 	}
@@ -263,7 +265,11 @@ static const char recover_help[] =
 	"Where the destination cannot be asked, look there and say it yourself:\n"
 	"  --resume   it does not run there and never will: resume it here\n"
 	"  --discard  it runs there: remove what is left here\n"
-	"A guest that runs on two hosts destroys its disks.\n";
+	"A guest that runs on two hosts destroys its disks.\n"
+	"\n"
+	"On the destination's side godwitd does this by itself when it finds an arrival whose\n"
+	"worker died; the command is for the case that it failed then. --json: \"outcome\" is\n"
+	"resumed, moved, running (an arrival that runs here now) or removed.\n";
 
 int gw_cmd_recover(int argc, char **argv)
 {
@@ -300,10 +306,12 @@ int gw_cmd_recover(int argc, char **argv)
 		gw_cli_print(result);
 		return 0;
 	}
+	outcome = json_string_value(json_object_get(result, "outcome"));
 	printf("%s: %s\n", name,
-	       !strcmp(json_string_value(json_object_get(result, "outcome")), "moved")
+	       !strcmp(outcome, "moved")
 		       ? "it runs at the destination; its remains here are removed"
-		       : "it runs here");
+	       : !strcmp(outcome, "removed") ? "it never ran here; what had arrived is removed"
+					     : "it runs here");
 	json_decref(result);
 	return 0;
 }

@@ -127,7 +127,7 @@ static const char list_help[] =
 	"\n"
 	"Show the VMs of this host. States: running, paused (and QEMU's other words for a guest\n"
 	"that does not run), migrating, incoming, in-doubt (see godwit recover), unreachable\n"
-	"(another program uses its monitor), busy.\n";
+	"(another program uses its monitor), ended, busy.\n";
 
 int gw_cmd_list(int argc, char **argv)
 {
@@ -150,7 +150,7 @@ int gw_cmd_list(int argc, char **argv)
 		return 0;
 	}
 	printf("%-20s %-12s %10s %8s  %s\n", "NAME", "STATE", "MEMORY", "PID", "MACHINE");
-	json_array_foreach (result, i, vm) {
+	json_array_foreach(result, i, vm) {
 		char size[32];
 
 		gw_format_size((uint64_t)json_integer_value(json_object_get(vm, "memory")), size,

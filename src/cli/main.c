@@ -34,7 +34,8 @@ static void usage(FILE *out)
 	for (size_t i = 0; i < GW_ARRAY_SIZE(commands); i++)
 		fprintf(out, "  %-8s  %s\n", commands[i].name, commands[i].what);
 	fprintf(out, "\n"
-		     "  --root DIR  talk to the godwitd that serves DIR (default: /run/godwit)\n"
+		     "  --root DIR  talk to the godwitd that runs with --root DIR (its socket is\n"
+		     "              DIR/run/control.sock; default: /run/godwit/control.sock)\n"
 		     "  --version\n"
 		     "\n"
 		     "Each command has --help; see also godwit(1).\n");

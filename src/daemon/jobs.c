@@ -27,8 +27,11 @@ struct gw_job {
 	bool migrates;		/* its progress is a migration's status */
 	bool incoming;
 	bool recovers;
+	bool arrived; /* incoming, and the guest runs here: only housekeeping is left */
 	uint8_t id[GW_ID_LEN];
-	pid_t pid;
+	pid_t pid;	/* 0: waits for the VM's present job to end */
+	size_t command; /* index into commands, for a job of the control socket */
+	json_t *args;
 	int pidfd, ctl;
 	struct gw_watch *watch_pid, *watch_ctl;
 	json_t *result;
@@ -86,6 +89,7 @@ static void free_job(struct gw_job *job)
 	if (job->ctl >= 0)
 		close(job->ctl);
 	json_decref(job->result);
+	json_decref(job->args);
 	free(job);
 }
 
@@ -104,10 +108,12 @@ void gw_jobs_free(struct gw_jobs *jobs)
 
 static struct gw_job *job_of(struct gw_jobs *jobs, const char *name)
 {
+	struct gw_job *found = NULL;
+
 	for (struct gw_job *job = jobs->list; job; job = job->next)
 		if (name[0] && !strcmp(job->name, name))
-			return job;
-	return NULL;
+			found = job; /* the oldest: younger ones wait for it */
+	return found;
 }
 
 static void note_progress(struct gw_job *job, json_t *status)
@@ -117,6 +123,9 @@ static void note_progress(struct gw_job *job, json_t *status)
 	/* An incoming worker learns its VM's name from the source. */
 	if (job->incoming && incoming && !job->name[0])
 		snprintf(job->name, sizeof(job->name), "%s", incoming);
+	if (job->incoming &&
+	    !strcmp(json_string_value(json_object_get(status, "status")) ?: "", "completed"))
+		job->arrived = true;
 	if (job->migrates && job->name[0])
 		json_object_set(job->jobs->last, job->name, status);
 	if (job->client.on_progress)
@@ -151,6 +160,8 @@ static void on_ctl(void *arg)
 }
 
 static void answer_settles(struct gw_jobs *jobs);
+static void launch_next(struct gw_jobs *jobs, const char *name);
+static void unlist(struct gw_job *job);
 
 static void finish(struct gw_job *job, int status)
 {
@@ -192,21 +203,22 @@ static void finish(struct gw_job *job, int status)
 
 static void on_worker_end(void *arg)
 {
-	struct gw_job *job = arg, **at;
+	struct gw_job *job = arg;
 	struct gw_jobs *jobs = job->jobs;
+	char name[GW_NAME_MAX];
 	int status = 0;
 
 	on_ctl(job); /* its last words */
 	waitpid(job->pid, &status, 0);
 	finish(job, status);
-	for (at = &jobs->list; *at != job; at = &(*at)->next)
-		;
-	*at = job->next;
+	unlist(job);
+	snprintf(name, sizeof(name), "%s", job->name);
 	/* Put right what it left before anybody hears that it ended. */
 	gw_jobs_sweep(jobs);
 	if (job->client.on_end)
 		job->client.on_end(job->client.arg, job->result);
 	free_job(job);
+	launch_next(jobs, name);
 	answer_settles(jobs);
 }
 
@@ -218,7 +230,7 @@ static void become_worker(struct gw_worker *w, const char *what, const char *nam
 	int high = w->ctl < keep ? keep : w->ctl;
 	sigset_t none;
 
-	gw_log_init(who, GW_LOG_INFO);
+	gw_log_rename(who);
 	if (low > 3)
 		syscall(SYS_close_range, 3, low - 1, 0);
 	if (high > low + 1)
@@ -244,59 +256,100 @@ static _Noreturn void worker_end(struct gw_worker *w, int rc, json_t *result)
 	_exit(rc ? 1 : 0);
 }
 
-/* Fork. In the parent: the listed job. In the child: NULL, with @w ready. */
-static struct gw_job *spawn(struct gw_jobs *jobs, struct gw_worker *w, const char *what,
-			    const char *name, int keep, int *rc)
+/* A listed job, without a process yet. NULL with a message. */
+static struct gw_job *new_job(struct gw_jobs *jobs, const char *name)
 {
 	struct gw_job *job = calloc(1, sizeof(*job));
-	int pair[2];
 
-	*rc = -ENOMEM;
-	if (!job || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
-		free(job);
-		gw_fail(-ENOMEM, "cannot start a worker: %s", strerror(errno));
+	if (!job) {
+		gw_fail(-ENOMEM, "no memory for another job");
 		return NULL;
 	}
 	job->jobs = jobs;
-	job->pidfd = -1;
-	job->ctl = pair[0];
+	job->pidfd = job->ctl = -1;
 	snprintf(job->name, sizeof(job->name), "%s", name);
+	job->next = jobs->list;
+	jobs->list = job;
+	return job;
+}
+
+static void unlist(struct gw_job *job)
+{
+	struct gw_job **at = &job->jobs->list;
+
+	while (*at != job)
+		at = &(*at)->next;
+	*at = job->next;
+}
+
+/*
+ * Fork @job's worker. Return: 1 in the worker, with @w ready; 0 in the daemon;
+ * -errno if there is none.
+ */
+static int spawn(struct gw_job *job, struct gw_worker *w, const char *what, int keep)
+{
+	struct gw_jobs *jobs = job->jobs;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return gw_fail(-errno, "cannot start a worker: %s", strerror(errno));
 	job->pid = fork();
 	if (job->pid == 0) {
 		*w = (struct gw_worker){ .paths = jobs->paths, .host = jobs->host, .ctl = pair[1] };
-		become_worker(w, what, name, keep);
-		*rc = 0;
-		return NULL;
+		become_worker(w, what, job->name, keep);
+		return 1;
 	}
 	close(pair[1]);
+	job->ctl = pair[0];
 	if (job->pid > 0)
 		job->pidfd = (int)syscall(SYS_pidfd_open, job->pid, 0);
 	if (job->pidfd >= 0)
 		job->watch_pid = gw_loop_add(jobs->loop, job->pidfd, on_worker_end, job);
 	job->watch_ctl = gw_loop_add(jobs->loop, job->ctl, on_ctl, job);
-	if (!job->watch_pid || !job->watch_ctl) {
-		if (job->pid > 0) {
-			kill(job->pid, SIGKILL);
-			waitpid(job->pid, NULL, 0);
-		}
-		gw_fail(-EAGAIN, "cannot start a worker");
-		free_job(job);
-		return NULL;
+	if (job->watch_pid && job->watch_ctl)
+		return 0;
+	if (job->pid > 0) {
+		kill(job->pid, SIGKILL);
+		waitpid(job->pid, NULL, 0);
 	}
-	job->next = jobs->list;
-	jobs->list = job;
-	*rc = 0;
-	return job;
+	return gw_fail(-EAGAIN, "cannot start a worker");
+}
+
+/* Start the worker of a job of the control socket. 0 or -errno. */
+static int launch(struct gw_job *job)
+{
+	struct gw_worker w;
+	json_t *result = NULL;
+	int rc = spawn(job, &w, commands[job->command].command, -1);
+
+	if (rc <= 0)
+		return rc;
+	rc = commands[job->command].fn(&w, job->args, &result);
+	worker_end(&w, rc, result);
+}
+
+/* The VM's job has ended: the next that waits for it, if any, may begin. */
+static void launch_next(struct gw_jobs *jobs, const char *name)
+{
+	struct gw_job *next = job_of(jobs, name);
+	json_t *result;
+
+	if (!next || next->pid || !launch(next))
+		return;
+	result = json_pack("{s:s}", "error", gw_error());
+	unlist(next);
+	if (next->client.on_end)
+		next->client.on_end(next->client.arg, result);
+	json_decref(result);
+	free_job(next);
 }
 
 struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const json_t *args,
 			     struct gw_job_client client)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
-	struct gw_worker w;
-	struct gw_job *job;
+	struct gw_job *job, *busy;
 	size_t i;
-	int rc;
 
 	for (i = 0; i < GW_ARRAY_SIZE(commands); i++)
 		if (!strcmp(commands[i].command, command))
@@ -309,44 +362,54 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 		name = "";
 	else if (!gw_name_ok(name))
 		return NULL;
-	if (job_of(jobs, name)) {
-		gw_fail(-EBUSY, "VM '%s' is busy: another operation on it is under way", name);
+	busy = job_of(jobs, name);
+	if (busy && (!busy->pid || (busy->migrates && !busy->arrived))) {
+		gw_fail(-EBUSY, "VM '%s' is busy: %s of it is under way", name,
+			busy->migrates ? "a migration" : "another operation");
 		return NULL;
 	}
-	job = spawn(jobs, &w, command, name, -1, &rc);
-	if (job) {
-		job->client = client;
-		job->migrates = commands[i].migrates;
-		job->recovers = commands[i].fn == gw_worker_recover;
-		if (job->migrates)
-			json_object_del(jobs->last, name);
-		return job;
+	job = new_job(jobs, name);
+	if (!job)
+		return NULL;
+	job->client = client;
+	job->command = i;
+	job->args = json_incref((json_t *)(uintptr_t)args);
+	job->migrates = commands[i].migrates;
+	job->recovers = commands[i].fn == gw_worker_recover;
+	if (job->migrates)
+		json_object_del(jobs->last, name);
+	/* What is under way takes moments: the job that follows waits for its end. */
+	if (!busy && launch(job)) {
+		unlist(job);
+		free_job(job);
+		return NULL;
 	}
-	if (!rc) {
-		json_t *result = NULL;
-
-		rc = commands[i].fn(&w, args, &result);
-		worker_end(&w, rc, result);
-	}
-	return NULL;
+	return job;
 }
 
 int gw_jobs_receive(struct gw_jobs *jobs, int conn, const struct gw_open *open, uint16_t version)
 {
+	struct gw_job *job = new_job(jobs, "");
 	struct gw_worker w;
 	int rc;
-	struct gw_job *job = spawn(jobs, &w, "in", "", conn, &rc);
 
-	if (!job && !rc) {
+	if (!job) {
+		close(conn);
+		return -ENOMEM;
+	}
+	job->incoming = job->migrates = true;
+	memcpy(job->id, open->id, GW_ID_LEN);
+	rc = spawn(job, &w, "in", conn);
+	if (rc > 0) {
 		rc = gw_worker_receive(&w, conn, open, version);
 		if (rc)
 			gw_warn("incoming migration failed: %s", gw_error());
-		worker_end(&w, rc, NULL);
+		worker_end(&w, rc, rc ? NULL : json_pack("{s:s}", "status", "completed"));
 	}
 	close(conn);
-	if (job) {
-		job->incoming = job->migrates = true;
-		memcpy(job->id, open->id, GW_ID_LEN);
+	if (rc) {
+		unlist(job);
+		free_job(job);
 	}
 	return rc;
 }
@@ -372,7 +435,7 @@ int gw_jobs_stream(struct gw_jobs *jobs, int conn, const struct gw_open *open)
 static void answer(struct settle *s, enum gw_outcome outcome)
 {
 	static const char *const texts[] = {
-		[0] = "nothing is known here of that migration",
+		[GW_OUTCOME_UNKNOWN] = "nothing is known here of that migration",
 		[GW_OUTCOME_ABORTED] = "the guest never ran here and never will",
 		[GW_OUTCOME_RUNNING] = "the guest was resumed here",
 		[GW_OUTCOME_LOST] = "the guest was committed to this host, but its QEMU is gone",
@@ -438,7 +501,6 @@ void gw_jobs_settle(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN])
 	if (job)
 		kill(job->pid, SIGKILL); /* its end continues in on_worker_end() */
 	gw_jobs_sweep(jobs);
-	answer_settles(jobs);
 }
 
 void gw_jobs_detach(struct gw_job *job)
@@ -488,6 +550,7 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 	struct gw_journal j;
 	struct gw_vm vm;
 	gw_autofd int lock = -1;
+	int rc;
 
 	if (job_of(jobs, name) || json_object_get(jobs->given_up, name))
 		return;
@@ -501,7 +564,13 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 		start_recovery(jobs, name);
 		return;
 	}
-	if (gw_vm_load(jobs->paths, name, &vm)) {
+	rc = gw_vm_load(jobs->paths, name, &vm);
+	if (rc && rc != -ENOENT) {
+		gw_err("VM '%s' is left alone: %s", name, gw_error());
+		json_object_set_new(jobs->given_up, name, json_true());
+		return;
+	}
+	if (rc) {
 		/* Made, and left at once: nothing was started in it. */
 		gw_autofree char *dir = gw_vm_dir(jobs->paths, name);
 
@@ -525,4 +594,5 @@ void gw_jobs_sweep(struct gw_jobs *jobs)
 			look_after(jobs, e->d_name);
 	if (dir)
 		closedir(dir);
+	answer_settles(jobs);
 }

@@ -36,6 +36,7 @@ struct options {
 	char *root, *listen, *name, *ram_dir;
 	uint64_t memory_limit;
 	bool verbose;
+	bool config_failed; /* the parser goes on after an error; the first is the message */
 };
 
 struct daemon {
@@ -43,6 +44,7 @@ struct daemon {
 	struct gw_jobs *jobs;
 	struct gw_peers *peers;
 	int signals;
+	struct gw_watch *watch_signals;
 };
 
 static void usage(FILE *out)
@@ -52,7 +54,7 @@ static void usage(FILE *out)
 		"\n"
 		"usage: godwitd [--root DIR] [--listen IP:PORT] [options]\n"
 		"\n"
-		"  --root DIR           keep everything of this host under DIR (default: /run/godwit)\n"
+		"  --root DIR           keep everything of this host in DIR/run (default: in /run/godwit)\n"
 		"  --listen IP:PORT     where other hosts reach this one; without it VMs can only\n"
 		"                       leave. Anyone who reaches it can start a QEMU here: use a\n"
 		"                       trusted network\n"
@@ -83,7 +85,9 @@ static int set_option(struct options *o, const char *key, const char *value)
 	if (!strcmp(key, "memory-limit"))
 		return gw_parse_size(value, &o->memory_limit);
 	if (!strcmp(key, "verbose")) {
-		o->verbose = strcmp(value, "no") != 0;
+		o->verbose = !strcmp(value, "yes") || !strcmp(value, "true");
+		if (!o->verbose && strcmp(value, "no") != 0 && strcmp(value, "false") != 0)
+			return gw_fail(-EINVAL, "verbose is yes or no, not '%s'", value);
 		return 0;
 	}
 	return gw_fail(-EINVAL, "unknown option '%s'", key);
@@ -91,8 +95,12 @@ static int set_option(struct options *o, const char *key, const char *value)
 
 static int on_setting(void *arg, const char *section, const char *key, const char *value)
 {
+	struct options *o = arg;
+
 	(void)section;
-	return set_option(arg, key, value) == 0;
+	if (!o->config_failed)
+		o->config_failed = set_option(o, key, value) != 0;
+	return !o->config_failed;
 }
 
 static int read_config(struct options *o, const char *path)
@@ -103,6 +111,10 @@ static int read_config(struct options *o, const char *path)
 	rc = ini_parse(path, on_setting, o);
 	if (rc < 0)
 		return gw_fail(-ENOENT, "%s: cannot be read", path);
+	if (rc > 0 && !o->config_failed)
+		return gw_fail(-EINVAL,
+			       "%s, line %d: write KEY = VALUE, in fewer than 200 characters", path,
+			       rc);
 	if (rc > 0)
 		return gw_fail_prefix(-EINVAL, "%s, line %d: ", path, rc);
 	return 0;
@@ -189,7 +201,9 @@ static int catch_signals(struct daemon *d)
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	d->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (d->signals < 0 || !gw_loop_add(d->loop, d->signals, on_signal, d))
+	if (d->signals >= 0)
+		d->watch_signals = gw_loop_add(d->loop, d->signals, on_signal, d);
+	if (!d->watch_signals)
 		return gw_fail(-errno, "signals: %s", strerror(errno));
 	return 0;
 }
@@ -224,6 +238,7 @@ static int serve(const struct options *o, struct gw_paths *paths)
 	gw_peers_free(d.peers);
 	if (d.jobs)
 		gw_jobs_free(d.jobs);
+	gw_loop_remove(d.loop, d.watch_signals);
 	gw_loop_free(d.loop);
 	if (d.signals >= 0)
 		close(d.signals);

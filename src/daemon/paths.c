@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* paths.c - where one host keeps things; see paths.h. */
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,6 +83,7 @@ int gw_paths_ram(struct gw_paths *p, const char *ram_dir, uint64_t limit)
 {
 	int rc;
 
+	p->limit = limit;
 	if (ram_dir) {
 		rc = gw_mkdirs(ram_dir, 0700);
 		if (rc)
@@ -117,14 +119,37 @@ static uint64_t memory_available(void)
 	return at ? strtoull(at + 13, NULL, 10) << 10 : 0;
 }
 
+/* Bytes that the RAM files in @path hold. */
+static uint64_t used_bytes(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *e;
+	uint64_t used = 0;
+	struct stat st;
+
+	while (dir && (e = readdir(dir)))
+		if (!fstatat(dirfd(dir), e->d_name, &st, 0) && S_ISREG(st.st_mode))
+			used += (uint64_t)st.st_blocks * 512;
+	if (dir)
+		closedir(dir);
+	return used;
+}
+
 uint64_t gw_paths_free_bytes(const struct gw_paths *p, const struct gw_definition *def)
 {
-	uint64_t memory = memory_available(), room;
+	uint64_t memory = memory_available(), room, used;
 	struct statvfs fs;
 
 	if (statvfs(def->discards ? p->ram_small : p->ram, &fs))
 		return 0;
 	room = (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (p->limit) {
+		used = used_bytes(p->ram);
+		if (strcmp(p->ram, p->ram_small) != 0)
+			used += used_bytes(p->ram_small);
+		used = used < p->limit ? p->limit - used : 0;
+		room = used < room ? used : room;
+	}
 	return room < memory ? room : memory;
 }
 

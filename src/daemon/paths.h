@@ -28,6 +28,7 @@ struct gw_paths {
 	char *ram;	 /* RAM files of guests that never discard */
 	char *ram_small; /* RAM files of guests that do (track/holes.c) */
 	bool mounted;	 /* the two are our own tmpfs */
+	uint64_t limit;	 /* bytes for all VMs, 0: no limit */
 };
 
 /** gw_paths_init() - the folders under @root (NULL: /run/godwit); makes RUN. 0 or -errno. */
@@ -44,7 +45,10 @@ int gw_paths_ram(struct gw_paths *p, const char *ram_dir, uint64_t limit);
 /** gw_paths_unmount() - unmount what gw_paths_ram() mounted, if it is empty. */
 void gw_paths_unmount(struct gw_paths *p);
 
-/** gw_paths_free_bytes() - bytes that one more VM may use; the lower of tmpfs and memory. */
+/**
+ * gw_paths_free_bytes() - bytes that one more VM may use: the least of what the
+ * limit, the file system and the host's memory leave.
+ */
 uint64_t gw_paths_free_bytes(const struct gw_paths *p, const struct gw_definition *def);
 
 /** gw_vm_dir() - RUN/vm/NAME; free(). */

@@ -332,6 +332,31 @@ static unsigned int unsigned_arg(const json_t *args, const char *key, unsigned i
 	return json_is_integer(value) ? (unsigned int)json_integer_value(value) : otherwise;
 }
 
+/* The destination numbers pages by the definition: it must say what QEMU says. */
+static int check_memory(const struct env *e)
+{
+	const struct gw_definition *def = &e->vm.def;
+	bool same = def->nr_memory == e->ram.nr_files;
+
+	for (unsigned int i = 0; same && i < def->nr_memory; i++)
+		same = !strcmp(def->memory[i].id, e->ram.files[i].id) &&
+		       def->memory[i].size == e->ram.files[i].size;
+	if (!same)
+		return gw_fail(-ENOTSUP,
+			       "VM '%s' has other memory backends than when it was started "
+			       "(hot-plugged memory?); that cannot be moved",
+			       def->name);
+	if (gw_ram_has_huge_pages(&e->ram) && (e->facts.discards || !gw_track_has_uffd()))
+		return gw_fail(-ENOTSUP,
+			       "the RAM file of VM '%s' lies on a file system with huge "
+			       "pages, which %s: start it with its RAM file on a tmpfs "
+			       "mounted with huge=never",
+			       def->name,
+			       e->facts.discards ? "a balloon can empty unseen"
+						 : "this kernel's soft-dirty bits do not survive");
+	return 0;
+}
+
 /* Everything that can be refused before the destination is even called. */
 static int prepare(struct env *e, const json_t *args)
 {
@@ -355,6 +380,8 @@ static int prepare(struct env *e, const json_t *args)
 	if (getrandom(e->journal.id, GW_ID_LEN, 0) != GW_ID_LEN)
 		return gw_fail(-errno, "getrandom: %s", strerror(errno));
 	rc = gw_attach(e->qmp, e->vm.process.pid, &e->ram, &e->facts);
+	if (!rc)
+		rc = check_memory(e);
 	if (!rc)
 		rc = gw_qmp_capabilities(e->qmp, capabilities);
 	if (!rc)
@@ -513,8 +540,19 @@ int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result)
 		return rc;
 	if (j.role == GW_ROLE_SOURCE)
 		return recover_source(w, args, name, &j, result);
-	*result = json_pack("{s:s}", "outcome",
-			    gw_dest_put_right(w, name, &j) == GW_OUTCOME_RUNNING ? "running"
-										 : "removed");
-	return 0;
+	switch (gw_dest_put_right(w, name, &j)) {
+	case GW_OUTCOME_RUNNING:
+		*result = json_pack("{s:s}", "outcome", "running");
+		return 0;
+	case GW_OUTCOME_ABORTED:
+		*result = json_pack("{s:s}", "outcome", "removed");
+		return 0;
+	case GW_OUTCOME_LOST:
+		return gw_fail(-ESRCH,
+			       "VM '%s' was committed to this host, but its guest cannot be "
+			       "resumed: %s",
+			       name, gw_error());
+	default:
+		return gw_fail(-EBUSY, "VM '%s' is still arriving", name);
+	}
 }

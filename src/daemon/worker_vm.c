@@ -113,9 +113,12 @@ int gw_worker_run_vm(struct gw_worker *w, const json_t *args, json_t **result)
 	if (!rc) {
 		rc = start(w, &vm);
 		if (rc) {
+			gw_autofree char *why = strdup(gw_error());
+
 			gw_process_kill(&vm.process);
 			if (gw_vm_remove(w->paths, &vm.def, false))
-				gw_err("removing VM '%s' again failed", name);
+				gw_err("removing VM '%s' again: %s", name, gw_error());
+			gw_fail(rc, "%s", why);
 		}
 	}
 	if (!rc)

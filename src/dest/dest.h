@@ -7,9 +7,9 @@
  *     └───────────┴────────────┴──────────┴──> failed: QEMU, RAM files and folder removed
  *
  *   setup      gw_dest_setup()     machine.c: DEFINE, QEMU started, streams joined
- *   receiving  gw_dest_receive()   machine.c; pages by receive.c and place.c
+ *   receiving  gw_dest_receive()   machine.c: pages by receive.c and place.c; VERIFY
  *   loading    gw_dest_load()      machine.c: device state into QEMU after the last barrier
- *   loaded     gw_dest_commit()    machine.c: VERIFY, then COMMIT
+ *   loaded     gw_dest_commit()    machine.c: COMMIT
  *   running    the guest runs here, and RUNNING has been sent
  *
  * Rules: the guest is resumed only on COMMIT, and the journal says so first,

@@ -120,7 +120,57 @@ static int gw_dest_setup(struct gw_dest *d)
 	return rc ? rc : join_streams(d);
 }
 
-/* Rounds, until the first DEVICE message (left in the inbox). */
+/* Compare one VERIFY frame's chunks with ours. */
+static int verify_frame(struct gw_dest *d, size_t *next)
+{
+	gw_autofree uint8_t *bytes = aligned_alloc(GW_PAGE_SIZE, GW_CHUNK_SIZE);
+	size_t n = d->inbox.len / 16;
+
+	if (!bytes)
+		return gw_fail(-ENOMEM, "no memory to verify with");
+	if (d->inbox.len % 16 || d->inbox.arg != *next ||
+	    n > d->ram.nr_pages / GW_CHUNK_PAGES - *next)
+		return unexpected(d);
+	for (size_t i = 0; i < n; i++, (*next)++) {
+		size_t first = *next * GW_CHUNK_PAGES, end = first + GW_CHUNK_PAGES, stop;
+		bool hole = gw_ram_next_data(&d->ram, first, end, &stop) == end;
+		struct gw_digest ours;
+		int rc = hole ? 0 : gw_ram_read(&d->ram, first, GW_CHUNK_PAGES, bytes);
+
+		if (rc)
+			return rc;
+		ours = gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
+		if (ours.low != gw_get64(d->inbox.payload + i * 16) ||
+		    ours.high != gw_get64(d->inbox.payload + i * 16 + 8))
+			return gw_fail(-EBADMSG,
+				       "verification failed: pages %zu to %zu differ "
+				       "between the hosts; please report this",
+				       first, end - 1);
+	}
+	return 0;
+}
+
+/*
+ * Compare all memory. Before QEMU loads its state, because KVM then writes the
+ * guest's clock into its memory.
+ */
+static int verify(struct gw_dest *d)
+{
+	size_t verified = 0;
+	int rc = 0;
+
+	while (!rc && d->inbox.type == GW_MSG_VERIFY) {
+		rc = verify_frame(d, &verified);
+		if (!rc)
+			rc = next_message(d, d->ops->now(d->env) + SWITCHOVER_NS);
+	}
+	if (!rc &&
+	    (d->inbox.type != GW_MSG_VERIFY_END || verified != d->ram.nr_pages / GW_CHUNK_PAGES))
+		rc = unexpected(d);
+	return rc ? rc : gw_frame_send(d->control, GW_MSG_VERIFIED, 0, NULL, 0);
+}
+
+/* Rounds and verification, until the first DEVICE message (left in the inbox). */
 static int gw_dest_receive(struct gw_dest *d, uint64_t *last_round)
 {
 	int rc = gw_receive_start(d);
@@ -130,6 +180,10 @@ static int gw_dest_receive(struct gw_dest *d, uint64_t *last_round)
 		rc = next_message(d, GW_FOREVER);
 		if (rc || d->inbox.type == GW_MSG_DEVICE)
 			break;
+		if (d->inbox.type == GW_MSG_VERIFY) {
+			rc = verify(d);
+			continue;
+		}
 		if (d->inbox.type != GW_MSG_ROUND_END || d->inbox.arg != round + 1)
 			return unexpected(d);
 		round++;
@@ -161,53 +215,10 @@ static int gw_dest_load(struct gw_dest *d)
 	return rc ? rc : gw_frame_send(d->control, GW_MSG_LOADED, 0, NULL, 0);
 }
 
-/* Compare one VERIFY frame's chunks with ours. */
-static int verify_frame(struct gw_dest *d, size_t *next)
-{
-	gw_autofree uint8_t *bytes = aligned_alloc(GW_PAGE_SIZE, GW_CHUNK_SIZE);
-	size_t n = d->inbox.len / 16;
-
-	if (!bytes)
-		return gw_fail(-ENOMEM, "no memory to verify with");
-	if (d->inbox.len % 16 || d->inbox.arg != *next ||
-	    n > d->ram.nr_pages / GW_CHUNK_PAGES - *next)
-		return unexpected(d);
-	for (size_t i = 0; i < n; i++, (*next)++) {
-		size_t first = *next * GW_CHUNK_PAGES, end = first + GW_CHUNK_PAGES, stop;
-		bool hole = gw_ram_next_data(&d->ram, first, end, &stop) == end;
-		struct gw_digest ours;
-		int rc = hole ? 0 : gw_ram_read(&d->ram, first, GW_CHUNK_PAGES, bytes);
-
-		if (rc)
-			return rc;
-		ours = gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
-		if (ours.low != gw_get64(d->inbox.payload + i * 16) ||
-		    ours.high != gw_get64(d->inbox.payload + i * 16 + 8))
-			return gw_fail(-EBADMSG,
-				       "verification failed: pages %zu to %zu differ "
-				       "between the hosts; please report this",
-				       first, end - 1);
-	}
-	return 0;
-}
-
 static int gw_dest_commit(struct gw_dest *d)
 {
-	size_t verified = 0;
-	int rc = next_message(d, d->ops->now(d->env) + 2 * SWITCHOVER_NS);
+	int rc = next_message(d, d->ops->now(d->env) + gw_ram_hash_ns(&d->ram));
 
-	while (!rc && d->inbox.type == GW_MSG_VERIFY) {
-		rc = verify_frame(d, &verified);
-		if (!rc)
-			rc = next_message(d, d->ops->now(d->env) + SWITCHOVER_NS);
-	}
-	if (!rc && d->inbox.type == GW_MSG_VERIFY_END) {
-		if (verified != d->ram.nr_pages / GW_CHUNK_PAGES)
-			return unexpected(d);
-		rc = gw_frame_send(d->control, GW_MSG_VERIFIED, 0, NULL, 0);
-		if (!rc)
-			rc = next_message(d, d->ops->now(d->env) + SWITCHOVER_NS);
-	}
 	if (!rc && d->inbox.type != GW_MSG_COMMIT)
 		rc = unexpected(d);
 	if (rc)

@@ -33,7 +33,8 @@ struct gw_digest gw_digest_page(const void *page)
 	if (gw_page_is_zero(page))
 		return (struct gw_digest){ 0, 0 };
 	h = XXH3_128bits(page, GW_PAGE_SIZE);
-	return (struct gw_digest){ h.low64, h.high64 };
+	/* Zero is taken by the zero page. */
+	return (struct gw_digest){ h.low64, h.high64 | !(h.low64 | h.high64) };
 }
 
 struct gw_digest gw_digest_chunk(const uint8_t *bytes, size_t nr)
@@ -56,7 +57,7 @@ int gw_digests_init(struct gw_digests *d, size_t nr_pages)
 		return gw_fail(-ENOMEM, "no memory for the digests of %zu pages", nr_pages);
 	d->table = table;
 	d->nr_pages = nr_pages;
-	return 0;
+	return gw_bitmap_init(&d->filled, nr_pages);
 }
 
 void gw_digests_free(struct gw_digests *d)
@@ -64,4 +65,5 @@ void gw_digests_free(struct gw_digests *d)
 	if (d->table)
 		munmap(d->table, (d->nr_pages + 1) * sizeof(*d->table));
 	d->table = NULL;
+	gw_bitmap_free(&d->filled);
 }

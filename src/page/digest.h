@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bitmap.h"
 #include "page.h"
 
 struct gw_digest {
@@ -42,11 +43,29 @@ struct gw_digest gw_digest_page(const void *page);
  */
 struct gw_digest gw_digest_chunk(const uint8_t *bytes, size_t nr);
 
-/** struct gw_digests - one digest per page; entries of different pages may be used in parallel. */
+/**
+ * struct gw_digests - one digest per page, and which are not zero.
+ *
+ * Read them freely; change them with gw_digests_set(). Not locked: whoever
+ * changes pages of one chunk owns that chunk.
+ */
 struct gw_digests {
 	struct gw_digest *table;
+	struct gw_bitmap filled; /* pages whose digest is not zero */
 	size_t nr_pages;
 };
+
+/** gw_digests_set() - page @page is now held with digest @digest. */
+static inline void gw_digests_set(struct gw_digests *d, size_t page, struct gw_digest digest)
+{
+	if (gw_digest_equal(d->table[page], digest))
+		return; /* untouched pages of the table stay without memory */
+	d->table[page] = digest;
+	if (gw_digest_is_zero(digest))
+		gw_bitmap_clear(&d->filled, page);
+	else
+		gw_bitmap_set(&d->filled, page);
+}
 
 /** gw_digests_init() - a table for @nr_pages, all "zero". 0 or -ENOMEM. */
 int gw_digests_init(struct gw_digests *d, size_t nr_pages);

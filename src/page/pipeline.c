@@ -59,6 +59,9 @@ void gw_pipeline_encode(struct gw_batch *batch)
 {
 	const struct gw_pageset all = batch->left;
 
+	const size_t first = batch->chunk * GW_CHUNK_PAGES;
+
+	batch->held = &batch->digests->table[first];
 	batch->nr_parts = 0;
 	batch->nr_records = 0;
 	memset(batch->count, 0, sizeof(batch->count));
@@ -68,8 +71,8 @@ void gw_pipeline_encode(struct gw_batch *batch)
 	for (size_t s = 0; s < NR_STAGES && !gw_pageset_empty(&batch->left); s++)
 		stages[s]->encode(batch);
 	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++)
-		if (gw_pageset_test(&all, i) && !gw_digest_equal(batch->held[i], batch->digest[i]))
-			batch->held[i] = batch->digest[i];
+		if (gw_pageset_test(&all, i))
+			gw_digests_set(batch->digests, first + i, batch->digest[i]);
 }
 
 static const struct gw_stage *stage_of(unsigned int id)

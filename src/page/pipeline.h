@@ -13,7 +13,7 @@ void gw_batch_free(struct gw_batch *batch);
 
 /**
  * gw_pipeline_encode() - express the pages in @batch->left.
- * @batch: chunk, bytes, left and held are set by the caller
+ * @batch: chunk, bytes, left and digests are set by the caller
  *
  * Afterwards parts/nr_parts are the payload of a PAGES frame (none if the
  * destination holds every page already), the table knows the new digests

@@ -53,14 +53,16 @@ struct gw_stage_count {
  * @bytes: GW_CHUNK_SIZE bytes; page i of the chunk is at i * GW_PAGE_SIZE
  * @left: pages no stage has claimed yet; their bytes are valid
  * @digest: digest of each page in @left, before any stage ran
- * @held: the chunk's part of the table of what the destination holds
+ * @digests: what the destination holds, all pages
+ * @held: the chunk's part of its table
  */
 struct gw_batch {
 	uint64_t chunk;
 	uint8_t *bytes;
 	struct gw_pageset left;
 	struct gw_digest digest[GW_CHUNK_PAGES];
-	struct gw_digest *held;
+	struct gw_digests *digests;
+	const struct gw_digest *held;
 	/* the frame being made */
 	struct iovec parts[GW_BATCH_PARTS];
 	int nr_parts;

@@ -22,6 +22,8 @@
 #include "internal.h"
 #include "pipeline.h"
 
+#define PACE_STEP_NS (50 * GW_MS)
+
 struct gw_round {
 	struct gw_source *s;
 	struct gw_batch batches[GW_STREAMS_MAX];
@@ -85,8 +87,13 @@ static void pace(struct gw_round *r, size_t bytes)
 		mine = r->pace_next;
 		r->pace_next += (int64_t)((double)bytes * GW_S / (double)s->params.max_bandwidth);
 	}
-	if (mine > now)
-		s->ops->sleep_until(s->env, mine);
+	/* In short steps, so that a halt is not waited for. */
+	while (now < mine && !r->halted) {
+		int64_t step = now + PACE_STEP_NS;
+
+		s->ops->sleep_until(s->env, step < mine ? step : mine);
+		now = s->ops->now(s->env);
+	}
 }
 
 /* Take the pages that are due and not written again out of the bitmaps. */
@@ -144,7 +151,7 @@ static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
 		return rc;
 	pages = gw_pageset_count(&batch->left);
 	batch->chunk = chunk;
-	batch->held = &s->held.table[first];
+	batch->digests = &s->held;
 	rc = copy_pages(s, first, batch);
 	if (rc)
 		return rc;
@@ -197,11 +204,17 @@ static uint64_t wire_bytes(const struct gw_source *s)
 	return bytes;
 }
 
-/* Learn bandwidth and bytes per page from a round large enough to tell. */
+/*
+ * Learn bandwidth and bytes per page from a round large enough to tell. A
+ * smaller one is mostly latency: it can only show that there is more bandwidth
+ * than was thought, as after a round in which the network stood still.
+ */
 static void learn(struct gw_source *s, const struct gw_round_stats *st)
 {
-	if (st->wire_bytes >= (1U << 20) && st->ns > 0)
-		s->bandwidth = (uint64_t)((double)st->wire_bytes * GW_S / (double)st->ns);
+	uint64_t seen = st->ns > 0 ? (uint64_t)((double)st->wire_bytes * GW_S / (double)st->ns) : 0;
+
+	if (seen && (st->wire_bytes >= (1U << 20) || (s->bandwidth && seen > s->bandwidth)))
+		s->bandwidth = seen;
 	if (st->sent >= GW_CHUNK_PAGES)
 		s->wire_per_page = (double)st->wire_bytes / (double)st->sent;
 }

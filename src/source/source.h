@@ -11,7 +11,7 @@
  *   setup           gw_source_setup()       machine.c
  *   active          gw_source_rounds()      machine.c, round.c, converge.c
  *   pre-switchover  gw_source_switchover()  switchover.c: guest stopped, last pages
- *   device          the same: device state, LOADED, VERIFIED, COMMIT
+ *   device          the same: VERIFIED, device state, LOADED, COMMIT
  *   completed       RUNNING arrived; the source's QEMU quits
  *
  * Rules: until COMMIT is sent every failure ends with the guest running here

@@ -14,10 +14,10 @@
  *   guest_stop
  *   device_begin (QEMU saves)
  *   final scan, last round    ->   placed
+ *   VERIFY... (--verify)      ->   compared
+ *                             <-   VERIFIED
  *   DEVICE... DEVICE_END      ->   waits for the barrier, then QEMU loads
  *                             <-   ROUND_DONE, LOADED
- *   VERIFY... (--verify)      ->
- *                             <-   VERIFIED
  *   journal: committing
  *   COMMIT                    ->   journal: committed, guest resumes
  *                             <-   RUNNING
@@ -142,7 +142,8 @@ static int verify(struct gw_source *s)
 	if (!rc)
 		rc = gw_frame_send(s->control, GW_MSG_VERIFY_END, 0, NULL, 0);
 	if (!rc)
-		rc = gw_source_expect(s, GW_MSG_VERIFIED, s->ops->now(s->env) + GW_READY_NS);
+		rc = gw_source_expect(s, GW_MSG_VERIFIED,
+				      s->ops->now(s->env) + gw_ram_hash_ns(s->ram));
 	if (!rc)
 		s->verified = true;
 	return rc;
@@ -190,14 +191,19 @@ int gw_source_switchover(struct gw_source *s)
 	if (!rc)
 		rc = gw_source_enter(s, GW_SOURCE_DEVICE);
 	mark = s->ops->now(s->env);
+	/* Before QEMU there loads its state: KVM then writes the guest's clock into its memory. */
+	if (!rc && s->params.verify) {
+		rc = gw_round_wait(s, deadline);
+		if (!rc)
+			rc = verify(s);
+		deadline = s->ops->now(s->env) + GW_SWITCHOVER_NS;
+	}
 	if (!rc)
 		rc = send_device_state(s);
-	if (!rc)
+	if (!rc && !s->params.verify)
 		rc = gw_round_wait(s, deadline);
 	if (!rc)
 		rc = gw_source_expect(s, GW_MSG_LOADED, deadline);
-	if (!rc && s->params.verify)
-		rc = verify(s);
 	s->device_ns = s->ops->now(s->env) - mark;
 	mark = s->ops->now(s->env);
 	if (!rc)

@@ -31,7 +31,8 @@ const struct gw_probe gw_probes[] = {
 	{ "F1", "injection", "a system call can be made inside a running QEMU",
 	  "everything: a QEMU is tracked and paged from outside through it",
 	  "run as root, with CAP_SYS_PTRACE, kernel.yama.ptrace_scope below 3, and a kernel with "
-	  "CONFIG_USERFAULTFD (Linux 5.7 or newer)", NULL, gw_probe_inject },
+	  "CONFIG_USERFAULTFD (Linux 5.7 or newer)",
+	  NULL, gw_probe_inject },
 	{ "F2", "written", "written pages are told apart, by asynchronous write-protection",
 	  "migrating without stopping the VM for every look at its memory",
 	  "run Linux 6.7 or newer", "F1", gw_probe_written },
@@ -40,14 +41,13 @@ const struct gw_probe gw_probes[] = {
 	  "run Linux 6.7 or newer", "F2", gw_probe_accessed },
 	{ "F4", "soft-dirty", "written pages are told apart, by soft-dirty bits",
 	  "migrating on kernels without F2; not used where F2 holds",
-	  "run a kernel with CONFIG_MEM_SOFT_DIRTY, without swap, or better Linux 6.7 or newer", NULL,
-	  gw_probe_softdirty },
+	  "run a kernel with CONFIG_MEM_SOFT_DIRTY, without swap, or better Linux 6.7 or newer",
+	  NULL, gw_probe_softdirty },
 	{ "F8", "holes", "pages that the guest gave back are found by their holes",
-	  "VMs with a balloon, free page reporting or virtio-mem",
-	  "run Linux 6.7 or newer", "F2", gw_probe_holes },
+	  "VMs with a balloon, free page reporting or virtio-mem", "run Linux 6.7 or newer", "F2",
+	  gw_probe_holes },
 	{ "F9", "paging", "memory can be taken from a running VM and given back on demand",
-	  "post-copy and split migration",
-	  "run Linux 5.19 or newer", "F1", gw_probe_paging },
+	  "post-copy and split migration", "run Linux 5.19 or newer", "F1", gw_probe_paging },
 };
 const size_t gw_nr_probes = GW_ARRAY_SIZE(gw_probes);
 
@@ -96,8 +96,10 @@ static int until_in(const struct gw_probe_child *c, long nr, bool again)
 			return 0;
 		sched_yield();
 	}
-	return gw_fail(-EPROTO, "a system call that was interrupted by an injection did not "
-				"restart (number %ld)", nr);
+	return gw_fail(-EPROTO,
+		       "a system call that was interrupted by an injection did not "
+		       "restart (number %ld)",
+		       nr);
 }
 
 /* What ends system call @nr in the child, and what it then returns there. */
@@ -143,8 +145,10 @@ static int inject_into(struct gw_probe_child *c, long nr)
 	expected = release(c, nr);
 	rc = gw_probe_child_hear(c, &answer);
 	if (!rc && answer != expected)
-		rc = gw_fail(-EPROTO, "system call %ld returned %ld instead of %ld after an "
-				      "injection", nr, answer, expected);
+		rc = gw_fail(-EPROTO,
+			     "system call %ld returned %ld instead of %ld after an "
+			     "injection",
+			     nr, answer, expected);
 	return rc;
 }
 
@@ -162,8 +166,10 @@ static int inject_while_stopping(struct gw_probe_child *c)
 	got = gw_inject_call(&inj, SYS_getppid, 0, 0, 0);
 	gw_inject_end(&inj);
 	if (got != getpid())
-		return gw_fail(-EPROTO, "an injected getppid() returned %ld instead of %d when "
-					"the process was stopped", got, (int)getpid());
+		return gw_fail(-EPROTO,
+			       "an injected getppid() returned %ld instead of %d when "
+			       "the process was stopped",
+			       got, (int)getpid());
 	while (waitpid(c->pid, &status, WUNTRACED | WNOHANG) == 0) {
 		if (gw_now() >= deadline)
 			return gw_fail(-EPROTO, "an injection swallowed a SIGSTOP");
@@ -198,8 +204,10 @@ static int bring_userfaultfd(struct gw_probe_child *c)
 	if (uffd < 0)
 		return uffd == -ENOSYS ? gw_fail(-ENOTSUP, "this kernel has no userfaultfd") : uffd;
 	if (ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &reg))
-		return gw_fail(-ENOTSUP, "this kernel's userfaultfd does not take another "
-					 "process's shared memory: %s", strerror(errno));
+		return gw_fail(-ENOTSUP,
+			       "this kernel's userfaultfd does not take another "
+			       "process's shared memory: %s",
+			       strerror(errno));
 	if (count_fds(c->pid) != before)
 		return gw_fail(-EPROTO, "an injection left a descriptor behind");
 	return 0;

@@ -19,7 +19,8 @@
 
 #include <stddef.h>
 
-/* Longest wait for anything that a probe has caused (ns): far above what a slow, busy host needs. */
+/* Longest wait for anything that a probe has caused (ns): far above what a slow, busy host needs.
+ */
 #define GW_PROBE_TIMEOUT (10LL * 1000000000LL)
 
 /**
@@ -42,7 +43,8 @@ struct gw_probe {
 extern const struct gw_probe gw_probes[];
 extern const size_t gw_nr_probes;
 
-/** gw_probe_verdict() - what a probe returned, in a word: ok, missing, forbidden, wrong, untried. */
+/** gw_probe_verdict() - what a probe returned, in a word: ok, missing, forbidden, wrong, untried.
+ */
 const char *gw_probe_verdict(int rc);
 
 /** gw_probe_find() - the probe of @fact ("F2"), or NULL. */

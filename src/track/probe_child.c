@@ -87,6 +87,8 @@ static _Noreturn void obey(uint8_t *ram, int sock, struct gw_probe_control *cont
 		for (size_t page = cmd.first; page < cmd.first + cmd.count; page++) {
 			volatile uint8_t *bytes = ram + page * GW_PAGE_SIZE;
 
+			if (cmd.chosen && !(control->pages[page / 64] >> page % 64 & 1))
+				continue;
 			if (cmd.op == GW_PROBE_FILL)
 				memset(ram + page * GW_PAGE_SIZE, fill_byte(page), GW_PAGE_SIZE);
 			else if (cmd.op == GW_PROBE_CHECK)
@@ -183,14 +185,19 @@ void gw_probe_child_stop(struct gw_probe_child *c)
 	*c = GW_PROBE_CHILD_NONE;
 }
 
+static int tell(struct gw_probe_child *c, const struct gw_probe_command *cmd)
+{
+	if (send(c->sock, cmd, sizeof(*cmd), MSG_NOSIGNAL) != sizeof(*cmd))
+		return gw_fail(-EIO, "the probe's child process is gone");
+	return 0;
+}
+
 int gw_probe_child_tell(struct gw_probe_child *c, enum gw_probe_op op, size_t first, size_t count,
 			long nr)
 {
 	struct gw_probe_command cmd = { .op = op, .first = first, .count = count, .nr = nr };
 
-	if (send(c->sock, &cmd, sizeof(cmd), MSG_NOSIGNAL) != sizeof(cmd))
-		return gw_fail(-EIO, "the probe's child process is gone");
-	return 0;
+	return tell(c, &cmd);
 }
 
 int gw_probe_child_hear(struct gw_probe_child *c, long *answer)
@@ -220,15 +227,12 @@ int gw_probe_child_do(struct gw_probe_child *c, enum gw_probe_op op, size_t firs
 int gw_probe_child_touch(struct gw_probe_child *c, enum gw_probe_op op,
 			 const struct gw_bitmap *pages)
 {
-	size_t start, stop;
+	struct gw_probe_command cmd = { .op = op, .count = GW_PROBE_PAGES, .chosen = true };
+	int rc;
 
-	gw_bitmap_for_each_run(pages, 0, GW_PROBE_PAGES, start, stop) {
-		int rc = gw_probe_child_do(c, op, start, stop - start);
-
-		if (rc)
-			return rc;
-	}
-	return 0;
+	memcpy(c->control->pages, pages->words, sizeof(c->control->pages));
+	rc = tell(c, &cmd);
+	return rc ? rc : gw_probe_child_hear(c, NULL);
 }
 
 int gw_probe_child_filled(struct gw_probe_child *c)
@@ -258,8 +262,7 @@ void gw_probe_pick(struct gw_bitmap *pages, size_t first, size_t end, unsigned i
 	}
 }
 
-int gw_probe_same(const struct gw_bitmap *found, const struct gw_bitmap *expected,
-		  const char *what)
+int gw_probe_same(const struct gw_bitmap *found, const struct gw_bitmap *expected, const char *what)
 {
 	for (size_t page = 0; page < GW_PROBE_PAGES; page++) {
 		bool is = gw_bitmap_test(found, page);

@@ -17,7 +17,7 @@
 #include "bitmap.h"
 #include "page.h"
 
-#define GW_PROBE_PAGES (4 * GW_CHUNK_PAGES)
+#define GW_PROBE_PAGES (16 * GW_CHUNK_PAGES)
 #define GW_PROBE_BYTES (GW_PROBE_PAGES * GW_PAGE_SIZE)
 
 enum gw_probe_op {
@@ -32,15 +32,18 @@ enum gw_probe_op {
 struct gw_probe_command {
 	enum gw_probe_op op;
 	size_t first, count; /* pages */
+	bool chosen;	     /* only those in gw_probe_control.pages */
 	long nr;
 };
 
 /* Shared with the child, and not tracked. */
 struct gw_probe_control {
-	_Atomic uint32_t futex; /* FUTEX_WAIT waits for it to change */
-	_Atomic uint32_t stop;	/* ends GW_PROBE_SPIN */
-	_Atomic uint64_t turns; /* of GW_PROBE_SPIN, each all over its pages */
+	_Atomic uint32_t futex;		     /* FUTEX_WAIT waits for it to change */
+	_Atomic uint32_t stop;		     /* ends GW_PROBE_SPIN */
+	_Atomic uint64_t turns;		     /* of GW_PROBE_SPIN, each all over its pages */
+	uint64_t pages[GW_PROBE_PAGES / 64]; /* what gw_probe_child_touch() asks for */
 };
+_Static_assert(sizeof(struct gw_probe_control) <= GW_PAGE_SIZE, "one page is mapped for it");
 
 struct gw_probe_child {
 	pid_t pid;

@@ -31,11 +31,11 @@
 #define UFFD_FEATURE_WP_HUGETLBFS_SHMEM (1 << 12)
 #endif
 
-#define FEATURES                                                                                   \
-	((uint64_t)UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM |                   \
+#define FEATURES                                                                 \
+	((uint64_t)UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM | \
 	 UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
 
-#define VICTIM GW_CHUNK_PAGES	   /* first page of the chunk that goes out */
+#define VICTIM GW_CHUNK_PAGES	    /* first page of the chunk that goes out */
 #define BUSY   (GW_CHUNK_PAGES + 7) /* its page that the child writes meanwhile */
 
 struct pager {
@@ -68,8 +68,8 @@ static int register_all(struct pager *p)
 static int protect(const struct pager *p, bool on)
 {
 	struct uffdio_writeprotect wp = { .range = range_of(p, VICTIM, GW_CHUNK_PAGES),
-					  .mode = on ? UFFDIO_WRITEPROTECT_MODE_WP :
-						       UFFDIO_WRITEPROTECT_MODE_DONTWAKE };
+					  .mode = on ? UFFDIO_WRITEPROTECT_MODE_WP
+						     : UFFDIO_WRITEPROTECT_MODE_DONTWAKE };
 
 	if (ioctl(p->uffd, UFFDIO_WRITEPROTECT, &wp))
 		return gw_fail(-errno, "UFFDIO_WRITEPROTECT: %s", strerror(errno));
@@ -91,9 +91,10 @@ static int expect_fault(const struct pager *p, size_t page, uint64_t flags, cons
 		return gw_fail(-EPROTO, "%s was not reported", what);
 	if (msg.event != UFFD_EVENT_PAGEFAULT || msg.arg.pagefault.flags != flags ||
 	    (msg.arg.pagefault.address - p->c.hva) / GW_PAGE_SIZE != page)
-		return gw_fail(-EPROTO, "%s was reported as something else (event %u, flags %#llx, "
-					"page %llu)", what, msg.event,
-			       (unsigned long long)msg.arg.pagefault.flags,
+		return gw_fail(-EPROTO,
+			       "%s was reported as something else (event %u, flags %#llx, "
+			       "page %llu)",
+			       what, msg.event, (unsigned long long)msg.arg.pagefault.flags,
 			       (unsigned long long)(msg.arg.pagefault.address - p->c.hva) /
 				       GW_PAGE_SIZE);
 	return 0;
@@ -161,8 +162,8 @@ static int evict(struct pager *p)
 		rc = gw_probe_child_hear(&p->c, &answer);
 	/* The child's write is in the page, and all the rest of it came back. */
 	p->store[(BUSY - VICTIM) * GW_PAGE_SIZE + GW_PAGE_SIZE / 2]++;
-	if (!rc && memcmp(p->c.ram + BUSY * GW_PAGE_SIZE,
-			  p->store + (BUSY - VICTIM) * GW_PAGE_SIZE, GW_PAGE_SIZE) != 0)
+	if (!rc && memcmp(p->c.ram + BUSY * GW_PAGE_SIZE, p->store + (BUSY - VICTIM) * GW_PAGE_SIZE,
+			  GW_PAGE_SIZE) != 0)
 		rc = gw_fail(-EPROTO, "a page taken away during a write came back otherwise");
 	return rc;
 }

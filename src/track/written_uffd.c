@@ -51,11 +51,16 @@
  * Where to go on after a call that returned @n of @room regions, or the end.
  * Linux (6.18 at least) leaves walk_end at the last pause of its inner walk
  * when it then reaches the end of the range, so it counts only for a full
- * buffer: going by it otherwise would scan a part twice.
+ * buffer, and even then may lie before the last region: a part is scanned twice.
  */
 static uint64_t scanned_to(const struct pm_scan_arg *arg, long n, size_t room)
 {
 	return (size_t)n < room ? arg->end : arg->walk_end;
+}
+
+static size_t page_at(const struct gw_track_range *r, uint64_t va)
+{
+	return r->first_page + (size_t)(va - r->hva) / GW_PAGE_SIZE;
 }
 
 struct uffd_tracker {
@@ -84,7 +89,7 @@ static void sort_region(struct uffd_tracker *u, uint64_t categories, size_t firs
 	if (categories & PAGE_IS_WRITTEN || !(categories & PAGE_IS_SWAPPED)) {
 		gw_bitmap_set_range(due, first, count);
 	} else {
-		gw_bitmap_for_each_run (&u->mapped, first, first + count, start, stop)
+		gw_bitmap_for_each_run(&u->mapped, first, first + count, start, stop)
 			gw_bitmap_set_range(due, start, stop - start);
 		gw_bitmap_set_range(unmapped, first, count);
 	}
@@ -109,26 +114,28 @@ static int uffd_scan(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitm
 			.category_anyof_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT,
 			.return_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
 		};
-		size_t next = r->first_page; /* what lies between regions is present and clean */
 
 		while (arg.start < end) {
+			/* What lies between regions is present and clean. */
+			size_t next = page_at(r, arg.start), stop;
 			long n = ioctl(t->pagemap, PAGEMAP_SCAN, &arg);
 
 			if (n < 0)
 				return gw_fail(-errno, "PAGEMAP_SCAN: %s", strerror(errno));
 			for (long k = 0; k < n; k++) {
 				const struct page_region *p = &u->regions[k];
-				size_t first = r->first_page +
-					       (size_t)(p->start - r->hva) / GW_PAGE_SIZE;
-				size_t count = (size_t)(p->end - p->start) / GW_PAGE_SIZE;
+				size_t first = page_at(r, p->start);
+				size_t count = page_at(r, p->end) - first;
 
 				gw_bitmap_set_range(&u->mapped, next, first - next);
 				sort_region(u, p->categories, first, count, due, unmapped);
 				next = first + count;
 			}
 			arg.start = scanned_to(&arg, n, REGIONS);
+			stop = page_at(r, arg.start);
+			if (stop > next)
+				gw_bitmap_set_range(&u->mapped, next, stop - next);
 		}
-		gw_bitmap_set_range(&u->mapped, next, r->first_page + r->nr_pages - next);
 	}
 	return 0;
 }
@@ -161,11 +168,9 @@ static int uffd_peek(struct gw_tracker *t, size_t first, size_t count, struct gw
 			if (n < 0)
 				return gw_fail(-errno, "PAGEMAP_SCAN: %s", strerror(errno));
 			for (long k = 0; k < n; k++)
-				gw_bitmap_set_range(
-					written,
-					r->first_page +
-						(size_t)(regions[k].start - r->hva) / GW_PAGE_SIZE,
-					(size_t)(regions[k].end - regions[k].start) / GW_PAGE_SIZE);
+				gw_bitmap_set_range(written, page_at(r, regions[k].start),
+						    page_at(r, regions[k].end) -
+							    page_at(r, regions[k].start));
 			arg.start = scanned_to(&arg, n, GW_ARRAY_SIZE(regions));
 		}
 	}

@@ -107,7 +107,7 @@ static int find_disks(struct gw_qmp *q, struct gw_guest_facts *facts)
 
 	if (rc)
 		return rc;
-	json_array_foreach (nodes, i, node)
+	json_array_foreach(nodes, i, node)
 		if (json_is_true(json_object_get(json_object_get(node, "cache"), "direct")))
 			facts->direct_io = true;
 	json_decref(nodes);
@@ -285,11 +285,28 @@ static int find_blocks(struct gw_qmp *q, struct gw_ram *ram)
 	return 0;
 }
 
+/* The memory backend with the lowest id above @last. */
+static const json_t *next_by_id(const json_t *devs, const char *last)
+{
+	const json_t *dev, *next = NULL;
+	size_t i;
+
+	json_array_foreach(devs, i, dev) {
+		const char *id = string_of(dev, "id");
+
+		if ((!last || strcmp(id, last) > 0) &&
+		    (!next || strcmp(id, string_of(next, "id")) < 0))
+			next = dev;
+	}
+	return next;
+}
+
 int gw_attach(struct gw_qmp *q, pid_t pid, struct gw_ram *ram, struct gw_guest_facts *facts)
 {
-	json_t *devs = NULL, *dev;
+	const char *last_id = NULL;
+	json_t *devs = NULL;
+	const json_t *dev;
 	gw_autofree char *tree = NULL;
-	size_t i;
 	int rc;
 
 	memset(ram, 0, sizeof(*ram));
@@ -307,9 +324,11 @@ int gw_attach(struct gw_qmp *q, pid_t pid, struct gw_ram *ram, struct gw_guest_f
 		rc = gw_fail(-ENOTSUP, "the VM has no memory backend: start it with 'godwit run', "
 				       "or with -object memory-backend-file,share=on,... and "
 				       "-machine memory-backend=ID");
-	json_array_foreach (devs, i, dev)
-		if (!rc)
-			rc = add_backend(q, pid, dev, ram, facts);
+	/* Page numbers run over the backends, so their order must be the same on every host. */
+	while (!rc && (dev = next_by_id(devs, last_id))) {
+		last_id = string_of(dev, "id");
+		rc = add_backend(q, pid, dev, ram, facts);
+	}
 	json_decref(devs);
 	if (!rc)
 		rc = find_blocks(q, ram);

@@ -54,7 +54,7 @@ static bool argv_discards(const json_t *argv)
 	const json_t *arg;
 	size_t i;
 
-	json_array_foreach (argv, i, arg) {
+	json_array_foreach(argv, i, arg) {
 		const char *text = json_string_value(arg);
 
 		if (text && (strstr(text, "balloon") || strstr(text, "virtio-mem")))
@@ -73,7 +73,7 @@ static int check(const struct gw_definition *def)
 	if (!json_array_size(def->argv) || json_array_size(def->argv) > ARGS_MAX)
 		return gw_fail(-EINVAL, "a QEMU command line of %zu words",
 			       json_array_size(def->argv));
-	json_array_foreach (def->argv, i, arg)
+	json_array_foreach(def->argv, i, arg)
 		if (!json_is_string(arg))
 			return gw_fail(-EINVAL, "a QEMU command line with a word that is no text");
 	if (!is_qemu(json_string_value(json_array_get(def->argv, 0))))
@@ -233,7 +233,7 @@ int gw_definition_parse(struct gw_definition *def, const json_t *json)
 		return gw_fail(-EINVAL, "a VM definition with fields missing or out of range");
 	snprintf(def->name, sizeof(def->name), "%s", name);
 	snprintf(def->machine, sizeof(def->machine), "%s", machine);
-	json_array_foreach (memory, i, entry) {
+	json_array_foreach(memory, i, entry) {
 		const char *id = json_string_value(json_object_get(entry, "id"));
 
 		if (!gw_name_ok(id))

@@ -3,7 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "clock.h"
 #include "error.h"
 #include "inject.h"
 #include "io.h"
@@ -23,6 +24,7 @@
 #endif
 
 #define SYSCALL_INSN 0x050f
+#define PATIENCE_NS  (3 * GW_S)
 
 /*
  * Calls that restart by themselves after an interruption, most patient first.
@@ -97,8 +99,11 @@ int gw_inject_begin(struct gw_inject *inj, pid_t pid)
 
 	memset(inj, 0, sizeof(*inj));
 	inj->pid = pid;
-	/* A thread may leave its call between our look and our stop: look again. */
-	for (int try = 0; try < 200; try++) {
+	/*
+	 * A thread may leave its call between our look and our stop, and on a busy
+	 * host all may be on their way somewhere: look again for a while.
+	 */
+	for (int64_t deadline = gw_now() + PATIENCE_NS; gw_now() < deadline;) {
 		for (size_t i = 0; i < GW_ARRAY_SIZE(restartable); i++) {
 			DIR *dir = opendir(path);
 			struct dirent *e;
@@ -116,7 +121,7 @@ int gw_inject_begin(struct gw_inject *inj, pid_t pid)
 			if (rc != -EAGAIN)
 				return rc;
 		}
-		sched_yield();
+		poll(NULL, 0, 1); /* nothing announces a thread that begins to wait */
 	}
 	return gw_fail(-EAGAIN, "no thread of process %d waits in a system call", pid);
 }

@@ -47,6 +47,33 @@ static int listen_at(const char *path)
 	return fd;
 }
 
+/* Fill in @process for a running @pid; no message, because "no" is an answer to some. */
+static bool identify(pid_t pid, struct gw_process *process)
+{
+	gw_autofree char *path = gw_path("/proc/%d/stat", (int)pid);
+	gw_autofile FILE *f = fopen(path, "re");
+	char text[1024] = "";
+	const char *at;
+	char state = 'X';
+
+	process->pid = 0;
+	process->start = 0;
+	at = f && fgets(text, sizeof(text), f) ? strrchr(text, ')') : NULL;
+	if (!at ||
+	    sscanf(at,
+		   ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %lu",
+		   &state, &process->start) != 2 ||
+	    state == 'Z' || state == 'X')
+		return false;
+	process->pid = pid;
+	return true;
+}
+
+int gw_process_identify(pid_t pid, struct gw_process *process)
+{
+	return identify(pid, process) ? 0 : gw_fail(-ESRCH, "process %d is gone", (int)pid);
+}
+
 /*
  * Note who we are before becoming QEMU: if the launcher dies before it has
  * recorded us, whoever clears up can still find us.
@@ -116,27 +143,6 @@ static void become_qemu(char *const argv[], const char *dir, const char *cwd, in
 	_exit(1);
 }
 
-int gw_process_identify(pid_t pid, struct gw_process *process)
-{
-	gw_autofree char *path = gw_path("/proc/%d/stat", (int)pid);
-	gw_autofree char *text = gw_read_file(path, 4096, NULL);
-	const char *at = text ? strrchr(text, ')') : NULL;
-	char state = 'X';
-
-	process->pid = 0;
-	process->start = 0;
-	if (at &&
-	    sscanf(at,
-		   ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
-		   "%*d %*d %*d %lu",
-		   &state, &process->start) == 2 &&
-	    state != 'Z' && state != 'X') {
-		process->pid = pid;
-		return 0;
-	}
-	return gw_fail(-ESRCH, "process %d is gone", (int)pid);
-}
-
 int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_paths[],
 	      bool incoming, struct gw_process *process)
 {
@@ -199,23 +205,28 @@ bool gw_process_alive(const struct gw_process *process)
 {
 	struct gw_process now;
 
-	return process->pid > 0 && !gw_process_identify(process->pid, &now) &&
-	       now.start == process->start;
+	return process->pid > 0 && identify(process->pid, &now) && now.start == process->start;
 }
 
-int gw_process_open(const struct gw_process *process)
+/* A pidfd, or -1 without a message. */
+static int open_process(const struct gw_process *process)
 {
 	gw_autofd int fd = (int)syscall(SYS_pidfd_open, process->pid, 0);
 
 	/* Opened first, then checked: the number cannot be reused in between. */
-	if (fd < 0 || !gw_process_alive(process))
-		return gw_fail(-ESRCH, "QEMU (process %d) is gone", (int)process->pid);
-	return gw_steal_fd(&fd);
+	return fd >= 0 && gw_process_alive(process) ? gw_steal_fd(&fd) : -1;
+}
+
+int gw_process_open(const struct gw_process *process)
+{
+	int fd = open_process(process);
+
+	return fd < 0 ? gw_fail(-ESRCH, "QEMU (process %d) is gone", (int)process->pid) : fd;
 }
 
 void gw_process_kill(const struct gw_process *process)
 {
-	gw_autofd int fd = gw_process_open(process);
+	gw_autofd int fd = open_process(process);
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
 
 	if (fd < 0)

@@ -5,8 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "cleanup.h"
+#include "clock.h"
 #include "error.h"
 #include "io.h"
 #include "ram.h"
@@ -48,6 +51,11 @@ uint64_t gw_ram_bytes(const struct gw_ram *ram)
 	return bytes;
 }
 
+int64_t gw_ram_hash_ns(const struct gw_ram *ram)
+{
+	return 30 * GW_S + (int64_t)(gw_ram_bytes(ram) >> 28) * GW_S;
+}
+
 uint64_t gw_ram_resident(const struct gw_ram *ram)
 {
 	uint64_t bytes = 0;
@@ -57,6 +65,27 @@ uint64_t gw_ram_resident(const struct gw_ram *ram)
 		if (!fstat(ram->files[i].fd, &st))
 			bytes += (uint64_t)st.st_blocks * 512;
 	return bytes;
+}
+
+bool gw_ram_has_huge_pages(const struct gw_ram *ram)
+{
+	gw_autofile FILE *f = fopen("/proc/self/mountinfo", "re");
+	char line[4096];
+	struct stat st;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		const char *huge = strstr(line, "huge=");
+		unsigned int maj, min;
+
+		if (!huge || !strncmp(huge, "huge=never", 10) ||
+		    sscanf(line, "%*d %*d %u:%u", &maj, &min) != 2)
+			continue;
+		for (unsigned int i = 0; i < ram->nr_files; i++)
+			if (!fstat(ram->files[i].fd, &st) && major(st.st_dev) == maj &&
+			    minor(st.st_dev) == min)
+				return true;
+	}
+	return false;
 }
 
 const struct gw_ram_file *gw_ram_file_of(const struct gw_ram *ram, size_t page)

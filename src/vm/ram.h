@@ -55,8 +55,20 @@ void gw_ram_close(struct gw_ram *ram);
 /** gw_ram_bytes() - bytes of all files. */
 uint64_t gw_ram_bytes(const struct gw_ram *ram);
 
+/**
+ * gw_ram_hash_ns() - how long hashing all of it may take, in ns: 30 s and what
+ * the slowest plausible host needs (256 MiB/s), for time limits.
+ */
+int64_t gw_ram_hash_ns(const struct gw_ram *ram);
+
 /** gw_ram_resident() - bytes of all files that hold data (not holes). */
 uint64_t gw_ram_resident(const struct gw_ram *ram);
+
+/**
+ * gw_ram_has_huge_pages() - whether a file lies on a tmpfs mounted with huge pages
+ * (decision 4). False for a file system that is not mounted here, such as a memfd's.
+ */
+bool gw_ram_has_huge_pages(const struct gw_ram *ram);
 
 /** gw_ram_file_of() - the file that holds page @page, or NULL for padding or beyond. */
 const struct gw_ram_file *gw_ram_file_of(const struct gw_ram *ram, size_t page);

@@ -10,7 +10,7 @@
  *     OPEN {versions, kind, id}         ->
  *                                       <-   ACCEPT {version}
  *     DEFINE {definition, sizes}        ->   (starts QEMU -incoming defer)
- *                                       <-   READY {host, qemu}
+ *                                       <-   READY {host}
  *   each stream
  *     OPEN {versions, kind, id, index}  ->
  *                                       <-   ACCEPT {version}
@@ -19,12 +19,12 @@
  *     BARRIER {round}                   ->   (last on every stream)
  *     ROUND_END {round}                 ->   (control)
  *                                       <-   ROUND_DONE {round}: all streams reached it
- *   switchover (the last round's ROUND_DONE is not waited for before DEVICE)
- *     DEVICE {bytes} ... DEVICE_END     ->   (held back until the last barrier)
- *                                       <-   LOADED
+ *   switchover (the last round's ROUND_DONE is waited for only before VERIFY)
  *     VERIFY {first chunk, digests} ... ->   (only with --verify)
  *     VERIFY_END                        ->
  *                                       <-   VERIFIED
+ *     DEVICE {bytes} ... DEVICE_END     ->   (held back until the last barrier)
+ *                                       <-   LOADED
  *     COMMIT                            ->   (the destination may run the guest)
  *                                       <-   RUNNING
  *
@@ -84,9 +84,10 @@ enum gw_open_kind {
 
 /* What a destination answers to SETTLE. Final: it never changes afterwards. */
 enum gw_outcome {
-	GW_OUTCOME_ABORTED = 1, /* it does not run here and never will */
-	GW_OUTCOME_RUNNING,	/* it was resumed here */
-	GW_OUTCOME_LOST,	/* it was committed here, and its QEMU is gone */
+	GW_OUTCOME_UNKNOWN, /* nothing is known of it, for example after a reboot */
+	GW_OUTCOME_ABORTED, /* it does not run here and never will */
+	GW_OUTCOME_RUNNING, /* it was resumed here */
+	GW_OUTCOME_LOST,    /* it was committed here, and its QEMU is gone */
 };
 
 /** struct gw_open - payload of OPEN, 32 bytes on the wire. */
