@@ -23,7 +23,8 @@
 #include "log.h"
 #include "worker.h"
 
-#define START_MS 60000
+#define START_MS  60000
+#define ENDING_MS 2000
 
 /* Memory that must stay free on the host beside what arrives. */
 #define RESERVE (64ULL << 20)
@@ -174,7 +175,8 @@ static int start_qemu(struct env *e, char *const ram_paths[])
 		e->qmp = gw_qmp_open(e->vm.qmp, gw_now() + START_MS * GW_MS);
 		rc = e->qmp ? 0 : -EPIPE;
 	}
-	if (rc && !gw_process_alive(&e->vm.process)) {
+	/* It closes its monitor a moment before it ends. */
+	if (rc && gw_process_ended(&e->vm.process, ENDING_MS)) {
 		gw_autofree char *reason = gw_launch_reason(dir);
 
 		return gw_fail(-ECHILD,

@@ -17,8 +17,9 @@
 #include "log.h"
 #include "worker.h"
 
-#define START_MS 60000
-#define QUIT_MS	 10000
+#define START_MS  60000
+#define QUIT_MS	  10000
+#define ENDING_MS 2000
 
 /* How long `list` waits for a VM's monitor before it says that it does not know. */
 #define LIST_MS 1000
@@ -88,7 +89,8 @@ static int start(struct gw_worker *w, struct gw_vm *vm)
 		rc = qmp ? inspect(w, vm, qmp) : -EPIPE;
 	}
 	gw_qmp_close(qmp);
-	if (rc && !gw_process_alive(&vm->process)) {
+	/* It closes its monitor a moment before it ends. */
+	if (rc && gw_process_ended(&vm->process, rc == -EPIPE ? ENDING_MS : 0)) {
 		gw_autofree char *reason = gw_launch_reason(dir);
 
 		rc = gw_fail(-ECHILD, "QEMU ended at once: %s", reason);

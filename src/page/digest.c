@@ -8,7 +8,7 @@
 #include "error.h"
 #include "xxh.h"
 
-__attribute__((target_clones("avx2", "default"))) bool gw_page_is_zero(const void *page)
+bool gw_page_is_zero(const void *page)
 {
 	const uint64_t *w = page;
 

@@ -20,6 +20,8 @@
 
 #define QMP_FD 3 /* of the monitor's listening socket in QEMU */
 
+#define REASON_MAX 300 /* bytes of a reason that another line may still be added to */
+
 char *gw_vm_qmp_path(const char *dir)
 {
 	return gw_path("%s/qmp.sock", dir);
@@ -185,20 +187,35 @@ int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_
 	return rc;
 }
 
+/* Whether a line of qemu.log is a message of QEMU's ("qemu-system-x86_64: ..."). */
+static bool is_message(const char *line)
+{
+	return !strncmp(line, "qemu", 4) || !strncmp(line, "kvm:", 4);
+}
+
 char *gw_launch_reason(const char *dir)
 {
 	gw_autofree char *path = gw_path("%s/qemu.log", dir);
 	gw_autofree char *text = gw_read_file(path, 16 << 20, NULL);
-	char *end, *line;
+	char *reason = NULL, *save = NULL;
+	bool found = false;
 
 	if (!text)
 		return strdup("no qemu.log");
-	end = text + strlen(text);
-	while (end > text && (end[-1] == '\n' || end[-1] == '\r'))
-		*--end = '\0';
-	line = strrchr(text, '\n');
-	line = line ? line + 1 : text;
-	return strdup(*line ? line : "QEMU ended without a message");
+	/* Its last message, with the hints below it; else whatever line came last. */
+	for (char *line = strtok_r(text, "\r\n", &save); line;
+	     line = strtok_r(NULL, "\r\n", &save)) {
+		char *longer;
+
+		if (found && !is_message(line) && strlen(reason) > REASON_MAX)
+			continue;
+		longer = found && !is_message(line) ? gw_path("%s; %s", reason, line)
+						    : strdup(line);
+		found = found || is_message(line);
+		free(reason);
+		reason = longer;
+	}
+	return reason ? reason : strdup("QEMU ended without a message");
 }
 
 bool gw_process_alive(const struct gw_process *process)
@@ -222,6 +239,14 @@ int gw_process_open(const struct gw_process *process)
 	int fd = open_process(process);
 
 	return fd < 0 ? gw_fail(-ESRCH, "QEMU (process %d) is gone", (int)process->pid) : fd;
+}
+
+bool gw_process_ended(const struct gw_process *process, int ms)
+{
+	gw_autofd int fd = open_process(process);
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	return fd < 0 || poll(&pfd, 1, ms) > 0;
 }
 
 void gw_process_kill(const struct gw_process *process)

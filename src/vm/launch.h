@@ -39,7 +39,7 @@ int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_
  */
 int gw_launch_find(const char *dir, struct gw_process *process);
 
-/** gw_launch_reason() - the last line of @dir/qemu.log: why QEMU ended. free(). */
+/** gw_launch_reason() - the last message in @dir/qemu.log: why QEMU ended. free(). */
 char *gw_launch_reason(const char *dir);
 
 /** gw_process_identify() - fill in @process for a running @pid. 0 or -ESRCH. */
@@ -47,6 +47,9 @@ int gw_process_identify(pid_t pid, struct gw_process *process);
 
 /** gw_process_alive() - whether that very process still runs (a zombie does not). */
 bool gw_process_alive(const struct gw_process *process);
+
+/** gw_process_ended() - whether it has ended, or does so within @ms. */
+bool gw_process_ended(const struct gw_process *process, int ms);
 
 /** gw_process_kill() - SIGKILL it, and wait until it is gone. */
 void gw_process_kill(const struct gw_process *process);

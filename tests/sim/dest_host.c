@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * dest_host.c - the destination: its QEMU, its daemon, and the machine's ops on them.
+ *
+ * The ops' env is the process that calls them, as in source_host.c. They
+ * follow daemon/worker_dest.c and daemon/jobs.c.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "error.h"
+#include "sim.h"
+
+#define START_NS (50 * GW_MS) /* of QEMU */
+#define LOAD_NS	 (4 * GW_MS)
+
+static int64_t op_now(void *env)
+{
+	(void)env;
+	return sim_now();
+}
+
+static int op_journal(void *env, enum gw_dest_phase phase)
+{
+	static const enum journal journals[] = {
+		[GW_DEST_PHASE_RECEIVING] = JOURNAL_RECEIVING,
+		[GW_DEST_PHASE_COMMITTED] = JOURNAL_COMMITTED,
+		[GW_DEST_PHASE_RUNNING] = JOURNAL_RUNNING,
+	};
+	int rc = sim_step(env, "destination journal", STEP_FAILS);
+
+	if (rc || !sim.dst.left_behind)
+		return rc; /* before prepare there is nothing to put right */
+	if (phase == GW_DEST_PHASE_COMMITTED)
+		sim_check(sim.src.journal == JOURNAL_COMMITTING,
+			  "the destination takes over without the source's word");
+	sim.dst.journal = journals[phase];
+	sim.dst.run = sim.dst.d.run;
+	if (phase == GW_DEST_PHASE_RUNNING)
+		sim.dst.settled = GW_OUTCOME_RUNNING;
+	if (phase != GW_DEST_PHASE_RECEIVING && !sim.dst.run)
+		sim.dst.took_over = true;
+	return 0;
+}
+
+static int heed(void)
+{
+	if (sim.dst.d.committed)
+		return 0;
+	if (sim.dst.qemu == QEMU_ENDED)
+		return gw_fail(-ECHILD, "QEMU ended on host 'B'");
+	return gw_dest_heed(&sim.dst.d);
+}
+
+static int on_wake(void *arg)
+{
+	(void)arg;
+	sim.wake[WAKE_DEST] = false;
+	return heed();
+}
+
+/* A RAM file, and a descriptor of our own to look into it. */
+static int make_ram(struct gw_ram *ram, const char *id, uint64_t size)
+{
+	int fd = memfd_create(id, MFD_CLOEXEC);
+	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0 || own < 0 || ftruncate(fd, (off_t)size) ||
+	    gw_ram_add(&sim.dst.ram, id, own, size, 0))
+		sim_wrong("no RAM file '%s'", id);
+	return gw_ram_add(ram, id, fd, size, 0);
+}
+
+static int op_prepare(void *env, const json_t *definition, uint64_t resident, struct gw_ram *ram)
+{
+	struct process *process = env;
+	const json_t *entry;
+	size_t i;
+	int rc = sim_step(env, "prepare", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	if (!json_array_size(definition))
+		return gw_fail(-EINVAL, "a VM definition with fields missing or out of range");
+	sim_check(resident <= gw_ram_bytes(&sim.guest.ram), "more resident than there is");
+	sim.dst.left_behind = true;
+	sim.dst.journal = JOURNAL_RECEIVING;
+	sim.dst.run = sim.dst.d.run;
+	json_array_foreach(definition, i, entry)
+		if (!rc)
+			rc = make_ram(ram, json_string_value(json_object_get(entry, "id")),
+				      (uint64_t)json_integer_value(
+					      json_object_get(entry, "size")));
+	sim.dst.qemu = QEMU_WAITING;
+	fiber_sleep_until(sim_now() + START_NS);
+	return process->dead ? gw_fail(-ESHUTDOWN, "killed") : rc;
+}
+
+static bool stream_ready(void *arg, int64_t *when)
+{
+	struct process *process = arg;
+
+	return sim.dst.nr_accepted || process->dead || sim.dst.qemu == QEMU_ENDED ||
+	       net_readable(sim.dst.d.control, when);
+}
+
+static struct gw_transport *op_stream(void *env, unsigned int *index, int64_t deadline)
+{
+	struct process *process = env;
+	struct dest_stream next;
+
+	if (sim_step(env, "stream", STEP_FAILS))
+		return NULL;
+	if (!fiber_wait(stream_ready, process, deadline)) {
+		gw_fail(-ETIMEDOUT, "the source did not open its streams");
+		return NULL;
+	}
+	if (process->dead || heed())
+		return NULL;
+	if (!sim.dst.nr_accepted) {
+		gw_fail(-EPROTO, "the source gave up before its streams were open");
+		return NULL;
+	}
+	next = sim.dst.accepted[--sim.dst.nr_accepted];
+	net_give(next.t, process);
+	*index = next.index;
+	if (gw_frame_send(next.t, GW_MSG_ACCEPT, sim.dst.d.version, NULL, 0))
+		gw_transport_close(&next.t);
+	return next.t;
+}
+
+struct spawned {
+	void (*fn)(void *arg, unsigned int i);
+	void *arg;
+};
+
+static struct spawned spawned;
+
+static void receiver(void *arg, unsigned int i)
+{
+	struct spawned *s = arg;
+
+	s->fn(s->arg, i);
+	sim.dst.receivers--;
+}
+
+static int op_spawn(void *env, unsigned int n, void (*fn)(void *arg, unsigned int i), void *arg)
+{
+	int rc = sim_step(env, "spawn", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	spawned = (struct spawned){ fn, arg };
+	for (unsigned int i = 0; i < n; i++) {
+		sim.dst.receivers++;
+		fiber_new(env, "receiver", receiver, &spawned, i);
+	}
+	return 0;
+}
+
+static bool none_left(void *arg, int64_t *when)
+{
+	(void)arg;
+	(void)when;
+	return !sim.dst.receivers;
+}
+
+static void op_join(void *env)
+{
+	(void)env; /* also for a dead process: its fibers end by themselves */
+	if (sim.dst.receivers)
+		fiber_wait(none_left, NULL, GW_FOREVER);
+}
+
+static bool look_again(void *arg, int64_t *when)
+{
+	struct process *process = arg;
+
+	(void)when;
+	return sim.dst.notified || sim.wake[WAKE_DEST] || process->dead;
+}
+
+static int op_wait(void *env, bool (*done)(void *arg), void *arg, int64_t deadline)
+{
+	struct process *process = env;
+	int rc = sim_step(env, "wait", STEP_FAILS);
+
+	while (!rc) {
+		sim.dst.notified = false;
+		sim.wake[WAKE_DEST] = false;
+		if (process->dead)
+			return gw_fail(-ESHUTDOWN, "killed");
+		if (done(arg))
+			return 0;
+		rc = heed();
+		if (!rc && sim_now() >= deadline)
+			rc = gw_fail(-ETIMEDOUT, "the streams do not deliver");
+		if (!rc)
+			fiber_wait(look_again, process, deadline);
+	}
+	return rc;
+}
+
+static void op_notify(void *env)
+{
+	if (sim_step(env, "notify", 0))
+		return;
+	sim.dst.notified = true;
+	sim.wake[WAKE_DEST] = true;
+}
+
+static int qemu_gone(void)
+{
+	return sim.dst.qemu == QEMU_ENDED ? gw_fail(-EPIPE, "QEMU ended on host 'B'") : 0;
+}
+
+/* Where the guest may go on here, it must find what it left. */
+static void check_memory(void)
+{
+	size_t page;
+
+	page = guest_compare(&sim.guest.ram, &sim.dst.ram);
+	if (sim.sc->unequal)
+		sim_check(page < sim.guest.ram.nr_pages, "memory is equal where it cannot be");
+	else
+		sim_check(page == sim.guest.ram.nr_pages, "page %zu differs between the hosts",
+			  page);
+}
+
+static int op_device_write(void *env, const void *buf, size_t len)
+{
+	struct dest_host *d = &sim.dst;
+	int rc = sim_step(env, "device_write", STEP_FAILS);
+
+	if (!rc)
+		rc = qemu_gone();
+	if (rc)
+		return rc;
+	/* QEMU may look from here on; a source that gave up meanwhile does not matter. */
+	if (!d->device_len && sim.src.qemu == QEMU_STOPPED)
+		check_memory();
+	sim_check(len <= sim.device_len - d->device_len &&
+			  !memcmp(buf, sim.device_state + d->device_len, len),
+		  "device state differs at %zu", d->device_len);
+	d->device_len += len;
+	return 0;
+}
+
+static int op_device_end(void *env, int64_t deadline)
+{
+	struct process *process = env;
+	int rc = sim_step(env, "device_end at the destination", STEP_FAILS);
+
+	(void)deadline;
+	if (rc)
+		return rc;
+	sim_check(sim.dst.device_len == sim.device_len, "QEMU loads %zu of %zu bytes",
+		  sim.dst.device_len, sim.device_len);
+	fiber_sleep_until(sim_now() + LOAD_NS);
+	if (process->dead)
+		return gw_fail(-ESHUTDOWN, "killed");
+	rc = qemu_gone();
+	if (!rc)
+		sim.dst.qemu = QEMU_STOPPED;
+	return rc;
+}
+
+static int op_guest_resume(void *env)
+{
+	int rc = sim_step(env, "guest_resume at the destination",
+			  env == &sim.dst.worker ? STEP_FAILS : 0);
+
+	if (!rc)
+		rc = qemu_gone();
+	if (rc)
+		return rc;
+	sim_check(sim.dst.qemu == QEMU_STOPPED || sim.dst.qemu == QEMU_RUNNING,
+		  "the destination resumes a guest whose device state is not loaded");
+	sim_check(!sim.sc->paused, "the destination resumes a paused guest");
+	sim_check(sim.src.qemu == QEMU_STOPPED || sim.dst.took_over,
+		  "the destination resumes the guest while the source has it");
+	if (!sim.dst.took_over)
+		check_memory();
+	sim.dst.qemu = QEMU_RUNNING;
+	sim.dst.took_over = true;
+	return 0;
+}
+
+static void op_guest_announce(void *env)
+{
+	if (!sim_step(env, "guest_announce", 0) && sim.dst.qemu != QEMU_ENDED)
+		sim_check(sim.dst.qemu == QEMU_RUNNING, "a guest is announced that does not run");
+}
+
+static void op_discard(void *env)
+{
+	if (sim_step(env, "discard", 0) || !sim.dst.left_behind)
+		return;
+	sim_check(sim.dst.journal == JOURNAL_RECEIVING,
+		  "the destination throws away a guest that is its own");
+	sim.dst.qemu = QEMU_ENDED;
+	sim.dst.left_behind = false;
+	sim.dst.settled = GW_OUTCOME_ABORTED;
+	sim.dst.journal = JOURNAL_NONE;
+}
+
+static void op_report(void *env)
+{
+	(void)env;
+}
+
+static const struct gw_dest_ops ops = {
+	.now = op_now,
+	.journal = op_journal,
+	.prepare = op_prepare,
+	.stream = op_stream,
+	.spawn = op_spawn,
+	.join = op_join,
+	.wait = op_wait,
+	.notify = op_notify,
+	.device_write = op_device_write,
+	.device_end = op_device_end,
+	.guest_resume = op_guest_resume,
+	.guest_announce = op_guest_announce,
+	.discard = op_discard,
+	.report = op_report,
+};
+
+void dest_close_streams(void)
+{
+	while (sim.dst.nr_accepted)
+		gw_transport_close(&sim.dst.accepted[--sim.dst.nr_accepted].t);
+}
+
+/* The daemon finds a journal without a worker. */
+void dest_recover(void)
+{
+	static const enum gw_dest_phase phases[] = {
+		[JOURNAL_RECEIVING] = GW_DEST_PHASE_RECEIVING,
+		[JOURNAL_COMMITTED] = GW_DEST_PHASE_COMMITTED,
+		[JOURNAL_RUNNING] = GW_DEST_PHASE_RUNNING,
+	};
+	enum gw_outcome outcome;
+
+	dest_close_streams();
+	if (sim.dst.journal == JOURNAL_NONE)
+		return;
+	sim.dst.busy = true;
+	outcome = gw_dest_recover(&ops, &sim.dst.daemon, phases[sim.dst.journal], sim.dst.run);
+	sim.dst.settled = outcome;
+	sim.dst.journal = JOURNAL_NONE;
+	if (outcome == GW_OUTCOME_LOST)
+		sim.dst.left_behind = false; /* swept, as any VM whose QEMU has ended */
+	sim.dst.busy = false;
+}
+
+static bool idle(void *arg, int64_t *when)
+{
+	(void)arg;
+	(void)when;
+	return !sim.dst.busy;
+}
+
+enum gw_outcome dest_settle(void)
+{
+	if (!sim.dst.ended && !sim.dst.worker.dead)
+		sim_kill(&sim.dst.worker);
+	fiber_wait(idle, NULL, GW_FOREVER);
+	dest_recover();
+	return sim.dst.settled ? sim.dst.settled : GW_OUTCOME_ABORTED;
+}
+
+static void work(void *arg, unsigned int i)
+{
+	struct dest_host *dst = arg;
+	int rc;
+
+	(void)i;
+	rc = gw_dest_run(&dst->d);
+	if (dst->worker.dead)
+		return;
+	dst->ended = true;
+	sim_check(!rc || dst->d.error[0], "the destination fails without a reason");
+	if (rc && dst->d.committed) {
+		dest_recover();
+		return;
+	}
+	dst->journal = JOURNAL_NONE;
+	dest_close_streams();
+}
+
+/* What the daemon does with a connection: its first frame says whose it is. */
+static void greet(void *arg, unsigned int i)
+{
+	struct gw_transport *t = arg;
+	struct gw_frame f = { 0 };
+	struct gw_open open;
+	uint16_t version = 0;
+	bool fits;
+
+	(void)i;
+	fits = !gw_frame_recv(t, &f, sim_now() + 5 * GW_S) && f.type == GW_MSG_OPEN &&
+	       !gw_open_decode(f.payload, f.len, &open, &version);
+	gw_frame_free(&f);
+	if (fits && open.kind == GW_OPEN_MIGRATE && !sim.dst.d.control) {
+		sim.dst.d.version = version;
+		sim.dst.d.control = t;
+		net_give(t, &sim.dst.worker);
+		t->wake_fd = WAKE_DEST;
+		t->on_wake = on_wake;
+		fiber_new(&sim.dst.worker, "destination", work, &sim.dst, 0);
+	} else if (fits && open.kind == GW_OPEN_STREAM && !sim.dst.ended &&
+		   !sim.dst.worker.dead && sim.dst.nr_accepted < GW_DEST_STREAMS_MAX) {
+		sim.dst.accepted[sim.dst.nr_accepted++] = (struct dest_stream){ t, open.stream };
+	} else {
+		gw_transport_close(&t);
+	}
+}
+
+void dest_accept(struct gw_transport *t)
+{
+	fiber_new(&sim.dst.daemon, "greeter", greet, t, 0);
+}
+
+void dest_qemu_dies(void)
+{
+	if (sim.dst.qemu == QEMU_NONE || sim.dst.qemu == QEMU_ENDED)
+		return;
+	sim.dst.qemu = QEMU_ENDED;
+	sim.wake[WAKE_DEST] = true;
+}
+
+void dest_init(void)
+{
+	memset(&sim.dst, 0, sizeof(sim.dst));
+	sim.dst.worker.name = "destination worker";
+	sim.dst.daemon.name = "destination daemon";
+	sim.dst.d.ops = &ops;
+	sim.dst.d.env = &sim.dst.worker;
+	sim.dst.d.host = "B";
+}
+
+void dest_free(void)
+{
+	gw_ram_close(&sim.dst.ram);
+}

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * guest.c - the guest's memory, writes, disk reads and tracker; see guest.h.
+ *
+ * Memory is written through its files, never mapped here: reading a hole
+ * through a mapping would fill it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "fiber.h"
+#include "guest.h"
+#include "sim.h"
+
+#define MAIN_PAGES  (3 * GW_CHUNK_PAGES)
+#define SMALL_PAGES 37UL
+#define DATA_RUNS   75 /* of RUN_PAGES pages each, at the start */
+#define RUN_PAGES   4UL
+
+/* A guest that ran for seconds unwatched has not more to say than one that ran for ms. */
+#define WRITES_AT_ONCE 500
+
+static void write_page(struct guest *g, size_t page, size_t offset, const void *bytes, size_t len)
+{
+	const struct gw_ram_file *f = gw_ram_file_of(&g->ram, page);
+	off_t at = (off_t)((page - f->first_page) * GW_PAGE_SIZE + offset);
+
+	if (pwrite(f->fd, bytes, len, at) != (ssize_t)len)
+		abort();
+	gw_bitmap_set(&g->mapped, page);
+}
+
+/* Bytes that no other page has. */
+static void new_content(struct guest *g, uint8_t *bytes)
+{
+	uint64_t word = rng_next(&g->rng);
+
+	for (size_t i = 0; i < GW_PAGE_SIZE; i += sizeof(word), word += 0x9e3779b97f4a7c15ULL)
+		memcpy(bytes + i, &word, sizeof(word));
+}
+
+/* A page that exists: the last chunk is padding for the most part. */
+static size_t any_page(struct guest *g)
+{
+	return rng_below(&g->rng, MAIN_PAGES + SMALL_PAGES);
+}
+
+static size_t favourite_page(struct guest *g)
+{
+	if (!rng_one_in(&g->rng, 16))
+		return rng_below(&g->rng, g->b->working_set);
+	return any_page(g);
+}
+
+static void write_something(struct guest *g)
+{
+	static const uint8_t zeros[GW_PAGE_SIZE];
+	uint8_t bytes[GW_PAGE_SIZE];
+	size_t page = favourite_page(g);
+
+	gw_bitmap_set(&g->written, page);
+	switch (rng_below(&g->rng, 8)) {
+	case 0:
+		write_page(g, page, 0, zeros, sizeof(zeros));
+		break;
+	case 1:
+		new_content(g, bytes);
+		write_page(g, page, 0, bytes, sizeof(bytes));
+		break;
+	case 2: /* the same bytes again */
+		if (gw_ram_read(&g->ram, page, 1, bytes))
+			abort();
+		write_page(g, page, 0, bytes, sizeof(bytes));
+		break;
+	default:
+		rng_fill(&g->rng, bytes, 8);
+		write_page(g, page, 8 * rng_below(&g->rng, GW_PAGE_SIZE / 8), bytes, 8);
+	}
+}
+
+/* What a balloon does: the marker stays, so the page looks unwritten. */
+static void punch_something(struct guest *g)
+{
+	size_t page = any_page(g);
+
+	if (gw_bitmap_test(&g->written, page) || !gw_bitmap_test(&g->mapped, page))
+		return;
+	for (unsigned int i = 0; i < GUEST_IOS; i++)
+		if (g->io[i].busy && g->io[i].page == page)
+			return; /* pinned */
+	if (gw_ram_punch(&g->ram, page, 1))
+		abort();
+	gw_bitmap_clear(&g->mapped, page);
+	g->punched++;
+}
+
+static void land(struct guest *g, struct guest_io *io)
+{
+	uint8_t bytes[64];
+
+	rng_fill(&g->rng, bytes, sizeof(bytes));
+	write_page(g, io->page, 512 * rng_below(&g->rng, 8), bytes, sizeof(bytes));
+	/* Pinned before tracking, or before a scan that forgot it: nobody will know. */
+	if (g->tracked && !gw_bitmap_test(&g->written, io->page) && g->scans != io->scans)
+		g->lost++;
+	io->busy = false;
+}
+
+static void start_io(struct guest *g)
+{
+	for (unsigned int i = 0; i < GUEST_IOS; i++) {
+		struct guest_io *io = &g->io[i];
+
+		if (io->busy)
+			continue;
+		io->page = any_page(g);
+		io->lands = sim_now() + (int64_t)rng_below(&g->rng, 3 * GW_MS);
+		io->scans = g->scans;
+		io->busy = true;
+		gw_bitmap_set(&g->written, io->page); /* pinning it for writing faults */
+		gw_bitmap_set(&g->mapped, io->page);
+		return;
+	}
+}
+
+void guest_tick(struct guest *g)
+{
+	int64_t now = sim_now();
+	unsigned int n;
+
+	for (unsigned int i = 0; i < GUEST_IOS; i++)
+		if (g->io[i].busy && g->io[i].lands <= now)
+			land(g, &g->io[i]);
+	if (g->running) {
+		g->debt += (double)g->b->writes_per_ms * (double)(now - g->ran_until) / GW_MS;
+		if (g->debt > WRITES_AT_ONCE)
+			g->debt = WRITES_AT_ONCE;
+		n = (unsigned int)g->debt;
+		g->debt -= n;
+		while (n--) {
+			write_something(g);
+			if (g->b->punches && rng_one_in(&g->rng, 4))
+				punch_something(g);
+			if (g->b->direct_io && rng_one_in(&g->rng, 4))
+				start_io(g);
+		}
+	}
+	g->ran_until = now;
+}
+
+void guest_run(struct guest *g)
+{
+	guest_tick(g);
+	g->running = true;
+}
+
+void guest_stop(struct guest *g)
+{
+	guest_tick(g);
+	g->running = false;
+	for (unsigned int i = 0; i < GUEST_IOS; i++)
+		if (g->io[i].busy)
+			land(g, &g->io[i]);
+}
+
+static struct guest *guest_of(struct gw_tracker *t)
+{
+	return (struct guest *)((char *)t - offsetof(struct guest, tracker));
+}
+
+static int track_scan(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitmap *unmapped)
+{
+	struct guest *g = guest_of(t);
+	int rc = sim_step(&sim.src.worker, "scan", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	sim_check(!g->b->needs_quiesce || !g->running,
+		  "a tracker that needs a stopped guest was scanned while it runs");
+	gw_bitmap_or(due, &g->written);
+	gw_bitmap_zero(&g->written);
+	for (unsigned int i = 0; i < g->ram.nr_files; i++)
+		for (size_t k = 0; k < g->ram.files[i].nr_pages; k++)
+			if (!gw_bitmap_test(&g->mapped, g->ram.files[i].first_page + k))
+				gw_bitmap_set(unmapped, g->ram.files[i].first_page + k);
+	g->scans++;
+	return 0;
+}
+
+static int track_peek(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *written)
+{
+	struct guest *g = guest_of(t);
+	size_t start, stop;
+	int rc = sim_step(&sim.src.worker, "peek", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	gw_bitmap_for_each_run(&g->written, first, first + count, start, stop)
+		gw_bitmap_set_range(written, start, stop - start);
+	return 0;
+}
+
+static void track_stop(struct gw_tracker *t)
+{
+	guest_of(t)->tracked = false;
+}
+
+struct gw_tracker *guest_track(struct guest *g)
+{
+	static const struct gw_tracker_ops exact = {
+		.name = "exact", .scan = track_scan, .peek = track_peek, .stop = track_stop
+	};
+	static const struct gw_tracker_ops quiesced = { .name = "exact, quiesced",
+							.needs_quiesce = true,
+							.scan = track_scan,
+							.peek = track_peek,
+							.stop = track_stop };
+
+	guest_tick(g);
+	gw_bitmap_zero(&g->written);
+	g->tracker.ops = g->b->needs_quiesce ? &quiesced : &exact;
+	g->tracker.pagemap = -1;
+	g->tracked = true;
+	g->scans++; /* what was pinned before is forgotten as by a scan */
+	return &g->tracker;
+}
+
+static void add_file(struct guest *g, const char *id, size_t pages)
+{
+	int fd = memfd_create(id, MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, (off_t)(pages * GW_PAGE_SIZE)) ||
+	    gw_ram_add(&g->ram, id, fd, pages * GW_PAGE_SIZE, 0))
+		abort();
+}
+
+void guest_init(struct guest *g, const struct behaviour *b, uint64_t seed)
+{
+	uint8_t bytes[RUN_PAGES * GW_PAGE_SIZE];
+
+	memset(g, 0, sizeof(*g));
+	g->b = b;
+	g->rng.state = seed ^ 0x9e3779b9;
+	add_file(g, "main", MAIN_PAGES);
+	add_file(g, "small", SMALL_PAGES);
+	if (gw_bitmap_init(&g->written, g->ram.nr_pages) ||
+	    gw_bitmap_init(&g->mapped, g->ram.nr_pages))
+		abort();
+	for (unsigned int i = 0; i < DATA_RUNS; i++) {
+		size_t page = any_page(g) / RUN_PAGES * RUN_PAGES;
+		/* Some are in the file but not in QEMU's page table, as after a restart. */
+		const bool mapped = !rng_one_in(&g->rng, 4);
+
+		for (size_t k = 0; k < RUN_PAGES; k++)
+			new_content(g, bytes + k * GW_PAGE_SIZE);
+		write_page(g, page, 0, bytes,
+			   (gw_ram_file_of(&g->ram, page + RUN_PAGES - 1) ? RUN_PAGES : 1) *
+				   GW_PAGE_SIZE);
+		for (size_t k = 0; k < RUN_PAGES; k++) {
+			if (mapped)
+				gw_bitmap_set(&g->mapped, page + k);
+			else
+				gw_bitmap_clear(&g->mapped, page + k);
+		}
+	}
+	if (b->direct_io)
+		start_io(g);
+}
+
+void guest_free(struct guest *g)
+{
+	gw_ram_close(&g->ram);
+	gw_bitmap_free(&g->written);
+	gw_bitmap_free(&g->mapped);
+}
+
+size_t guest_compare(const struct gw_ram *a, const struct gw_ram *b)
+{
+	static uint8_t x[GW_CHUNK_SIZE], y[GW_CHUNK_SIZE];
+
+	for (size_t page = 0; page < a->nr_pages; page += GW_CHUNK_PAGES) {
+		if (gw_ram_read(a, page, GW_CHUNK_PAGES, x) ||
+		    gw_ram_read(b, page, GW_CHUNK_PAGES, y))
+			abort();
+		for (size_t i = 0; memcmp(x, y, sizeof(x)) != 0 && i < GW_CHUNK_PAGES; i++)
+			if (memcmp(x + i * GW_PAGE_SIZE, y + i * GW_PAGE_SIZE, GW_PAGE_SIZE) != 0)
+				return page + i;
+	}
+	return a->nr_pages;
+}

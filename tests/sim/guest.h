@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * guest.h - a guest that writes its memory between the steps of its migration,
+ * and a tracker that knows exactly what a real one would.
+ *
+ * Memory is two memfds: three chunks, and a small one that ends within a
+ * chunk. Some pages are data from the start, most are holes.
+ */
+#ifndef SIM_GUEST_H
+#define SIM_GUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bitmap.h"
+#include "ram.h"
+#include "rng.h"
+#include "tracker.h"
+
+#define GUEST_IOS 4
+
+struct behaviour {
+	unsigned int writes_per_ms; /* pages, while it runs */
+	unsigned int working_set;   /* pages that most writes go to */
+	bool direct_io;		    /* disk reads land behind the tracker's back (F7) */
+	bool punches;		    /* a balloon empties clean pages (F8) */
+	bool needs_quiesce;	    /* of the tracker: scans only while it is stopped */
+};
+
+/* A disk read under way into a pinned page. */
+struct guest_io {
+	bool busy;
+	size_t page;
+	int64_t lands;
+	unsigned int scans; /* made before it was pinned */
+};
+
+struct guest {
+	const struct behaviour *b;
+	struct rng rng;
+	struct gw_ram ram;
+	bool running; /* at the source */
+	int64_t ran_until;
+	double debt; /* writes not made yet */
+	struct guest_io io[GUEST_IOS];
+	unsigned int lost;    /* reads that landed where no scan could see it */
+	unsigned int punched; /* clean pages emptied */
+
+	struct gw_tracker tracker;
+	bool tracked;
+	unsigned int scans;
+	struct gw_bitmap written, mapped;
+};
+
+/** guest_init() - memory with its first content; not running. */
+void guest_init(struct guest *g, const struct behaviour *b, uint64_t seed);
+void guest_free(struct guest *g);
+
+/** guest_tick() - let it run up to the present. */
+void guest_tick(struct guest *g);
+
+/** guest_run(), guest_stop() - QEMU's cont and stop; stop drains the disks. */
+void guest_run(struct guest *g);
+void guest_stop(struct guest *g);
+
+/** guest_track() - begin to track; the tracker belongs to the guest. */
+struct gw_tracker *guest_track(struct guest *g);
+
+/** guest_compare() - first page by which @a and @b differ, or their number of pages. */
+size_t guest_compare(const struct gw_ram *a, const struct gw_ram *b);
+
+#endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * sim.h - a migration in one process and in virtual time: the real source and
+ * destination machines between a simulated network, guest, QEMUs and daemons.
+ *
+ * Each op and each transport call is a step, and at any step something may
+ * befall the world (enum fault_kind). Whatever it is, at every step
+ *
+ *   - the guest never runs on both hosts (invariant 1), and only where the
+ *     journals say that it belongs;
+ *
+ * and at the end
+ *
+ *   - exactly one host has the guest, running if it ran before, at the latest
+ *     once an operator has settled a migration that is in doubt;
+ *   - it found its memory as it was at its stop (invariant 2);
+ *   - the other host holds nothing of it.
+ *
+ * Rules: there is one simulation at a time, `sim`. A failed check prints how
+ * to repeat the run and ends the program.
+ */
+#ifndef SIM_H
+#define SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "dest.h"
+#include "fiber.h"
+#include "guest.h"
+#include "net.h"
+#include "source.h"
+
+#define STEPS_MAX 16384
+
+enum fault_kind {
+	FAULT_NONE,
+	FAULT_CUT,	   /* the link is cut, for good */
+	FAULT_CUT_SETTLE,  /* and mended for an operator who settles as soon as there is doubt */
+	FAULT_STALL,	   /* nothing arrives for a time that TCP survives */
+	FAULT_DAMAGE,	   /* a bit of what is sent next is flipped */
+	FAULT_KILL_SOURCE, /* the worker there dies */
+	FAULT_KILL_DEST,
+	FAULT_KILL_BOTH,
+	FAULT_QEMU_DEST, /* the destination's QEMU dies */
+	FAULT_CANCEL,	 /* the user has second thoughts */
+	FAULT_OP,	 /* the op of this step fails */
+	FAULT_KINDS,
+};
+
+struct fault {
+	enum fault_kind kind;
+	unsigned int step;
+};
+
+/* What a step is, so that a sweep leaves out faults that would change nothing there. */
+#define STEP_FAILS	1U /* an op that may fail */
+#define STEP_SENDS	2U
+#define STEP_COMMITTING 4U /* COMMIT may be on its way */
+#define STEP_QEMU	8U /* the destination has one */
+
+struct scenario {
+	const char *name;
+	struct behaviour guest;
+	unsigned int streams;
+	unsigned int downtime_limit_ms;
+	uint64_t max_bandwidth;
+	bool verify;
+	bool paused;
+	bool direct_io; /* what the machine is told; the guest does as it likes */
+	bool unequal;	/* memory must differ: shows that the comparison can tell */
+	unsigned int stride; /* of a sweep's steps; 0: every one */
+	int result;	/* of a run without fault, or: */
+#define SIM_MAY_BE_TOO_FAST 1 /* 0 or -ETIME, as it happens */
+};
+
+/* Index of transports' wake_fd into sim.wake. */
+enum { WAKE_SOURCE, WAKE_DEST, WAKE_COUNT };
+
+enum journal {
+	JOURNAL_NONE,
+	JOURNAL_MOVING,
+	JOURNAL_COMMITTING,
+	JOURNAL_RECEIVING,
+	JOURNAL_COMMITTED,
+	JOURNAL_RUNNING,
+};
+
+enum qemu {
+	QEMU_NONE,
+	QEMU_WAITING, /* for device state */
+	QEMU_STOPPED,
+	QEMU_RUNNING,
+	QEMU_ENDED, /* quit, killed or crashed */
+};
+
+#define DEVICE_STATE_MAX (400UL << 10)
+
+struct source_host {
+	struct process worker, daemon;
+	struct gw_source s;
+	enum qemu qemu;
+	enum journal journal;
+	bool ended;    /* the worker, by itself */
+	bool in_doubt; /* only an operator can tell now */
+	int rc;
+	bool saving; /* QEMU has begun to hand out its device state */
+	size_t device_read;
+	int64_t stopped_at, longest_stop;
+};
+
+struct dest_host {
+	struct process worker, daemon;
+	struct gw_dest d;
+	struct gw_ram ram; /* our own descriptors of its RAM files */
+	enum qemu qemu;
+	enum journal journal;
+	bool run; /* the journal's */
+	enum gw_outcome settled;
+	bool ended;
+	bool busy; /* the daemon is putting things right */
+	bool took_over;
+	bool left_behind; /* RAM files or folder exist */
+	size_t device_len;
+	struct dest_stream {
+		struct gw_transport *t;
+		unsigned int index;
+	} accepted[GW_DEST_STREAMS_MAX]; /* and not taken by the worker */
+	unsigned int nr_accepted;
+	bool notified;
+	unsigned int receivers;
+};
+
+struct sim {
+	const struct scenario *sc;
+	uint64_t seed;
+	struct fault faults[2];
+	bool trace;
+
+	unsigned int steps;
+	uint8_t traits[STEPS_MAX]; /* of each step */
+	bool settle_at_once;
+	bool cancelled;
+	bool wake[WAKE_COUNT];
+	uint8_t device_state[DEVICE_STATE_MAX]; /* as QEMU saves it at the source */
+	size_t device_len;
+
+	struct guest guest;
+	struct source_host src;
+	struct dest_host dst;
+};
+
+extern struct sim sim;
+
+/** sim_check() - unless @ok, say why, print how to repeat the run and exit. */
+#define sim_check(ok, ...)                                                                         \
+	do {                                                                                       \
+		if (!(ok))                                                                         \
+			sim_wrong(__VA_ARGS__);                                                    \
+	} while (0)
+
+_Noreturn void sim_wrong(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/**
+ * sim_step() - a step of @process: faults strike, others run.
+ * @what: name for the trace
+ * @traits: STEP_*
+ *
+ * Return: 0: go on, atomically until the next step; -ESHUTDOWN: the process is
+ * dead, have no effect; or what a failing op returns.
+ */
+int sim_step(struct process *process, const char *what, unsigned int traits);
+
+/** sim_run() - one run from beginning to end, with all checks. Return: the source's result. */
+int sim_run(const struct scenario *sc, uint64_t seed, const struct fault faults[2]);
+
+/** sim_fault_name() - as the command line has it. */
+const char *sim_fault_name(enum fault_kind kind);
+
+/** sim_kill() - a process ends without a word. */
+void sim_kill(struct process *process);
+
+/* source_host.c: QEMU, daemon and ops of the source. */
+void source_init(const json_t *definition);
+void source_start(void);
+void source_recover(void);
+void source_settle(enum gw_outcome outcome);
+
+/* dest_host.c: the same for the destination. */
+void dest_init(void);
+void dest_free(void);
+/* A new connection, as the daemon there sees it. */
+void dest_accept(struct gw_transport *t);
+void dest_recover(void);
+void dest_qemu_dies(void);
+/* What the daemon answers to SETTLE; a worker that still receives is killed first. */
+enum gw_outcome dest_settle(void);
+void dest_close_streams(void);
+
+/* hostile.c: peers that break the rules. */
+void hostile_peers(void);
+
+#endif

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * source_host.c - the source: its QEMU, its daemon, and the machine's ops on them.
+ *
+ * The ops' env is the process that calls them: the worker, or the daemon when
+ * it puts things right. They follow daemon/worker_source.c.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "clock.h"
+#include "error.h"
+#include "sim.h"
+
+#define STOP_NS	  (1 * GW_MS)
+#define RESUME_NS (1 * GW_MS)
+
+static int64_t op_now(void *env)
+{
+	(void)env;
+	return sim_now();
+}
+
+static void op_sleep_until(void *env, int64_t when)
+{
+	if (!sim_step(env, "sleep_until", 0))
+		fiber_sleep_until(when);
+}
+
+static int op_journal(void *env, enum gw_source_phase phase)
+{
+	int rc = sim_step(env, "source journal", STEP_FAILS);
+
+	if (!rc)
+		sim.src.journal = phase == GW_SOURCE_MOVING ? JOURNAL_MOVING : JOURNAL_COMMITTING;
+	return rc;
+}
+
+static int op_cancelled(void *env)
+{
+	(void)env;
+	if (!sim.cancelled || sim.src.s.committed)
+		return 0;
+	return gw_fail(-ECANCELED, "cancelled");
+}
+
+static int on_wake(void *arg)
+{
+	sim.wake[WAKE_SOURCE] = false;
+	return op_cancelled(arg);
+}
+
+static struct gw_transport *op_connect(void *env, int64_t deadline)
+{
+	struct gw_transport *t, *peer;
+
+	if (sim_step(env, "connect", STEP_FAILS))
+		return NULL;
+	t = net_open(env, &sim.dst.daemon, &peer, deadline);
+	if (!t)
+		return NULL;
+	if (!sim.src.s.control) {
+		t->wake_fd = WAKE_SOURCE;
+		t->on_wake = on_wake;
+		t->wake_arg = env;
+	}
+	dest_accept(peer);
+	return t;
+}
+
+static struct gw_tracker *op_track(void *env)
+{
+	if (sim_step(env, "track", STEP_FAILS))
+		return NULL;
+	return guest_track(&sim.guest);
+}
+
+static int op_guest_stop(void *env)
+{
+	int rc = sim_step(env, "guest_stop", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	guest_stop(&sim.guest);
+	sim.src.qemu = QEMU_STOPPED;
+	sim.src.stopped_at = sim_now();
+	fiber_sleep_until(sim_now() + STOP_NS);
+	return 0;
+}
+
+static int op_guest_resume(void *env)
+{
+	int64_t stop;
+	int rc = sim_step(env, "guest_resume at the source", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	sim_check(sim.src.qemu == QEMU_STOPPED || sim.src.qemu == QEMU_RUNNING,
+		  "the source resumes a guest that it has not got any more");
+	sim_check(!sim.sc->paused, "the source resumes a guest that was paused before");
+	stop = sim_now() - sim.src.stopped_at;
+	if (sim.src.qemu == QEMU_STOPPED && stop > sim.src.longest_stop)
+		sim.src.longest_stop = stop;
+	sim.src.saving = false;
+	sim.src.qemu = QEMU_RUNNING;
+	guest_run(&sim.guest);
+	return 0;
+}
+
+static int op_guest_quit(void *env)
+{
+	int rc = sim_step(env, "guest_quit", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	sim_check(sim.src.qemu == QEMU_STOPPED, "the source ends a QEMU whose guest runs");
+	sim.src.qemu = QEMU_ENDED;
+	sim.src.journal = JOURNAL_NONE;
+	return 0;
+}
+
+static int op_device_begin(void *env)
+{
+	int rc = sim_step(env, "device_begin", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	sim_check(sim.src.qemu == QEMU_STOPPED, "device state is saved while the guest runs");
+	sim.device_len = 1 + rng_below(&sim.guest.rng, sizeof(sim.device_state));
+	rng_fill(&sim.guest.rng, sim.device_state, sim.device_len);
+	sim.src.device_read = 0;
+	sim.src.saving = true;
+	return 0;
+}
+
+static long op_device_read(void *env, void *buf, size_t len)
+{
+	size_t left = sim.device_len - sim.src.device_read;
+	int rc = sim_step(env, "device_read", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	if (len > left)
+		len = left;
+	memcpy(buf, sim.device_state + sim.src.device_read, len);
+	sim.src.device_read += len;
+	return (long)len;
+}
+
+static int op_device_end(void *env)
+{
+	int rc = sim_step(env, "device_end at the source", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	sim_check(sim.src.saving && sim.src.device_read == sim.device_len,
+		  "device state was not read to its end");
+	sim.src.saving = false;
+	return 0;
+}
+
+/* The live form of these is daemon/crew.c. */
+struct crew {
+	struct process *process;
+	unsigned int running;
+	bool halted;
+	int (*fn)(void *arg, unsigned int i);
+	void *arg;
+	int rc;
+	char message[GW_ERROR_MAX];
+};
+
+static void member(void *arg, unsigned int i)
+{
+	struct crew *c = arg;
+	int rc = c->fn(c->arg, i);
+
+	if (rc && !c->rc) {
+		c->rc = rc;
+		snprintf(c->message, sizeof(c->message), "%s", gw_error());
+	}
+	c->running--;
+}
+
+static bool crew_ready(void *arg, int64_t *when)
+{
+	struct crew *c = arg;
+
+	if (!c->running)
+		return true;
+	return !c->halted && (c->rc || c->process->dead || sim.cancelled ||
+			      net_readable(sim.src.s.control, when));
+}
+
+static int op_parallel(void *env, unsigned int n, int (*fn)(void *arg, unsigned int i), void *arg,
+		       void (*halt)(void *arg))
+{
+	struct crew c = { .process = env, .running = n, .fn = fn, .arg = arg };
+	int rc = sim_step(env, "parallel", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	for (unsigned int i = 0; i < n; i++)
+		fiber_new(env, "stream", member, &c, i);
+	while (c.running) {
+		fiber_wait(crew_ready, &c, GW_FOREVER);
+		if (c.running && !c.halted) {
+			c.halted = true;
+			halt(arg);
+		}
+	}
+	return c.rc ? gw_fail(c.rc, "%s", c.message) : 0;
+}
+
+/* Every word that a user can see is one of query-migrate's, and an end is an end. */
+static void op_report(void *env)
+{
+	static const char *const words[] = { "setup",	  "active",    "pre-switchover",
+					     "device",	  "completed", "failed",
+					     "cancelling", "cancelled" };
+	const char *name = gw_source_state_name(sim.src.s.state);
+
+	if (((struct process *)env)->dead)
+		return;
+	sim_check(!sim.src.ended, "state %s after the end", name);
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (!strcmp(name, words[i]))
+			return;
+	sim_wrong("'%s' is not a state of query-migrate", name);
+}
+
+static const struct gw_source_ops ops = {
+	.now = op_now,
+	.sleep_until = op_sleep_until,
+	.journal = op_journal,
+	.connect = op_connect,
+	.track = op_track,
+	.guest_stop = op_guest_stop,
+	.guest_resume = op_guest_resume,
+	.guest_quit = op_guest_quit,
+	.device_begin = op_device_begin,
+	.device_read = op_device_read,
+	.device_end = op_device_end,
+	.parallel = op_parallel,
+	.cancelled = op_cancelled,
+	.report = op_report,
+};
+
+/* The daemon finds a journal without a worker. */
+void source_recover(void)
+{
+	int rc = 0;
+
+	if (sim.src.journal == JOURNAL_NONE || sim.src.qemu == QEMU_ENDED)
+		return;
+	/* A second try stands for the user's `godwit recover` after a failed one. */
+	for (int try = 0; try < 2; try++) {
+		enum gw_source_phase phase = sim.src.journal == JOURNAL_MOVING ?
+						     GW_SOURCE_MOVING :
+						     GW_SOURCE_COMMITTING;
+
+		rc = sim.sc->paused && phase == GW_SOURCE_MOVING ?
+			     0 :
+			     gw_source_recover(&ops, &sim.src.daemon, phase);
+		if (!rc || rc == -EINPROGRESS)
+			break;
+	}
+	sim_check(!rc || rc == -EINPROGRESS, "recovery at the source: %s", gw_error());
+	if (rc)
+		sim.src.in_doubt = true;
+	else
+		sim.src.journal = JOURNAL_NONE;
+}
+
+void source_settle(enum gw_outcome outcome)
+{
+	int rc = -EAGAIN;
+
+	for (int try = 0; try < 2 && rc && rc != -EINPROGRESS; try++)
+		rc = sim.sc->paused && outcome == GW_OUTCOME_ABORTED ?
+			     0 :
+			     gw_source_settle(&ops, &sim.src.daemon, outcome);
+	sim_check((rc == -EINPROGRESS) == (outcome == GW_OUTCOME_LOST) &&
+			  (!rc || rc == -EINPROGRESS),
+		  "settling by outcome %d returns %d: %s", (int)outcome, rc, gw_error());
+	if (rc)
+		return;
+	sim_step(&sim.src.daemon, "journal removed", 0);
+	sim.src.in_doubt = false;
+	sim.src.journal = JOURNAL_NONE;
+}
+
+static void work(void *arg, unsigned int i)
+{
+	struct source_host *src = arg;
+	int rc;
+
+	(void)i;
+	rc = gw_source_run(&src->s);
+	if (src->worker.dead)
+		return;
+	src->rc = rc;
+	src->ended = true;
+	if (src->s.state == GW_SOURCE_IN_DOUBT)
+		src->in_doubt = true;
+	else if (src->s.state != GW_SOURCE_COMPLETED && !src->s.stopped)
+		src->journal = JOURNAL_NONE;
+	else if (src->s.state != GW_SOURCE_COMPLETED)
+		source_recover();
+}
+
+void source_init(const json_t *definition)
+{
+	struct source_host *src = &sim.src;
+
+	memset(src, 0, sizeof(*src));
+	src->worker.name = "source worker";
+	src->daemon.name = "source daemon";
+	src->s.ops = &ops;
+	src->s.env = &src->worker;
+	src->s.params.max_bandwidth = sim.sc->max_bandwidth;
+	src->s.params.downtime_limit_ms = sim.sc->downtime_limit_ms;
+	src->s.params.streams = sim.sc->streams;
+	src->s.params.verify = sim.sc->verify;
+	src->s.ram = &sim.guest.ram;
+	src->s.definition = definition;
+	src->s.was_running = !sim.sc->paused;
+	src->s.direct_io = sim.sc->direct_io;
+	src->qemu = sim.sc->paused ? QEMU_STOPPED : QEMU_RUNNING;
+}
+
+void source_start(void)
+{
+	fiber_new(&sim.src.worker, "source", work, &sim.src, 0);
+}

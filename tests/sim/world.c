@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * world.c - one run: what may befall it, and what must hold whatever does; see sim.h.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "error.h"
+#include "sim.h"
+
+/* Shorter than the silence that ends a connection, so it must only cost time. */
+#define STALL_NS (3 * GW_S)
+
+/*
+ * The longest that a guest may stand still for a migration that then fails:
+ * the deadline to COMMIT, and what may pass before a dead peer is believed in.
+ */
+#define STOP_MAX_NS (20 * GW_S)
+
+#define RUN_MAX_NS (300 * GW_S)
+
+struct sim sim;
+
+static const char *const fault_names[FAULT_KINDS] = {
+	"none",	      "cut",	   "cut-settle", "stall",     "damage", "kill-source",
+	"kill-dest",  "kill-both", "qemu-dest",	 "cancel",    "op",
+};
+
+const char *sim_fault_name(enum fault_kind kind)
+{
+	return fault_names[kind];
+}
+
+void sim_wrong(const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "FAILED at step %u, %.3f ms: ", sim.steps, (double)sim_now() / GW_MS);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "\n  source: %s, error '%s'\n  destination: state %d, error '%s'\n",
+		gw_source_state_name(sim.src.s.state), sim.src.s.error, (int)sim.dst.d.state,
+		sim.dst.d.error);
+	fprintf(stderr, "  repeat: sim --scenario %s --seed %llu", sim.sc->name,
+		(unsigned long long)sim.seed);
+	for (int i = 0; i < 2; i++)
+		if (sim.faults[i].kind)
+			fprintf(stderr, " --fault %s:%u", sim_fault_name(sim.faults[i].kind),
+				sim.faults[i].step);
+	fprintf(stderr, " --trace\n");
+	exit(1);
+}
+
+/* What must hold at every moment. */
+static void check_always(void)
+{
+	const enum journal here = sim.src.journal, there = sim.dst.journal;
+
+	sim_check(sim.src.qemu != QEMU_RUNNING || sim.dst.qemu != QEMU_RUNNING,
+		  "the guest runs on both hosts");
+	sim_check(sim.guest.running == (sim.src.qemu == QEMU_RUNNING), "the model is broken");
+	sim_check(sim.src.qemu != QEMU_RUNNING || here == JOURNAL_NONE || here == JOURNAL_MOVING,
+		  "the guest runs at the source, whose journal says that it left");
+	sim_check(sim.dst.qemu != QEMU_RUNNING || there != JOURNAL_RECEIVING,
+		  "the guest runs at the destination, whose journal says that it has not come");
+	sim_check(sim.src.qemu != QEMU_ENDED || sim.dst.took_over,
+		  "the source has let go of a guest that is nowhere else");
+	sim_check(sim_now() < RUN_MAX_NS, "no end in sight");
+}
+
+static void recover_source(void *arg, unsigned int i)
+{
+	(void)arg;
+	(void)i;
+	source_recover();
+}
+
+static void recover_dest(void *arg, unsigned int i)
+{
+	(void)arg;
+	(void)i;
+	dest_recover();
+}
+
+void sim_kill(struct process *process)
+{
+	const bool source = process == &sim.src.worker;
+
+	if (process->dead || (source ? sim.src.ended : sim.dst.ended))
+		return;
+	process->dead = true;
+	net_leave(process);
+	if (source)
+		fiber_new(&sim.src.daemon, "source recovery", recover_source, NULL, 0);
+	else
+		fiber_new(&sim.dst.daemon, "destination recovery", recover_dest, NULL, 0);
+}
+
+/* Return: whether it strikes the op of this very step. */
+static bool strike(enum fault_kind kind)
+{
+	switch (kind) {
+	case FAULT_CUT_SETTLE:
+		sim.settle_at_once = true;
+		/* fall through */
+	case FAULT_CUT:
+		net_cut();
+		break;
+	case FAULT_STALL:
+		net_stall(STALL_NS);
+		break;
+	case FAULT_DAMAGE:
+		net_damage();
+		break;
+	case FAULT_KILL_SOURCE:
+		sim_kill(&sim.src.worker);
+		break;
+	case FAULT_KILL_DEST:
+		sim_kill(&sim.dst.worker);
+		break;
+	case FAULT_KILL_BOTH:
+		sim_kill(&sim.src.worker);
+		sim_kill(&sim.dst.worker);
+		break;
+	case FAULT_QEMU_DEST:
+		dest_qemu_dies();
+		break;
+	case FAULT_CANCEL:
+		sim.cancelled = true;
+		sim.wake[WAKE_SOURCE] = true;
+		break;
+	case FAULT_OP:
+		return true;
+	case FAULT_NONE:
+	default:
+		break;
+	}
+	return false;
+}
+
+int sim_step(struct process *process, const char *what, unsigned int traits)
+{
+	bool fails = false;
+
+	if (process->dead)
+		return gw_fail(-ESHUTDOWN, "%s is dead", process->name);
+	sim_check(++sim.steps < STEPS_MAX, "no end in sight");
+	if (sim.src.journal == JOURNAL_COMMITTING)
+		traits |= STEP_COMMITTING;
+	if (sim.dst.qemu != QEMU_NONE)
+		traits |= STEP_QEMU;
+	sim.traits[sim.steps] = (uint8_t)traits;
+	if (sim.trace)
+		fprintf(stderr, "%5u %10.3f ms  %s: %s\n", sim.steps, (double)sim_now() / GW_MS,
+			process->name, what);
+	for (int i = 0; i < 2; i++)
+		if (sim.faults[i].kind && sim.faults[i].step == sim.steps)
+			fails |= strike(sim.faults[i].kind);
+	fiber_yield();
+	check_always();
+	if (process->dead)
+		return gw_fail(-ESHUTDOWN, "%s is dead", process->name);
+	return fails && traits & STEP_FAILS ? gw_fail(-EIO, "%s fails", what) : 0;
+}
+
+/* `godwit recover`, by an operator who looks at the destination where nobody else can tell. */
+static void operate(void *arg, unsigned int i)
+{
+	enum gw_outcome outcome;
+
+	(void)arg;
+	(void)i;
+	net_mend();
+	outcome = dest_settle();
+	source_settle(outcome);
+	if (outcome == GW_OUTCOME_LOST)
+		source_settle(sim.dst.took_over ? GW_OUTCOME_RUNNING : GW_OUTCOME_ABORTED);
+}
+
+static void call_operator(void)
+{
+	sim.settle_at_once = false;
+	fiber_new(&sim.dst.daemon, "operator", operate, NULL, 0);
+}
+
+static void tick(void *arg)
+{
+	(void)arg;
+	guest_tick(&sim.guest);
+	if (sim.settle_at_once && sim.src.in_doubt)
+		call_operator();
+}
+
+static void run_to_end(void)
+{
+	if (fibers_run(tick, NULL))
+		return;
+	fibers_dump();
+	sim_wrong("everybody waits for ever");
+}
+
+static bool struck(enum fault_kind kind)
+{
+	return sim.faults[0].kind == kind || sim.faults[1].kind == kind;
+}
+
+/* A worker that ended by itself must have said the truth. */
+static void check_result(void)
+{
+	const struct gw_source *s = &sim.src.s;
+	const char *error = s->error;
+	json_t *json;
+
+	switch (s->state) {
+	case GW_SOURCE_COMPLETED:
+		sim_check(!sim.src.rc && sim.dst.took_over, "completed, and not moved");
+		sim_check(s->verified == sim.sc->verify, "not verified");
+		break;
+	case GW_SOURCE_FAILED:
+	case GW_SOURCE_CANCELLED:
+		sim_check(sim.src.rc && !s->committed && !sim.dst.took_over,
+			  "failed, and yet moved");
+		sim_check(!s->stopped || struck(FAULT_OP), "failed, and left the guest stopped");
+		sim_check((s->state == GW_SOURCE_CANCELLED) == (sim.src.rc == -ECANCELED) &&
+				  (s->state == GW_SOURCE_FAILED || sim.cancelled),
+			  "'%s' (%d) where the user cancelled: %d", gw_source_state_name(s->state),
+			  sim.src.rc, sim.cancelled);
+		break;
+	case GW_SOURCE_IN_DOUBT:
+		sim_check(sim.src.rc && s->committed, "in doubt without COMMIT");
+		break;
+	default:
+		sim_wrong("the machine ended in state '%s'", gw_source_state_name(s->state));
+	}
+	/* The user reads why, not what became of our threads. */
+	if (sim.src.rc)
+		sim_check(error[0] && !strstr(error, "was ended") && !strstr(error, "no error"),
+			  "an error that says nothing");
+	json = gw_source_json(s, sim_now());
+	sim_check(!strcmp(json_string_value(json_object_get(json, "status")),
+			  gw_source_state_name(s->state)) &&
+			  !json_object_get(json, "error-desc") == !error[0],
+		  "the JSON tells another story");
+	json_decref(json);
+}
+
+static bool as_expected(int rc)
+{
+	if (sim.sc->result == SIM_MAY_BE_TOO_FAST)
+		return !rc || rc == -ETIME;
+	return rc == sim.sc->result;
+}
+
+/* What only some faults promise. */
+static void check_fault(void)
+{
+	const struct gw_source *s = &sim.src.s;
+	const bool one = !sim.faults[1].kind;
+
+	if ((one && !sim.faults[0].kind) || (one && struck(FAULT_STALL)))
+		sim_check(sim.src.ended && as_expected(sim.src.rc), "returns %d where %d was due",
+			  sim.src.rc, sim.sc->result);
+	if (one && struck(FAULT_CANCEL) && !sim.sc->result)
+		sim_check(s->state == GW_SOURCE_CANCELLED || s->state == GW_SOURCE_COMPLETED,
+			  "a cancellation ended as '%s'", gw_source_state_name(s->state));
+	/* The reason is the destination's, and it must get here. */
+	if (one && struck(FAULT_QEMU_DEST) && s->state == GW_SOURCE_FAILED && !sim.sc->result)
+		sim_check(strstr(s->error, "QEMU ended"), "the reason was lost");
+	if (one && struck(FAULT_DAMAGE) && s->state == GW_SOURCE_FAILED && !sim.sc->result)
+		sim_check(strstr(s->error, "damaged") || strstr(s->error, "does not speak") ||
+				  strstr(s->error, "unknown frame") ||
+				  strstr(s->error, "more than") || strstr(s->error, "closed"),
+			  "the reason was lost");
+}
+
+static void check_end(void)
+{
+	const struct source_host *src = &sim.src;
+	const struct dest_host *dst = &sim.dst;
+	const enum qemu alive = sim.sc->paused ? QEMU_STOPPED : QEMU_RUNNING;
+
+	check_always();
+	sim_check(!src->in_doubt && src->journal == JOURNAL_NONE && dst->journal == JOURNAL_NONE,
+		  "somebody still has to put this right");
+	if (dst->took_over) {
+		sim_check(src->qemu == QEMU_ENDED, "the source holds on to a guest that has left");
+		sim_check(dst->qemu == alive || struck(FAULT_QEMU_DEST),
+			  "the guest came here and does not run");
+		sim_check(dst->settled == GW_OUTCOME_RUNNING ||
+				  (dst->settled == GW_OUTCOME_LOST && struck(FAULT_QEMU_DEST)),
+			  "the destination would answer %d", (int)dst->settled);
+	} else {
+		sim_check(src->qemu == alive, "the guest is nowhere");
+		sim_check((dst->qemu == QEMU_NONE || dst->qemu == QEMU_ENDED) && !dst->left_behind,
+			  "something stays behind at the destination");
+		sim_check(dst->settled != GW_OUTCOME_RUNNING, "the destination lies");
+	}
+	sim_check(src->longest_stop < STOP_MAX_NS, "the guest stood still for %.1f s in vain",
+		  (double)src->longest_stop / GW_S);
+	sim_check(!net_ends(), "%u connections were never closed", net_ends());
+}
+
+static json_t *definition(void)
+{
+	json_t *list = json_array();
+
+	for (unsigned int i = 0; i < sim.guest.ram.nr_files; i++)
+		json_array_append_new(list,
+				      json_pack("{s:s,s:I}", "id", sim.guest.ram.files[i].id,
+						"size", (json_int_t)sim.guest.ram.files[i].size));
+	return list;
+}
+
+int sim_run(const struct scenario *sc, uint64_t seed, const struct fault faults[2])
+{
+	struct rng rng = { seed };
+	json_t *def;
+	int rc;
+
+	sim.sc = sc;
+	sim.seed = seed;
+	memcpy(sim.faults, faults, sizeof(sim.faults));
+	sim.steps = 0;
+	sim.device_len = 0;
+	sim.settle_at_once = sim.cancelled = false;
+	memset(sim.wake, 0, sizeof(sim.wake));
+	fibers_init(seed);
+	net_init((int64_t)(20 + rng_below(&rng, 300)) * 1000, 125000000);
+	guest_init(&sim.guest, &sc->guest, seed);
+	def = definition();
+	source_init(def);
+	dest_init();
+	if (!sc->paused)
+		guest_run(&sim.guest);
+	source_start();
+	run_to_end();
+	if (sim.src.in_doubt) {
+		call_operator();
+		run_to_end();
+	}
+	if (sim.src.ended)
+		check_result();
+	check_fault();
+	check_end();
+	rc = sim.src.rc;
+	json_decref(def);
+	dest_free();
+	guest_free(&sim.guest);
+	return rc;
+}
