@@ -189,15 +189,16 @@ int gw_parse_size(const char *text, uint64_t *bytes)
 
 	errno = 0;
 	value = strtoull(text, &end, 10);
-	if (end == text || errno || text[0] == '-')
+	/* strtoull() takes spaces and signs, and " -1" for a lot of memory. */
+	if (!isdigit((unsigned char)text[0]) || errno)
 		return gw_fail(-EINVAL, "'%s' is not a size; write for example 512M or 2G", text);
 	unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
 	if (unit) {
 		shift = 10 * (unsigned int)(unit - units + 1);
 		end++;
+		if (*end == 'i')
+			end++;
 	}
-	if (*end == 'i')
-		end++;
 	if (*end == 'B' || *end == 'b')
 		end++;
 	if (*end || value > UINT64_MAX >> shift)

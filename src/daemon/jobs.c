@@ -163,22 +163,33 @@ static void answer_settles(struct gw_jobs *jobs);
 static void launch_next(struct gw_jobs *jobs, const char *name);
 static void unlist(struct gw_job *job);
 
+/* What a worker would have said that ended without a word, and how that leaves its VM. */
+static json_t *unexpected_end(const struct gw_job *job, int status)
+{
+	gw_autofree char *how = WIFSIGNALED(status)
+					? gw_path("was killed (signal %d)", WTERMSIG(status))
+					: gw_path("ended unexpectedly");
+	struct gw_journal j;
+
+	if (!job->migrates || job->incoming)
+		return json_sprintf("the worker process %s", how);
+	if (!gw_journal_load(job->jobs->paths, job->name, &j) && j.role == GW_ROLE_SOURCE &&
+	    j.phase != 0)
+		return json_sprintf(
+			"the worker process %s when the destination may have taken over, "
+			"so the guest stays stopped here; settle it with 'godwit "
+			"recover %s'",
+			how, job->name);
+	return json_sprintf("the worker process %s; the guest runs on here", how);
+}
+
 static void finish(struct gw_job *job, int status)
 {
 	struct gw_jobs *jobs = job->jobs;
 	json_t *state;
 
-	if (!job->result) {
-		job->result = json_object();
-		if (WIFSIGNALED(status))
-			json_object_set_new(
-				job->result, "error",
-				json_sprintf("the worker process was killed (signal %d)",
-					     WTERMSIG(status)));
-		else
-			json_object_set_new(job->result, "error",
-					    json_string("the worker process ended unexpectedly"));
-	}
+	if (!job->result)
+		job->result = json_pack("{s:o}", "error", unexpected_end(job, status));
 	/* The final status, with its error, is what `godwit status` shows from now on. */
 	state = json_object_get(job->result, "status");
 	if (!state)
@@ -545,42 +556,52 @@ static void bury(struct gw_jobs *jobs, struct gw_vm *vm)
 		gw_err("%s", gw_error());
 }
 
+/* Whether a worker may just be making a folder, before it has told its VM's name. */
+static bool arriving(const struct gw_jobs *jobs)
+{
+	for (const struct gw_job *job = jobs->list; job; job = job->next)
+		if (job->incoming && !job->name[0])
+			return true;
+	return false;
+}
+
 static void look_after(struct gw_jobs *jobs, const char *name)
 {
+	bool given_up = json_object_get(jobs->given_up, name), moving, ended;
+	gw_autofree char *dir = gw_vm_dir(jobs->paths, name);
+	gw_autofree char *record = gw_path("%s/vm.json", dir);
 	struct gw_journal j;
 	struct gw_vm vm;
 	gw_autofd int lock = -1;
 	int rc;
 
-	if (job_of(jobs, name) || json_object_get(jobs->given_up, name))
+	if (job_of(jobs, name) || (arriving(jobs) && access(record, F_OK)))
 		return;
 	lock = gw_vm_lock(jobs->paths, name);
 	if (lock < 0)
 		return; /* a worker of an earlier godwitd is still at it */
-	if (!gw_journal_load(jobs->paths, name, &j)) {
-		if (j.role == GW_ROLE_SOURCE && j.phase != 0)
-			return; /* in doubt: the user decides */
-		close(gw_steal_fd(&lock));
-		start_recovery(jobs, name);
-		return;
-	}
+	moving = !gw_journal_load(jobs->paths, name, &j);
 	rc = gw_vm_load(jobs->paths, name, &vm);
-	if (rc && rc != -ENOENT) {
+	ended = !rc && !gw_process_alive(&vm.process);
+	/* An arrival has an outcome to be written down; else a dead QEMU leaves nothing to settle.
+	 */
+	if (moving && (j.role == GW_ROLE_DEST || !ended)) {
+		close(gw_steal_fd(&lock));
+		/* In doubt, or after a failure, the user decides. */
+		if (!given_up && (j.role == GW_ROLE_DEST || j.phase == 0))
+			start_recovery(jobs, name);
+	} else if (ended) {
+		bury(jobs, &vm);
+		json_object_del(jobs->given_up, name);
+	} else if (rc && rc != -ENOENT && !given_up) {
 		gw_err("VM '%s' is left alone: %s", name, gw_error());
 		json_object_set_new(jobs->given_up, name, json_true());
-		return;
-	}
-	if (rc) {
+	} else if (rc == -ENOENT && gw_remove_tree(dir)) {
 		/* Made, and left at once: nothing was started in it. */
-		gw_autofree char *dir = gw_vm_dir(jobs->paths, name);
-
-		if (gw_remove_tree(dir))
-			gw_err("%s", gw_error());
-		return;
+		gw_err("%s", gw_error());
 	}
-	if (!gw_process_alive(&vm.process))
-		bury(jobs, &vm);
-	gw_vm_free(&vm);
+	if (!rc)
+		gw_vm_free(&vm);
 }
 
 void gw_jobs_sweep(struct gw_jobs *jobs)

@@ -240,7 +240,7 @@ static struct gw_transport *op_stream(void *env, unsigned int *index, int64_t de
 	int fd = -1;
 
 	for (;;) {
-		struct pollfd fds[2] = { { .fd = e->w->ctl, .events = POLLIN },
+		struct pollfd fds[2] = { { .fd = e->wake, .events = POLLIN },
 					 { .fd = e->d.control->poll_fd, .events = POLLIN } };
 		int n;
 
@@ -506,15 +506,16 @@ enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, const s
 		gw_error_clear(); /* not started yet: nothing to end */
 	if (!rc && j->phase != GW_DEST_PHASE_RECEIVING)
 		e->qmp = gw_qmp_open(e->vm.qmp, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS);
-	if (j->phase != GW_DEST_PHASE_RECEIVING && !e->qmp)
-		outcome = GW_OUTCOME_LOST;
+	/* It may have been resumed: only its death tells that it does not run now. */
+	if (j->phase == GW_DEST_PHASE_COMMITTED && !e->qmp)
+		outcome = !rc && gw_process_alive(&e->vm.process) ? 0 : GW_OUTCOME_LOST;
 	else
 		outcome = gw_dest_recover(&ops, e, (enum gw_dest_phase)j->phase, j->was_running);
-	if (outcome != GW_OUTCOME_ABORTED && gw_settled_save(w->paths, j->id, outcome))
+	if (outcome && outcome != GW_OUTCOME_ABORTED && gw_settled_save(w->paths, j->id, outcome))
 		gw_err("%s", gw_error());
-	if (outcome == GW_OUTCOME_RUNNING)
+	if (outcome == GW_OUTCOME_RUNNING && e->qmp)
 		settle_in(e);
-	else if (outcome == GW_OUTCOME_LOST)
+	else if (outcome && outcome != GW_OUTCOME_ABORTED)
 		gw_journal_remove(w->paths, name);
 	env_free(e);
 	return outcome;

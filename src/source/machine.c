@@ -137,14 +137,55 @@ static int gw_source_setup(struct gw_source *s)
 	return rc;
 }
 
+/* Pages that one thread scans at a time: 256 MiB. */
+#define SCAN_PART (256 * GW_CHUNK_PAGES)
+
+struct scan {
+	struct gw_source *s;
+	_Atomic size_t next;
+	_Atomic bool halted;
+};
+
+static int scan_parts(void *arg, unsigned int i)
+{
+	struct scan *pass = arg;
+	struct gw_source *s = pass->s;
+
+	(void)i;
+	while (!pass->halted) {
+		size_t first = pass->next++ * SCAN_PART;
+		int rc;
+
+		if (first >= s->ram->nr_pages)
+			return 0;
+		rc = s->tracker->ops->scan(s->tracker, first, SCAN_PART, &s->due, &s->unmapped);
+		if (rc)
+			return rc;
+	}
+	return gw_fail(-ECANCELED, "the scan was ended");
+}
+
+static void scan_halt(void *arg)
+{
+	((struct scan *)arg)->halted = true;
+}
+
 /* Collect what is due now (invariant 4): written, unknown, or emptied. */
 int gw_source_scan(struct gw_source *s)
 {
+	struct scan pass = { .s = s };
+	const struct gw_tracker_ops *ops = s->tracker->ops;
 	int rc;
 
 	gw_bitmap_zero(&s->due);
 	gw_bitmap_zero(&s->unmapped);
-	rc = s->tracker->ops->scan(s->tracker, &s->due, &s->unmapped);
+	/* A thread costs more than it saves where memory is small. */
+	if (s->ram->nr_pages <= SCAN_PART)
+		rc = scan_parts(&pass, 0);
+	else
+		rc = s->ops->parallel(s->env, s->params.streams, scan_parts, &pass, scan_halt);
+	if (!rc && ops->forget)
+		rc = ops->forget(s->tracker);
 	if (!rc)
 		gw_holes_due(s->ram, &s->unmapped, &s->held, &s->due);
 	return rc;

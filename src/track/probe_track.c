@@ -85,7 +85,7 @@ static int trial_scan(struct trial *x)
 {
 	gw_bitmap_zero(&x->due);
 	gw_bitmap_zero(&x->unmapped);
-	return x->t->ops->scan(x->t, &x->due, &x->unmapped);
+	return gw_tracker_scan(x->t, &x->due, &x->unmapped);
 }
 
 /* Whether a scan finds exactly what is expected. */
@@ -139,10 +139,11 @@ static int none_lost(struct trial *x)
 	gw_autofree uint8_t *copy = malloc(bytes);
 	uint64_t turns = 0;
 	size_t page;
-	int rc = copy ? 0 : gw_fail(-ENOMEM, "no memory for a probe");
+	int rc;
 
-	if (!rc)
-		rc = gw_probe_child_tell(&x->c, GW_PROBE_SPIN, 0, RACE_PAGES, 0);
+	if (!copy)
+		return gw_fail(-ENOMEM, "no memory for a probe");
+	rc = gw_probe_child_tell(&x->c, GW_PROBE_SPIN, 0, RACE_PAGES, 0);
 	if (rc)
 		return rc;
 	memcpy(copy, x->c.ram, bytes);
@@ -267,6 +268,7 @@ enum {
 	HOLE_READ = GW_PROBE_PAGES - 32,
 	EACH = 8
 };
+_Static_assert(HOLE_READ > GW_PROBE_PAGES / 2, "a hole: see trial_begin()");
 
 static int touch_after_zap(struct trial *x)
 {
@@ -367,6 +369,7 @@ enum {
 	DIRTY = 64,
 	FOREIGN = GW_PROBE_PAGES - 32
 };
+_Static_assert(FOREIGN > GW_PROBE_PAGES / 2, "not mapped: see trial_begin()");
 
 static int punch(struct trial *x, size_t first)
 {
@@ -380,18 +383,18 @@ static int punch(struct trial *x, size_t first)
 /* What the tracker reports, together with what the holes tell, is what was emptied. */
 static int expect_emptied(struct trial *x)
 {
-	gw_autofree struct gw_ram *ram = calloc(1, sizeof(*ram));
+	struct gw_ram ram = { 0 };
 	struct gw_digests held = { 0 };
-	int rc = ram ? gw_digests_init(&held, GW_PROBE_PAGES) : -ENOMEM;
+	int rc = gw_digests_init(&held, GW_PROBE_PAGES);
 
 	if (rc)
-		return gw_fail(rc, "no memory for a probe");
+		return rc;
 	/* Only where there is data: reading a hole through a mapping would fill it. */
 	for (size_t page = 0; page < GW_PROBE_PAGES / 2; page++)
 		gw_digests_set(&held, page, gw_digest_page(x->c.ram + page * GW_PAGE_SIZE));
 	for (size_t page = FOREIGN; page < FOREIGN + EACH; page++)
 		gw_digests_set(&held, page, gw_digest_page(x->c.ram + page * GW_PAGE_SIZE));
-	rc = gw_ram_add(ram, "probe", dup(x->c.ram_fd), GW_PROBE_BYTES, 0);
+	rc = gw_ram_add(&ram, "probe", dup(x->c.ram_fd), GW_PROBE_BYTES, 0);
 	if (!rc)
 		rc = punch(x, CLEAN);
 	if (!rc)
@@ -401,10 +404,10 @@ static int expect_emptied(struct trial *x)
 	if (!rc)
 		rc = trial_scan(x);
 	if (!rc)
-		gw_holes_due(ram, &x->unmapped, &held, &x->due);
+		gw_holes_due(&ram, &x->unmapped, &held, &x->due);
 	if (!rc)
 		rc = gw_probe_same(&x->due, &x->expected, "emptied pages");
-	gw_ram_close(ram);
+	gw_ram_close(&ram);
 	gw_digests_free(&held);
 	return rc;
 }

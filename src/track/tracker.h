@@ -10,7 +10,6 @@
  * the read. Neither tracker sees direct I/O in flight (F7): the scan that
  * counts is made while the VM is quiesced (source/switchover.c).
  *
- * Not locked: one thread scans at a time; peek may run beside other peeks.
  */
 #ifndef GW_TRACKER_H
 #define GW_TRACKER_H
@@ -35,12 +34,16 @@ struct gw_tracker_ops {
 	const char *name;
 	bool needs_quiesce; /* every scan must be made with the VM stopped */
 	/*
-	 * Collect and forget: set the bits of written pages in @due, and forget
-	 * that they were written, in one step per page.
+	 * Collect and forget, for the pages of [first, first + count): set the bits
+	 * of written pages in @due and forget that they were, in one step per page.
 	 * @unmapped: set the bits of pages without an entry in QEMU's page table;
 	 * one of these that is now a hole was emptied unseen (F8).
+	 * Any thread, as long as parts scanned at once begin at different chunks.
 	 */
-	int (*scan)(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitmap *unmapped);
+	int (*scan)(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *due,
+		    struct gw_bitmap *unmapped);
+	/* Called once when all pages were scanned, where forgetting is a step of its own. */
+	int (*forget)(struct gw_tracker *t);
 	/* Set in @written the pages of [first, first + count) written since the last scan; forget
 	 * nothing. */
 	int (*peek)(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *written);
@@ -72,6 +75,9 @@ struct gw_tracker *gw_tracker_uffd(pid_t pid, int uffd, const struct gw_track_ra
  */
 struct gw_tracker *gw_tracker_softdirty(pid_t pid, const struct gw_track_range *ranges,
 					unsigned int nr_ranges);
+
+/** gw_tracker_scan() - scan all pages from this thread. 0 or -errno. */
+int gw_tracker_scan(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitmap *unmapped);
 
 /** gw_tracker_stop() - stop tracking; QEMU's memory is as if it had never been. */
 void gw_tracker_stop(struct gw_tracker *t);

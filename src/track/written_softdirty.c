@@ -33,13 +33,12 @@
 #define SWAPPED	   (1ULL << 62)
 #define PRESENT	   (1ULL << 63)
 
-#define ENTRIES 65536
+#define ENTRIES 4096
 
 struct soft_tracker {
 	struct gw_tracker t;
 	int clear_refs;
 	struct gw_bitmap mapped; /* had an entry at the last scan */
-	uint64_t entries[ENTRIES];
 };
 
 static struct soft_tracker *soft_of(struct gw_tracker *t)
@@ -101,12 +100,18 @@ static void scan_visit(void *arg, size_t page, uint64_t entry)
 	}
 }
 
-static int soft_scan(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitmap *unmapped)
+static int soft_scan(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *due,
+		     struct gw_bitmap *unmapped)
 {
 	struct scan_arg arg = { soft_of(t), due, unmapped };
-	int rc = walk(t, arg.s->entries, ENTRIES, 0, SIZE_MAX / 2, scan_visit, &arg);
+	uint64_t entries[ENTRIES];
 
-	return rc ? rc : clear_all(arg.s->clear_refs);
+	return walk(t, entries, ENTRIES, first, count, scan_visit, &arg);
+}
+
+static int soft_forget(struct gw_tracker *t)
+{
+	return clear_all(soft_of(t)->clear_refs);
 }
 
 static void peek_visit(void *arg, size_t page, uint64_t entry)
@@ -138,6 +143,7 @@ static const struct gw_tracker_ops soft_ops = {
 	.name = "soft-dirty",
 	.needs_quiesce = true,
 	.scan = soft_scan,
+	.forget = soft_forget,
 	.peek = soft_peek,
 	.stop = soft_stop,
 };

@@ -45,7 +45,7 @@
 	((uint64_t)UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED | \
 	 UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
 
-#define REGIONS 16384
+#define REGIONS 4096
 
 /*
  * Where to go on after a call that returned @n of @room regions, or the end.
@@ -67,7 +67,6 @@ struct uffd_tracker {
 	struct gw_tracker t;
 	int uffd;
 	struct gw_bitmap mapped; /* present at the last scan */
-	struct page_region regions[REGIONS];
 };
 
 static struct uffd_tracker *uffd_of(struct gw_tracker *t)
@@ -96,48 +95,71 @@ static void sort_region(struct uffd_tracker *u, uint64_t categories, size_t firs
 	gw_bitmap_clear_range(&u->mapped, first, count);
 }
 
-static int uffd_scan(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitmap *unmapped)
+/* The part of @r that lies in [first, first + count), as addresses. False if none does. */
+static bool clip(const struct gw_track_range *r, size_t first, size_t count, uint64_t *start,
+		 uint64_t *end)
 {
-	struct uffd_tracker *u = uffd_of(t);
+	size_t from = first > r->first_page ? first : r->first_page;
+	size_t to = r->first_page + r->nr_pages;
 
-	for (unsigned int i = 0; i < t->nr_ranges; i++) {
-		const struct gw_track_range *r = &t->ranges[i];
-		uint64_t end = r->hva + r->nr_pages * GW_PAGE_SIZE;
-		struct pm_scan_arg arg = {
-			.size = sizeof(arg),
-			.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
-			.start = r->hva,
-			.end = end,
-			.vec = (uintptr_t)u->regions,
-			.vec_len = REGIONS,
-			.category_inverted = PAGE_IS_PRESENT,
-			.category_anyof_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT,
-			.return_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-		};
+	if (to > first + count)
+		to = first + count;
+	*start = r->hva + (from - r->first_page) * GW_PAGE_SIZE;
+	*end = r->hva + (to - r->first_page) * GW_PAGE_SIZE;
+	return from < to;
+}
 
-		while (arg.start < end) {
-			/* What lies between regions is present and clean. */
-			size_t next = page_at(r, arg.start), stop;
-			long n = ioctl(t->pagemap, PAGEMAP_SCAN, &arg);
+/* Scan one mapping's part; what lies between the returned regions is present and clean. */
+static int scan_range(struct uffd_tracker *u, const struct gw_track_range *r, uint64_t start,
+		      uint64_t end, struct gw_bitmap *due, struct gw_bitmap *unmapped)
+{
+	struct page_region regions[REGIONS];
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)regions,
+		.vec_len = REGIONS,
+		.category_inverted = PAGE_IS_PRESENT,
+		.category_anyof_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT,
+		.return_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+	};
 
-			if (n < 0)
-				return gw_fail(-errno, "PAGEMAP_SCAN: %s", strerror(errno));
-			for (long k = 0; k < n; k++) {
-				const struct page_region *p = &u->regions[k];
-				size_t first = page_at(r, p->start);
-				size_t count = page_at(r, p->end) - first;
+	while (arg.start < end) {
+		size_t next = page_at(r, arg.start), stop;
+		long n = ioctl(u->t.pagemap, PAGEMAP_SCAN, &arg);
 
-				gw_bitmap_set_range(&u->mapped, next, first - next);
-				sort_region(u, p->categories, first, count, due, unmapped);
-				next = first + count;
-			}
-			arg.start = scanned_to(&arg, n, REGIONS);
-			stop = page_at(r, arg.start);
-			if (stop > next)
-				gw_bitmap_set_range(&u->mapped, next, stop - next);
+		if (n < 0)
+			return gw_fail(-errno, "PAGEMAP_SCAN: %s", strerror(errno));
+		for (long k = 0; k < n; k++) {
+			size_t first = page_at(r, regions[k].start);
+			size_t count = page_at(r, regions[k].end) - first;
+
+			gw_bitmap_set_range(&u->mapped, next, first - next);
+			sort_region(u, regions[k].categories, first, count, due, unmapped);
+			next = first + count;
 		}
+		arg.start = scanned_to(&arg, n, REGIONS);
+		stop = page_at(r, arg.start);
+		if (stop > next)
+			gw_bitmap_set_range(&u->mapped, next, stop - next);
 	}
 	return 0;
+}
+
+static int uffd_scan(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *due,
+		     struct gw_bitmap *unmapped)
+{
+	int rc = 0;
+
+	for (unsigned int i = 0; !rc && i < t->nr_ranges; i++) {
+		uint64_t start, end;
+
+		if (clip(&t->ranges[i], first, count, &start, &end))
+			rc = scan_range(uffd_of(t), &t->ranges[i], start, end, due, unmapped);
+	}
+	return rc;
 }
 
 static int uffd_peek(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *written)
@@ -146,10 +168,6 @@ static int uffd_peek(struct gw_tracker *t, size_t first, size_t count, struct gw
 
 	for (unsigned int i = 0; i < t->nr_ranges; i++) {
 		const struct gw_track_range *r = &t->ranges[i];
-		size_t from = first > r->first_page ? first : r->first_page;
-		size_t to = first + count < r->first_page + r->nr_pages
-				    ? first + count
-				    : r->first_page + r->nr_pages;
 		struct pm_scan_arg arg = {
 			.size = sizeof(arg),
 			.vec = (uintptr_t)regions,
@@ -157,11 +175,12 @@ static int uffd_peek(struct gw_tracker *t, size_t first, size_t count, struct gw
 			.category_mask = PAGE_IS_WRITTEN,
 			.return_mask = PAGE_IS_WRITTEN,
 		};
+		uint64_t start, end;
 
-		if (from >= to)
+		if (!clip(r, first, count, &start, &end))
 			continue;
-		arg.start = r->hva + (from - r->first_page) * GW_PAGE_SIZE;
-		arg.end = r->hva + (to - r->first_page) * GW_PAGE_SIZE;
+		arg.start = start;
+		arg.end = end;
 		while (arg.start < arg.end) {
 			long n = ioctl(t->pagemap, PAGEMAP_SCAN, &arg);
 
@@ -251,6 +270,13 @@ struct gw_tracker *gw_tracker_uffd(pid_t pid, int uffd, const struct gw_track_ra
 		return NULL;
 	}
 	return &u->t;
+}
+
+int gw_tracker_scan(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitmap *unmapped)
+{
+	int rc = t->ops->scan(t, 0, due->bits, due, unmapped);
+
+	return rc || !t->ops->forget ? rc : t->ops->forget(t);
 }
 
 void gw_tracker_stop(struct gw_tracker *t)

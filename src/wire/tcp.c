@@ -36,7 +36,10 @@ static struct tcp *tcp_of(struct gw_transport *t)
 static int tcp_failed(const struct tcp *c, int err)
 {
 	if (err == EPIPE || err == ECONNRESET)
-		return gw_fail(-ECONNRESET, "%s closed the connection", c->peer);
+		return gw_fail(-ECONNRESET,
+			       "%s closed the connection; the log of its godwitd may "
+			       "tell why",
+			       c->peer);
 	if (err == ETIMEDOUT)
 		return gw_fail(-ETIMEDOUT,
 			       "%s has not answered for %d s; check the network between the hosts",

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who moves the guest: Godwit, and QEMU's own migration in several ways.
+
+A contender is used as often as there are repetitions, each time so:
+
+    with contender.start(workload) as vm:    # a fresh guest on host a
+        vm.pid, vm.console
+        vm.move()                            # to host b; a result
+
+A result has the same keys for all:
+
+    total-ms      from the moment when the move is asked for, as the client
+                  sees it, to the RESUME event of the destination's QEMU, by
+                  the time in that event. For Godwit it holds the start of the
+                  destination's QEMU, which Godwit does; for QEMU it does not.
+    start-ms      what the destination's QEMU took to start (QEMU only)
+    transferred   bytes, as the contender counts them
+    downtime-ms   as the contender counts it
+    detail        its whole own account
+
+To add a contender, add a row to the table at the end.
+"""
+import contextlib
+import json
+import shutil
+import subprocess
+import time
+
+import guest
+from hosts import ADDRESS, MIB, Failure, end, spawn, wait_until
+
+VM = "bench"
+MIGRATION_PORT = 4444
+UNLIMITED = 10 ** 13
+MOVE_SECONDS = 300
+
+
+class Setup:
+    """What all contenders share: the hosts and the guest to be moved."""
+
+    def __init__(self, build, network, daemons, folder, qemu, images, memory,
+                 memory_mib, streams):
+        self.build = build
+        self.network = network
+        self.daemons = daemons
+        self.folder = folder
+        self.qemu = qemu
+        self.images = images
+        self.memory = memory
+        self.memory_mib = memory_mib
+        self.streams = streams
+
+
+class GodwitVm:
+    def __init__(self, setup, workload):
+        self.setup = setup
+        self.a, self.b = setup.daemons["a"], setup.daemons["b"]
+        self.a.call("run", VM, "--memory", f"{setup.memory_mib}M", "--",
+                    *guest.command_line(setup.qemu, setup.images, workload, "{dir}"))
+        self.pid = self.a.call("list", "--json")[0]["pid"]
+        self.monitor = self.a.directory(VM) / "bench.qmp"
+        self.console = guest.Console(self.a.directory(VM) / "serial.log")
+
+    def begin(self, *options):
+        """Begin to move it to host b; the process that does."""
+        return spawn(self.a.command("migrate", VM, self.b.address, "--json",
+                                    "--streams", self.setup.streams, *options),
+                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def move(self):
+        path = self.b.directory(VM) / "bench.qmp"
+        asked = time.time()
+        client = self.begin()
+        try:
+            wait_until(lambda: path.exists() or client.poll() is not None, 60, str(path))
+            monitor = guest.Qmp(path)
+            resumed = monitor.wait_event(guest.is_resume, MOVE_SECONDS)
+            output, errors = client.communicate(timeout=MOVE_SECONDS)
+            monitor.close()
+        except Failure:
+            if client.poll():  # its own words say more
+                raise Failure(client.communicate()[1].strip()) from None
+            raise
+        finally:
+            end(client)
+        if client.returncode:
+            raise Failure(errors.strip())
+        detail = json.loads(output)
+        return {"total-ms": (resumed - asked) * 1e3, "start-ms": None,
+                "transferred": detail["ram"]["transferred"], "downtime-ms": detail["downtime"],
+                "detail": detail}
+
+    def close(self):
+        self.a.stop_all()
+        self.b.stop_all()
+
+
+class QemuVm:
+    """The source of a move that QEMU makes, with QEMU's ordinary memory."""
+
+    def __init__(self, setup, workload, kind):
+        self.setup = setup
+        self.workload = workload
+        self.kind = kind
+        self.stack = contextlib.ExitStack()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.stack.close)
+            self.process, self.qmp = self._qemu("a")
+            undo.pop_all()
+        self.pid = self.process.pid
+        self.console = guest.Console(setup.folder / "qemu-a/serial.log")
+
+    def _qemu(self, host, *more):
+        folder = self.setup.folder / f"qemu-{host}"
+        folder.mkdir()
+        self.stack.callback(shutil.rmtree, folder)
+        log = open(folder / "qemu.log", "w")
+        self.stack.callback(log.close)
+        argv = guest.command_line(self.setup.qemu, self.setup.images, self.workload, folder)
+        process = spawn(self.setup.network.enter(host) +
+                        argv + ["-m", f"{self.setup.memory_mib}M", *more],
+                        stdout=log, stderr=log)
+        self.stack.callback(end, process)
+        try:
+            qmp = guest.Qmp(folder / "bench.qmp")
+        except Failure as error:
+            raise Failure(f"{error}; {(folder / 'qemu.log').read_text().strip()}") from None
+        self.stack.callback(qmp.close)
+        return process, qmp
+
+    def _prepare(self, qmp):
+        names = ["events", *self.kind.get("capabilities", ())]
+        qmp.call("migrate-set-capabilities",
+                 capabilities=[{"capability": name, "state": True} for name in names])
+        qmp.call("migrate-set-parameters", **{"max-bandwidth": UNLIMITED, "downtime-limit": 300},
+                 **self.kind.get("parameters", {}))
+
+    def move(self):
+        began = time.monotonic()
+        _, there = self._qemu("b", "-incoming", "defer")
+        self._prepare(there)
+        there.call("migrate-incoming", uri=f"tcp:{ADDRESS['b']}:{MIGRATION_PORT}")
+        start_ms = (time.monotonic() - began) * 1e3
+        self._prepare(self.qmp)
+        asked = time.time()
+        self.qmp.call("migrate", uri=f"tcp:{ADDRESS['b']}:{MIGRATION_PORT}")
+        if "postcopy-ram" in self.kind.get("capabilities", ()):
+            self._start_postcopy()
+        try:
+            resumed = there.wait_event(guest.is_resume, MOVE_SECONDS)
+            self.qmp.wait_event(guest.is_migration_end, MOVE_SECONDS)
+        finally:
+            detail = self.qmp.call("query-migrate")
+            if detail["status"] != "completed":
+                self.qmp.call("migrate_cancel")
+        if detail["status"] != "completed":
+            raise Failure(f"QEMU's migration: {detail}")
+        return {"total-ms": (resumed - asked) * 1e3, "start-ms": start_ms,
+                "transferred": detail["ram"]["transferred"], "downtime-ms": detail["downtime"],
+                "detail": detail}
+
+    def _start_postcopy(self):
+        """After the first pass, as operators do."""
+        def first_pass_done():
+            state = self.qmp.call("query-migrate")
+            return (state["status"] != "active" or state["ram"]["dirty-sync-count"] > 1) and state
+        if wait_until(first_pass_done, MOVE_SECONDS, "the first pass")["status"] == "active":
+            self.qmp.call("migrate-start-postcopy")
+
+    def close(self):
+        self.stack.close()
+
+
+class Contender:
+    def __init__(self, setup, name, kind):
+        self.setup = setup
+        self.name = name
+        self.kind = kind
+
+    @contextlib.contextmanager
+    def start(self, workload):
+        if self.kind is None:
+            vm = GodwitVm(self.setup, workload)
+        else:
+            vm = QemuVm(self.setup, workload, self.kind)
+        with contextlib.closing(vm):
+            yield vm
+
+
+# Name: None for Godwit, for QEMU what it is to use.
+KINDS = {
+    "godwit": None,
+    "qemu": {},
+    "qemu-multifd": {
+        "capabilities": ["multifd"],
+        "parameters": {"multifd-channels": 2},
+    },
+    "qemu-xbzrle": {
+        "capabilities": ["xbzrle"],
+        "parameters": {"xbzrle-cache-size": 512 * MIB},
+    },
+    "qemu-multifd-zstd": {
+        "capabilities": ["multifd"],
+        "parameters": {"multifd-channels": 2, "multifd-compression": "zstd"},
+    },
+    "qemu-postcopy": {
+        "capabilities": ["postcopy-ram"],
+    },
+}
+DEFAULT = ["godwit", "qemu", "qemu-multifd"]

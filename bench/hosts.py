@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The two hosts of a measurement: processes, namespaces, godwitd, warm memory.
+
+Every process is ended by who started it, by its own number, and dies with
+this one if this one is killed. A QEMU that godwitd has started belongs to
+init; Daemon.close() ends those through godwitd, and by number what is left.
+"""
+import contextlib
+import ctypes
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+MIB = 1 << 20
+GIB = 1 << 30
+ADDRESS = {"a": "192.168.77.1", "b": "192.168.77.2"}
+GUEST_ADDRESS = "10.77.0.2"
+PEER_PORT = 7001
+LINK_PORT = 5001
+FILL_PASSES = 5
+SLOW = 1.2e-3           # seconds per MiB; memory that is there takes a quarter of that
+
+CLONE_NEWNET = 0x40000000
+PR_SET_PDEATHSIG = 1
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Failure(Exception):
+    """Something could not be measured; the text says why."""
+
+
+def wait_until(condition, seconds, what, pause=0.02):
+    """Call condition() until it returns something true, and return that."""
+    end = time.monotonic() + seconds
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > end:
+            raise Failure(f"{what}: not within {seconds} s")
+        time.sleep(pause)
+
+
+def spawn(argv, **options):
+    """Start a process in a session of its own (Ctrl-C is for us alone)."""
+    def die_with_parent():
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    options.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.Popen([str(word) for word in argv], start_new_session=True,
+                            preexec_fn=die_with_parent, **options)
+
+
+def end(process, how=signal.SIGTERM, seconds=10):
+    """End a process of ours and wait for it."""
+    if process.poll() is None:
+        process.send_signal(how)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def cpu_seconds(pid):
+    """Processor time that a process has used, all its threads, without its children."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def children(pid):
+    result = []
+    for tasks in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            result += [int(word) for word in tasks.read_text().split()]
+    return result
+
+
+class Memory:
+    """This machine's memory, of which a measurement must not be the first to touch any.
+
+    A virtual machine's memory may be given to it page by page, at the first
+    touch, and taken back when it has been free for some seconds (the balloon's
+    free page reporting). On the development machine a GiB then costs 3 to 6 s
+    instead of 0.3 s, whoever is measured. So more than a move needs is filled
+    and freed again, right before the move, until it is fast: the kernel gives
+    out first what was freed last.
+    """
+
+    def __init__(self, size):
+        self.size = size
+        self.cold = []      # share that was slow before each move, in the first pass
+        self.left = []      # and in the last
+
+    def warm(self):
+        for done in range(FILL_PASSES):
+            slow = self._fill()
+            if done == 0:
+                self.cold.append(slow)
+            if slow < 0.01:
+                break
+        self.left.append(slow)
+
+    def _fill(self):
+        block = os.urandom(MIB)
+        path = pathlib.Path(tempfile.mktemp(prefix="godwit-bench.", dir="/dev/shm"))
+        slow = 0
+        try:
+            with open(path, "xb", buffering=0) as file:
+                for _ in range(self.size // MIB):
+                    began = time.monotonic()
+                    file.write(block)
+                    slow += time.monotonic() - began > SLOW
+        finally:
+            path.unlink(missing_ok=True)
+        return slow / (self.size // MIB)
+
+    def note(self):
+        if not self.left:
+            return "memory: not warmed"
+        return (f"memory: {self.size / GIB:g} GiB filled and freed before each move, of which up to "
+                f"{max(self.cold) * 100:.0f} % was slow to get, finally {max(self.left) * 100:.0f} %"
+                + ("; COLD MEMORY: do not trust times" if max(self.left) > 0.03 else ""))
+
+
+class Network:
+    """lab/net's two hosts and client, as long as this object is open."""
+
+    def __init__(self, script, prefix):
+        self.script = script
+        self.prefix = prefix
+
+    def _net(self, *words):
+        done = subprocess.run([str(self.script), *words], capture_output=True, text=True)
+        if done.returncode:
+            raise Failure(done.stderr.strip() or f"{self.script} {' '.join(words)} failed")
+
+    def up(self, rate=""):
+        """Make it, or change its rate (tc's units, empty: unshaped)."""
+        self._net("up", self.prefix, *([rate] if rate else []))
+
+    def close(self):
+        self._net("down", self.prefix)
+
+    def enter(self, host):
+        """What to put before a command, so that it runs on a host ("c": the client).
+
+        Not `ip netns exec`: that makes a private mount namespace, in which
+        godwitd's tmpfs would be invisible to everybody else.
+        """
+        return ["nsenter", f"--net=/run/netns/{self.prefix}-{host}"]
+
+    def _socket(self, host):
+        """A TCP socket on a host: it stays in the namespace that it was made in."""
+        made = []
+
+        def make():  # a thread may be in another namespace than its process
+            with open(f"/run/netns/{self.prefix}-{host}") as namespace:
+                if libc.setns(namespace.fileno(), CLONE_NEWNET) == 0:
+                    made.append(socket.socket())
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        if not made:
+            raise Failure(f"cannot enter the namespace {self.prefix}-{host}")
+        return made[0]
+
+    def measure_bandwidth(self, seconds=3):
+        """Bytes per second of one TCP connection from a to b, as they arrive."""
+        with self._socket("b") as listener, self._socket("a") as sender:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((ADDRESS["b"], LINK_PORT))
+            listener.listen()
+            sender.connect((ADDRESS["b"], LINK_PORT))
+            receiver, _ = listener.accept()
+
+            def send():
+                block = bytes(MIB)
+                stop = time.monotonic() + seconds
+                while time.monotonic() < stop:
+                    sender.sendall(block)
+                sender.shutdown(socket.SHUT_WR)
+            thread = threading.Thread(target=send)
+            thread.start()
+            buffer = bytearray(MIB)
+            receiver.recv_into(buffer)  # the clock starts after the first bytes
+            first = last = time.monotonic()
+            received = 0
+            while count := receiver.recv_into(buffer):
+                received += count
+                last = time.monotonic()
+            thread.join()
+            receiver.close()
+        return received / (last - first)
+
+
+class Daemon:
+    """A godwitd on one host."""
+
+    def __init__(self, build, network, host, folder):
+        self.godwit = build / "src/godwit"
+        self.root = folder / host
+        self.log = folder / f"godwitd-{host}.log"
+        self.address = f"{ADDRESS[host]}:{PEER_PORT}"
+        with open(self.log, "w") as log:
+            self.process = spawn(
+                network.enter(host) + [build / "src/godwitd", "--root", self.root,
+                                       "--listen", self.address, "--name", host],
+                stdout=log, stderr=log)
+        try:
+            wait_until(self._ready, 10, f"godwitd on host {host}: see {self.log}")
+        except BaseException:
+            end(self.process)
+            raise
+
+    def _ready(self):
+        if self.process.poll() is not None:
+            raise Failure(f"godwitd ended: {self.log.read_text().strip()}")
+        return (self.root / "run/control.sock").exists()
+
+    def command(self, *words):
+        return [str(self.godwit), "--root", str(self.root), *[str(word) for word in words]]
+
+    def call(self, *words):
+        """Run a godwit command; its JSON, if it prints any."""
+        done = subprocess.run(self.command(*words), capture_output=True, text=True)
+        if done.returncode:
+            raise Failure(done.stderr.strip())
+        return json.loads(done.stdout) if done.stdout.startswith(("{", "[")) else None
+
+    def directory(self, vm):
+        """{dir} of a VM here."""
+        return self.root / "run/vm" / vm
+
+    def stop_all(self):
+        for vm in self.call("list", "--json"):
+            self.call("stop", vm["name"])
+
+    def close(self):
+        with contextlib.suppress(Failure):
+            self.stop_all()
+        end(self.process)
+        for note in self.root.glob("run/vm/*/qemu.pid"):
+            pid, start = note.read_text().split()
+            with contextlib.suppress(OSError, IndexError):
+                text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+                if text.rpartition(")")[2].split()[19] == start:
+                    os.kill(int(pid), signal.SIGKILL)
+                    time.sleep(0.5)
+        for mount in pathlib.Path("/proc/self/mounts").read_text().splitlines():
+            where = mount.split()[1]
+            if where.startswith(f"{self.root}/"):
+                subprocess.run(["umount", where], check=False)
+
+
+def facts(commit_of, qemu):
+    """What a result must be read with."""
+    def output(*argv):
+        try:
+            return subprocess.run(argv, capture_output=True, text=True).stdout.strip()
+        except OSError:
+            return ""
+    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    memory = re.search(r"MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text())
+    commit = output("git", "-C", str(commit_of), "rev-parse", "--short=12", "HEAD")
+    if output("git", "-C", str(commit_of), "status", "--porcelain", "--", "src"):
+        commit += "-dirty"
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "commit": commit or "unknown",
+        "kernel": os.uname().release,
+        "qemu": output(str(qemu), "--version").partition("\n")[0],
+        "cpu": cpu[1] if cpu else "unknown",
+        "cpus": os.cpu_count(),
+        "memory-gib": round(int(memory[1]) / MIB, 1) if memory else 0,
+        "load-at-start": os.getloadavg()[0],
+    }
+
+
+def steal():
+    """Processor time that other guests of this machine's host took, and all, in ticks."""
+    ticks = [int(word) for word in
+             pathlib.Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
+    return ticks[7], sum(ticks)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Results: a table for people, JSON for machines, a plot for both to be shown with."""
+import json
+import shutil
+import subprocess
+import sys
+
+
+class Result:
+    """What a scenario found. Measured is met if it is not above the limit."""
+
+    def __init__(self, name, title):
+        self.name = name
+        self.title = title
+        self.target_text = ""
+        self.limit = None
+        self.measured = None
+        self.measured_text = "not measured"
+        self.columns = []
+        self.rows = []
+        self.notes = []
+        self.bars = []      # (label, value) for the plot
+        self.unit = ""      # of the bars
+        self.runs = []      # everything, for machines
+
+    @property
+    def met(self):
+        return None if self.measured is None else self.measured <= self.limit
+
+    def as_json(self):
+        return {"name": self.name, "title": self.title, "target": self.target_text,
+                "limit": self.limit, "measured": self.measured, "met": self.met,
+                "columns": self.columns, "rows": self.rows, "notes": self.notes,
+                "runs": self.runs}
+
+    def text(self):
+        lines = [f"{self.name}: {self.title}"]
+        if self.rows:
+            table = [self.columns] + self.rows
+            widths = [max(len(row[i]) for row in table) for i in range(len(self.columns))]
+            for row in table:
+                cells = [cell.ljust(width) if i == 0 else cell.rjust(width)
+                         for i, (cell, width) in enumerate(zip(row, widths))]
+                lines.append("    " + "  ".join(cells).rstrip())
+        lines += [f"    {note}" for note in self.notes]
+        verdict = {True: "met", False: "MISSED", None: ""}[self.met]
+        lines.append(f"    target {self.target_text}: {self.measured_text}  {verdict}".rstrip())
+        return "\n".join(lines)
+
+
+PLOT = """\
+set terminal svg size 640,360 noenhanced font 'sans,13'
+set output '{name}.svg'
+set title '{title}'
+set ylabel '{unit}'
+set style fill solid 0.8 border -1
+set boxwidth 0.6
+set yrange [0:*]
+set grid ytics
+plot '{name}.dat' using 0:2:xtic(1) with boxes notitle linecolor rgb '#3b6ea5', \\
+     '' using 0:2:(sprintf('%.2f', column(2))) with labels offset 0,0.7 notitle
+"""
+
+
+def plot(results, folder):
+    """One SVG for each scenario, if gnuplot is there."""
+    if not shutil.which("gnuplot"):
+        print("  no plots: gnuplot is not installed (Debian: gnuplot-nox)", file=sys.stderr)
+        return
+    for result in results:
+        if not result.bars:
+            continue
+        with open(folder / f"{result.name}.dat", "w") as data:
+            for label, value in result.bars:
+                data.write(f'"{label}" {value}\n')
+        script = folder / f"{result.name}.gnuplot"
+        script.write_text(PLOT.format(name=result.name, title=result.title, unit=result.unit))
+        subprocess.run(["gnuplot", script.name], cwd=folder, check=False)
+
+
+def write(facts, results, folder):
+    """results.json, results.txt and plots; returns the text."""
+    head = [f"{facts['date']}  godwit {facts['commit']}  {facts['qemu']}",
+            f"{facts['cpus']} x {facts['cpu']}, {facts['memory-gib']} GiB, Linux {facts['kernel']}",
+            *facts["notes"]]
+    text = "\n\n".join(["\n".join(head)] + [result.text() for result in results]) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.txt").write_text(text)
+    document = {"facts": facts, "scenarios": [result.as_json() for result in results]}
+    (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
+    plot(results, folder)
+    return text
