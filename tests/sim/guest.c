@@ -19,6 +19,7 @@
 
 #define MAIN_PAGES  (3 * GW_CHUNK_PAGES)
 #define SMALL_PAGES 37UL
+#define HOLE_PAGES  (700 * GW_CHUNK_PAGES) /* several parts of a scan */
 #define DATA_RUNS   75 /* of RUN_PAGES pages each, at the start */
 #define RUN_PAGES   4UL
 
@@ -173,21 +174,26 @@ static struct guest *guest_of(struct gw_tracker *t)
 	return (struct guest *)((char *)t - offsetof(struct guest, tracker));
 }
 
-static int track_scan(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitmap *unmapped)
+static int track_scan(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *due,
+		      struct gw_bitmap *unmapped)
 {
 	struct guest *g = guest_of(t);
+	size_t start, stop;
 	int rc = sim_step(&sim.src.worker, "scan", STEP_FAILS);
 
 	if (rc)
 		return rc;
 	sim_check(!g->b->needs_quiesce || !g->running,
 		  "a tracker that needs a stopped guest was scanned while it runs");
-	gw_bitmap_or(due, &g->written);
-	gw_bitmap_zero(&g->written);
-	for (unsigned int i = 0; i < g->ram.nr_files; i++)
-		for (size_t k = 0; k < g->ram.files[i].nr_pages; k++)
-			if (!gw_bitmap_test(&g->mapped, g->ram.files[i].first_page + k))
-				gw_bitmap_set(unmapped, g->ram.files[i].first_page + k);
+	if (count > g->ram.nr_pages - first)
+		count = g->ram.nr_pages - first;
+	gw_bitmap_for_each_run(&g->written, first, first + count, start, stop) {
+		gw_bitmap_set_range(due, start, stop - start);
+		gw_bitmap_clear_range(&g->written, start, stop - start);
+	}
+	gw_bitmap_set_range(unmapped, first, count);
+	gw_bitmap_for_each_run(&g->mapped, first, first + count, start, stop)
+		gw_bitmap_clear_range(unmapped, start, stop - start);
 	g->scans++;
 	return 0;
 }
@@ -248,6 +254,8 @@ void guest_init(struct guest *g, const struct behaviour *b, uint64_t seed)
 	g->rng.state = seed ^ 0x9e3779b9;
 	add_file(g, "main", MAIN_PAGES);
 	add_file(g, "small", SMALL_PAGES);
+	if (b->big)
+		add_file(g, "holes", HOLE_PAGES);
 	if (gw_bitmap_init(&g->written, g->ram.nr_pages) ||
 	    gw_bitmap_init(&g->mapped, g->ram.nr_pages))
 		abort();
@@ -284,6 +292,11 @@ size_t guest_compare(const struct gw_ram *a, const struct gw_ram *b)
 	static uint8_t x[GW_CHUNK_SIZE], y[GW_CHUNK_SIZE];
 
 	for (size_t page = 0; page < a->nr_pages; page += GW_CHUNK_PAGES) {
+		size_t stop, end = page + GW_CHUNK_PAGES;
+
+		if (gw_ram_next_data(a, page, end, &stop) == end &&
+		    gw_ram_next_data(b, page, end, &stop) == end)
+			continue;
 		if (gw_ram_read(a, page, GW_CHUNK_PAGES, x) ||
 		    gw_ram_read(b, page, GW_CHUNK_PAGES, y))
 			abort();

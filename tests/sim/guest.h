@@ -4,7 +4,7 @@
  * and a tracker that knows exactly what a real one would.
  *
  * Memory is two memfds: three chunks, and a small one that ends within a
- * chunk. Some pages are data from the start, most are holes.
+ * chunk; a big guest has a third, of holes. Some pages are data from the start.
  */
 #ifndef SIM_GUEST_H
 #define SIM_GUEST_H
@@ -25,6 +25,7 @@ struct behaviour {
 	bool direct_io;		    /* disk reads land behind the tracker's back (F7) */
 	bool punches;		    /* a balloon empties clean pages (F8) */
 	bool needs_quiesce;	    /* of the tracker: scans only while it is stopped */
+	bool big;		    /* and much memory that it never touches */
 };
 
 /* A disk read under way into a pinned page. */

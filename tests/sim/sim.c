@@ -66,6 +66,11 @@ static const struct scenario scenarios[] = {
 	  .downtime_limit_ms = 27,
 	  .stride = 7, /* a dozen rounds of the same steps */
 	  .result = -ETIME },
+	{ .name = "big",
+	  .guest = { .writes_per_ms = 8, .working_set = 80, .punches = true, .big = true },
+	  .streams = 2,
+	  .downtime_limit_ms = 27,
+	  .stride = 5 },
 	{ .name = "many",
 	  .guest = { .writes_per_ms = 10, .working_set = 100, .punches = true },
 	  .streams = 4,
@@ -148,6 +153,7 @@ static struct scenario random_scenario(uint64_t seed)
 	sc.guest.direct_io = rng_one_in(&rng, 2);
 	sc.guest.punches = rng_one_in(&rng, 2);
 	sc.guest.needs_quiesce = rng_one_in(&rng, 4);
+	sc.guest.big = rng_one_in(&rng, 8);
 	sc.streams = 1 + (unsigned int)rng_below(&rng, 4);
 	sc.downtime_limit_ms = 26 + (unsigned int)rng_below(&rng, 3) * 20;
 	sc.max_bandwidth = rng_one_in(&rng, 4) ? (20ULL << 20) + rng_below(&rng, 100 << 20) : 0;

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * fuzz_pipeline.c - payloads of PAGES frames into gw_pipeline_decode().
+ *
+ * The first bytes choose the chunk and the VM's size; the sink aborts when a
+ * record reaches beyond that memory or its bytes beyond the payload.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec.h"
+#include "fuzz.h"
+#include "pipeline.h"
+
+struct checked {
+	struct gw_sink sink;
+	uint64_t chunk, nr_pages;
+	const uint8_t *payload;
+	size_t len;
+};
+
+static void check(const struct checked *c, uint64_t page, unsigned int count)
+{
+	if (!count || page < c->chunk * GW_CHUNK_PAGES ||
+	    page + count > (c->chunk + 1) * GW_CHUNK_PAGES || page + count > c->nr_pages)
+		abort();
+}
+
+static int place(struct gw_sink *sink, uint64_t page, unsigned int count, const uint8_t *bytes)
+{
+	struct checked *c = (struct checked *)sink;
+
+	check(c, page, count);
+	if (bytes < c->payload || bytes + count * GW_PAGE_SIZE > c->payload + c->len)
+		abort();
+	return 0;
+}
+
+static int zero(struct gw_sink *sink, uint64_t page, unsigned int count)
+{
+	check((struct checked *)sink, page, count);
+	return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct checked c = { .sink = { .place = place, .zero = zero } };
+	uint8_t *payload;
+
+	if (size < 12)
+		return 0;
+	c.chunk = gw_get64(data) % 5; /* mostly inside, sometimes beyond */
+	c.nr_pages = gw_get32(data + 8) % (4 * GW_CHUNK_PAGES) + 1;
+	c.len = size - 12;
+	payload = malloc(c.len + 1); /* of its own, so that ASan sees its end */
+	if (!payload)
+		return 0;
+	memcpy(payload, data + 12, c.len);
+	c.payload = payload;
+	if (gw_pipeline_decode(c.chunk, payload, c.len, c.nr_pages, &c.sink) > 0)
+		abort();
+	free(payload);
+	return 0;
+}
