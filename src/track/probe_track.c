@@ -133,20 +133,16 @@ static int written_exactly(struct trial *x)
  */
 static int none_lost(struct trial *x)
 {
-	const size_t bytes = RACE_PAGES * GW_PAGE_SIZE;
+	uint8_t copy[RACE_PAGES * GW_PAGE_SIZE];
 	struct gw_probe_control *control = x->c.control;
 	int64_t deadline = gw_now() + GW_PROBE_TIMEOUT;
-	gw_autofree uint8_t *copy = malloc(bytes);
 	uint64_t turns = 0;
 	size_t page;
-	int rc;
+	int rc = gw_probe_child_tell(&x->c, GW_PROBE_SPIN, 0, RACE_PAGES, 0);
 
-	if (!copy)
-		return gw_fail(-ENOMEM, "no memory for a probe");
-	rc = gw_probe_child_tell(&x->c, GW_PROBE_SPIN, 0, RACE_PAGES, 0);
 	if (rc)
 		return rc;
-	memcpy(copy, x->c.ram, bytes);
+	memcpy(copy, x->c.ram, sizeof(copy));
 	for (int scan = 0; !rc && scan <= RACE_SCANS; scan++) {
 		/* A scan of what did not change proves nothing. */
 		while (control->turns <= turns && gw_now() < deadline)
@@ -165,7 +161,7 @@ static int none_lost(struct trial *x)
 	}
 	if (!rc && turns < RACE_SCANS)
 		rc = gw_fail(-EPROTO, "a process whose memory is tracked hardly runs on");
-	if (!rc && memcmp(copy, x->c.ram, bytes) != 0)
+	if (!rc && memcmp(copy, x->c.ram, sizeof(copy)) != 0)
 		rc = gw_fail(-EPROTO, "writes between two scans were lost: a scan does not protect "
 				      "in the same step in which it reports");
 	return rc;

@@ -7,8 +7,8 @@
 import os
 import sys
 
-from guests import (BOOT_S, Qemu, boot_sector, check, linux, main, make_guests, need_kvm,
-                    need_root_and_qemu, tool)
+from guests import (BOOT_S, Failure, Qemu, boot_sector, check, linux, main, make_guests,
+                    need_kvm, need_root_and_qemu, tool)
 
 WHAT, ACCEL, GUESTS, TRACK_GUEST, PAGE_GUEST = sys.argv[1:]
 
@@ -22,7 +22,7 @@ def start(place):
 
         def well():
             guest.console.wait(rb"\.{3}", guest.console.end())
-            check("!" not in guest.console.text(), "the guest lost memory: " + guest.console.text())
+            check("!" not in guest.console.text(), f"lost memory: {guest.console.text()[-500:]}")
     else:
         guest = Qemu(place, "guest", ram, linux(GUESTS, "memtest:64"))
         guest.console.wait(rb"memtest: pass 1 ok", seconds=BOOT_S)
@@ -33,11 +33,14 @@ def start(place):
 def test(place):
     make_guests(GUESTS)
     guest, well = start(place)
-    if WHAT == "paging":
-        # Of the boot sector's 64 MiB only 16 are used: keep less than that.
-        tool(PAGE_GUEST, guest.tool_qmp, "90", "5")
-    else:
-        tool(TRACK_GUEST, WHAT, guest.tool_qmp, "20")
+    try:
+        if WHAT == "paging":
+            # Of the boot sector's 64 MiB only 16 are used: keep less than that.
+            tool(PAGE_GUEST, guest.tool_qmp, "90", "5")
+        else:
+            tool(TRACK_GUEST, WHAT, guest.tool_qmp, "20")
+    except Failure as e:
+        raise Failure(f"{e}; the guest's console ends:\n{guest.console.text()[-1500:]}") from e
     well()
 
 

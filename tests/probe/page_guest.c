@@ -53,7 +53,9 @@ static struct uffdio_range range_of(const struct pager *p, size_t page, size_t c
 
 static void control(const struct pager *p, unsigned long request, void *arg, const char *what)
 {
-	live_assert(ioctl(p->uffd, request, arg) == 0, "%s: %s", what, strerror(errno));
+	int rc = ioctl(p->uffd, request, arg);
+
+	live_assert(rc == 0, "%s: %s", what, strerror(errno));
 }
 
 static void open_pager(struct pager *p)
@@ -87,15 +89,16 @@ static void evict(struct pager *p, size_t chunk)
 {
 	struct uffdio_range range = range_of(p, chunk * GW_CHUNK_PAGES, GW_CHUNK_PAGES);
 	struct chunk *c = &p->chunks[chunk];
+	int rc;
 
 	c->bytes = malloc(GW_CHUNK_SIZE);
 	live_assert(c->bytes, "no memory");
 	protect(p, chunk, true);
 	memcpy(c->bytes, p->l.mem + chunk * GW_CHUNK_SIZE, GW_CHUNK_SIZE);
 	memset(&c->missing, 0xff, sizeof(c->missing));
-	live_assert(fallocate(p->l.ram.files[0].fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			      (off_t)(chunk * GW_CHUNK_SIZE), GW_CHUNK_SIZE) == 0,
-		    "cannot punch a hole: %s", strerror(errno));
+	rc = fallocate(p->l.ram.files[0].fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		       (off_t)(chunk * GW_CHUNK_SIZE), GW_CHUNK_SIZE);
+	live_assert(rc == 0, "cannot punch a hole: %s", strerror(errno));
 	protect(p, chunk, false);
 	control(p, UFFDIO_WAKE, &range, "UFFDIO_WAKE");
 	p->out++;
