@@ -86,6 +86,7 @@ class GodwitVm:
         if client.returncode:
             raise Failure(errors.strip())
         detail = json.loads(output)
+        self.resumed = resumed
         return {"total-ms": (resumed - asked) * 1e3, "start-ms": None,
                 "transferred": detail["ram"]["transferred"], "downtime-ms": detail["downtime"],
                 "detail": detail}
@@ -155,6 +156,7 @@ class QemuVm:
                 self.qmp.call("migrate_cancel")
         if detail["status"] != "completed":
             raise Failure(f"QEMU's migration: {detail}")
+        self.resumed = resumed
         return {"total-ms": (resumed - asked) * 1e3, "start-ms": start_ms,
                 "transferred": detail["ram"]["transferred"], "downtime-ms": detail["downtime"],
                 "detail": detail}

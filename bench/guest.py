@@ -130,6 +130,7 @@ class Blackout:
     """lab/host/blackout in the client's namespace, from its first echo on."""
 
     def __init__(self, build, network):
+        network.forget_guest()
         self.process = spawn(network.enter("c") + [build / "lab/blackout", GUEST_ADDRESS, ECHO_PORT,
                                                    0, "--json"],
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -160,6 +160,11 @@ class Network:
         """
         return ["nsenter", f"--net=/run/netns/{self.prefix}-{host}"]
 
+    def forget_guest(self):
+        """A fresh guest, which has not spoken yet, is not where the last one was seen."""
+        subprocess.run(["ip", "-n", f"{self.prefix}-c", "neighbour", "flush", "dev", "br0"],
+                       check=False)
+
     def _socket(self, host):
         """A TCP socket on a host: it stays in the namespace that it was made in."""
         made = []

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * scan PID MONITOR SCANS: what one scan for written pages costs.
+ * scan PID MONITOR SCANS THREADS: what one scan for written pages costs.
  *
  * Tracks the memory of the running QEMU with the product's own injection and
- * tracker, scans it again and again, 10 ms apart, and prints one JSON object:
- * the time to protect everything, and of the scans the median, the 90th
- * percentile and the longest, in ms. The guest runs on, before and after.
+ * tracker, scans it again and again, 10 ms apart, in parts by so many threads
+ * as source/machine.c does, and prints one JSON object: the time to protect
+ * everything, and of the scans the median, the 90th percentile and the
+ * longest, in ms. The guest runs on, before and after.
  */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -20,7 +23,17 @@
 #include "qmp.h"
 #include "tracker.h"
 
-#define PAUSE_NS (10 * GW_MS)
+#define PAUSE_NS    (10 * GW_MS)
+#define PART	    ((256UL << 20) / GW_PAGE_SIZE) /* as in source/machine.c */
+#define THREADS_MAX 64
+
+struct pass {
+	struct gw_tracker *tracker;
+	size_t pages;
+	struct gw_bitmap due, unmapped;
+	_Atomic size_t next;
+	_Atomic int rc;
+};
 
 static int fail(void)
 {
@@ -69,49 +82,77 @@ static struct gw_tracker *track(pid_t pid, const char *monitor, struct gw_ram *r
 	return t;
 }
 
+static void *scan_parts(void *arg)
+{
+	struct pass *p = arg;
+
+	for (;;) {
+		size_t first = p->next++ * PART;
+
+		if (first >= p->pages)
+			return NULL;
+		if (p->tracker->ops->scan(p->tracker, first, PART, &p->due, &p->unmapped))
+			p->rc = fail();
+	}
+}
+
+/* One scan of everything; what it took, threads' starts and ends included. */
+static int64_t scan(struct pass *p, unsigned int nr_threads)
+{
+	pthread_t threads[THREADS_MAX];
+	unsigned int started = 0;
+	int64_t began = gw_now();
+
+	p->next = 0;
+	while (started + 1 < nr_threads && !pthread_create(&threads[started], NULL, scan_parts, p))
+		started++;
+	scan_parts(p);
+	while (started)
+		pthread_join(threads[--started], NULL);
+	return gw_now() - began;
+}
+
 int main(int argc, char **argv)
 {
-	struct gw_bitmap due = { 0 }, unmapped = { 0 };
+	struct pass pass = { 0 };
 	struct gw_ram ram = { 0 };
-	struct gw_tracker *t;
 	int64_t protect_ns, *ns;
-	size_t scans = argc == 4 ? strtoul(argv[3], NULL, 10) : 0, due_pages = 0;
+	size_t scans = argc == 5 ? strtoul(argv[3], NULL, 10) : 0, due_pages = 0;
+	unsigned long threads = argc == 5 ? strtoul(argv[4], NULL, 10) : 0;
 
-	if (!scans) {
-		fprintf(stderr, "usage: scan PID MONITOR SCANS\n");
+	if (!scans || !threads || threads > THREADS_MAX) {
+		fprintf(stderr, "usage: scan PID MONITOR SCANS THREADS\n");
 		return 2;
 	}
-	t = track((pid_t)atoi(argv[1]), argv[2], &ram, &protect_ns);
-	if (!t)
+	pass.tracker = track((pid_t)atoi(argv[1]), argv[2], &ram, &protect_ns);
+	if (!pass.tracker)
 		return fail();
+	pass.pages = ram.nr_pages;
 	ns = calloc(scans, sizeof(*ns));
-	if (!ns || gw_bitmap_init(&due, ram.nr_pages) || gw_bitmap_init(&unmapped, ram.nr_pages))
+	if (!ns || gw_bitmap_init(&pass.due, pass.pages) ||
+	    gw_bitmap_init(&pass.unmapped, pass.pages))
 		return fail();
-	for (size_t i = 0; i < scans; i++) {
+	for (size_t i = 0; !pass.rc && i < scans; i++) {
 		struct timespec pause = { .tv_nsec = PAUSE_NS };
-		int64_t began;
 
 		nanosleep(&pause, NULL);
-		gw_bitmap_zero(&due);
-		gw_bitmap_zero(&unmapped);
-		began = gw_now();
-		if (gw_tracker_scan(t, &due, &unmapped))
-			return fail();
-		ns[i] = gw_now() - began;
-		due_pages += gw_bitmap_count(&due, 0, ram.nr_pages);
+		gw_bitmap_zero(&pass.due);
+		gw_bitmap_zero(&pass.unmapped);
+		ns[i] = scan(&pass, (unsigned int)threads);
+		due_pages += gw_bitmap_count(&pass.due, 0, pass.pages);
 	}
-	gw_tracker_stop(t);
+	gw_tracker_stop(pass.tracker);
 	qsort(ns, scans, sizeof(*ns), by_time);
 	printf("{\"bytes\":%llu,\"resident\":%llu,\"unmapped-pages\":%zu,\"scans\":%zu,"
-	       "\"due-pages\":%.1f,\"protect-ms\":%.3f,\"median-ms\":%.3f,\"p90-ms\":%.3f,"
-	       "\"longest-ms\":%.3f}\n",
+	       "\"threads\":%lu,\"due-pages\":%.1f,\"protect-ms\":%.3f,\"median-ms\":%.3f,"
+	       "\"p90-ms\":%.3f,\"longest-ms\":%.3f}\n",
 	       (unsigned long long)gw_ram_bytes(&ram), (unsigned long long)gw_ram_resident(&ram),
-	       gw_bitmap_count(&unmapped, 0, ram.nr_pages), scans,
+	       gw_bitmap_count(&pass.unmapped, 0, pass.pages), scans, threads,
 	       (double)due_pages / (double)scans, ms(protect_ns), ms(ns[scans / 2]),
 	       ms(ns[scans * 9 / 10]), ms(ns[scans - 1]));
-	gw_bitmap_free(&due);
-	gw_bitmap_free(&unmapped);
+	gw_bitmap_free(&pass.due);
+	gw_bitmap_free(&pass.unmapped);
 	gw_ram_close(&ram);
 	free(ns);
-	return 0;
+	return pass.rc;
 }

@@ -583,8 +583,7 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 	moving = !gw_journal_load(jobs->paths, name, &j);
 	rc = gw_vm_load(jobs->paths, name, &vm);
 	ended = !rc && !gw_process_alive(&vm.process);
-	/* An arrival has an outcome to be written down; else a dead QEMU leaves nothing to settle.
-	 */
+	/* A dead QEMU leaves nothing to settle, but an arrival's outcome is written down. */
 	if (moving && (j.role == GW_ROLE_DEST || !ended)) {
 		close(gw_steal_fd(&lock));
 		/* In doubt, or after a failure, the user decides. */

@@ -144,6 +144,8 @@ int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journa
 	gw_autofree char *dir = gw_vm_dir(p, name);
 	gw_autofree char *path = gw_path("%s/journal.json", dir);
 	const char *role, *peer;
+	const json_t *phase;
+	bool known;
 	int rc;
 	json_t *json = load_json(path, &rc);
 
@@ -153,12 +155,16 @@ int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journa
 	role = json_string_value(json_object_get(json, "role"));
 	peer = json_string_value(json_object_get(json, "peer"));
 	j->role = role && !strcmp(role, "source") ? GW_ROLE_SOURCE : GW_ROLE_DEST;
-	j->phase = (int)json_integer_value(json_object_get(json, "phase"));
+	phase = json_object_get(json, "phase");
+	/* One end's journal must never be taken for the other's, nor its first phase assumed. */
+	known = role && (!strcmp(role, "source") || !strcmp(role, "destination")) &&
+		json_is_integer(phase);
+	j->phase = (int)json_integer_value(phase);
 	j->was_running = json_is_true(json_object_get(json, "was-running"));
 	snprintf(j->peer, sizeof(j->peer), "%s", peer ? peer : "");
 	rc = gw_id_parse(json_string_value(json_object_get(json, "id")), j->id);
 	json_decref(json);
-	return rc;
+	return rc || known ? rc : gw_fail(-EINVAL, "%s is damaged", path);
 }
 
 void gw_journal_remove(const struct gw_paths *p, const char *name)

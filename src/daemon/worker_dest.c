@@ -39,7 +39,7 @@ struct env {
 	int lock;   /* of the VM; -1 until its folder is ours */
 	int device; /* our end of QEMU's device state */
 	int qemu;   /* pidfd */
-	int wake;   /* epoll of ctl and qemu: what the control connection heeds */
+	int wake;   /* epoll of ctl, qemu and crew: what the control connection heeds */
 	void (*spawned)(void *arg, unsigned int i);
 	void *spawned_arg;
 };
@@ -75,15 +75,11 @@ static int ended(struct env *e)
 	return gw_fail(-ECHILD, "QEMU ended on host '%s': %s", e->w->host, reason);
 }
 
-/* Something besides the source wants to be heard. 0: go on. */
-static int heed(struct env *e)
+/* Whether to go on, by what the daemon has said and how QEMU is. 0: go on. */
+static int attend(struct env *e)
 {
 	struct pollfd pfd = { .fd = e->qemu, .events = POLLIN };
-	int ctl = e->w->ctl;
 
-	gw_worker_heed(e->w, NULL, NULL);
-	if (ctl >= 0 && e->w->ctl < 0)
-		epoll_ctl(e->wake, EPOLL_CTL_DEL, ctl, NULL);
 	if (e->d.committed)
 		return 0;
 	if (e->qemu >= 0 && poll(&pfd, 1, 0) > 0)
@@ -93,7 +89,19 @@ static int heed(struct env *e)
 			       e->w->host);
 	if (e->w->cancelled)
 		return gw_fail(-ECANCELED, "cancelled on host '%s'", e->w->host);
-	return 0;
+	return gw_dest_heed(&e->d);
+}
+
+/* Something besides the source wants to be heard. 0: go on. */
+static int heed(struct env *e)
+{
+	int ctl = e->w->ctl;
+
+	gw_crew_quiet(&e->crew);
+	gw_worker_heed(e->w, NULL, NULL);
+	if (ctl >= 0 && e->w->ctl < 0)
+		epoll_ctl(e->wake, EPOLL_CTL_DEL, ctl, NULL);
+	return attend(e);
 }
 
 static int on_wake(void *arg)
@@ -247,7 +255,7 @@ static struct gw_transport *op_stream(void *env, unsigned int *index, int64_t de
 		gw_worker_heed(e->w, &fd, index);
 		if (fd >= 0)
 			break;
-		if (heed(e))
+		if (attend(e)) /* not heed(): a stream may come at any moment */
 			return NULL;
 		n = poll(fds, 2, gw_poll_ms(deadline));
 		if (n == 0) {
@@ -292,17 +300,14 @@ static int op_wait(void *env, bool (*done)(void *arg), void *arg, int64_t deadli
 	struct env *e = env;
 
 	for (;;) {
-		struct pollfd fds[2] = { { .fd = e->crew.event, .events = POLLIN },
-					 { .fd = e->wake, .events = POLLIN } };
-		int rc;
+		struct pollfd pfd = { .fd = e->wake, .events = POLLIN };
+		int rc = heed(e); /* forgets notifications, so it comes before the look */
 
-		gw_crew_quiet(&e->crew);
-		if (done(arg))
-			return 0;
-		rc = heed(e);
 		if (rc)
 			return rc;
-		if (poll(fds, 2, gw_poll_ms(deadline)) == 0)
+		if (done(arg))
+			return 0;
+		if (poll(&pfd, 1, gw_poll_ms(deadline)) == 0)
 			return gw_fail(-ETIMEDOUT, "the streams do not deliver");
 	}
 }
@@ -323,11 +328,11 @@ static int op_device_write(void *env, const void *buf, size_t len)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0) {
-			int rc = heed(e);
-
-			return rc ? rc : gw_fail(-EIO, "QEMU does not take its device state");
-		}
+		/* QEMU ends on a state that it cannot load, and its log says why. */
+		if (n < 0 && gw_process_ended(&e->vm.process, errno == EPIPE ? ENDING_MS : 0))
+			return ended(e);
+		if (n < 0)
+			return gw_fail(-EIO, "QEMU does not take its device state");
 		buf = (const char *)buf + n;
 		len -= (size_t)n;
 	}
@@ -341,7 +346,13 @@ static int op_device_end(void *env, int64_t deadline)
 
 	shutdown(e->device, SHUT_WR);
 	rc = gw_qmp_wait_migration(e->qmp, "completed", deadline);
-	return rc == -EPIPE ? ended(e) : rc;
+	if (rc == -EPIPE || rc == -EREMOTEIO) {
+		gw_autofree char *why = strdup(gw_error());
+
+		rc = gw_process_ended(&e->vm.process, ENDING_MS / 4) ? ended(e)
+								     : gw_fail(rc, "%s", why);
+	}
+	return rc;
 }
 
 static int op_guest_resume(void *env)
@@ -408,13 +419,19 @@ static const struct gw_dest_ops ops = {
 
 static int env_init(struct env *e, struct gw_worker *w)
 {
+	int rc;
+
 	e->w = w;
 	e->lock = e->device = e->qemu = -1;
 	e->wake = epoll_create1(EPOLL_CLOEXEC);
 	if (e->wake < 0)
 		return gw_fail(-errno, "epoll: %s", strerror(errno));
+	rc = gw_crew_init(&e->crew);
+	if (rc)
+		return rc;
 	watch(e, w->ctl);
-	return gw_crew_init(&e->crew);
+	watch(e, e->crew.event);
+	return 0;
 }
 
 static void env_free(struct env *e)

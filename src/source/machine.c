@@ -162,7 +162,7 @@ static int scan_parts(void *arg, unsigned int i)
 		if (rc)
 			return rc;
 	}
-	return gw_fail(-ECANCELED, "the scan was ended");
+	return gw_fail(GW_HALTED, "the scan was ended");
 }
 
 static void scan_halt(void *arg)

@@ -184,15 +184,19 @@ static int send_stream(void *arg, unsigned int stream)
 	while (!rc && !r->halted) {
 		size_t chunk = r->next_chunk++;
 
-		if (chunk >= chunks)
-			return gw_frame_send(s->streams[stream], GW_MSG_BARRIER, r->number, NULL,
-					     0);
+		if (chunk >= chunks) {
+			rc = gw_frame_send(s->streams[stream], GW_MSG_BARRIER, r->number, NULL, 0);
+			if (!rc)
+				return 0;
+			break;
+		}
 		if (gw_bitmap_next(&s->due, chunk * GW_CHUNK_PAGES, (chunk + 1) * GW_CHUNK_PAGES,
 				   true) == (chunk + 1) * GW_CHUNK_PAGES)
 			continue;
 		rc = send_chunk(r, stream, chunk);
 	}
-	return rc ? rc : gw_fail(GW_HALTED, "the round was ended");
+	/* Once halted, a closed connection is our own doing and tells nothing. */
+	return rc && !r->halted ? rc : gw_fail(GW_HALTED, "the round was ended");
 }
 
 static uint64_t wire_bytes(const struct gw_source *s)

@@ -65,6 +65,7 @@ static bool argv_discards(const json_t *argv)
 
 static int check(const struct gw_definition *def)
 {
+	uint64_t total = 0;
 	const json_t *arg;
 	size_t i;
 
@@ -82,11 +83,17 @@ static int check(const struct gw_definition *def)
 			       json_string_value(json_array_get(def->argv, 0)));
 	if (!def->nr_memory)
 		return gw_fail(-EINVAL, "a VM without memory");
-	for (unsigned int m = 0; m < def->nr_memory; m++)
+	for (unsigned int m = 0; m < def->nr_memory; m++) {
 		if (!gw_name_ok(def->memory[m].id) || !def->memory[m].size ||
-		    def->memory[m].size % GW_PAGE_SIZE)
+		    def->memory[m].size % GW_PAGE_SIZE || def->memory[m].size > INT64_MAX - total)
 			return gw_fail(-EINVAL, "memory backend '%s' of %llu bytes",
 				       def->memory[m].id, (unsigned long long)def->memory[m].size);
+		total += def->memory[m].size;
+		for (unsigned int k = 0; k < m; k++)
+			if (!strcmp(def->memory[k].id, def->memory[m].id))
+				return gw_fail(-EINVAL, "two memory backends '%s'",
+					       def->memory[m].id);
+	}
 	return 0;
 }
 
@@ -229,7 +236,8 @@ int gw_definition_parse(struct gw_definition *def, const json_t *json)
 	memset(def, 0, sizeof(*def));
 	if (!gw_name_ok(name))
 		return -EINVAL;
-	if (json_array_size(memory) > GW_RAM_FILES_MAX || !cwd || cwd[0] != '/' || !machine)
+	if (json_array_size(memory) > GW_RAM_FILES_MAX || !cwd || cwd[0] != '/' || !machine ||
+	    strlen(machine) >= sizeof(def->machine))
 		return gw_fail(-EINVAL, "a VM definition with fields missing or out of range");
 	snprintf(def->name, sizeof(def->name), "%s", name);
 	snprintf(def->machine, sizeof(def->machine), "%s", machine);

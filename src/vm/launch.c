@@ -20,7 +20,8 @@
 
 #define QMP_FD 3 /* of the monitor's listening socket in QEMU */
 
-#define REASON_MAX 300 /* bytes of a reason that another line may still be added to */
+/* QEMU says what went wrong in one to three lines, from the cause to the consequence. */
+#define REASON_LINES 3
 
 char *gw_vm_qmp_path(const char *dir)
 {
@@ -187,31 +188,23 @@ int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_
 	return rc;
 }
 
-/* Whether a line of qemu.log is a message of QEMU's ("qemu-system-x86_64: ..."). */
-static bool is_message(const char *line)
-{
-	return !strncmp(line, "qemu", 4) || !strncmp(line, "kvm:", 4);
-}
-
 char *gw_launch_reason(const char *dir)
 {
 	gw_autofree char *path = gw_path("%s/qemu.log", dir);
 	gw_autofree char *text = gw_read_file(path, 16 << 20, NULL);
-	char *reason = NULL, *save = NULL;
-	bool found = false;
+	char *reason = NULL, *save = NULL, *at;
+	int lines = 0;
 
 	if (!text)
 		return strdup("no qemu.log");
-	/* Its last message, with the hints below it; else whatever line came last. */
-	for (char *line = strtok_r(text, "\r\n", &save); line;
-	     line = strtok_r(NULL, "\r\n", &save)) {
-		char *longer;
+	at = text + strlen(text);
+	while (at > text && at[-1] == '\n')
+		*--at = '\0';
+	while (at > text && (at[-1] != '\n' || ++lines < REASON_LINES))
+		at--;
+	for (char *line = strtok_r(at, "\r\n", &save); line; line = strtok_r(NULL, "\r\n", &save)) {
+		char *longer = reason ? gw_path("%s; %s", reason, line) : strdup(line);
 
-		if (found && !is_message(line) && strlen(reason) > REASON_MAX)
-			continue;
-		longer = found && !is_message(line) ? gw_path("%s; %s", reason, line)
-						    : strdup(line);
-		found = found || is_message(line);
 		free(reason);
 		reason = longer;
 	}

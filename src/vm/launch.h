@@ -39,7 +39,7 @@ int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_
  */
 int gw_launch_find(const char *dir, struct gw_process *process);
 
-/** gw_launch_reason() - the last message in @dir/qemu.log: why QEMU ended. free(). */
+/** gw_launch_reason() - the last lines of @dir/qemu.log: why QEMU ended. free(). */
 char *gw_launch_reason(const char *dir);
 
 /** gw_process_identify() - fill in @process for a running @pid. 0 or -ESRCH. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* messages.c - names, limits and the OPEN payload; see messages.h. */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 
@@ -92,8 +93,11 @@ int gw_id_parse(const char *text, uint8_t id[GW_ID_LEN])
 
 	if (!text || strlen(text) != 2UL * GW_ID_LEN)
 		return gw_fail(-EINVAL, "not a migration id: '%s'", text ? text : "");
-	for (int i = 0; i < GW_ID_LEN; i++) {
-		if (sscanf(text + (size_t)i * 2, "%2x", &byte) != 1)
+	for (size_t i = 0; i < GW_ID_LEN; i++) {
+		/* sscanf() alone would take spaces, signs and 0x. */
+		if (!isxdigit((unsigned char)text[2 * i]) ||
+		    !isxdigit((unsigned char)text[2 * i + 1]) ||
+		    sscanf(text + 2 * i, "%2x", &byte) != 1)
 			return gw_fail(-EINVAL, "not a migration id: '%s'", text);
 		id[i] = (uint8_t)byte;
 	}

@@ -27,6 +27,11 @@ const char *__asan_default_options(void)
 {
 	return "quarantine_size_mb=8";
 }
+
+/* Runs cost four times as much there, so each step gets a third of the faults. */
+#define SHARES 3
+#else
+#define SHARES 1
 #endif
 
 static const struct scenario scenarios[] = {
@@ -70,7 +75,7 @@ static const struct scenario scenarios[] = {
 	  .guest = { .writes_per_ms = 8, .working_set = 80, .punches = true, .big = true },
 	  .streams = 2,
 	  .downtime_limit_ms = 27,
-	  .stride = 5 },
+	  .stride = 2 },
 	{ .name = "many",
 	  .guest = { .writes_per_ms = 10, .working_set = 100, .punches = true },
 	  .streams = 4,
@@ -135,7 +140,7 @@ static void sweep(const struct scenario *sc, uint64_t seed)
 		for (enum fault_kind kind = FAULT_NONE + 1; kind < FAULT_KINDS; kind++) {
 			const struct fault faults[2] = { { kind, step } };
 
-			if (can_strike(kind, traits[step]))
+			if ((step + kind) % SHARES == 0 && can_strike(kind, traits[step]))
 				run(sc, seed, faults);
 		}
 	}
@@ -286,7 +291,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "models")) {
 		models();
 	} else if (!strcmp(what, "hostile")) {
-		hostile_peers();
+		runs += hostile_sources() + hostile_destinations();
 	} else if (!strncmp(what, "--", 2)) {
 		return repeat(argc, argv);
 	} else {

@@ -145,6 +145,9 @@ struct sim {
 	uint8_t device_state[DEVICE_STATE_MAX]; /* as QEMU saves it at the source */
 	size_t device_len;
 
+	/* What answers connections instead of the destination, if set; it owns arg. */
+	void (*impostor)(void *arg, unsigned int i);
+	json_t *definition;
 	struct guest guest;
 	struct source_host src;
 	struct dest_host dst;
@@ -174,6 +177,14 @@ int sim_step(struct process *process, const char *what, unsigned int traits);
 /** sim_run() - one run from beginning to end, with all checks. Return: the source's result. */
 int sim_run(const struct scenario *sc, uint64_t seed, const struct fault faults[2]);
 
+/*
+ * Its parts, for runs with a script on one side: make the world, run until
+ * every fiber has ended, and take the world apart again.
+ */
+void sim_begin(const struct scenario *sc, uint64_t seed, const struct fault faults[2]);
+void sim_go(void);
+void sim_end(void);
+
 /** sim_fault_name() - as the command line has it. */
 const char *sim_fault_name(enum fault_kind kind);
 
@@ -181,7 +192,7 @@ const char *sim_fault_name(enum fault_kind kind);
 void sim_kill(struct process *process);
 
 /* source_host.c: QEMU, daemon and ops of the source. */
-void source_init(const json_t *definition);
+void source_init(void);
 void source_start(void);
 void source_recover(void);
 void source_settle(enum gw_outcome outcome);
@@ -197,7 +208,8 @@ void dest_qemu_dies(void);
 enum gw_outcome dest_settle(void);
 void dest_close_streams(void);
 
-/* hostile.c: peers that break the rules. */
-void hostile_peers(void);
+/* hostile_*.c: peers that break the rules. Return: how many did. */
+unsigned int hostile_sources(void);
+unsigned int hostile_destinations(void);
 
 #endif

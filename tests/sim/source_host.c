@@ -66,7 +66,10 @@ static struct gw_transport *op_connect(void *env, int64_t deadline)
 		t->on_wake = on_wake;
 		t->wake_arg = env;
 	}
-	dest_accept(peer);
+	if (sim.impostor)
+		fiber_new(&sim.dst.daemon, "impostor", sim.impostor, peer, 0);
+	else
+		dest_accept(peer);
 	return t;
 }
 
@@ -311,7 +314,7 @@ static void work(void *arg, unsigned int i)
 		source_recover();
 }
 
-void source_init(const json_t *definition)
+void source_init(void)
 {
 	struct source_host *src = &sim.src;
 
@@ -325,7 +328,7 @@ void source_init(const json_t *definition)
 	src->s.params.streams = sim.sc->streams;
 	src->s.params.verify = sim.sc->verify;
 	src->s.ram = &sim.guest.ram;
-	src->s.definition = definition;
+	src->s.definition = sim.definition;
 	src->s.was_running = !sim.sc->paused;
 	src->s.direct_io = sim.sc->direct_io;
 	src->qemu = sim.sc->paused ? QEMU_STOPPED : QEMU_RUNNING;

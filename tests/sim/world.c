@@ -196,14 +196,6 @@ static void tick(void *arg)
 		call_operator();
 }
 
-static void run_to_end(void)
-{
-	if (fibers_run(tick, NULL))
-		return;
-	fibers_dump();
-	sim_wrong("everybody waits for ever");
-}
-
 static bool struck(enum fault_kind kind)
 {
 	return sim.faults[0].kind == kind || sim.faults[1].kind == kind;
@@ -302,7 +294,6 @@ static void check_end(void)
 	}
 	sim_check(src->longest_stop < STOP_MAX_NS, "the guest stood still for %.1f s in vain",
 		  (double)src->longest_stop / GW_S);
-	sim_check(!net_ends(), "%u connections were never closed", net_ends());
 }
 
 static json_t *definition(void)
@@ -316,11 +307,9 @@ static json_t *definition(void)
 	return list;
 }
 
-int sim_run(const struct scenario *sc, uint64_t seed, const struct fault faults[2])
+void sim_begin(const struct scenario *sc, uint64_t seed, const struct fault faults[2])
 {
 	struct rng rng = { seed };
-	json_t *def;
-	int rc;
 
 	sim.sc = sc;
 	sim.seed = seed;
@@ -328,28 +317,47 @@ int sim_run(const struct scenario *sc, uint64_t seed, const struct fault faults[
 	sim.steps = 0;
 	sim.device_len = 0;
 	sim.settle_at_once = sim.cancelled = false;
+	sim.impostor = NULL;
 	memset(sim.wake, 0, sizeof(sim.wake));
 	fibers_init(seed);
 	net_init((int64_t)(20 + rng_below(&rng, 300)) * 1000, 125000000);
 	guest_init(&sim.guest, &sc->guest, seed);
-	def = definition();
-	source_init(def);
+	sim.definition = definition();
+	source_init();
 	dest_init();
 	if (!sc->paused)
 		guest_run(&sim.guest);
+}
+
+void sim_go(void)
+{
+	if (fibers_run(tick, NULL))
+		return;
+	fibers_dump();
+	sim_wrong("everybody waits for ever");
+}
+
+void sim_end(void)
+{
+	sim_check(!net_ends(), "%u connections were never closed", net_ends());
+	json_decref(sim.definition);
+	dest_free();
+	guest_free(&sim.guest);
+}
+
+int sim_run(const struct scenario *sc, uint64_t seed, const struct fault faults[2])
+{
+	sim_begin(sc, seed, faults);
 	source_start();
-	run_to_end();
+	sim_go();
 	if (sim.src.in_doubt) {
 		call_operator();
-		run_to_end();
+		sim_go();
 	}
 	if (sim.src.ended)
 		check_result();
 	check_fault();
 	check_end();
-	rc = sim.src.rc;
-	json_decref(def);
-	dest_free();
-	guest_free(&sim.guest);
-	return rc;
+	sim_end();
+	return sim.src.rc;
 }

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * hostile_dest.c - destinations that break the rules of messages.h.
+ *
+ * An impostor answers as a destination should, but for one answer. The real
+ * source must end it with a reason, the guest running on; only after COMMIT it
+ * must not, and say that the matter is in doubt.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "clock.h"
+#include "error.h"
+#include "sim.h"
+
+#define SILENCE GW_MSG_COUNT
+#define HANG_UP (GW_MSG_COUNT + 1U)
+
+static const struct scenario sc = {
+	.name = "hostile-destination",
+	.guest = { .writes_per_ms = 1, .working_set = 10 },
+	.streams = 2,
+	.downtime_limit_ms = 300,
+	.verify = true,
+};
+
+static const struct lie {
+	unsigned int to;   /* answered wrongly, every time */
+	unsigned int with; /* a message, SILENCE or HANG_UP */
+	uint64_t arg;
+	const char *text;
+	const char *says; /* the source, somewhere in its reason */
+} lies[] = {
+	{ GW_MSG_OPEN, GW_MSG_ACCEPT, 0, "", "answered OPEN" },
+	{ GW_MSG_OPEN, GW_MSG_ACCEPT, GW_VERSION + 1, "", "answered OPEN" },
+	{ GW_MSG_OPEN, GW_MSG_RUNNING, 0, "", "answered OPEN" },
+	{ GW_MSG_OPEN, GW_MSG_ERROR, 0, "too many cooks", "too many cooks" },
+	{ GW_MSG_OPEN, SILENCE, 0, "", "did not answer in time" },
+	{ GW_MSG_OPEN, HANG_UP, 0, "", "closed" },
+	{ GW_MSG_DEFINE, GW_MSG_RUNNING, 0, "", "RUNNING where READY" },
+	{ GW_MSG_DEFINE, GW_MSG_ERROR, 0, "%s%n%s%n", "%s%n%s%n" },
+	{ GW_MSG_DEFINE, SILENCE, 0, "", "did not answer in time" },
+	{ GW_MSG_DEFINE, HANG_UP, 0, "", "closed" },
+	{ GW_MSG_ROUND_END, GW_MSG_ROUND_DONE, 77, "", "round 77" },
+	{ GW_MSG_ROUND_END, GW_MSG_RUNNING, 0, "", "RUNNING where ROUND_DONE" },
+	{ GW_MSG_ROUND_END, SILENCE, 0, "", "did not answer in time" },
+	{ GW_MSG_ROUND_END, HANG_UP, 0, "", "closed" },
+	{ GW_MSG_VERIFY_END, GW_MSG_LOADED, 0, "", "LOADED where VERIFIED" },
+	{ GW_MSG_VERIFY_END, GW_MSG_RUNNING, 0, "", "RUNNING where VERIFIED" },
+	{ GW_MSG_DEVICE_END, GW_MSG_RUNNING, 0, "", "RUNNING where LOADED" },
+	{ GW_MSG_DEVICE_END, SILENCE, 0, "", "did not answer in time" },
+	{ GW_MSG_DEVICE_END, HANG_UP, 0, "", "closed" },
+	{ GW_MSG_COMMIT, GW_MSG_LOADED, 0, "", "did not confirm" },
+	{ GW_MSG_COMMIT, GW_MSG_ERROR, 0, "no", "did not confirm" },
+	{ GW_MSG_COMMIT, GW_MSG_READY, 0, "{}", "did not confirm" },
+	{ GW_MSG_COMMIT, SILENCE, 0, "", "did not confirm" },
+	{ GW_MSG_COMMIT, HANG_UP, 0, "", "did not confirm" },
+};
+
+static const struct lie *lie;
+
+static const struct {
+	unsigned int to, with;
+} honest[] = {
+	{ GW_MSG_OPEN, GW_MSG_ACCEPT },	       { GW_MSG_DEFINE, GW_MSG_READY },
+	{ GW_MSG_ROUND_END, GW_MSG_ROUND_DONE }, { GW_MSG_VERIFY_END, GW_MSG_VERIFIED },
+	{ GW_MSG_DEVICE_END, GW_MSG_LOADED },  { GW_MSG_COMMIT, GW_MSG_RUNNING },
+};
+
+/* Return: whether to go on. */
+static bool answer(struct gw_transport *t, const struct gw_frame *f)
+{
+	if (f->type == lie->to) {
+		if (lie->with == HANG_UP)
+			return false;
+		if (lie->with != SILENCE)
+			gw_frame_send_buf(t, lie->with, lie->arg, lie->text, strlen(lie->text));
+		return true;
+	}
+	for (size_t i = 0; i < sizeof(honest) / sizeof(honest[0]); i++)
+		if (honest[i].to == f->type)
+			gw_frame_send(t, honest[i].with,
+				      f->type == GW_MSG_OPEN ? GW_VERSION : f->arg, NULL, 0);
+	return true;
+}
+
+static void impostor(void *arg, unsigned int i)
+{
+	struct gw_transport *t = arg;
+	struct gw_frame f = { 0 };
+
+	(void)i;
+	while (!gw_frame_recv(t, &f, GW_FOREVER) && answer(t, &f))
+		;
+	gw_frame_free(&f);
+	gw_transport_close(&t);
+}
+
+unsigned int hostile_destinations(void)
+{
+	static const struct fault none[2];
+	const unsigned int n = sizeof(lies) / sizeof(lies[0]);
+
+	for (unsigned int i = 0; i < n; i++) {
+		lie = &lies[i];
+		sim_begin(&sc, i, none);
+		sim.impostor = impostor;
+		source_start();
+		sim_go();
+		sim_check(sim.src.ended && sim.src.rc && strstr(sim.src.s.error, lie->says),
+			  "lie %u: wrong reason", i);
+		if (lie->to == GW_MSG_COMMIT)
+			sim_check(sim.src.in_doubt && sim.src.s.state == GW_SOURCE_IN_DOUBT &&
+					  sim.src.qemu == QEMU_STOPPED,
+				  "lie %u: the source decides what it cannot know", i);
+		else
+			sim_check(sim.src.s.state == GW_SOURCE_FAILED &&
+					  sim.src.qemu == QEMU_RUNNING &&
+					  sim.src.journal == JOURNAL_NONE,
+				  "lie %u: the guest does not run on", i);
+		sim_end();
+	}
+	return n;
+}

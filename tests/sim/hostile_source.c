@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * hostile_source.c - sources that break the rules of messages.h.
+ *
+ * Each script follows the protocol up to some point and then does not. The
+ * real destination must end with a reason, in time, with nothing left and
+ * without ever running a guest (invariant 10).
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "clock.h"
+#include "codec.h"
+#include "error.h"
+#include "sim.h"
+
+#define STREAMS 2
+
+static struct gw_transport *control, *streams[STREAMS + 2];
+
+static const struct scenario sc = {
+	.name = "hostile-source",
+	.guest = { .writes_per_ms = 1, .working_set = 10 },
+	.streams = STREAMS,
+	.downtime_limit_ms = 300,
+	.unequal = true, /* no script sends any memory */
+};
+
+static struct gw_transport *dial(unsigned int kind, unsigned int stream)
+{
+	struct gw_open open = { GW_VERSION_MIN, GW_VERSION, (uint16_t)kind, 0, stream, 0, { 1 } };
+	struct gw_transport *t, *peer;
+	uint8_t wire[GW_OPEN_LEN];
+
+	t = net_open(&sim.src.worker, &sim.dst.daemon, &peer, sim_now() + GW_S);
+	dest_accept(peer);
+	gw_open_encode(&open, wire);
+	gw_frame_send_buf(t, GW_MSG_OPEN, 0, wire, sizeof(wire));
+	return t;
+}
+
+/* Wait for @type; the destination may end it earlier, as it should. */
+static bool expect(struct gw_transport *t, unsigned int type)
+{
+	struct gw_frame f = { 0 };
+	bool ok = !gw_frame_recv(t, &f, sim_now() + 10 * GW_S) && f.type == type;
+
+	gw_frame_free(&f);
+	return ok;
+}
+
+static void say(struct gw_transport *t, unsigned int type, uint64_t arg)
+{
+	gw_frame_send(t, type, arg, NULL, 0);
+}
+
+static void define(const char *text)
+{
+	control = dial(GW_OPEN_MIGRATE, 0);
+	if (expect(control, GW_MSG_ACCEPT))
+		gw_frame_send_buf(control, GW_MSG_DEFINE, 0, text, strlen(text));
+}
+
+/* The protocol, as far as it goes well, in pieces. */
+static bool defined(void)
+{
+	json_t *json = json_pack("{s:O,s:b,s:i,s:i}", "definition", sim.definition, "run", 1,
+				 "streams", STREAMS, "resident", 0);
+	char *text = json_dumps(json, JSON_COMPACT);
+
+	json_decref(json);
+	define(text);
+	free(text);
+	return expect(control, GW_MSG_READY);
+}
+
+static bool joined(void)
+{
+	if (!defined())
+		return false;
+	for (unsigned int i = 0; i < STREAMS; i++) {
+		streams[i] = dial(GW_OPEN_STREAM, i);
+		if (!expect(streams[i], GW_MSG_ACCEPT))
+			return false;
+	}
+	return true;
+}
+
+static bool round_sent(void)
+{
+	if (!joined())
+		return false;
+	for (unsigned int i = 0; i < STREAMS; i++)
+		say(streams[i], GW_MSG_BARRIER, 1);
+	say(control, GW_MSG_ROUND_END, 1);
+	return expect(control, GW_MSG_ROUND_DONE);
+}
+
+static void pages(uint64_t chunk, const void *payload, size_t len)
+{
+	if (!joined())
+		return;
+	gw_frame_send_buf(streams[1], GW_MSG_PAGES, chunk, payload, len);
+}
+
+static void no_json(void)
+{
+	define("streams: many");
+}
+
+static void no_streams(void)
+{
+	define("{\"streams\":0,\"resident\":0,\"definition\":[]}");
+}
+
+static void many_streams(void)
+{
+	define("{\"streams\":65,\"resident\":0,\"definition\":[]}");
+}
+
+static void negative_resident(void)
+{
+	define("{\"streams\":1,\"resident\":-1,\"definition\":[]}");
+}
+
+static void no_definition(void)
+{
+	define("{\"streams\":1,\"resident\":0}");
+}
+
+static void commit_first(void)
+{
+	control = dial(GW_OPEN_MIGRATE, 0);
+	if (expect(control, GW_MSG_ACCEPT))
+		say(control, GW_MSG_COMMIT, 0);
+}
+
+static void stream_beyond(void)
+{
+	if (defined())
+		streams[0] = dial(GW_OPEN_STREAM, STREAMS);
+}
+
+static void stream_twice(void)
+{
+	if (!defined())
+		return;
+	for (unsigned int i = 0; i < 2; i++)
+		streams[i] = dial(GW_OPEN_STREAM, 1);
+}
+
+static void streams_never(void)
+{
+	if (defined())
+		expect(control, GW_MSG_ROUND_DONE);
+}
+
+static void commit_unloaded(void)
+{
+	if (round_sent())
+		say(control, GW_MSG_COMMIT, 0);
+}
+
+static void device_unasked(void)
+{
+	if (joined())
+		gw_frame_send_buf(control, GW_MSG_DEVICE, 0, "state", 5);
+}
+
+static void round_skipped(void)
+{
+	if (joined())
+		say(control, GW_MSG_ROUND_END, 2);
+}
+
+static void barrier_skipped(void)
+{
+	if (joined())
+		say(streams[0], GW_MSG_BARRIER, 2);
+}
+
+static void commit_on_stream(void)
+{
+	if (joined())
+		say(streams[1], GW_MSG_COMMIT, 0);
+}
+
+static void pages_beyond(void)
+{
+	uint8_t record[8] = { GW_STAGE_ZERO };
+
+	pages(4, record, sizeof(record));
+}
+
+static void pages_far_beyond(void)
+{
+	uint8_t record[8] = { GW_STAGE_ZERO };
+
+	pages(UINT64_MAX / GW_CHUNK_PAGES, record, sizeof(record));
+}
+
+/* The second file ends within its chunk: what follows belongs to nobody. */
+static void pages_of_padding(void)
+{
+	uint8_t record[8] = { GW_STAGE_ZERO, 30, 20 };
+
+	pages(3, record, sizeof(record));
+}
+
+static void pages_malformed(void)
+{
+	pages(0, "no record at all", 16);
+}
+
+static void verify_ahead(void)
+{
+	uint8_t digest[16] = { 0 };
+
+	if (round_sent())
+		gw_frame_send_buf(control, GW_MSG_VERIFY, 1, digest, sizeof(digest));
+}
+
+static void verify_too_much(void)
+{
+	uint8_t digests[5 * 16] = { 0 };
+
+	if (round_sent())
+		gw_frame_send_buf(control, GW_MSG_VERIFY, 0, digests, sizeof(digests));
+}
+
+static void verify_a_part(void)
+{
+	uint8_t digest[16] = { 0 };
+	struct gw_digest zero = gw_digest_chunk(NULL, GW_CHUNK_PAGES);
+
+	gw_put64(digest, zero.low);
+	gw_put64(digest + 8, zero.high);
+	if (!round_sent())
+		return;
+	gw_frame_send_buf(control, GW_MSG_VERIFY, 0, digest, sizeof(digest));
+	say(control, GW_MSG_VERIFY_END, 0);
+}
+
+static void verify_wrong(void)
+{
+	uint8_t digest[16] = { 1 };
+
+	if (round_sent())
+		gw_frame_send_buf(control, GW_MSG_VERIFY, 0, digest, sizeof(digest));
+}
+
+static void text_and_percents(void)
+{
+	char text[4096];
+
+	memset(text, '%', sizeof(text));
+	memcpy(text, "%s%n%s%n", 8);
+	if (joined())
+		gw_frame_send_buf(control, GW_MSG_ERROR, 0, text, sizeof(text));
+}
+
+static void no_frame(void)
+{
+	char text[64] = "GET / HTTP/1.1\r\nHost: b\r\n\r\n";
+	struct iovec iov = { text, sizeof(text) };
+
+	if (joined())
+		control->ops->send(control, &iov, 1);
+}
+
+/* Half a frame and then nothing, on a connection that stays up: the source has no such right. */
+static void silent_in_switchover(void)
+{
+	if (!round_sent())
+		return;
+	sim.src.qemu = QEMU_STOPPED;
+	guest_stop(&sim.guest);
+	sim.device_len = 64;
+	memset(sim.device_state, 7, sim.device_len);
+	gw_frame_send_buf(control, GW_MSG_DEVICE, 0, sim.device_state, 32);
+	expect(control, GW_MSG_LOADED);
+	expect(control, GW_MSG_LOADED);
+}
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+	const char *says; /* the destination, somewhere in its reason */
+} scripts[] = {
+	{ "no JSON", no_json, "0 streams" },
+	{ "no streams", no_streams, "0 streams" },
+	{ "many streams", many_streams, "65 streams" },
+	{ "negative size", negative_resident, "1 streams" },
+	{ "no definition", no_definition, "definition" },
+	{ "COMMIT first", commit_first, "COMMIT, which is not due" },
+	{ "a stream too many", stream_beyond, "stream 2" },
+	{ "a stream twice", stream_twice, "stream 1" },
+	{ "no stream comes", streams_never, "streams" },
+	{ "COMMIT before the device state", commit_unloaded, "COMMIT, which is not due" },
+	{ "device state before memory", device_unasked, "DEVICE, which is not due" },
+	{ "a round skipped", round_skipped, "ROUND_END, which is not due" },
+	{ "a barrier skipped", barrier_skipped, "barrier 2" },
+	{ "COMMIT on a stream", commit_on_stream, "a COMMIT frame on a stream" },
+	{ "pages beyond memory", pages_beyond, "beyond the VM's memory" },
+	{ "pages far beyond", pages_far_beyond, "beyond the VM's memory" },
+	{ "pages of padding", pages_of_padding, "not memory of the VM" },
+	{ "malformed pages", pages_malformed, "" },
+	{ "digests ahead", verify_ahead, "VERIFY, which is not due" },
+	{ "too many digests", verify_too_much, "VERIFY, which is not due" },
+	{ "too few digests", verify_a_part, "VERIFY_END, which is not due" },
+	{ "wrong digests", verify_wrong, "verification failed" },
+	{ "4 KiB of percent signs", text_and_percents, "%s%n%s%n%%%" },
+	{ "HTTP", no_frame, "does not speak" },
+	{ "silence in the switchover", silent_in_switchover, "did not answer in time" },
+};
+
+static void script(void *arg, unsigned int i)
+{
+	struct gw_frame f = { 0 };
+
+	(void)arg;
+	control = NULL;
+	memset(streams, 0, sizeof(streams));
+	scripts[i].run();
+	/* Whatever it says, until it hangs up. */
+	while (control && !gw_frame_recv(control, &f, sim_now() + 60 * GW_S))
+		;
+	gw_frame_free(&f);
+	gw_transport_close(&control);
+	for (size_t k = 0; k < STREAMS + 2; k++)
+		gw_transport_close(&streams[k]);
+}
+
+unsigned int hostile_sources(void)
+{
+	static const struct fault none[2];
+	const unsigned int n = sizeof(scripts) / sizeof(scripts[0]);
+
+	for (unsigned int i = 0; i < n; i++) {
+		sim_begin(&sc, i, none);
+		fiber_new(&sim.src.worker, scripts[i].name, script, NULL, i);
+		sim_go();
+		sim_check(sim.dst.ended && sim.dst.d.state == GW_DEST_FAILED,
+			  "%s: the destination did not end it", scripts[i].name);
+		sim_check(strstr(sim.dst.d.error, scripts[i].says), "%s: wrong reason",
+			  scripts[i].name);
+		sim_check(!sim.dst.took_over && !sim.dst.left_behind &&
+				  sim.dst.journal == JOURNAL_NONE &&
+				  (sim.dst.qemu == QEMU_NONE || sim.dst.qemu == QEMU_ENDED),
+			  "%s: something stays behind", scripts[i].name);
+		sim_end();
+	}
+	return n;
+}

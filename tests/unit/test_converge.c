@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* test_converge.c - what a switchover would cost, and when there is no hope of a cheap one. */
+#include "unit.h"
+
+#include <errno.h>
+
+#include "clock.h"
+#include "internal.h"
+
+static int make(void **state)
+{
+	struct gw_source *s = calloc(1, sizeof(*s));
+
+	*state = s;
+	if (!s)
+		return -1;
+	s->params.downtime_limit_ms = 300;
+	return 0;
+}
+
+static int drop(void **state)
+{
+	free(*state);
+	return 0;
+}
+
+static struct gw_converge fresh(void)
+{
+	return (struct gw_converge){ .best = INT64_MAX };
+}
+
+static void cost_follows_what_was_measured(void **state)
+{
+	struct gw_source *s = *state;
+	int64_t fixed = gw_converge_cost(s, 0);
+
+	assert_true(fixed > 0 && fixed < 100 * GW_MS);
+	s->bandwidth = 1000000000;
+	s->wire_per_page = 4000;
+	assert_int_equal(gw_converge_cost(s, 0), fixed);
+	assert_int_equal(gw_converge_cost(s, 250000), fixed + GW_S);
+	s->wire_per_page = 2000;
+	assert_int_equal(gw_converge_cost(s, 250000), fixed + GW_S / 2);
+	s->bandwidth /= 10;
+	assert_int_equal(gw_converge_cost(s, 250000), fixed + 5 * GW_S);
+}
+
+/* Before anything was measured, whole pages over a slow network: never nothing. */
+static void cost_without_measurements(void **state)
+{
+	struct gw_source *s = *state;
+	int64_t one_gib = gw_converge_cost(s, 1 << 18);
+
+	assert_true(one_gib > 5 * GW_S && one_gib < 60 * GW_S);
+	assert_true(gw_converge_cost(s, 1ULL << 30) > one_gib); /* 4 TiB: no overflow */
+}
+
+/* While rounds get cheaper, however slowly at first, it goes on. */
+static void improvement_is_patience(void **state)
+{
+	struct gw_source *s = *state;
+	struct gw_converge c = fresh();
+	int64_t cost = 1000 * GW_S;
+
+	for (int i = 0; i < 100; i++) {
+		assert_int_equal(gw_converge_check(s, &c, cost), 0);
+		assert_int_equal(c.best, cost);
+		cost -= cost / 8;
+	}
+}
+
+static int rounds_until_failure(const struct gw_source *s, struct gw_converge *c, int64_t cost)
+{
+	for (int rounds = 1; rounds < 1000; rounds++)
+		if (gw_converge_check((struct gw_source *)(uintptr_t)s, c, cost))
+			return rounds;
+	return -1;
+}
+
+static void a_writing_guest_is_given_up(void **state)
+{
+	struct gw_source *s = *state;
+	struct gw_converge c = fresh();
+	int rounds;
+
+	s->dirty_rate = 256000; /* 1000 MiB/s */
+	s->bandwidth = 500 << 20;
+	rounds = rounds_until_failure(s, &c, 2 * GW_S);
+	assert_true(rounds > 5 && rounds < 50);
+	assert_message("faster than it can be moved: 1000 MiB/s against 500 MiB/s");
+	assert_message("would be 2000 ms where 300 ms are allowed");
+	assert_message("--downtime-limit 3000");
+	/* Gains of less than a tenth are none. */
+	c = fresh();
+	for (int i = 0; i < rounds - 1; i++)
+		assert_int_equal(gw_converge_check(s, &c, 2 * GW_S - i * GW_MS), 0);
+	assert_int_equal(gw_converge_check(s, &c, 2 * GW_S - 190 * GW_MS), -ETIME);
+	/* A tenth better just in time begins anew. */
+	c = fresh();
+	for (int i = 0; i < rounds - 1; i++)
+		assert_int_equal(gw_converge_check(s, &c, 2 * GW_S), 0);
+	assert_int_equal(gw_converge_check(s, &c, GW_S), 0);
+	assert_int_equal(rounds_until_failure(s, &c, GW_S), rounds - 1);
+}
+
+/* Rounds within the limit never count against the guest. */
+static void within_the_limit_is_fine(void **state)
+{
+	struct gw_source *s = *state;
+	struct gw_converge c = fresh();
+
+	assert_int_equal(rounds_until_failure(s, &c, 300 * GW_MS), -1);
+	c = fresh();
+	assert_true(rounds_until_failure(s, &c, 300 * GW_MS + 1) > 0);
+	s->params.downtime_limit_ms = UINT32_MAX;
+	c = fresh();
+	assert_int_equal(rounds_until_failure(s, &c, 3600 * GW_S), -1);
+}
+
+#define converge_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		converge_test(cost_follows_what_was_measured),
+		converge_test(cost_without_measurements),
+		converge_test(improvement_is_patience),
+		converge_test(a_writing_guest_is_given_up),
+		converge_test(within_the_limit_is_fine),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

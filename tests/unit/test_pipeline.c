@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* test_pipeline.c - chunks through the stages and back, and every record that cannot be. */
+#include "unit.h"
+
+#include <errno.h>
+
+#include "codec.h"
+#include "messages.h"
+#include "pipeline.h"
+#include "rng.h"
+
+#define CHUNKS 3UL
+#define PAGES  (CHUNKS * GW_CHUNK_PAGES)
+
+/* A destination that checks what it is told, and holds it in memory. */
+struct shadow {
+	struct gw_sink sink;
+	uint8_t *bytes;
+	unsigned int calls, placed, zeroed;
+	int rc; /* what the sink answers */
+};
+
+struct road {
+	struct gw_batch batch;
+	struct gw_digests held;
+	struct shadow shadow;
+	uint8_t *source; /* all chunks */
+	uint8_t *payload;
+	size_t len;
+};
+
+static int shadow_place(struct gw_sink *sink, uint64_t page, unsigned int count,
+			const uint8_t *bytes)
+{
+	struct shadow *s = (struct shadow *)sink;
+
+	assert_true(count >= 1 && count <= GW_CHUNK_PAGES && page + count <= PAGES);
+	assert_int_equal(page / GW_CHUNK_PAGES, (page + count - 1) / GW_CHUNK_PAGES);
+	s->calls++;
+	s->placed += count;
+	memcpy(s->bytes + page * GW_PAGE_SIZE, bytes, count * GW_PAGE_SIZE);
+	return s->rc;
+}
+
+static int shadow_zero(struct gw_sink *sink, uint64_t page, unsigned int count)
+{
+	struct shadow *s = (struct shadow *)sink;
+
+	assert_true(count >= 1 && count <= GW_CHUNK_PAGES && page + count <= PAGES);
+	s->calls++;
+	s->zeroed += count;
+	memset(s->bytes + page * GW_PAGE_SIZE, 0, count * GW_PAGE_SIZE);
+	return s->rc;
+}
+
+static int make(void **state)
+{
+	struct road *r = calloc(1, sizeof(*r));
+
+	*state = r;
+	if (!r || gw_batch_init(&r->batch) || gw_digests_init(&r->held, PAGES))
+		return -1;
+	r->batch.digests = &r->held;
+	r->shadow.sink = (struct gw_sink){ shadow_place, shadow_zero };
+	r->shadow.bytes = calloc(PAGES, GW_PAGE_SIZE);
+	r->source = calloc(PAGES, GW_PAGE_SIZE);
+	r->payload = malloc((size_t)gw_message_max(GW_MSG_PAGES));
+	return r->shadow.bytes && r->source && r->payload ? 0 : -1;
+}
+
+static int drop(void **state)
+{
+	struct road *r = *state;
+
+	gw_batch_free(&r->batch);
+	gw_digests_free(&r->held);
+	free(r->shadow.bytes);
+	free(r->source);
+	free(r->payload);
+	free(r);
+	return 0;
+}
+
+static void copy_chunk(struct road *r, uint64_t chunk)
+{
+	memcpy(r->batch.bytes, r->source + chunk * GW_CHUNK_SIZE, GW_CHUNK_SIZE);
+}
+
+/* Encode the pages in @due from the batch's copy; the payload stays in @r. */
+static void encode(struct road *r, uint64_t chunk, const struct gw_pageset *due)
+{
+	uint64_t pages = 0, bytes = 0;
+
+	r->batch.chunk = chunk;
+	r->batch.left = *due;
+	gw_pipeline_encode(&r->batch);
+	assert_true(gw_pageset_empty(&r->batch.left));
+	assert_true(r->batch.nr_parts <= (int)GW_BATCH_PARTS);
+	r->len = 0;
+	for (int i = 0; i < r->batch.nr_parts; i++) {
+		assert_true(r->len + r->batch.parts[i].iov_len <=
+			    (size_t)gw_message_max(GW_MSG_PAGES));
+		memcpy(r->payload + r->len, r->batch.parts[i].iov_base, r->batch.parts[i].iov_len);
+		r->len += r->batch.parts[i].iov_len;
+	}
+	for (unsigned int s = 0; s < GW_STAGE_MAX; s++) {
+		pages += r->batch.count[s].pages;
+		bytes += r->batch.count[s].bytes;
+	}
+	assert_int_equal(pages, gw_pageset_count(due));
+	assert_int_equal(bytes, r->len);
+}
+
+static int decode(struct road *r, uint64_t chunk)
+{
+	return gw_pipeline_decode(chunk, r->payload, r->len, PAGES, &r->shadow.sink);
+}
+
+static void send_chunk(struct road *r, uint64_t chunk, const struct gw_pageset *due)
+{
+	copy_chunk(r, chunk);
+	encode(r, chunk, due);
+	assert_int_equal(decode(r, chunk), 0);
+}
+
+/* Invariant 3: the table says what the destination holds, and `filled` what is not zero. */
+static void assert_table(const struct road *r)
+{
+	for (size_t page = 0; page < PAGES; page++) {
+		const uint8_t *bytes = r->shadow.bytes + page * GW_PAGE_SIZE;
+
+		assert_true(gw_digest_equal(r->held.table[page], gw_digest_page(bytes)));
+		assert_int_equal(gw_bitmap_test(&r->held.filled, page),
+				 !gw_digest_is_zero(r->held.table[page]));
+		assert_int_equal(gw_page_is_zero(bytes), gw_digest_is_zero(r->held.table[page]));
+	}
+}
+
+static struct gw_pageset all_pages(void)
+{
+	return (struct gw_pageset){ { ~0ULL, ~0ULL, ~0ULL, ~0ULL } };
+}
+
+static void zeros_digest_to_zero(void **state)
+{
+	gw_autofree uint8_t *page = aligned_alloc(GW_PAGE_SIZE, GW_PAGE_SIZE);
+
+	(void)state;
+	memset(page, 0, GW_PAGE_SIZE);
+	assert_true(gw_page_is_zero(page));
+	assert_true(gw_digest_is_zero(gw_digest_page(page)));
+	for (size_t i = 0; i < GW_PAGE_SIZE; i++) {
+		page[i] = 1;
+		assert_false(gw_page_is_zero(page));
+		assert_false(gw_digest_is_zero(gw_digest_page(page)));
+		page[i] = 0;
+	}
+}
+
+/* A hole is as good as zeros, and what lies beyond the file's end too. */
+static void chunk_digests(void **state)
+{
+	struct road *r = *state;
+	struct gw_digest hole = gw_digest_chunk(NULL, 0);
+
+	assert_true(gw_digest_equal(hole, gw_digest_chunk(r->source, GW_CHUNK_PAGES)));
+	assert_true(gw_digest_equal(hole, gw_digest_chunk(r->source, 1)));
+	r->source[5 * GW_PAGE_SIZE] = 1;
+	assert_false(gw_digest_equal(hole, gw_digest_chunk(r->source, GW_CHUNK_PAGES)));
+	assert_true(gw_digest_equal(gw_digest_chunk(r->source, 6),
+				    gw_digest_chunk(r->source, GW_CHUNK_PAGES)));
+	assert_true(gw_digest_equal(hole, gw_digest_chunk(r->source, 5)));
+}
+
+static void fresh_zeros_need_nothing(void **state)
+{
+	struct road *r = *state;
+	struct gw_pageset all = all_pages();
+
+	send_chunk(r, 1, &all);
+	assert_int_equal(r->len, 0);
+	assert_int_equal(r->batch.nr_parts, 0);
+	assert_int_equal(r->batch.count[GW_STAGE_ZERO].pages, GW_CHUNK_PAGES);
+	assert_int_equal(r->shadow.calls, 0);
+	assert_table(r);
+}
+
+static void zeros_after_content_need_a_record(void **state)
+{
+	struct road *r = *state;
+	struct gw_pageset all = all_pages();
+
+	for (size_t i = 10; i < 20; i++)
+		r->source[(GW_CHUNK_PAGES + i) * GW_PAGE_SIZE + 7] = 1;
+	send_chunk(r, 1, &all);
+	assert_int_equal(r->shadow.placed, 10);
+	memset(r->source, 0, PAGES * GW_PAGE_SIZE);
+	send_chunk(r, 1, &all);
+	assert_int_equal(r->len, GW_RECORD_HEADER);
+	assert_int_equal(r->shadow.zeroed, 10);
+	assert_memory_equal(r->shadow.bytes, r->source, PAGES * GW_PAGE_SIZE);
+	assert_table(r);
+	send_chunk(r, 1, &all);
+	assert_int_equal(r->len, 0);
+}
+
+/* The largest payload in one record, and the largest number of records. */
+static void extremes_fit(void **state)
+{
+	struct road *r = *state;
+	struct gw_pageset all = all_pages();
+	struct rng rng = { 4 };
+
+	rng_fill(&rng, r->source, GW_CHUNK_SIZE);
+	send_chunk(r, 0, &all);
+	assert_int_equal(r->len, GW_RECORD_HEADER + GW_CHUNK_SIZE);
+	assert_int_equal(r->shadow.calls, 1);
+	assert_memory_equal(r->shadow.bytes, r->source, GW_CHUNK_SIZE);
+	for (size_t i = 0; i < GW_CHUNK_PAGES; i += 2)
+		memset(r->source + i * GW_PAGE_SIZE, 0, GW_PAGE_SIZE);
+	r->shadow.calls = 0;
+	send_chunk(r, 0, &all);
+	assert_int_equal(r->shadow.calls, GW_CHUNK_PAGES);
+	assert_memory_equal(r->shadow.bytes, r->source, GW_CHUNK_SIZE);
+	assert_table(r);
+}
+
+/* Pages that are not due keep what the destination holds, whatever the copy says. */
+static void random_rounds(void **state)
+{
+	struct road *r = *state;
+	gw_autofree uint8_t *expected = calloc(PAGES, GW_PAGE_SIZE);
+	struct rng rng = { 5 };
+
+	for (int round = 0; round < 60; round++) {
+		uint64_t chunk = rng_below(&rng, CHUNKS);
+		struct gw_pageset due = { 0 };
+
+		for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++) {
+			size_t at = (chunk * GW_CHUNK_PAGES + i) * GW_PAGE_SIZE;
+
+			if (rng_one_in(&rng, 3))
+				rng_fill(&rng, r->source + at, GW_PAGE_SIZE);
+			else if (rng_one_in(&rng, 2))
+				memset(r->source + at, 0, GW_PAGE_SIZE);
+			if (rng_one_in(&rng, 2)) {
+				gw_pageset_set(&due, i);
+				memcpy(expected + at, r->source + at, GW_PAGE_SIZE);
+			}
+		}
+		send_chunk(r, chunk, &due);
+		assert_memory_equal(r->shadow.bytes, expected, PAGES * GW_PAGE_SIZE);
+		assert_table(r);
+	}
+	assert_true(r->shadow.placed && r->shadow.zeroed);
+}
+
+/* Invariant 3: the guest writes on after the copy; the table must follow the copy. */
+static void table_follows_what_travelled(void **state)
+{
+	struct road *r = *state;
+	struct gw_pageset all = all_pages();
+	struct rng rng = { 6 };
+
+	rng_fill(&rng, r->source, GW_CHUNK_SIZE);
+	copy_chunk(r, 0);
+	rng_fill(&rng, r->source, GW_CHUNK_SIZE);
+	encode(r, 0, &all);
+	assert_int_equal(decode(r, 0), 0);
+	assert_table(r);
+	assert_memory_not_equal(r->shadow.bytes, r->source, GW_PAGE_SIZE);
+	assert_false(gw_digest_equal(r->held.table[0], gw_digest_page(r->source)));
+}
+
+static size_t put_record(uint8_t *at, unsigned int stage, unsigned int first, unsigned int count,
+			 uint32_t len)
+{
+	at[0] = (uint8_t)stage;
+	at[1] = (uint8_t)first;
+	at[2] = (uint8_t)(count - 1);
+	at[3] = 0;
+	gw_put32(at + 4, len);
+	memset(at + GW_RECORD_HEADER, 0x5a, len <= GW_CHUNK_SIZE ? len : 0);
+	return GW_RECORD_HEADER + (len <= GW_CHUNK_SIZE ? len : 0);
+}
+
+static void records_that_cannot_be(void **state)
+{
+	static const struct {
+		const char *what;
+		unsigned int stage, first, count;
+		uint32_t len;
+	} bad[] = {
+		{ "stage 0", 0, 0, 1, 0 },
+		{ "unknown stage", 2, 0, 1, 0 },
+		{ "stage beyond the table", GW_STAGE_MAX, 0, 1, 0 },
+		{ "stage 255", 255, 0, 1, 0 },
+		{ "raw without body", GW_STAGE_RAW, 0, 1, 0 },
+		{ "raw too short", GW_STAGE_RAW, 0, 2, GW_PAGE_SIZE },
+		{ "raw one byte short", GW_STAGE_RAW, 0, 1, GW_PAGE_SIZE - 1 },
+		{ "raw one byte long", GW_STAGE_RAW, 0, 1, GW_PAGE_SIZE + 1 },
+		{ "raw beyond its chunk", GW_STAGE_RAW, 255, 2, 2 * GW_PAGE_SIZE },
+		{ "raw longer than the frame", GW_STAGE_RAW, 0, 1, UINT32_MAX },
+		{ "zero with a body", GW_STAGE_ZERO, 0, 1, 1 },
+		{ "zero beyond its chunk", GW_STAGE_ZERO, 1, 256, 0 },
+		{ "zero longer than the frame", GW_STAGE_ZERO, 0, 1, UINT32_MAX },
+	};
+	struct road *r = *state;
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(bad); i++) {
+		r->len = put_record(r->payload, bad[i].stage, bad[i].first, bad[i].count,
+				    bad[i].len);
+		if (decode(r, 1) != -EPROTO)
+			fail_msg("accepted: %s", bad[i].what);
+		assert_int_equal(r->shadow.calls, 0);
+	}
+}
+
+static void good_record_is_the_yardstick(void **state)
+{
+	struct road *r = *state;
+	size_t len = put_record(r->payload, GW_STAGE_RAW, 3, 2, 2 * GW_PAGE_SIZE);
+
+	r->len = len + put_record(r->payload + len, GW_STAGE_ZERO, 255, 1, 0);
+	assert_int_equal(decode(r, 2), 0);
+	assert_int_equal(r->shadow.calls, 2);
+	/* Cut anywhere, it is refused, but for the place between its records. */
+	for (size_t cut = 1; cut < r->len; cut++) {
+		int rc = gw_pipeline_decode(2, r->payload, cut, PAGES, &r->shadow.sink);
+
+		assert_int_equal(rc, cut == len ? 0 : -EPROTO);
+	}
+	r->payload[3] = 1;
+	assert_int_equal(decode(r, 2), -EPROTO);
+	r->payload[3] = 0;
+	/* The sink's failure is the answer. */
+	r->shadow.rc = -ENOSPC;
+	r->shadow.calls = 0;
+	assert_int_equal(decode(r, 2), -ENOSPC);
+	assert_int_equal(r->shadow.calls, 1);
+}
+
+static void beyond_the_memory(void **state)
+{
+	static const uint64_t chunks[] = { CHUNKS, CHUNKS + 1, UINT64_MAX, UINT64_MAX / 256 + 1 };
+	struct road *r = *state;
+
+	r->len = put_record(r->payload, GW_STAGE_ZERO, 0, 1, 0);
+	for (size_t i = 0; i < GW_ARRAY_SIZE(chunks); i++)
+		assert_int_equal(decode(r, chunks[i]), -EPROTO);
+	/* A last chunk that is not full. */
+	assert_int_equal(gw_pipeline_decode(2, r->payload, r->len, PAGES - 255, &r->shadow.sink),
+			 0);
+	put_record(r->payload, GW_STAGE_ZERO, 0, 2, 0);
+	assert_int_equal(gw_pipeline_decode(2, r->payload, r->len, PAGES - 255, &r->shadow.sink),
+			 -EPROTO);
+	assert_int_equal(gw_pipeline_decode(0, r->payload, r->len, 0, &r->shadow.sink), -EPROTO);
+	assert_int_equal(r->shadow.calls, 1);
+}
+
+static void stages_have_names(void **state)
+{
+	(void)state;
+	assert_string_equal(gw_stage_name(GW_STAGE_ZERO), "zero");
+	assert_string_equal(gw_stage_name(GW_STAGE_RAW), "raw");
+	assert_null(gw_stage_name(0));
+	assert_null(gw_stage_name(GW_STAGE_MAX));
+}
+
+#define road_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(zeros_digest_to_zero),
+		road_test(chunk_digests),
+		road_test(fresh_zeros_need_nothing),
+		road_test(zeros_after_content_need_a_record),
+		road_test(extremes_fit),
+		road_test(random_rounds),
+		road_test(table_follows_what_travelled),
+		road_test(records_that_cannot_be),
+		road_test(good_record_is_the_yardstick),
+		road_test(beyond_the_memory),
+		cmocka_unit_test(stages_have_names),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

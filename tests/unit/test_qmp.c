@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* test_qmp.c - the monitor's client against a monitor that follows a script. */
+#include "unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "qmp.h"
+
+#define SOON (gw_now() + 10 * GW_S)
+
+#define GREETING "{\"QMP\":{\"version\":{},\"capabilities\":[]}}\r\n"
+#define OK	 "{\"return\":{}}\r\n"
+
+/* What is expected (a part of one command; NULL: nothing) and what is then sent. */
+struct step {
+	const char *expect, *send;
+};
+
+/* The monitor's end: a thread, so only the test itself may assert. */
+struct monitor {
+	char *dir, *path;
+	int listener;
+	const struct step *steps;
+	pthread_t thread;
+	char wrong[512]; /* the first command that was not as expected */
+	int passed_fd;	 /* the last descriptor that came with a command */
+};
+
+static int make(void **state)
+{
+	struct monitor *m = calloc(1, sizeof(*m));
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	*state = m;
+	if (!m || unit_folder((void **)&m->dir))
+		return -1;
+	m->passed_fd = -1;
+	m->path = gw_path("%s/qmp", m->dir);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", m->path);
+	m->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	return bind(m->listener, (struct sockaddr *)&addr, sizeof(addr)) || listen(m->listener, 1);
+}
+
+static int drop(void **state)
+{
+	struct monitor *m = *state;
+
+	close(m->listener);
+	if (m->passed_fd >= 0)
+		close(m->passed_fd);
+	free(m->path);
+	unit_folder_remove((void **)&m->dir);
+	free(m);
+	return 0;
+}
+
+/* One command with the descriptor that came with it. */
+static bool hear(struct monitor *m, int conn, char *text, size_t room)
+{
+	char control[CMSG_SPACE(sizeof(int))];
+	struct iovec iov = { text, room - 1 };
+	struct msghdr hdr = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control,
+			      .msg_controllen = sizeof(control) };
+	struct pollfd pfd = { .fd = conn, .events = POLLIN };
+	ssize_t n = poll(&pfd, 1, 10000) == 1 ? recvmsg(conn, &hdr, MSG_CMSG_CLOEXEC) : -1;
+	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&hdr) : NULL;
+
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	if (c)
+		memcpy(&m->passed_fd, CMSG_DATA(c), sizeof(int));
+	return true;
+}
+
+static void *monitor(void *arg)
+{
+	struct monitor *m = arg;
+	int conn = accept(m->listener, NULL, NULL);
+	char text[4096];
+
+	for (const struct step *s = m->steps; s->expect || s->send; s++) {
+		if (s->expect && (!hear(m, conn, text, sizeof(text)) || !strstr(text, s->expect))) {
+			snprintf(m->wrong, sizeof(m->wrong), "expected %.200s, got %.200s",
+				 s->expect, text);
+			break;
+		}
+		if (s->send && send(conn, s->send, strlen(s->send), MSG_NOSIGNAL) < 0)
+			break;
+	}
+	/* Unless the script ended with silence, it hangs up. */
+	close(conn);
+	return NULL;
+}
+
+static void begin(struct monitor *m, const struct step *steps)
+{
+	m->steps = steps;
+	m->wrong[0] = '\0';
+	assert_int_equal(pthread_create(&m->thread, NULL, monitor, m), 0);
+}
+
+static void end(struct monitor *m)
+{
+	pthread_join(m->thread, NULL);
+	assert_string_equal(m->wrong, "");
+}
+
+/* The usual beginning; what the script says before it hangs up is already on its way. */
+static struct gw_qmp *open_with(struct monitor *m, const struct step *steps)
+{
+	struct gw_qmp *q;
+
+	begin(m, steps);
+	q = gw_qmp_open(m->path, SOON);
+	assert_non_null(q);
+	return q;
+}
+
+static void commands_and_answers(void **state)
+{
+	static const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "{\"execute\":\"qmp_capabilities\"}", OK },
+		{ "\"execute\":\"query-status\"", "{\"return\":{\"status\":\"paused\"}}\n" },
+		{ "\"arguments\":{\"a\":7}", "{\"return\":[1,2]}\n" },
+		{ "\"execute\":\"cont\"", OK },
+		{ "\"command-line\":\"info mtree\"", "{\"return\":\"text\\r\\n\"}\n" },
+		{ "{\"capability\":\"events\",\"state\":true},{\"capability\":\"b\"", OK },
+		{ 0 },
+	};
+	static const char *const names[] = { "events", "b", NULL };
+	struct gw_qmp *q = open_with(*state, steps);
+	gw_autofree char *text = NULL;
+	json_t *answer = NULL;
+	char status[32];
+
+	assert_int_equal(gw_qmp_status(q, status, sizeof(status)), 0);
+	assert_string_equal(status, "paused");
+	assert_int_equal(gw_qmp_call(q, "x", json_pack("{s:i}", "a", 7), &answer), 0);
+	assert_int_equal(json_array_size(answer), 2);
+	json_decref(answer);
+	assert_int_equal(gw_qmp_call(q, "cont", NULL, NULL), 0);
+	text = gw_qmp_hmp(q, "info mtree");
+	assert_string_equal(text, "text\r\n");
+	assert_int_equal(gw_qmp_capabilities(q, names), 0);
+	end(*state);
+	gw_qmp_close(q);
+}
+
+static void refusals(void **state)
+{
+	static const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "qmp_capabilities", OK },
+		{ "cont", "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no way\"}}\n" },
+		{ "cont", "{\"error\":{}}\n" },
+		{ "command-line", "{\"return\":{}}\n" },
+		{ "cont", OK },
+		{ 0 },
+	};
+	struct gw_qmp *q = open_with(*state, steps);
+
+	assert_int_equal(gw_qmp_call(q, "cont", NULL, NULL), -EREMOTEIO);
+	assert_string_equal(gw_error(), "QEMU refused cont: no way");
+	assert_int_equal(gw_qmp_call(q, "cont", NULL, NULL), -EREMOTEIO);
+	assert_null(gw_qmp_hmp(q, "info mtree"));
+	assert_message("without text");
+	assert_int_equal(gw_qmp_call(q, "cont", NULL, NULL), 0);
+	end(*state);
+	gw_qmp_close(q);
+}
+
+#define EVENT(name, status) \
+	"{\"event\":\"" name "\",\"data\":{\"status\":\"" status "\"},\"timestamp\":{}}\r\n"
+
+/* Events between command and answer are kept for whoever waits for them later. */
+static void events_between(void **state)
+{
+	static const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "qmp_capabilities", EVENT("MIGRATION", "setup") OK },
+		{ "cont", EVENT("STOP", "completed") EVENT("MIGRATION", "active")
+				  OK EVENT("MIGRATION", "completed") },
+		{ "query-status", EVENT("RESUME", "x") "{\"return\":{\"status\":\"running\"}}\n" },
+		{ 0 },
+	};
+	struct gw_qmp *q = open_with(*state, steps);
+	char status[4];
+
+	assert_int_equal(gw_qmp_call(q, "cont", NULL, NULL), 0);
+	assert_int_equal(gw_qmp_wait_migration(q, "active", SOON), 0);
+	assert_int_equal(gw_qmp_status(q, status, sizeof(status)), 0);
+	assert_string_equal(status, "run"); /* cut to the room there is */
+	assert_int_equal(gw_qmp_wait_migration(q, "completed", SOON), 0);
+	end(*state);
+	gw_qmp_close(q);
+}
+
+static void migration_fails(void **state)
+{
+	static const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "qmp_capabilities", OK },
+		{ "migrate", OK EVENT("MIGRATION", "active") EVENT("MIGRATION", "failed") },
+		{ "query-migrate", "{\"return\":{\"error-desc\":\"no space\"}}\n" },
+		{ "migrate", OK EVENT("MIGRATION", "cancelled") },
+		{ "query-migrate", "{\"return\":{}}\n" },
+		{ 0 },
+	};
+	struct gw_qmp *q = open_with(*state, steps);
+
+	assert_int_equal(gw_qmp_call(q, "migrate", NULL, NULL), 0);
+	assert_int_equal(gw_qmp_wait_migration(q, "completed", SOON), -EREMOTEIO);
+	assert_message("device state: no space");
+	assert_int_equal(gw_qmp_call(q, "migrate", NULL, NULL), 0);
+	assert_int_equal(gw_qmp_wait_migration(q, "completed", SOON), -EREMOTEIO);
+	assert_message("device state: cancelled");
+	end(*state);
+	gw_qmp_close(q);
+}
+
+static void descriptors_travel(void **state)
+{
+	static const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "qmp_capabilities", OK },
+		{ "\"arguments\":{\"fdname\":\"stream\"}", OK },
+		{ 0 },
+	};
+	struct monitor *m = *state;
+	struct gw_qmp *q = open_with(m, steps);
+	char byte = 0;
+	int pipes[2];
+
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	assert_int_equal(gw_qmp_send_fd(q, "stream", pipes[1]), 0);
+	end(m);
+	assert_true(m->passed_fd >= 0);
+	assert_int_equal(write(m->passed_fd, "x", 1), 1);
+	assert_int_equal(read(pipes[0], &byte, 1), 1);
+	assert_int_equal(byte, 'x');
+	close(pipes[0]);
+	close(pipes[1]);
+	gw_qmp_close(q);
+}
+
+/* Another program holds the monitor: nobody greets. */
+static void silence(void **state)
+{
+	struct monitor *m = *state;
+	int64_t deadline = gw_now() + 50 * GW_MS;
+
+	assert_null(gw_qmp_open(m->path, deadline));
+	assert_true(gw_now() >= deadline);
+	assert_message("does not answer; if another program uses this socket");
+}
+
+static void silence_instead_of_an_event(void **state)
+{
+	/* It expects what never comes, so it neither speaks nor hangs up. */
+	static const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "qmp_capabilities", OK },
+		{ "good bye", NULL },
+		{ 0 },
+	};
+	struct monitor *m = *state;
+	struct gw_qmp *q = open_with(m, steps);
+
+	assert_int_equal(gw_qmp_wait_migration(q, "completed", gw_now() + 50 * GW_MS), -ETIMEDOUT);
+	gw_qmp_close(q);
+	pthread_join(m->thread, NULL);
+}
+
+static void hanging_up(void **state)
+{
+	static const struct step greets[] = { { NULL, GREETING }, { 0 } };
+	static const struct step half[] = { { NULL, "{\"QMP\":" }, { 0 } };
+	static const struct step answers[] = {
+		{ NULL, GREETING },
+		{ "qmp_capabilities", OK },
+		{ "cont", "{\"retu" },
+		{ 0 },
+	};
+	struct monitor *m = *state;
+	struct gw_qmp *q;
+
+	begin(m, greets);
+	assert_null(gw_qmp_open(m->path, SOON));
+	assert_message("QEMU has ended, see qemu.log");
+	end(m);
+	begin(m, half);
+	assert_null(gw_qmp_open(m->path, SOON));
+	assert_message("QEMU has ended, see qemu.log");
+	end(m);
+	q = open_with(m, answers);
+	assert_int_equal(gw_qmp_call(q, "cont", NULL, NULL), -EPIPE);
+	end(m);
+	assert_int_equal(gw_qmp_call(q, "cont", NULL, NULL), -EPIPE);
+	gw_qmp_close(q);
+}
+
+static void garbage(void **state)
+{
+	static const struct step http[] = { { NULL, "HTTP/1.0 400 Bad Request\r\n" }, { 0 } };
+	static const struct step nul[] = { { NULL, GREETING },
+					   { "qmp_capabilities", OK },
+					   { "a", "\"return\"\n" },
+					   { "b", "[]\n" },
+					   { "c",
+					     "{\"event\":7}\n{\"event\":\"MIGRATION\"}\n{}\n" },
+					   { "d", "}{\n" },
+					   { 0 } };
+	struct monitor *m = *state;
+	struct gw_qmp *q;
+	json_t *answer = NULL;
+	char status[8] = "x";
+
+	begin(m, http);
+	assert_null(gw_qmp_open(m->path, SOON));
+	assert_message("sent no JSON");
+	end(m);
+	q = open_with(m, nul);
+	/* JSON that is no answer: refused, or an answer without content; never a crash. */
+	assert_int_equal(gw_qmp_call(q, "a", NULL, &answer), -EPROTO);
+	assert_null(answer);
+	assert_int_equal(gw_qmp_call(q, "b", NULL, &answer), 0);
+	assert_null(answer);
+	assert_int_equal(gw_qmp_call(q, "c", NULL, &answer), 0);
+	assert_null(answer);
+	assert_int_equal(gw_qmp_call(q, "d", NULL, &answer), -EPROTO);
+	end(m);
+	assert_int_equal(gw_qmp_wait_migration(q, "completed", SOON), -EPIPE);
+	assert_int_equal(gw_qmp_status(q, status, sizeof(status)), -EPIPE);
+	gw_qmp_close(q);
+}
+
+static void nobody_there(void **state)
+{
+	char longest[200];
+
+	(void)state;
+	assert_null(gw_qmp_open("/tmp/gw-unit-none/qmp", SOON));
+	assert_message("QMP socket /tmp/gw-unit-none/qmp: No such file");
+	memset(longest, 'x', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	assert_null(gw_qmp_open(longest, SOON));
+	assert_message("too long");
+	gw_qmp_close(NULL);
+}
+
+#define qmp_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		qmp_test(commands_and_answers),
+		qmp_test(refusals),
+		qmp_test(events_between),
+		qmp_test(migration_fails),
+		qmp_test(descriptors_travel),
+		qmp_test(silence),
+		qmp_test(silence_instead_of_an_event),
+		qmp_test(hanging_up),
+		qmp_test(garbage),
+		cmocka_unit_test(nobody_there),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

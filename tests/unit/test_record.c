@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* test_record.c - what a host writes down, damaged or not, and who may write it. */
+#include "unit.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "dest.h"
+#include "record.h"
+#include "source.h"
+
+/* A host whose RUN is in a folder of its own, and a VM on it. */
+struct host {
+	char *root;
+	struct gw_paths paths;
+	struct gw_vm vm;
+	char *dir;
+};
+
+static int make(void **state)
+{
+	static const char *const text =
+		"{\"name\":\"web1\",\"argv\":[\"qemu-system-fake\"],\"cwd\":\"/root\","
+		"\"machine\":\"pc\",\"managed\":true,\"discards\":false,"
+		"\"memory\":[{\"id\":\"a\",\"size\":4096},{\"id\":\"b\",\"size\":8192}]}";
+	struct host *h = calloc(1, sizeof(*h));
+	gw_autofree char *ram = NULL;
+	json_t *json = json_loads(text, 0, NULL);
+	int rc = !h || unit_folder((void **)&h->root) || gw_paths_init(&h->paths, h->root);
+
+	*state = h;
+	if (!rc) {
+		ram = gw_path("%s/ram-files", h->root);
+		rc = gw_paths_ram(&h->paths, ram, 0) || gw_definition_parse(&h->vm.def, json);
+	}
+	json_decref(json);
+	if (rc)
+		return -1;
+	h->vm.process = (struct gw_process){ .pid = 4711, .start = 1ULL << 40 };
+	h->vm.qmp = strdup("/run/x/qmp.sock");
+	h->dir = gw_vm_dir(&h->paths, "web1");
+	return mkdir(h->dir, 0700);
+}
+
+static int drop(void **state)
+{
+	struct host *h = *state;
+
+	gw_vm_free(&h->vm);
+	gw_paths_free(&h->paths);
+	free(h->dir);
+	unit_folder_remove((void **)&h->root);
+	free(h);
+	return 0;
+}
+
+static void folders_are_private(void **state)
+{
+	struct host *h = *state;
+	struct gw_paths again;
+	struct stat st;
+
+	assert_int_equal(h->paths.run[0], '/');
+	assert_int_equal(stat(h->paths.run, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0700);
+	assert_false(h->paths.mounted);
+	assert_int_equal(gw_paths_init(&again, h->root), 0);
+	assert_string_equal(again.run, h->paths.run);
+	gw_paths_free(&again);
+	assert_int_equal(gw_paths_init(&again, "/dev/null"), -ENOTDIR);
+}
+
+static void free_bytes_obey_the_limit(void **state)
+{
+	struct host *h = *state;
+	gw_autofree char *ram = gw_vm_ram_path(&h->paths, &h->vm.def, 0);
+	static char page[4097];
+
+	assert_true(gw_paths_free_bytes(&h->paths, &h->vm.def) > 12288);
+	h->paths.limit = 12288;
+	assert_int_equal(gw_paths_free_bytes(&h->paths, &h->vm.def), 12288);
+	memset(page, 'x', 4096);
+	assert_int_equal(gw_write_file(ram, page), 0);
+	assert_int_equal(gw_paths_free_bytes(&h->paths, &h->vm.def), 8192);
+	h->paths.limit = 4095;
+	assert_int_equal(gw_paths_free_bytes(&h->paths, &h->vm.def), 0);
+}
+
+static void vm_round_trip(void **state)
+{
+	struct host *h = *state;
+	struct gw_ram ram = { 0 };
+	struct gw_vm back;
+	json_t *a, *b;
+
+	assert_int_equal(gw_ram_add(&ram, "a", -1, 4096, 0), 0);
+	ram.blocks[0] = (struct gw_ram_block){ .gpa = 1ULL << 32, .size = 4096 };
+	ram.nr_blocks = 1;
+	gw_vm_describe(&h->vm, &ram);
+	h->vm.attached = true;
+	assert_int_equal(gw_vm_save(&h->paths, &h->vm), 0);
+	assert_int_equal(gw_vm_load(&h->paths, "web1", &back), 0);
+	assert_int_equal(back.process.pid, 4711);
+	assert_int_equal(back.process.start, 1ULL << 40);
+	assert_string_equal(back.qmp, "/run/x/qmp.sock");
+	assert_true(back.attached);
+	assert_true(json_equal(back.blocks, h->vm.blocks));
+	assert_int_equal(
+		json_integer_value(json_object_get(json_array_get(back.blocks, 0), "address")),
+		1LL << 32);
+	a = gw_definition_json(&h->vm.def);
+	b = gw_definition_json(&back.def);
+	assert_true(json_equal(a, b));
+	json_decref(a);
+	json_decref(b);
+	gw_vm_free(&back);
+	assert_null(back.qmp);
+}
+
+static void no_vm(void **state)
+{
+	struct host *h = *state;
+	struct gw_journal j;
+	struct gw_vm vm;
+
+	assert_int_equal(gw_vm_load(&h->paths, "web1", &vm), -ENOENT);
+	assert_int_equal(gw_vm_load(&h->paths, "none", &vm), -ENOENT);
+	assert_int_equal(gw_journal_load(&h->paths, "web1", &j), -ENOENT);
+	assert_int_equal(gw_vm_lock(&h->paths, "none"), -ENOENT);
+	gw_journal_remove(&h->paths, "web1");
+}
+
+/* Cut at any byte, or with fields missing, it is damaged: never half a VM. */
+static void damaged_vm(void **state)
+{
+	static const char *const texts[] = {
+		"",
+		"null",
+		"[]",
+		"{}",
+		"7",
+		"{\"definition\":{}}",
+		"{\"definition\":7,\"qmp\":\"x\"}",
+	};
+	struct host *h = *state;
+	gw_autofree char *path = gw_path("%s/vm.json", h->dir);
+	gw_autofree char *text = NULL;
+	struct gw_vm back;
+	json_t *json;
+
+	assert_int_equal(gw_vm_save(&h->paths, &h->vm), 0);
+	text = gw_read_file(path, 1 << 20, NULL);
+	json = json_loads(text, 0, NULL);
+	for (size_t len = strlen(text); len--;) {
+		text[len] = '\0';
+		assert_int_equal(gw_write_file(path, text), 0);
+		assert_int_equal(gw_vm_load(&h->paths, "web1", &back), -EINVAL);
+	}
+	for (size_t i = 0; i < GW_ARRAY_SIZE(texts); i++) {
+		assert_int_equal(gw_write_file(path, texts[i]), 0);
+		assert_int_equal(gw_vm_load(&h->paths, "web1", &back), -EINVAL);
+	}
+	json_object_del(json, "qmp");
+	free(gw_steal(text));
+	text = json_dumps(json, 0);
+	assert_int_equal(gw_write_file(path, text), 0);
+	assert_int_equal(gw_vm_load(&h->paths, "web1", &back), -EINVAL);
+	assert_message("is damaged");
+	json_decref(json);
+}
+
+static void journal_round_trip(void **state)
+{
+	struct host *h = *state;
+	struct gw_journal source = { .role = GW_ROLE_SOURCE,
+				     .phase = GW_SOURCE_COMMITTING,
+				     .id = { 1, 2, 0xff },
+				     .peer = "10.0.0.2:7373",
+				     .was_running = true };
+	struct gw_journal dest = { .role = GW_ROLE_DEST, .id = { 0xab } }, back;
+
+	assert_int_equal(gw_journal_save(&h->paths, "web1", &source), 0);
+	assert_int_equal(gw_journal_load(&h->paths, "web1", &back), 0);
+	assert_int_equal(back.role, GW_ROLE_SOURCE);
+	assert_int_equal(back.phase, GW_SOURCE_COMMITTING);
+	assert_memory_equal(back.id, source.id, GW_ID_LEN);
+	assert_string_equal(back.peer, "10.0.0.2:7373");
+	assert_true(back.was_running);
+	assert_int_equal(gw_journal_save(&h->paths, "web1", &dest), 0);
+	assert_int_equal(gw_journal_load(&h->paths, "web1", &back), 0);
+	assert_int_equal(back.role, GW_ROLE_DEST);
+	assert_memory_equal(back.id, dest.id, GW_ID_LEN);
+	assert_false(back.was_running);
+	gw_journal_remove(&h->paths, "web1");
+	assert_int_equal(gw_journal_load(&h->paths, "web1", &back), -ENOENT);
+}
+
+/* What cannot be told apart must not be taken for either end of a migration. */
+static void damaged_journal(void **state)
+{
+	static const char id[] = "000102030405060708090a0b0c0d0e0f";
+	static const char *const formats[] = {
+		"%.0s",
+		"{%.0s",
+		"[\"%s\"]",
+		"{\"id\":\"%s\"}",
+		"{\"role\":\"source\",\"phase\":1,\"peer\":\"%.31s\"}",
+		"{\"role\":\"source\",\"phase\":1,\"id\":\"%.31s\"}",
+		"{\"role\":\"source\",\"phase\":1,\"id\":\"%.31sg\"}",
+		"{\"role\":\"both\",\"phase\":1,\"id\":\"%s\"}",
+		"{\"role\":\"source\",\"id\":\"%s\"}",
+		"{\"role\":\"source\",\"phase\":\"1\",\"id\":\"%s\"}",
+	};
+	struct host *h = *state;
+	gw_autofree char *path = gw_path("%s/journal.json", h->dir);
+	struct gw_journal back;
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(formats); i++) {
+		char text[128];
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+		snprintf(text, sizeof(text), formats[i], id);
+#pragma GCC diagnostic pop
+		assert_int_equal(gw_write_file(path, text), 0);
+		if (gw_journal_load(&h->paths, "web1", &back) != -EINVAL)
+			fail_msg("accepted: %s", text);
+	}
+}
+
+static void lock_is_for_one(void **state)
+{
+	struct host *h = *state;
+	int fd = gw_vm_lock(&h->paths, "web1");
+	int status;
+	pid_t child;
+
+	assert_true(fd >= 0);
+	assert_int_equal(gw_vm_lock(&h->paths, "web1"), -EBUSY);
+	assert_message("another operation on VM 'web1' is under way");
+	close(fd);
+	/* It ends with its holder, however that ends. */
+	child = fork();
+	if (child == 0)
+		_exit(gw_vm_lock(&h->paths, "web1") < 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	fd = gw_vm_lock(&h->paths, "web1");
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static void outcomes_are_kept(void **state)
+{
+	struct host *h = *state;
+	const uint8_t id[GW_ID_LEN] = { 9 }, other[GW_ID_LEN] = { 10 };
+	gw_autofree char *path = NULL;
+	char text[2 * GW_ID_LEN + 1];
+
+	assert_int_equal(gw_settled_load(&h->paths, id), 0);
+	for (unsigned int o = GW_OUTCOME_ABORTED; o <= GW_OUTCOME_LOST; o++) {
+		assert_int_equal(gw_settled_save(&h->paths, id, (enum gw_outcome)o), 0);
+		assert_int_equal(gw_settled_load(&h->paths, id), o);
+		assert_int_equal(gw_settled_load(&h->paths, other), 0);
+	}
+	gw_id_format(id, text);
+	path = gw_path("%s/settled/%s", h->paths.run, text);
+	assert_int_equal(gw_write_file(path, "running "), 0);
+	assert_int_equal(gw_settled_load(&h->paths, id), 0);
+}
+
+/* An attached VM's RAM files are the user's. */
+static void removal(void **state)
+{
+	struct host *h = *state;
+	gw_autofree char *a = gw_vm_ram_path(&h->paths, &h->vm.def, 0);
+
+	assert_int_equal(gw_write_file(a, "memory"), 0);
+	assert_int_equal(gw_vm_save(&h->paths, &h->vm), 0);
+	assert_int_equal(gw_vm_remove(&h->paths, &h->vm.def, true), 0);
+	assert_int_equal(access(h->dir, F_OK), -1);
+	assert_int_equal(access(a, F_OK), 0);
+	assert_int_equal(gw_vm_remove(&h->paths, &h->vm.def, false), 0);
+	assert_int_equal(access(a, F_OK), -1);
+	assert_int_equal(gw_vm_remove(&h->paths, &h->vm.def, false), 0);
+}
+
+#define host_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		host_test(folders_are_private), host_test(free_bytes_obey_the_limit),
+		host_test(vm_round_trip),	host_test(no_vm),
+		host_test(damaged_vm),		host_test(journal_round_trip),
+		host_test(damaged_journal),	host_test(lock_is_for_one),
+		host_test(outcomes_are_kept),	host_test(removal),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

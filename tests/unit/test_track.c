@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * test_track.c - both trackers on a real process that maps two RAM files.
+ *
+ * Each test runs with every tracker that this kernel has; what is found must be
+ * exactly what was written (invariant 4).
+ */
+#include "tracked.h"
+
+#include "holes.h"
+
+static void written_pages(struct guest *g)
+{
+	struct rng rng = { 9 };
+
+	tell(g, WRITE, 1000, 20000, 1); /* mapped before tracking began */
+	track(g);
+	scan(g);
+	assert_int_equal(gw_bitmap_count(&g->due, 0, PAGES), 0);
+	assert_int_equal(gw_bitmap_count(&g->unmapped, 1000, 20000), 0);
+	assert_int_equal(gw_bitmap_count(&g->unmapped, 0, 1000), 1000);
+	assert_int_equal(gw_bitmap_count(&g->unmapped, FIRST, SMALL), SMALL);
+	for (int round = 0; round < 5; round++) {
+		pick(g, &rng);
+		tell_expected(g, WRITE);
+		assert_found_once(g);
+	}
+	/* Reading is no writing. */
+	tell(g, READ, 1000, 20000, 1);
+	scan(g);
+	assert_int_equal(gw_bitmap_count(&g->due, 0, PAGES), 0);
+}
+
+/* Pages that alternate: one region each, several buffers full; walk_end once lost some. */
+static void more_regions_than_a_buffer(struct guest *g)
+{
+	track(g);
+	for (size_t first = 0; first < 2; first++) {
+		for (size_t page = first; page < BIG; page += 2)
+			gw_bitmap_set(&g->expected, page);
+		tell(g, WRITE, first, BIG - first, 2);
+		assert_found_once(g);
+	}
+	/* Now all are mapped: as one region, and as every third. */
+	gw_bitmap_set_range(&g->expected, 0, BIG);
+	tell(g, WRITE, 0, BIG, 1);
+	assert_found_once(g);
+	for (size_t page = 0; page < BIG; page += 3)
+		gw_bitmap_set(&g->expected, page);
+	tell(g, WRITE, 0, BIG, 3);
+	assert_found_once(g);
+}
+
+/* Taken out of the page table between write and scan: the tracker must not take it for clean. */
+static void zapped_after_write(struct guest *g)
+{
+	tell(g, WRITE, 0, 2000, 1);
+	track(g);
+	scan(g);
+	gw_bitmap_set_range(&g->expected, 100, 50);
+	gw_bitmap_set(&g->expected, 1999);
+	tell_expected(g, WRITE);
+	tell_expected(g, ZAP);
+	scan(g);
+	assert_bits(&g->due, &g->expected);
+	if (g->uffd) {
+		/* And when it was not even mapped before. */
+		gw_bitmap_zero(&g->expected);
+		gw_bitmap_set_range(&g->expected, 30000, 10);
+		tell_expected(g, WRITE);
+		tell_expected(g, ZAP);
+		scan(g);
+		assert_bits(&g->due, &g->expected);
+	}
+}
+
+/* What the guest gives back: mapped or not, it becomes due (F8). */
+static void punched_clean_pages(struct guest *g)
+{
+	gw_autofree uint8_t *bytes = malloc(GW_CHUNK_SIZE);
+	struct gw_digests held;
+
+	memset(bytes, 'b', GW_CHUNK_SIZE);
+	assert_int_equal(gw_digests_init(&held, PAGES), 0);
+	/* Content in pages 0 to 511; the guest has mapped the first 256 of them. */
+	assert_int_equal(gw_ram_write(&g->ram, 0, GW_CHUNK_PAGES, bytes), 0);
+	assert_int_equal(gw_ram_write(&g->ram, GW_CHUNK_PAGES, GW_CHUNK_PAGES, bytes), 0);
+	for (size_t page = 0; page < GW_CHUNK_PAGES; page++)
+		tell(g, WRITE, page, 1, 1);
+	track(g);
+	scan(g);
+	for (size_t page = 0; page < 2 * GW_CHUNK_PAGES; page++)
+		gw_digests_set(&held, page, gw_digest_page(bytes));
+	gw_holes_due(&g->ram, &g->unmapped, &held, &g->due);
+	assert_int_equal(gw_bitmap_count(&g->due, 0, PAGES), 0);
+	/* Clean and mapped; clean and not mapped; held as zero already. */
+	gw_digests_set(&held, 400, (struct gw_digest){ 0, 0 });
+	assert_int_equal(gw_ram_punch(&g->ram, 10, 5), 0);
+	assert_int_equal(gw_ram_punch(&g->ram, 300, 7), 0);
+	assert_int_equal(gw_ram_punch(&g->ram, 400, 1), 0);
+	assert_int_equal(gw_ram_punch(&g->ram, 511, 1), 0);
+	gw_bitmap_set_range(&g->expected, 10, 5);
+	gw_bitmap_set_range(&g->expected, 300, 7);
+	gw_bitmap_set(&g->expected, 511);
+	scan(g);
+	gw_holes_due(&g->ram, &g->unmapped, &held, &g->due);
+	assert_bits(&g->due, &g->expected);
+	/* Once the destination holds zeros there, they are due no longer. */
+	for (size_t page = 0; page < 512; page++)
+		if (gw_bitmap_test(&g->expected, page))
+			gw_digests_set(&held, page, (struct gw_digest){ 0, 0 });
+	scan(g);
+	gw_holes_due(&g->ram, &g->unmapped, &held, &g->due);
+	assert_int_equal(gw_bitmap_count(&g->due, 0, PAGES), 0);
+	gw_digests_free(&held);
+}
+
+/* After it nothing is left in the way: the process runs on, and can be tracked again. */
+static void stopping(struct guest *g)
+{
+	tell(g, WRITE, 0, 100, 1);
+	track(g);
+	if (g->uffd) {
+		assert_null(new_tracker(g));
+		assert_message("registered with another userfaultfd already");
+	}
+	gw_tracker_stop(g->t);
+	g->t = NULL;
+	tell(g, WRITE, 0, 100, 1);
+	assert_int_equal(g->map[0][7], 0); /* byte n of page n is counted */
+	assert_int_equal(g->map[0][7 * GW_PAGE_SIZE + 7], 2);
+	track(g);
+	gw_bitmap_set_range(&g->expected, 50, 10);
+	tell_expected(g, WRITE);
+	assert_found_once(g);
+	gw_tracker_stop(NULL);
+}
+
+BOTH(written_pages)
+BOTH(more_regions_than_a_buffer)
+BOTH(zapped_after_write)
+BOTH(punched_clean_pages)
+BOTH(stopping)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		UNIT_BOTH(written_pages),      UNIT_BOTH(more_regions_than_a_buffer),
+		UNIT_BOTH(zapped_after_write), UNIT_BOTH(punched_clean_pages),
+		UNIT_BOTH(stopping),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
