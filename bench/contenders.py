@@ -9,6 +9,7 @@ A contender is used as often as there are repetitions, each time so:
 
 A result has the same keys for all:
 
+    resumed-at    when the guest ran at the destination, seconds of the wall clock
     total-ms      from the moment when the move is asked for, as the client
                   sees it, to the RESUME event of the destination's QEMU, by
                   the time in that event. For Godwit it holds the start of the
@@ -86,8 +87,7 @@ class GodwitVm:
         if client.returncode:
             raise Failure(errors.strip())
         detail = json.loads(output)
-        self.resumed = resumed
-        return {"total-ms": (resumed - asked) * 1e3, "start-ms": None,
+        return {"resumed-at": resumed, "total-ms": (resumed - asked) * 1e3, "start-ms": None,
                 "transferred": detail["ram"]["transferred"], "downtime-ms": detail["downtime"],
                 "detail": detail}
 
@@ -156,8 +156,7 @@ class QemuVm:
                 self.qmp.call("migrate_cancel")
         if detail["status"] != "completed":
             raise Failure(f"QEMU's migration: {detail}")
-        self.resumed = resumed
-        return {"total-ms": (resumed - asked) * 1e3, "start-ms": start_ms,
+        return {"resumed-at": resumed, "total-ms": (resumed - asked) * 1e3, "start-ms": start_ms,
                 "transferred": detail["ram"]["transferred"], "downtime-ms": detail["downtime"],
                 "detail": detail}
 

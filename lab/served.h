@@ -16,12 +16,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ECHO_PORT	7
-#define REQUEST_PORT	7000
-#define EXEC_PORT	7001
+#define ECHO_PORT    7
+#define REQUEST_PORT 7000
+#define EXEC_PORT    7001
 
-#define TABLE_PAGES	1024
-#define PAGE_WORDS	512
+#define TABLE_PAGES 1024
+#define PAGE_WORDS  512
 
 /* The finalizer of splitmix64: every input bit changes every output bit. */
 static inline uint64_t mix64(uint64_t x)

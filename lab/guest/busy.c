@@ -12,7 +12,7 @@
 #include "../served.h"
 #include "guest.h"
 
-#define UNIT_STEPS	2000
+#define UNIT_STEPS 2000
 
 /* A word's index, evenly spread, without a division. */
 static size_t pick(uint64_t random, size_t words)

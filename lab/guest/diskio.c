@@ -22,13 +22,13 @@
 #include "../served.h"
 #include "guest.h"
 
-#define THREADS		4
-#define POOL_PAGES	(16 * MIB_PAGES / THREADS)
-#define WRITE_PAGES	16
-#define STEP		0x9e3779b97f4a7c15
+#define THREADS	    4
+#define POOL_PAGES  (16 * MIB_PAGES / THREADS)
+#define WRITE_PAGES 16
+#define STEP	    0x9e3779b97f4a7c15
 /* A prime above any part's length in blocks, so that strides meet every block. */
-#define STRIDE		2147483647ull
-#define REPORTS_MAX	16
+#define STRIDE	    2147483647ull
+#define REPORTS_MAX 16
 
 /* What a page of the pool holds; pass 0: nothing yet. */
 struct slot {
@@ -38,7 +38,7 @@ struct slot {
 
 struct worker {
 	pthread_t thread;
-	uint64_t first;		/* block on the disk */
+	uint64_t first; /* block on the disk */
 	uint64_t blocks;
 	uint64_t *out;
 	uint64_t *pool;
@@ -48,7 +48,7 @@ struct worker {
 
 static int disk;
 static pthread_barrier_t pass_end;
-static atomic_uint bad;		/* in this pass */
+static atomic_uint bad; /* in this pass */
 
 static uint64_t first_word(uint64_t block, uint64_t pass)
 {

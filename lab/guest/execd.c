@@ -22,7 +22,7 @@
 #include "../served.h"
 #include "guest.h"
 
-#define LINE_MAX_BYTES	8192
+#define LINE_MAX_BYTES 8192
 
 /* Returns the line without its newline; a missing newline at the end is forgiven. */
 static char *read_line(int fd)

@@ -13,9 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PAGE_SIZE	4096
-#define MIB_PAGES	256
-#define NSEC_PER_SEC	1000000000ull
+#define PAGE_SIZE    4096
+#define MIB_PAGES    256
+#define NSEC_PER_SEC 1000000000ull
 
 int memtest_main(int argc, char **argv);
 int fill_main(int argc, char **argv);
@@ -27,8 +27,7 @@ int execd_main(int argc, char **argv);
 int reaper_main(int argc, char **argv);
 
 /* Ends the program with "NAME: MESSAGE", and errno's text if @error is set. */
-_Noreturn void die(int error, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+_Noreturn void die(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /**
  * argument() - the number at argv[@index]
@@ -37,8 +36,8 @@ _Noreturn void die(int error, const char *format, ...)
  *
  * Ends the program if the argument is missing or not within @min..@max.
  */
-uint64_t argument(int argc, char **argv, int index, const char *name,
-		  uint64_t min, uint64_t max, int64_t fallback);
+uint64_t argument(int argc, char **argv, int index, const char *name, uint64_t min, uint64_t max,
+		  int64_t fallback);
 
 /* Fresh zeroed memory of @pages pages, page-aligned; ends the program if there is none. */
 void *map_pages(size_t pages);

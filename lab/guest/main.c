@@ -49,16 +49,15 @@ void die(int error, const char *format, ...)
 	exit(EXIT_FAILURE);
 }
 
-uint64_t argument(int argc, char **argv, int index, const char *name,
-		  uint64_t min, uint64_t max, int64_t fallback)
+uint64_t argument(int argc, char **argv, int index, const char *name, uint64_t min, uint64_t max,
+		  int64_t fallback)
 {
 	unsigned long long value;
 	char *end;
 
 	if (index >= argc) {
 		if (fallback < 0 || (uint64_t)fallback < min)
-			die(0, "%s is missing; usage: %s %s", name,
-			    current->name, current->usage);
+			die(0, "%s is missing; usage: %s %s", name, current->name, current->usage);
 		return fallback;
 	}
 	errno = 0;
@@ -72,8 +71,7 @@ uint64_t argument(int argc, char **argv, int index, const char *name,
 void *map_pages(size_t pages)
 {
 	size_t size = pages * PAGE_SIZE;
-	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (memory == MAP_FAILED)
 		die(errno, "no memory for %zu pages", pages);

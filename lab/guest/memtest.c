@@ -18,18 +18,18 @@
 #include "../served.h"
 #include "guest.h"
 
-#define STEP		0x9e3779b97f4a7c15
+#define STEP	    0x9e3779b97f4a7c15
 /* Reports per pass; a guest that lost everything must not drown the console. */
-#define REPORTS_MAX	16
+#define REPORTS_MAX 16
 
 struct memtest {
 	uint64_t *memory;
 	size_t pages;
 	uint64_t seed;
 	uint32_t *generation[2];
-	uint64_t sum;		/* of all generations */
+	uint64_t sum; /* of all generations */
 	uint64_t random;
-	unsigned int bad;	/* in this pass */
+	unsigned int bad; /* in this pass */
 };
 
 static uint64_t first_word(const struct memtest *t, size_t page, uint32_t generation)
@@ -74,9 +74,8 @@ static void verify_page(struct memtest *t, size_t page)
 	if (a != b && report(t))
 		printf("memtest: BAD generation of page %zu: got %u and %u\n", page, a, b);
 	if (word < PAGE_WORDS && report(t))
-		printf("memtest: BAD page %zu word %zu got %016lx want %016lx\n",
-		       page, word, t->memory[page * PAGE_WORDS + word],
-		       first_word(t, page, a) + word * STEP);
+		printf("memtest: BAD page %zu word %zu got %016lx want %016lx\n", page, word,
+		       t->memory[page * PAGE_WORDS + word], first_word(t, page, a) + word * STEP);
 	if (a != b || word < PAGE_WORDS)
 		write_page(t, page, a);
 }

@@ -22,11 +22,16 @@
 #include "../served.h"
 #include "guest.h"
 
-#define CONNECTIONS_MAX	1024
+#define CONNECTIONS_MAX 1024
 #define BUFFER_SIZE	16384
 #define ANSWER_MAX	80
 
-enum service { UDP_ECHO, TCP_ECHO, TCP_REQUEST, SERVICES };
+enum service {
+	UDP_ECHO,
+	TCP_ECHO,
+	TCP_REQUEST,
+	SERVICES
+};
 
 struct buffer {
 	size_t length;
@@ -95,8 +100,8 @@ static bool answer_requests(struct connection *c)
 		n = strtoull(digits, &end, 10);
 		if (end == digits || end != newline)
 			return false;
-		c->out.length += snprintf(c->out.bytes + c->out.length, ANSWER_MAX,
-					  "%lu %lu %lu\n", n, ++sequence, table_sum(n));
+		c->out.length += snprintf(c->out.bytes + c->out.length, ANSWER_MAX, "%lu %lu %lu\n",
+					  n, ++sequence, table_sum(n));
 		buffer_consume(&c->in, newline + 1 - c->in.bytes);
 	}
 	return true;
@@ -184,7 +189,8 @@ static void echo_datagrams(int fd)
 	socklen_t length = sizeof(from);
 	ssize_t got;
 
-	while ((got = recvfrom(fd, bytes, sizeof(bytes), 0, (struct sockaddr *)&from, &length)) >= 0)
+	while ((got = recvfrom(fd, bytes, sizeof(bytes), 0, (struct sockaddr *)&from, &length)) >=
+	       0)
 		sendto(fd, bytes, got, 0, (struct sockaddr *)&from, length);
 }
 

@@ -11,13 +11,13 @@
 #include "../served.h"
 #include "guest.h"
 
-#define TICKS		100		/* a second */
-#define TICK_NS		(NSEC_PER_SEC / TICKS)
+#define TICKS	   100 /* a second */
+#define TICK_NS	   (NSEC_PER_SEC / TICKS)
 /* Late by more than this, the guest was stopped or is too slow: nothing is made up for. */
-#define LATE_NS		(10 * TICK_NS)
+#define LATE_NS	   (10 * TICK_NS)
 /* Pages between two looks at the clock when the rate is unlimited. */
-#define BATCH		64
-#define LINE_WORDS	8
+#define BATCH	   64
+#define LINE_WORDS 8
 
 struct wset {
 	uint64_t *memory;
@@ -25,8 +25,8 @@ struct wset {
 	unsigned int fake_percent;
 	size_t next;
 	uint64_t random;
-	uint64_t written;	/* pages since the last report */
-	uint64_t reported;	/* when that was */
+	uint64_t written;  /* pages since the last report */
+	uint64_t reported; /* when that was */
 };
 
 static void write_fake(volatile uint64_t *words)
@@ -71,7 +71,7 @@ static _Noreturn void run_unlimited(struct wset *w)
 static _Noreturn void run_at(struct wset *w, uint64_t mib_per_second)
 {
 	uint64_t tick = now_ns();
-	uint64_t credit = 0;		/* in 1/TICKS of a page */
+	uint64_t credit = 0; /* in 1/TICKS of a page */
 
 	for (;;) {
 		uint64_t now = now_ns();

@@ -21,9 +21,9 @@
 
 #include "host.h"
 
-#define MAGIC		0x676f647769743162
+#define MAGIC	  0x676f647769743162
 /* After the last datagram, so that what is under way does not count as lost. */
-#define LINGER_NS	(300 * NSEC_PER_MSEC)
+#define LINGER_NS (300 * NSEC_PER_MSEC)
 
 struct datagram {
 	uint64_t magic;
@@ -37,8 +37,8 @@ struct blackout {
 	uint64_t sent;
 	uint64_t received;
 	uint64_t duplicates;
-	uint64_t refused;	/* by the network, on the way out or back */
-	uint64_t *seen;		/* a bit per datagram */
+	uint64_t refused; /* by the network, on the way out or back */
+	uint64_t *seen;	  /* a bit per datagram */
 	size_t seen_words;
 };
 
@@ -143,14 +143,12 @@ static void finish(struct blackout *b)
 
 static void print(const struct blackout *b, bool json)
 {
-	printf(json ?
-		"{\"silence-ms\":%.3f,\"silence-at-ms\":%.3f,\"sent\":%lu,\"received\":%lu,"
-		"\"lost\":%lu,\"duplicates\":%lu,\"refused\":%lu,\"send-gap-ms\":%.3f}\n" :
-		"silence-ms %.3f\nsilence-at-ms %.3f\nsent %lu\nreceived %lu\n"
-		"lost %lu\nduplicates %lu\nrefused %lu\nsend-gap-ms %.3f\n",
-	       milliseconds(b->silence.longest),
-	       milliseconds(b->silence.at - b->silence.first), b->sent, b->received,
-	       b->sent - b->received, b->duplicates, b->refused,
+	printf(json ? "{\"silence-ms\":%.3f,\"silence-at-ms\":%.3f,\"sent\":%lu,\"received\":%lu,"
+		      "\"lost\":%lu,\"duplicates\":%lu,\"refused\":%lu,\"send-gap-ms\":%.3f}\n"
+		    : "silence-ms %.3f\nsilence-at-ms %.3f\nsent %lu\nreceived %lu\n"
+		      "lost %lu\nduplicates %lu\nrefused %lu\nsend-gap-ms %.3f\n",
+	       milliseconds(b->silence.longest), milliseconds(b->silence.at - b->silence.first),
+	       b->sent, b->received, b->sent - b->received, b->duplicates, b->refused,
 	       milliseconds(b->sends.longest));
 }
 

@@ -55,7 +55,8 @@ struct options parse_options(int argc, char **argv, int64_t interval_ns)
 		if (!strcmp(argv[i], "--json"))
 			o.json = true;
 		else if (!strcmp(argv[i], "--interval-us") && interval_ns && i + 1 < argc)
-			o.interval_ns = NSEC_PER_USEC * parse_number("the interval", argv[++i], 1, 1e9);
+			o.interval_ns = NSEC_PER_USEC *
+					parse_number("the interval", argv[++i], 1, 1e9);
 		else if (argv[i][0] == '-' || count == 3)
 			count = 4;
 		else

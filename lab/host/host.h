@@ -12,14 +12,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define NSEC_PER_SEC	1000000000ll
-#define NSEC_PER_MSEC	1000000ll
-#define NSEC_PER_USEC	1000ll
+#define NSEC_PER_SEC  1000000000ll
+#define NSEC_PER_MSEC 1000000ll
+#define NSEC_PER_USEC 1000ll
 
 struct options {
 	const char *host;
 	const char *port;
-	int64_t duration_ns;	/* 0: until a signal */
+	int64_t duration_ns; /* 0: until a signal */
 	int64_t interval_ns;
 	bool json;
 };
@@ -41,8 +41,7 @@ struct gap {
 extern const char *program_name;
 
 /* Ends the program with "NAME: MESSAGE", and errno's text if @error is set. */
-_Noreturn void die(int error, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+_Noreturn void die(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Parses HOST PORT SECONDS [--json], and --interval-us N if @interval_ns is not 0. */
 struct options parse_options(int argc, char **argv, int64_t interval_ns);

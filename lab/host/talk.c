@@ -21,18 +21,18 @@
 #include "../served.h"
 #include "host.h"
 
-#define ANSWER_MAX	128
+#define ANSWER_MAX  128
 /* For the last answer: longer than any blackout plus TCP's next attempt. */
-#define PATIENCE_NS	(15 * NSEC_PER_SEC)
+#define PATIENCE_NS (15 * NSEC_PER_SEC)
 
 struct talk {
 	int socket;
 	struct gap gap;
-	uint64_t requests;	/* answered */
-	uint64_t sequence;	/* of the last answer */
+	uint64_t requests; /* answered */
+	uint64_t sequence; /* of the last answer */
 	char answer[ANSWER_MAX];
 	size_t length;
-	char error[128];	/* empty: all is well */
+	char error[128]; /* empty: all is well */
 };
 
 static uint64_t expected_sum(uint64_t n)
@@ -66,19 +66,19 @@ static void check_answer(struct talk *t)
 		snprintf(t->error, sizeof(t->error), "asked %lu, got the answer to %lu",
 			 t->requests, n);
 	else if (t->requests && sequence != t->sequence + 1)
-		snprintf(t->error, sizeof(t->error), "sequence number %lu after %lu",
-			 sequence, t->sequence);
+		snprintf(t->error, sizeof(t->error), "sequence number %lu after %lu", sequence,
+			 t->sequence);
 	else if (sum != expected_sum(n))
-		snprintf(t->error, sizeof(t->error), "request %lu: sum %lu, want %lu",
-			 n, sum, expected_sum(n));
+		snprintf(t->error, sizeof(t->error), "request %lu: sum %lu, want %lu", n, sum,
+			 expected_sum(n));
 	t->sequence = sequence;
 }
 
 /* Returns true when an answer is complete, or t->error is set. */
 static bool receive(struct talk *t)
 {
-	ssize_t bytes = recv(t->socket, t->answer + t->length,
-			     sizeof(t->answer) - 1 - t->length, MSG_DONTWAIT);
+	ssize_t bytes = recv(t->socket, t->answer + t->length, sizeof(t->answer) - 1 - t->length,
+			     MSG_DONTWAIT);
 
 	if (bytes < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
@@ -150,11 +150,9 @@ static void converse(struct talk *t, int64_t duration)
 
 static void print(const struct talk *t, bool json)
 {
-	printf(json ?
-		"{\"requests\":%lu,\"gap-ms\":%.3f,\"gap-at-ms\":%.3f,\"broken\":%s,\"error\":\"%s\"}\n" :
-		"requests %lu\ngap-ms %.3f\ngap-at-ms %.3f\nbroken %s\nerror %s\n",
-	       t->requests, milliseconds(t->gap.longest),
-	       milliseconds(t->gap.at - t->gap.first),
+	printf(json ? "{\"requests\":%lu,\"gap-ms\":%.3f,\"gap-at-ms\":%.3f,\"broken\":%s,\"error\":\"%s\"}\n"
+		    : "requests %lu\ngap-ms %.3f\ngap-at-ms %.3f\nbroken %s\nerror %s\n",
+	       t->requests, milliseconds(t->gap.longest), milliseconds(t->gap.at - t->gap.first),
 	       t->error[0] ? "true" : "false", t->error);
 }
 

@@ -195,9 +195,9 @@ static int op_wait(void *env, bool (*done)(void *arg), void *arg, int64_t deadli
 		sim.wake[WAKE_DEST] = false;
 		if (process->dead)
 			return gw_fail(-ESHUTDOWN, "killed");
-		if (done(arg))
-			return 0;
 		rc = heed();
+		if (!rc && done(arg))
+			return 0;
 		if (!rc && sim_now() >= deadline)
 			rc = gw_fail(-ETIMEDOUT, "the streams do not deliver");
 		if (!rc)

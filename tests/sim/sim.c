@@ -162,6 +162,7 @@ static struct scenario random_scenario(uint64_t seed)
 	sc.streams = 1 + (unsigned int)rng_below(&rng, 4);
 	sc.downtime_limit_ms = 26 + (unsigned int)rng_below(&rng, 3) * 20;
 	sc.max_bandwidth = rng_one_in(&rng, 4) ? (20ULL << 20) + rng_below(&rng, 100 << 20) : 0;
+	sc.link_rate = 12500000ULL << rng_below(&rng, 8);
 	sc.verify = rng_one_in(&rng, 2);
 	sc.paused = rng_one_in(&rng, 8);
 	sc.direct_io = sc.guest.direct_io;
@@ -178,8 +179,11 @@ static void random_run(uint64_t seed)
 
 	run(&sc, seed, no_faults);
 	for (int i = 0; i < 2; i++) {
+		/* The switchover is what the last steps are about. */
+		unsigned int among = rng_one_in(&rng, 2) ? sim.steps : sim.steps / 4;
+
 		faults[i].kind = (enum fault_kind)rng_below(&rng, FAULT_KINDS);
-		faults[i].step = 1 + (unsigned int)rng_below(&rng, sim.steps);
+		faults[i].step = sim.steps - (unsigned int)rng_below(&rng, among);
 	}
 	run(&sc, seed, faults);
 }

@@ -320,7 +320,8 @@ void sim_begin(const struct scenario *sc, uint64_t seed, const struct fault faul
 	sim.impostor = NULL;
 	memset(sim.wake, 0, sizeof(sim.wake));
 	fibers_init(seed);
-	net_init((int64_t)(20 + rng_below(&rng, 300)) * 1000, 125000000);
+	net_init((int64_t)(20 + rng_below(&rng, 300)) * 1000,
+		 sc->link_rate ? sc->link_rate : 125000000);
 	guest_init(&sim.guest, &sc->guest, seed);
 	sim.definition = definition();
 	source_init();

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -208,7 +209,7 @@ int main(int argc, char *argv[])
 
 	/* Started again by process_with(): say that the new command line is there, and stay. */
 	if (argc > 1) {
-		if (write(1, "", 1) != 1)
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL) || write(1, "", 1) != 1)
 			return 1;
 		for (;;)
 			pause();

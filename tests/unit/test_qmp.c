@@ -130,7 +130,7 @@ static void commands_and_answers(void **state)
 {
 	static const struct step steps[] = {
 		{ NULL, GREETING },
-		{ "{\"execute\":\"qmp_capabilities\"}", OK },
+		{ "\"execute\":\"qmp_capabilities\"", OK },
 		{ "\"execute\":\"query-status\"", "{\"return\":{\"status\":\"paused\"}}\n" },
 		{ "\"arguments\":{\"a\":7}", "{\"return\":[1,2]}\n" },
 		{ "\"execute\":\"cont\"", OK },
@@ -153,6 +153,25 @@ static void commands_and_answers(void **state)
 	text = gw_qmp_hmp(q, "info mtree");
 	assert_string_equal(text, "text\r\n");
 	assert_int_equal(gw_qmp_capabilities(q, names), 0);
+	end(*state);
+	gw_qmp_close(q);
+}
+
+/* An answer that its caller has given up must not be taken for the next one. */
+static void late_answers(void **state)
+{
+	static const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "\"id\":1", "{\"return\":{},\"id\":1}\n" },
+		{ "\"id\":2", "{\"return\":\"late\",\"id\":1}\n{\"return\":7,\"id\":2}\n" },
+		{ 0 },
+	};
+	struct gw_qmp *q = open_with(*state, steps);
+	json_t *answer = NULL;
+
+	assert_int_equal(gw_qmp_call(q, "x", NULL, &answer), 0);
+	assert_int_equal(json_integer_value(answer), 7);
+	json_decref(answer);
 	end(*state);
 	gw_qmp_close(q);
 }
@@ -365,6 +384,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		qmp_test(commands_and_answers),
+		qmp_test(late_answers),
 		qmp_test(refusals),
 		qmp_test(events_between),
 		qmp_test(migration_fails),
