@@ -23,6 +23,7 @@ struct gw_qmp {
 	char *buf;
 	size_t used, room;
 	json_t *events; /* array, oldest first */
+	json_int_t last_id;
 };
 
 static int broken(const char *what)
@@ -70,7 +71,15 @@ static int receive(struct gw_qmp *q, int64_t deadline, json_t **out)
 	}
 }
 
-/* The next answer; events on the way are kept. */
+/* Whether @msg answers a command that its caller gave up waiting for. */
+static bool too_late(const struct gw_qmp *q, const json_t *msg)
+{
+	const json_t *id = json_object_get(msg, "id");
+
+	return json_is_integer(id) && json_integer_value(id) != q->last_id;
+}
+
+/* The answer to the last command; events on the way are kept. */
 static int receive_answer(struct gw_qmp *q, int64_t deadline, json_t **out)
 {
 	for (;;) {
@@ -79,17 +88,20 @@ static int receive_answer(struct gw_qmp *q, int64_t deadline, json_t **out)
 
 		if (rc)
 			return rc;
-		if (!json_object_get(msg, "event")) {
+		if (json_object_get(msg, "event")) {
+			json_array_append_new(q->events, msg);
+		} else if (too_late(q, msg)) {
+			json_decref(msg);
+		} else {
 			*out = msg;
 			return 0;
 		}
-		json_array_append_new(q->events, msg);
 	}
 }
 
 static int send_command(struct gw_qmp *q, const char *command, json_t *args, int fd)
 {
-	json_t *msg = json_pack("{s:s}", "execute", command);
+	json_t *msg = json_pack("{s:s,s:I}", "execute", command, "id", ++q->last_id);
 	gw_autofree char *text = NULL;
 	char control[CMSG_SPACE(sizeof(int))] = { 0 };
 	struct iovec iov;

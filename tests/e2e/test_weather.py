@@ -70,7 +70,7 @@ class Destination(Guest):
                     f.write(b"x" * MIB)
         proxy = self.lab.closing(Proxy(tight.address))
         proxy.at("READY", take)
-        self.fails(proxy.address, "destination", "No space left", "memory")
+        self.fails(proxy.address, "destination", "full", "free memory")
         wait_for("it to forget the guest", lambda: not tight.list(), 5)
         os.unlink(other)
         self.lab.drop(tight)

@@ -94,8 +94,7 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, st
 	json_array_foreach(definition, i, entry)
 		if (!rc)
 			rc = make_ram(ram, json_string_value(json_object_get(entry, "id")),
-				      (uint64_t)json_integer_value(
-					      json_object_get(entry, "size")));
+				      (uint64_t)json_integer_value(json_object_get(entry, "size")));
 	sim.dst.qemu = QEMU_WAITING;
 	fiber_sleep_until(sim_now() + START_NS);
 	return process->dead ? gw_fail(-ESHUTDOWN, "killed") : rc;
@@ -414,8 +413,8 @@ static void greet(void *arg, unsigned int i)
 		t->wake_fd = WAKE_DEST;
 		t->on_wake = on_wake;
 		fiber_new(&sim.dst.worker, "destination", work, &sim.dst, 0);
-	} else if (fits && open.kind == GW_OPEN_STREAM && !sim.dst.ended &&
-		   !sim.dst.worker.dead && sim.dst.nr_accepted < GW_DEST_STREAMS_MAX) {
+	} else if (fits && open.kind == GW_OPEN_STREAM && !sim.dst.ended && !sim.dst.worker.dead &&
+		   sim.dst.nr_accepted < GW_DEST_STREAMS_MAX) {
 		sim.dst.accepted[sim.dst.nr_accepted++] = (struct dest_stream){ t, open.stream };
 	} else {
 		gw_transport_close(&t);

@@ -26,10 +26,10 @@
 #ifdef SANITIZED
 #include <sanitizer/common_interface_defs.h>
 #else
-#define __sanitizer_start_switch_fiber(save, bottom, size)                                         \
-	do {                                                                                       \
-		(void)(save);                                                                      \
-		(void)(bottom);                                                                    \
+#define __sanitizer_start_switch_fiber(save, bottom, size) \
+	do {                                               \
+		(void)(save);                              \
+		(void)(bottom);                            \
 	} while (0)
 #define __sanitizer_finish_switch_fiber(save, bottom, size) (void)(save)
 #endif

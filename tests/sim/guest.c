@@ -20,7 +20,7 @@
 #define MAIN_PAGES  (3 * GW_CHUNK_PAGES)
 #define SMALL_PAGES 37UL
 #define HOLE_PAGES  (700 * GW_CHUNK_PAGES) /* several parts of a scan */
-#define DATA_RUNS   75 /* of RUN_PAGES pages each, at the start */
+#define DATA_RUNS   75			   /* of RUN_PAGES pages each, at the start */
 #define RUN_PAGES   4UL
 
 /* A guest that ran for seconds unwatched has not more to say than one that ran for ms. */

@@ -62,9 +62,9 @@ static const struct lie *lie;
 static const struct {
 	unsigned int to, with;
 } honest[] = {
-	{ GW_MSG_OPEN, GW_MSG_ACCEPT },	       { GW_MSG_DEFINE, GW_MSG_READY },
+	{ GW_MSG_OPEN, GW_MSG_ACCEPT },		 { GW_MSG_DEFINE, GW_MSG_READY },
 	{ GW_MSG_ROUND_END, GW_MSG_ROUND_DONE }, { GW_MSG_VERIFY_END, GW_MSG_VERIFIED },
-	{ GW_MSG_DEVICE_END, GW_MSG_LOADED },  { GW_MSG_COMMIT, GW_MSG_RUNNING },
+	{ GW_MSG_DEVICE_END, GW_MSG_LOADED },	 { GW_MSG_COMMIT, GW_MSG_RUNNING },
 };
 
 /* Return: whether to go on. */

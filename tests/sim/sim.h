@@ -68,15 +68,19 @@ struct scenario {
 	uint64_t link_rate; /* bytes per second; 0: a gigabit's */
 	bool verify;
 	bool paused;
-	bool direct_io; /* what the machine is told; the guest does as it likes */
-	bool unequal;	/* memory must differ: shows that the comparison can tell */
-	unsigned int stride; /* of a sweep's steps; 0: every one */
-	int result;	/* of a run without fault, or: */
+	bool direct_io;	      /* what the machine is told; the guest does as it likes */
+	bool unequal;	      /* memory must differ: shows that the comparison can tell */
+	unsigned int stride;  /* of a sweep's steps; 0: every one */
+	int result;	      /* of a run without fault, or: */
 #define SIM_MAY_BE_TOO_FAST 1 /* 0 or -ETIME, as it happens */
 };
 
 /* Index of transports' wake_fd into sim.wake. */
-enum { WAKE_SOURCE, WAKE_DEST, WAKE_COUNT };
+enum {
+	WAKE_SOURCE,
+	WAKE_DEST,
+	WAKE_COUNT
+};
 
 enum journal {
 	JOURNAL_NONE,
@@ -157,10 +161,10 @@ struct sim {
 extern struct sim sim;
 
 /** sim_check() - unless @ok, say why, print how to repeat the run and exit. */
-#define sim_check(ok, ...)                                                                         \
-	do {                                                                                       \
-		if (!(ok))                                                                         \
-			sim_wrong(__VA_ARGS__);                                                    \
+#define sim_check(ok, ...)                      \
+	do {                                    \
+		if (!(ok))                      \
+			sim_wrong(__VA_ARGS__); \
 	} while (0)
 
 _Noreturn void sim_wrong(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

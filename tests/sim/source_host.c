@@ -220,9 +220,8 @@ static int op_parallel(void *env, unsigned int n, int (*fn)(void *arg, unsigned 
 /* Every word that a user can see is one of query-migrate's, and an end is an end. */
 static void op_report(void *env)
 {
-	static const char *const words[] = { "setup",	  "active",    "pre-switchover",
-					     "device",	  "completed", "failed",
-					     "cancelling", "cancelled" };
+	static const char *const words[] = { "setup",	  "active", "pre-switchover", "device",
+					     "completed", "failed", "cancelling",     "cancelled" };
 	const char *name = gw_source_state_name(sim.src.s.state);
 
 	if (((struct process *)env)->dead)
@@ -260,13 +259,13 @@ void source_recover(void)
 		return;
 	/* A second try stands for the user's `godwit recover` after a failed one. */
 	for (int try = 0; try < 2; try++) {
-		enum gw_source_phase phase = sim.src.journal == JOURNAL_MOVING ?
-						     GW_SOURCE_MOVING :
-						     GW_SOURCE_COMMITTING;
+		enum gw_source_phase phase = sim.src.journal == JOURNAL_MOVING
+						     ? GW_SOURCE_MOVING
+						     : GW_SOURCE_COMMITTING;
 
-		rc = sim.sc->paused && phase == GW_SOURCE_MOVING ?
-			     0 :
-			     gw_source_recover(&ops, &sim.src.daemon, phase);
+		rc = sim.sc->paused && phase == GW_SOURCE_MOVING
+			     ? 0
+			     : gw_source_recover(&ops, &sim.src.daemon, phase);
 		if (!rc || rc == -EINPROGRESS)
 			break;
 	}
@@ -282,9 +281,9 @@ void source_settle(enum gw_outcome outcome)
 	int rc = -EAGAIN;
 
 	for (int try = 0; try < 2 && rc && rc != -EINPROGRESS; try++)
-		rc = sim.sc->paused && outcome == GW_OUTCOME_ABORTED ?
-			     0 :
-			     gw_source_settle(&ops, &sim.src.daemon, outcome);
+		rc = sim.sc->paused && outcome == GW_OUTCOME_ABORTED
+			     ? 0
+			     : gw_source_settle(&ops, &sim.src.daemon, outcome);
 	sim_check((rc == -EINPROGRESS) == (outcome == GW_OUTCOME_LOST) &&
 			  (!rc || rc == -EINPROGRESS),
 		  "settling by outcome %d returns %d: %s", (int)outcome, rc, gw_error());

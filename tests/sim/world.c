@@ -26,8 +26,8 @@
 struct sim sim;
 
 static const char *const fault_names[FAULT_KINDS] = {
-	"none",	      "cut",	   "cut-settle", "stall",     "damage", "kill-source",
-	"kill-dest",  "kill-both", "qemu-dest",	 "cancel",    "op",
+	"none",	     "cut",	  "cut-settle", "stall",  "damage", "kill-source",
+	"kill-dest", "kill-both", "qemu-dest",	"cancel", "op",
 };
 
 const char *sim_fault_name(enum fault_kind kind)

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * test_attach.c - what gw_attach() finds out about a QEMU, and what it refuses.
+ *
+ * The QEMU is this process, which maps RAM files as one would, behind a monitor
+ * that answers each command from a table; a test replaces single answers.
+ */
+#include "unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "attach.h"
+#include "clock.h"
+
+#define SIZE   (6UL << 20)
+#define EXTRAS 4
+
+/* Whatever contains @asked is answered with @answer. */
+struct answer {
+	const char *asked, *answer;
+};
+
+static const char *const memdev = "[{\"id\":\"ram\",\"size\":6291456,\"share\":true},"
+				  "{\"id\":\"low\",\"size\":6291456,\"share\":true}]";
+
+static const struct answer usual[] = {
+	{ "qmp_capabilities", "{}" },
+	{ "query-version", "{\"qemu\":{\"major\":8,\"minor\":2,\"micro\":1},\"package\":\"\"}" },
+	{ "\"/machine\"", "\"pc-q35-8.2-machine\"" },
+	{ "info qtree", "\"bus: main-system-bus\\r\\n  dev: virtio-blk-pci, id \\\"\\\"\\r\\n\"" },
+	{ "info network", "\"net0: index=0,type=tap,ifname=tap0\\r\\n\"" },
+	{ "query-migrate", "{}" },
+	{ "query-named-block-nodes", "[{\"cache\":{\"direct\":false}},{\"cache\":{}}]" },
+	{ "info mtree",
+	  "\"FlatView #0\\r\\n AS \\\"I/O\\\", root: io\\r\\n"
+	  "  0000000000000000-0000000000000007 (prio 0, i/o): dma\\r\\n"
+	  "FlatView #1\\r\\n AS \\\"memory\\\", root: system\\r\\n"
+	  "  0000000000000000-000000000009ffff (prio 0, ram): ram\\r\\n"
+	  "  00000000000a0000-00000000000bffff (prio 1, i/o): vga-lowmem\\r\\n"
+	  "  00000000000c0000-00000000002fffff (prio 0, ram): ram @00000000000c0000\\r\\n"
+	  "  00000000fffc0000-00000000ffffffff (prio 0, rom): pc.bios\\r\\n"
+	  "  0000000100000000-00000001002fffff (prio 0, ram): ram @0000000000300000\\r\\n"
+	  "  0000000200000000-00000002005fffff (prio 0, ram): low\\r\\n"
+	  "FlatView #2\\r\\n AS \\\"other\\\", root: other\\r\\n"
+	  "  0000000900000000-00000009002fffff (prio 0, ram): ram\\r\\n\"" },
+	{ "\"property\":\"type\"", "\"memory-backend-file\"" },
+};
+
+struct qemu {
+	char *dir, *socket, *files[2];
+	uint8_t *maps[2];
+	char paths[2][512]; /* answers to mem-path */
+	int listener;
+	struct answer special[EXTRAS]; /* before the usual ones */
+	pthread_t thread;
+	bool unknown; /* a command that no answer fits */
+};
+
+static const char *find(const struct answer *table, size_t n, const char *asked)
+{
+	for (size_t i = 0; i < n; i++)
+		if (table[i].asked && strstr(asked, table[i].asked))
+			return table[i].answer;
+	return NULL;
+}
+
+static const char *answer_to(struct qemu *m, const char *asked)
+{
+	const char *answer = find(m->special, EXTRAS, asked);
+
+	if (!answer && strstr(asked, "query-memdev"))
+		return memdev;
+	if (!answer && strstr(asked, "mem-path"))
+		return m->paths[strstr(asked, "/objects/low") ? 1 : 0];
+	return answer ? answer : find(usual, GW_ARRAY_SIZE(usual), asked);
+}
+
+static void *monitor(void *arg)
+{
+	struct qemu *m = arg;
+	int conn = accept(m->listener, NULL, NULL);
+	char text[4096];
+	ssize_t n;
+
+	dprintf(conn, "{\"QMP\":{}}\n");
+	while ((n = recv(conn, text, sizeof(text) - 1, 0)) > 0) {
+		const char *answer;
+
+		text[n] = '\0';
+		answer = answer_to(m, text);
+		m->unknown |= !answer;
+		dprintf(conn, "{\"return\":%s}\n", answer ? answer : "{}");
+	}
+	close(conn);
+	return NULL;
+}
+
+static void *map_file(const char *path, int flags)
+{
+	gw_autofd int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	void *map = MAP_FAILED;
+
+	if (fd >= 0 && !ftruncate(fd, SIZE))
+		map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, flags, fd, 0);
+	return map;
+}
+
+static int make(void **state)
+{
+	struct qemu *m = calloc(1, sizeof(*m));
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	*state = m;
+	/* In /dev/shm, as RAM files are: some file systems show another device in maps. */
+	m->dir = strdup("/dev/shm/gw-unit-XXXXXX");
+	if (!mkdtemp(m->dir))
+		return -1;
+	m->socket = gw_path("%s/qmp", m->dir);
+	for (int i = 0; i < 2; i++) {
+		m->files[i] = gw_path("%s/ram%d", m->dir, i);
+		snprintf(m->paths[i], sizeof(m->paths[i]), "\"%s\"", m->files[i]);
+		m->maps[i] = map_file(m->files[i], MAP_SHARED);
+		if (m->maps[i] == MAP_FAILED)
+			return -1;
+	}
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", m->socket);
+	m->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	return bind(m->listener, (struct sockaddr *)&addr, sizeof(addr)) || listen(m->listener, 1);
+}
+
+static int drop(void **state)
+{
+	struct qemu *m = *state;
+	int rc;
+
+	close(m->listener);
+	for (int i = 0; i < 2; i++) {
+		if (m->maps[i])
+			munmap(m->maps[i], SIZE);
+		free(m->files[i]);
+	}
+	rc = gw_remove_tree(m->dir);
+	free(m->socket);
+	free(m->dir);
+	free(m);
+	return rc;
+}
+
+/* Attach to ourselves through the monitor. */
+static int attach(struct qemu *m, struct gw_ram *ram, struct gw_guest_facts *facts)
+{
+	struct gw_qmp *q;
+	int rc;
+
+	assert_int_equal(pthread_create(&m->thread, NULL, monitor, m), 0);
+	q = gw_qmp_open(m->socket, gw_now() + 10 * GW_S);
+	assert_non_null(q);
+	rc = gw_attach(q, getpid(), ram, facts);
+	gw_qmp_close(q);
+	pthread_join(m->thread, NULL);
+	assert_false(m->unknown);
+	return rc;
+}
+
+static void assert_refused(struct qemu *m, const char *asked, const char *answer, const char *why)
+{
+	struct gw_guest_facts facts;
+	struct gw_ram ram;
+
+	m->special[0] = (struct answer){ asked, answer };
+	assert_int_equal(attach(m, &ram, &facts), -ENOTSUP);
+	assert_message(why);
+	assert_int_equal(ram.nr_files, 0); /* and nothing is left open */
+}
+
+static void finds_memory(void **state)
+{
+	struct qemu *m = *state;
+	struct gw_guest_facts facts;
+	struct gw_ram ram;
+	uint8_t page[GW_PAGE_SIZE];
+
+	assert_int_equal(attach(m, &ram, &facts), 0);
+	assert_int_equal(facts.major, 8);
+	assert_int_equal(facts.minor, 2);
+	assert_string_equal(facts.machine, "pc-q35-8.2");
+	assert_false(facts.direct_io);
+	assert_false(facts.discards);
+	/* By id, so that every host numbers the pages alike. */
+	assert_int_equal(ram.nr_files, 2);
+	assert_string_equal(ram.files[0].id, "low");
+	assert_string_equal(ram.files[1].id, "ram");
+	assert_int_equal(ram.files[0].hva, (uintptr_t)m->maps[1]);
+	assert_int_equal(ram.files[1].hva, (uintptr_t)m->maps[0]);
+	m->maps[0][GW_PAGE_SIZE + 5] = 77;
+	assert_int_equal(gw_ram_read(&ram, ram.files[1].first_page + 1, 1, page), 0);
+	assert_int_equal(page[5], 77);
+	gw_ram_close(&ram);
+}
+
+static void maps_blocks(void **state)
+{
+	struct gw_guest_facts facts;
+	struct gw_ram ram;
+
+	assert_int_equal(attach(*state, &ram, &facts), 0);
+	/* Below and above 4 GiB; the hole for the VGA window splits nothing. */
+	assert_int_equal(ram.nr_blocks, 3);
+	assert_int_equal(ram.blocks[0].gpa, 0);
+	assert_int_equal(ram.blocks[0].size, 0x300000);
+	assert_int_equal(ram.blocks[0].file, 1);
+	assert_int_equal(ram.blocks[0].offset, 0);
+	assert_int_equal(ram.blocks[1].gpa, 0x100000000);
+	assert_int_equal(ram.blocks[1].size, 0x300000);
+	assert_int_equal(ram.blocks[1].file, 1);
+	assert_int_equal(ram.blocks[1].offset, 0x300000);
+	assert_int_equal(ram.blocks[2].gpa, 0x200000000);
+	assert_int_equal(ram.blocks[2].size, SIZE);
+	assert_int_equal(ram.blocks[2].file, 0);
+	gw_ram_close(&ram);
+}
+
+static void notices_disks_and_balloons(void **state)
+{
+	struct qemu *m = *state;
+	struct gw_guest_facts facts;
+	struct gw_ram ram;
+
+	m->special[0] = (struct answer){ "query-named-block-nodes",
+					 "[{\"cache\":{\"direct\":false}},"
+					 "{\"cache\":{\"direct\":true}}]" };
+	m->special[1] = (struct answer){ "info qtree", "\"dev: virtio-balloon-pci\"" };
+	assert_int_equal(attach(m, &ram, &facts), 0);
+	assert_true(facts.direct_io);
+	assert_true(facts.discards);
+	gw_ram_close(&ram);
+}
+
+static void refuses_old_versions(void **state)
+{
+	assert_refused(*state, "query-version", "{\"qemu\":{\"major\":7,\"minor\":1}}",
+		       "runs QEMU 7.1; Godwit needs 7.2");
+}
+
+static void refuses_unseen_writers(void **state)
+{
+	assert_refused(*state, "info qtree", "\"  dev: vfio-pci, id \\\"gpu\\\"\\r\\n\"",
+		       "writes memory unseen (dev: vfio-pci)");
+	assert_refused(*state, "info network", "\"net0: index=0,type=vhost-user,\\r\\n\"",
+		       "type=vhost-user");
+	assert_refused(*state, "info network", "\"net0: index=0,type=vhost-vdpa,\\r\\n\"",
+		       "type=vhost-vdpa");
+}
+
+static void refuses_what_qemu_refuses(void **state)
+{
+	assert_refused(*state, "query-migrate", "{\"blocked-reasons\":[\"a 9p mount\"]}",
+		       "cannot migrate: a 9p mount");
+}
+
+static void refuses_other_memory(void **state)
+{
+	struct qemu *m = *state;
+
+	assert_refused(m, "query-memdev", "[]", "no memory backend");
+	assert_refused(m, "query-memdev", "[{\"id\":\"ram\",\"size\":6291456,\"share\":false}]",
+		       "'ram' (memory-backend-file) is not a shared file");
+	assert_refused(m, "\"property\":\"type\"", "\"memory-backend-ram\"",
+		       "(memory-backend-ram) is not a shared file");
+	assert_refused(m, "\"property\":\"type\"", "\"memory-backend-memfd\"",
+		       "a memfd, which QEMU 8.2 would send itself");
+	assert_refused(m, "info mtree",
+		       "\"FlatView #1\\r\\n AS \\\"memory\\\", root: system\\r\\n\"",
+		       "names none of its memory backends");
+}
+
+/* QEMU says "shared", the kernel knows better. */
+static void refuses_private_mappings(void **state)
+{
+	struct qemu *m = *state;
+
+	munmap(m->maps[0], SIZE);
+	m->maps[0] = map_file(m->files[0], MAP_PRIVATE);
+	assert_ptr_not_equal(m->maps[0], MAP_FAILED);
+	assert_refused(m, "query-memdev", "[{\"id\":\"ram\",\"size\":6291456,\"share\":true}]",
+		       "does not map 6291456 bytes of shared memory");
+}
+
+/* Before 8.1 a memfd is as good as a file, and has no name to be found by. */
+static void takes_memfds_of_old_qemus(void **state)
+{
+	struct qemu *m = *state;
+	struct gw_guest_facts facts;
+	struct gw_ram ram;
+	gw_autofd int fd = memfd_create("memory-backend-memfd", MFD_CLOEXEC);
+	uint8_t page[GW_PAGE_SIZE];
+	uint8_t *map;
+
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+	map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(map, MAP_FAILED);
+	map[0] = 88;
+	m->special[0] = (struct answer){ "query-version", "{\"qemu\":{\"major\":7,\"minor\":2}}" };
+	m->special[1] = (struct answer){ "\"property\":\"type\"", "\"memory-backend-memfd\"" };
+	m->special[2] = (struct answer){ "query-memdev",
+					 "[{\"id\":\"ram\",\"size\":6291456,\"share\":true}]" };
+	assert_int_equal(attach(m, &ram, &facts), 0);
+	assert_int_equal(ram.files[0].hva, (uintptr_t)map);
+	assert_int_equal(gw_ram_read(&ram, 0, 1, page), 0);
+	assert_int_equal(page[0], 88);
+	gw_ram_close(&ram);
+	munmap(map, SIZE);
+}
+
+#define attach_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		attach_test(finds_memory),
+		attach_test(maps_blocks),
+		attach_test(notices_disks_and_balloons),
+		attach_test(refuses_old_versions),
+		attach_test(refuses_unseen_writers),
+		attach_test(refuses_what_qemu_refuses),
+		attach_test(refuses_other_memory),
+		attach_test(refuses_private_mappings),
+		attach_test(takes_memfds_of_old_qemus),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
