@@ -553,6 +553,9 @@ int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result)
 			       "resumed: %s",
 			       name, gw_error());
 	default:
-		return gw_fail(-EBUSY, "VM '%s' is still arriving", name);
+		return gw_fail(-EBUSY,
+			       "what became of VM '%s' cannot be told now: it still "
+			       "arrives, or its QEMU does not answer; try again",
+			       name);
 	}
 }

@@ -71,7 +71,7 @@ struct gw_dest_ops {
 	/* QEMU's device state: write, then wait until QEMU has loaded all of it. */
 	int (*device_write)(void *env, const void *buf, size_t len);
 	int (*device_end)(void *env, int64_t deadline);
-	/* Resume the guest and announce it to the network. */
+	/* Resume the guest (-EPIPE: its QEMU is gone) and announce it to the network. */
 	int (*guest_resume)(void *env);
 	void (*guest_announce)(void *env);
 	/* End QEMU and remove its RAM files and folder: nothing stays behind. */
@@ -121,7 +121,8 @@ int gw_dest_heed(struct gw_dest *d);
  * @phase: from the journal
  * @run: likewise: the guest ran at the source
  *
- * Return: what became of the guest; final.
+ * Return: what became of the guest, and that is final; GW_OUTCOME_UNKNOWN: it
+ * cannot be told now, and the journal must stay for another try.
  */
 enum gw_outcome gw_dest_recover(const struct gw_dest_ops *ops, void *env, enum gw_dest_phase phase,
 				bool run);

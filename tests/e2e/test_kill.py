@@ -19,6 +19,14 @@ from godwit_wire import DROP, HOLD, Proxy
 SETUP, ROUND, BARRIER, DEVICE, LOADED = "READY", "PAGES", "ROUND_DONE", "DEVICE", "LOADED"
 
 
+def both_at_once(host):
+    """Kill daemon and worker so that neither sees the other die."""
+    worker = host.worker()
+    os.kill(host.daemon.pid, signal.SIGSTOP)
+    kill(worker)
+    host.kill()
+
+
 class Kill(Group):
     """A guest that goes wherever the last test left it."""
 
@@ -227,20 +235,14 @@ class SourceDaemon(Kill):
     def test_with_its_worker(self):
         """Both at once: the next godwitd puts it right."""
         def act():
-            host = self.vm.host
-            worker = host.worker()
-            host.kill()
-            kill(worker)
+            both_at_once(self.vm.host)
         self.at(DEVICE, act).failed("godwitd ended")
         self.vm.rests()
         self.restart()
 
     def test_with_its_worker_in_doubt(self):
         def act():
-            host = self.vm.host
-            worker = host.worker()
-            host.kill()
-            kill(worker)
+            both_at_once(self.vm.host)
             return DROP
         result = self.at("COMMIT", act)
         self.vm.host.start()
@@ -307,9 +309,7 @@ class DestinationDaemon(Kill):
 
     def test_with_its_worker(self):
         def act():
-            worker = self.daemon.worker()
-            self.daemon.kill()
-            kill(worker)
+            both_at_once(self.daemon)
         self.daemon = self.to()
         self.at(DEVICE, act).failed("closed the connection")
         self.vm.lives()

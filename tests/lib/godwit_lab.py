@@ -52,12 +52,6 @@ class Skip(Exception):
         self.kvm = kvm
 
 
-def is_sanitized():
-    """Whether the build under test has AddressSanitizer in it."""
-    with open(GODWITD, "rb") as f:
-        return b"__asan_init" in f.read()
-
-
 # Deadlines grow with a slow build or machine; conditions do not.
 PATIENCE = float(os.environ.get("GODWIT_PATIENCE", "3"))
 
@@ -153,9 +147,10 @@ def socket_in(namespace):
 class Network:
     """Two hosts and a client (lab/net)."""
 
-    def __init__(self, prefix):
+    def __init__(self, prefix, up=True):
         self.prefix = prefix
-        self._net("up", prefix)
+        if up:
+            self._net("up", prefix)
 
     @staticmethod
     def _net(*args):
@@ -174,6 +169,11 @@ class Network:
 
     def down(self):
         self._net("down", self.prefix)
+
+
+def network_name(pid, number):
+    """The prefix of a test process' networks."""
+    return f"gwt{pid}{'xyz'[number]}"
 
 
 # godwit, the command
@@ -620,7 +620,7 @@ class Lab:
         return Vm(self, name, **more)
 
     def network(self):
-        network = Network(f"gwt{os.getpid()}{'xyz'[len(self.networks)]}")
+        network = Network(network_name(os.getpid(), len(self.networks)))
         self.networks.append(network)
         return network
 
@@ -730,3 +730,16 @@ class Lab:
                     shutil.copyfile(path, os.path.join(keep, target))
                 except OSError:
                     pass
+
+
+def clear_away(folder, pid, keep):
+    """End by force what a test process @pid left that died itself."""
+    lab = Lab(folder)
+    for name in os.listdir(folder):
+        if os.path.isdir(os.path.join(folder, name)):
+            lab.hosts.append(Host(lab, name, ""))
+    for number in range(3):
+        network = Network(network_name(pid, number), up=False)
+        if os.path.exists(f"/run/netns/{network.namespace('a')}"):
+            lab.networks.append(network)
+    lab.destroy(keep)

@@ -215,17 +215,15 @@ class Runner:
             self._print(child["group"], name, "fail", 0, "its process ended before it")
         if os.path.isdir(child["folder"]):
             # Only after a crash of the group's process: nothing of it may stay.
-            lab = Lab(child["folder"])
-            for name in os.listdir(lab.dir):
-                if os.path.isdir(os.path.join(lab.dir, name)):
-                    lab.hosts.append(godwit_lab.Host(lab, name, ""))
-            lab.destroy(os.path.join(self.keep, child["group"].__name__))
+            godwit_lab.clear_away(child["folder"], child["pid"],
+                                  os.path.join(self.keep, child["group"].__name__))
 
     def end(self):
-        for child in self.running:
+        """After an interruption: end what still runs."""
+        for child in list(self.running):
             os.kill(child["pid"], signal.SIGKILL)
             os.waitpid(child["pid"], 0)
-        for child in list(self.running):
+            child["names"] = []
             self._ended(child)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -278,6 +276,9 @@ def main(modules):
             runner.run(groups)
             if runner.counts["fail"]:
                 break
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        runner.counts["fail"] += 1
     finally:
         runner.end()
     print("{ok} passed, {fail} failed, {skip} skipped".format(**runner.counts))

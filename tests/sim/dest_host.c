@@ -271,8 +271,7 @@ static int op_device_end(void *env, int64_t deadline)
 
 static int op_guest_resume(void *env)
 {
-	int rc = sim_step(env, "guest_resume at the destination",
-			  env == &sim.dst.worker ? STEP_FAILS : 0);
+	int rc = sim_step(env, "guest_resume at the destination", STEP_FAILS | STEP_LATE);
 
 	if (!rc)
 		rc = qemu_gone();
@@ -287,7 +286,7 @@ static int op_guest_resume(void *env)
 		check_memory();
 	sim.dst.qemu = QEMU_RUNNING;
 	sim.dst.took_over = true;
-	return 0;
+	return sim_late();
 }
 
 static void op_guest_announce(void *env)
@@ -344,13 +343,17 @@ void dest_recover(void)
 		[JOURNAL_COMMITTED] = GW_DEST_PHASE_COMMITTED,
 		[JOURNAL_RUNNING] = GW_DEST_PHASE_RUNNING,
 	};
-	enum gw_outcome outcome;
+	enum gw_outcome outcome = GW_OUTCOME_UNKNOWN;
 
 	dest_close_streams();
 	if (sim.dst.journal == JOURNAL_NONE)
 		return;
 	sim.dst.busy = true;
-	outcome = gw_dest_recover(&ops, &sim.dst.daemon, phases[sim.dst.journal], sim.dst.run);
+	/* A second try stands for the user's `godwit recover` after a failed one. */
+	for (int try = 0; try < 2 && !outcome; try++)
+		outcome = gw_dest_recover(&ops, &sim.dst.daemon, phases[sim.dst.journal],
+					  sim.dst.run);
+	sim_check(outcome, "recovery at the destination: %s", gw_error());
 	sim.dst.settled = outcome;
 	sim.dst.journal = JOURNAL_NONE;
 	if (outcome == GW_OUTCOME_LOST)

@@ -45,6 +45,7 @@ enum fault_kind {
 	FAULT_QEMU_DEST, /* the destination's QEMU dies */
 	FAULT_CANCEL,	 /* the user has second thoughts */
 	FAULT_OP,	 /* the op of this step fails */
+	FAULT_OP_LATE,	 /* it works, and is believed to have failed */
 	FAULT_KINDS,
 };
 
@@ -56,8 +57,9 @@ struct fault {
 /* What a step is, so that a sweep leaves out faults that would change nothing there. */
 #define STEP_FAILS	1U /* an op that may fail */
 #define STEP_SENDS	2U
-#define STEP_COMMITTING 4U /* COMMIT may be on its way */
-#define STEP_QEMU	8U /* the destination has one */
+#define STEP_COMMITTING 4U  /* COMMIT may be on its way */
+#define STEP_QEMU	8U  /* the destination has one */
+#define STEP_LATE	16U /* an op that may work after its caller gave it up */
 
 struct scenario {
 	const char *name;
@@ -106,8 +108,9 @@ struct source_host {
 	struct gw_source s;
 	enum qemu qemu;
 	enum journal journal;
-	bool ended;    /* the worker, by itself */
-	bool in_doubt; /* only an operator can tell now */
+	bool ended;	 /* the worker, by itself */
+	bool in_doubt;	 /* only an operator can tell now */
+	bool committing; /* too late to cancel */
 	int rc;
 	bool saving; /* QEMU has begun to hand out its device state */
 	size_t device_read;
@@ -145,8 +148,9 @@ struct sim {
 	unsigned int steps;
 	uint8_t traits[STEPS_MAX]; /* of each step */
 	bool settle_at_once;
-	bool cancelled;
+	bool cancelled, cancelled_in_time;
 	bool wake[WAKE_COUNT];
+	bool late;				/* FAULT_OP_LATE struck this step; sim_late() */
 	uint8_t device_state[DEVICE_STATE_MAX]; /* as QEMU saves it at the source */
 	size_t device_len;
 
@@ -178,6 +182,12 @@ _Noreturn void sim_wrong(const char *fmt, ...) __attribute__((format(printf, 1, 
  * dead, have no effect; or what a failing op returns.
  */
 int sim_step(struct process *process, const char *what, unsigned int traits);
+
+/**
+ * sim_late() - right after a step with STEP_LATE: what its op returns, once it has
+ * worked. 0 or -ETIMEDOUT.
+ */
+int sim_late(void);
 
 /** sim_run() - one run from beginning to end, with all checks. Return: the source's result. */
 int sim_run(const struct scenario *sc, uint64_t seed, const struct fault faults[2]);

@@ -13,8 +13,9 @@
 #include "error.h"
 #include "sim.h"
 
-#define STOP_NS	  (1 * GW_MS)
-#define RESUME_NS (1 * GW_MS)
+#define JOURNAL_NS (2 * GW_MS) /* enough for a peer's reset to come in between */
+#define STOP_NS	   (1 * GW_MS)
+#define RESUME_NS  (1 * GW_MS)
 
 static int64_t op_now(void *env)
 {
@@ -31,11 +32,19 @@ static void op_sleep_until(void *env, int64_t when)
 
 static int op_journal(void *env, enum gw_source_phase phase)
 {
-	int rc = sim_step(env, "source journal", STEP_FAILS);
+	struct process *process = env;
+	int rc;
 
-	if (!rc)
-		sim.src.journal = phase == GW_SOURCE_MOVING ? JOURNAL_MOVING : JOURNAL_COMMITTING;
-	return rc;
+	if (phase == GW_SOURCE_COMMITTING)
+		sim.src.committing = true;
+	rc = sim_step(process, "source journal", STEP_FAILS);
+	if (rc)
+		return rc;
+	fiber_sleep_until(sim_now() + JOURNAL_NS);
+	if (process->dead)
+		return gw_fail(-ESHUTDOWN, "killed");
+	sim.src.journal = phase == GW_SOURCE_MOVING ? JOURNAL_MOVING : JOURNAL_COMMITTING;
+	return 0;
 }
 
 static int op_cancelled(void *env)
@@ -82,21 +91,22 @@ static struct gw_tracker *op_track(void *env)
 
 static int op_guest_stop(void *env)
 {
-	int rc = sim_step(env, "guest_stop", STEP_FAILS);
+	int rc = sim_step(env, "guest_stop", STEP_FAILS | STEP_LATE);
 
 	if (rc)
 		return rc;
+	rc = sim_late();
 	guest_stop(&sim.guest);
 	sim.src.qemu = QEMU_STOPPED;
 	sim.src.stopped_at = sim_now();
 	fiber_sleep_until(sim_now() + STOP_NS);
-	return 0;
+	return rc;
 }
 
 static int op_guest_resume(void *env)
 {
 	int64_t stop;
-	int rc = sim_step(env, "guest_resume at the source", STEP_FAILS);
+	int rc = sim_step(env, "guest_resume at the source", STEP_FAILS | STEP_LATE);
 
 	if (rc)
 		return rc;
@@ -109,24 +119,24 @@ static int op_guest_resume(void *env)
 	sim.src.saving = false;
 	sim.src.qemu = QEMU_RUNNING;
 	guest_run(&sim.guest);
-	return 0;
+	return sim_late();
 }
 
 static int op_guest_quit(void *env)
 {
-	int rc = sim_step(env, "guest_quit", STEP_FAILS);
+	int rc = sim_step(env, "guest_quit", STEP_FAILS | STEP_LATE);
 
 	if (rc)
 		return rc;
-	sim_check(sim.src.qemu == QEMU_STOPPED, "the source ends a QEMU whose guest runs");
+	sim_check(sim.src.qemu != QEMU_RUNNING, "the source ends a QEMU whose guest runs");
 	sim.src.qemu = QEMU_ENDED;
 	sim.src.journal = JOURNAL_NONE;
-	return 0;
+	return sim_late();
 }
 
 static int op_device_begin(void *env)
 {
-	int rc = sim_step(env, "device_begin", STEP_FAILS);
+	int rc = sim_step(env, "device_begin", STEP_FAILS | STEP_LATE);
 
 	if (rc)
 		return rc;
@@ -135,7 +145,7 @@ static int op_device_begin(void *env)
 	rng_fill(&sim.guest.rng, sim.device_state, sim.device_len);
 	sim.src.device_read = 0;
 	sim.src.saving = true;
-	return 0;
+	return sim_late();
 }
 
 static long op_device_read(void *env, void *buf, size_t len)

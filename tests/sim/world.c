@@ -27,7 +27,7 @@ struct sim sim;
 
 static const char *const fault_names[FAULT_KINDS] = {
 	"none",	     "cut",	  "cut-settle", "stall",  "damage", "kill-source",
-	"kill-dest", "kill-both", "qemu-dest",	"cancel", "op",
+	"kill-dest", "kill-both", "qemu-dest",	"cancel", "op",	    "op-late",
 };
 
 const char *sim_fault_name(enum fault_kind kind)
@@ -101,8 +101,7 @@ void sim_kill(struct process *process)
 		fiber_new(&sim.dst.daemon, "destination recovery", recover_dest, NULL, 0);
 }
 
-/* Return: whether it strikes the op of this very step. */
-static bool strike(enum fault_kind kind)
+static void strike(enum fault_kind kind)
 {
 	switch (kind) {
 	case FAULT_CUT_SETTLE:
@@ -132,20 +131,28 @@ static bool strike(enum fault_kind kind)
 		break;
 	case FAULT_CANCEL:
 		sim.cancelled = true;
+		sim.cancelled_in_time = !sim.src.committing;
 		sim.wake[WAKE_SOURCE] = true;
 		break;
-	case FAULT_OP:
-		return true;
+	case FAULT_OP: /* sim_step() sees to these */
+	case FAULT_OP_LATE:
 	case FAULT_NONE:
 	default:
 		break;
 	}
-	return false;
+}
+
+int sim_late(void)
+{
+	const bool late = sim.late;
+
+	sim.late = false;
+	return late ? gw_fail(-ETIMEDOUT, "QEMU's monitor does not answer") : 0;
 }
 
 int sim_step(struct process *process, const char *what, unsigned int traits)
 {
-	bool fails = false;
+	enum fault_kind strikes = FAULT_NONE;
 
 	if (process->dead)
 		return gw_fail(-ESHUTDOWN, "%s is dead", process->name);
@@ -159,13 +166,16 @@ int sim_step(struct process *process, const char *what, unsigned int traits)
 		fprintf(stderr, "%5u %10.3f ms  %s: %s\n", sim.steps, (double)sim_now() / GW_MS,
 			process->name, what);
 	for (int i = 0; i < 2; i++)
-		if (sim.faults[i].kind && sim.faults[i].step == sim.steps)
-			fails |= strike(sim.faults[i].kind);
+		if (sim.faults[i].kind && sim.faults[i].step == sim.steps) {
+			strikes = sim.faults[i].kind;
+			strike(strikes);
+		}
 	fiber_yield();
 	check_always();
 	if (process->dead)
 		return gw_fail(-ESHUTDOWN, "%s is dead", process->name);
-	return fails && traits & STEP_FAILS ? gw_fail(-EIO, "%s fails", what) : 0;
+	sim.late = strikes == FAULT_OP_LATE && traits & STEP_LATE;
+	return strikes == FAULT_OP && traits & STEP_FAILS ? gw_fail(-EIO, "%s fails", what) : 0;
 }
 
 /* `godwit recover`, by an operator who looks at the destination where nobody else can tell. */
@@ -217,7 +227,8 @@ static void check_result(void)
 	case GW_SOURCE_CANCELLED:
 		sim_check(sim.src.rc && !s->committed && !sim.dst.took_over,
 			  "failed, and yet moved");
-		sim_check(!s->stopped || struck(FAULT_OP), "failed, and left the guest stopped");
+		sim_check(!s->stopped || struck(FAULT_OP) || struck(FAULT_OP_LATE),
+			  "failed, and left the guest stopped");
 		sim_check((s->state == GW_SOURCE_CANCELLED) == (sim.src.rc == -ECANCELED) &&
 				  (s->state == GW_SOURCE_FAILED || sim.cancelled),
 			  "'%s' (%d) where the user cancelled: %d", gw_source_state_name(s->state),
@@ -258,7 +269,8 @@ static void check_fault(void)
 		sim_check(sim.src.ended && as_expected(sim.src.rc), "returns %d where %d was due",
 			  sim.src.rc, sim.sc->result);
 	if (one && struck(FAULT_CANCEL) && !sim.sc->result)
-		sim_check(s->state == GW_SOURCE_CANCELLED || s->state == GW_SOURCE_COMPLETED,
+		sim_check(s->state == (sim.cancelled_in_time ? GW_SOURCE_CANCELLED
+							     : GW_SOURCE_COMPLETED),
 			  "a cancellation ended as '%s'", gw_source_state_name(s->state));
 	/* The reason is the destination's, and it must get here. */
 	if (one && struck(FAULT_QEMU_DEST) && s->state == GW_SOURCE_FAILED && !sim.sc->result)
@@ -316,7 +328,7 @@ void sim_begin(const struct scenario *sc, uint64_t seed, const struct fault faul
 	memcpy(sim.faults, faults, sizeof(sim.faults));
 	sim.steps = 0;
 	sim.device_len = 0;
-	sim.settle_at_once = sim.cancelled = false;
+	sim.settle_at_once = sim.cancelled = sim.cancelled_in_time = false;
 	sim.impostor = NULL;
 	memset(sim.wake, 0, sizeof(sim.wake));
 	fibers_init(seed);
