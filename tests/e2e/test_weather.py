@@ -308,10 +308,7 @@ class HostileSource(Guest):
 
     def defines(self, *texts, definition=None, raw=None, **changes):
         source = FalseSource(self.b.address, definition=definition or {}, **changes)
-        source.expect("ACCEPT")
-        import json  # pylint: disable=import-outside-toplevel
-        source.say("DEFINE", payload=raw if raw is not None else
-                   json.dumps(source.define).encode())
+        source.offer(raw)
         source.refused(*texts)
         check(self.b.list() == {}, f"left {self.b.list()}")
 
@@ -382,9 +379,7 @@ class HostileSource(Guest):
 
     def test_streams(self):
         source = FalseSource(self.b.address, streams=2)
-        source.expect("ACCEPT")
-        import json  # pylint: disable=import-outside-toplevel
-        source.say("DEFINE", payload=json.dumps(source.define).encode())
+        source.offer()
         source.expect("READY")
         source.join(0)
         stranger = socket.create_connection(("127.0.0.1", int(self.b.address.split(":")[1])))

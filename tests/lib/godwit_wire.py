@@ -323,12 +323,16 @@ class FalseSource:
 
     def start(self):
         """Up to READY, with all streams joined."""
-        self.expect("ACCEPT")
-        self.say("DEFINE", payload=json.dumps(self.define).encode())
+        self.offer()
         self.expect("READY")
         for i in range(self.define["streams"]):
             self.join(i)
         return self
+
+    def offer(self, raw=None):
+        """Send DEFINE, or @raw as its payload."""
+        self.expect("ACCEPT")
+        self.say("DEFINE", payload=json.dumps(self.define).encode() if raw is None else raw)
 
     def join(self, index):
         stream = self._connect("STREAM", index)
