@@ -123,8 +123,8 @@ def namespace_new():
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
-def socket_in(namespace):
-    """A TCP socket of the named namespace (None: ours)."""
+def socket_in(namespace, family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0):
+    """A socket (of TCP) in the named namespace (None: ours)."""
     made = []
 
     def make():
@@ -133,7 +133,7 @@ def socket_in(namespace):
                 if libc.setns(f.fileno(), CLONE_NEWNET):
                     made.append(OSError(ctypes.get_errno(), "setns"))
                     return
-        made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        made.append(socket.socket(family, kind, protocol))
 
     # A namespace is a thread's property: borrow a thread for it.
     thread = threading.Thread(target=make)
