@@ -132,6 +132,9 @@ static int migrate(struct migrate *m)
 		return 0;
 	}
 	print_summary(m, result);
+	if (json_object_get(result, "error-desc"))
+		fprintf(stderr, "godwit: %s\n",
+			json_string_value(json_object_get(result, "error-desc")));
 	json_decref(result);
 	return 0;
 }

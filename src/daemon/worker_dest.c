@@ -220,6 +220,21 @@ static int await_state(struct env *e)
 	return rc;
 }
 
+/* Write down what its memory looks like, while no guest waits for the monitor. */
+static int describe(struct env *e)
+{
+	struct gw_guest_facts facts;
+	struct gw_ram ram;
+
+	if (gw_attach(e->qmp, e->vm.process.pid, &ram, &facts)) {
+		gw_warn("VM '%s' could not leave again: %s", e->vm.def.name, gw_error());
+		return 0;
+	}
+	gw_vm_describe(&e->vm, &ram);
+	gw_ram_close(&ram);
+	return gw_vm_save(e->w->paths, &e->vm);
+}
+
 static int op_prepare(void *env, const json_t *definition, uint64_t resident, struct gw_ram *ram)
 {
 	struct env *e = env;
@@ -234,6 +249,8 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, st
 		rc = make_ram(e, ram, ram_paths);
 	if (!rc)
 		rc = start_qemu(e, ram_paths);
+	if (!rc)
+		rc = describe(e);
 	if (!rc)
 		rc = await_state(e);
 	for (unsigned int i = 0; i < GW_RAM_FILES_MAX; i++)
@@ -444,23 +461,6 @@ static void env_free(struct env *e)
 	free(e);
 }
 
-/* The guest lives here now: write down what its memory looks like. */
-static void settle_in(struct env *e)
-{
-	struct gw_guest_facts facts;
-	struct gw_ram ram;
-
-	gw_journal_remove(e->w->paths, e->vm.def.name);
-	if (gw_attach(e->qmp, e->vm.process.pid, &ram, &facts)) {
-		gw_warn("VM '%s' could not leave again: %s", e->vm.def.name, gw_error());
-		return;
-	}
-	gw_vm_describe(&e->vm, &ram);
-	gw_ram_close(&ram);
-	if (gw_vm_save(e->w->paths, &e->vm))
-		gw_err("%s", gw_error());
-}
-
 int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open, uint16_t version)
 {
 	struct env *e = calloc(1, sizeof(*e));
@@ -487,7 +487,7 @@ int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open,
 	e->d.control->wake_arg = e;
 	rc = gw_dest_run(&e->d);
 	if (!rc)
-		settle_in(e);
+		gw_journal_remove(w->paths, e->vm.def.name);
 	else
 		gw_fail(rc, "%s", e->d.error);
 	env_free(e);
@@ -527,9 +527,7 @@ enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, const s
 		outcome = gw_dest_recover(&ops, e, (enum gw_dest_phase)j->phase, j->was_running);
 	if (outcome && outcome != GW_OUTCOME_ABORTED && gw_settled_save(w->paths, j->id, outcome))
 		gw_err("%s", gw_error());
-	if (outcome == GW_OUTCOME_RUNNING && e->qmp)
-		settle_in(e);
-	else if (outcome && outcome != GW_OUTCOME_ABORTED)
+	if (outcome && outcome != GW_OUTCOME_ABORTED)
 		gw_journal_remove(w->paths, name);
 	env_free(e);
 	return outcome;

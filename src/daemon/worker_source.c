@@ -178,6 +178,8 @@ static int op_guest_quit(void *env)
 
 	pfd.fd = fd;
 	if (fd >= 0) {
+		/* The guest may run on this very machine, or others do: they come first. */
+		gw_process_yield(&e->vm.process);
 		if (gw_qmp_call(e->qmp, "quit", NULL, NULL) || poll(&pfd, 1, QUIT_MS) <= 0) {
 			gw_warn("QEMU (process %d) does not quit: %s; killing it",
 				(int)e->vm.process.pid, gw_error());
@@ -408,6 +410,11 @@ static int prepare(struct env *e, const json_t *args)
 	s->params.verify = json_is_true(json_object_get(args, "verify"));
 	if (!s->params.streams || s->params.streams > GW_STREAMS_MAX)
 		return gw_fail(-EINVAL, "--streams must be 1 to %d", GW_STREAMS_MAX);
+	if (s->params.downtime_limit_ms < GW_SOURCE_FIXED_MS)
+		return gw_fail(-EINVAL,
+			       "--downtime-limit must be at least %d ms: stopping the guest, its "
+			       "device state and resuming it may take that long",
+			       GW_SOURCE_FIXED_MS);
 	return 0;
 }
 

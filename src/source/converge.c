@@ -11,9 +11,6 @@
 #include "error.h"
 #include "internal.h"
 
-/* Stop, final scan, device state, resume: 15 to 25 ms on the machines measured. */
-#define FIXED_NS (25 * GW_MS)
-
 /* Rounds without an improvement of a tenth after which there will be none. */
 #define PATIENCE 12
 
@@ -22,7 +19,7 @@ int64_t gw_converge_cost(const struct gw_source *s, uint64_t pages)
 	double bytes = (double)pages * (s->wire_per_page > 0 ? s->wire_per_page : GW_PAGE_SIZE);
 	double bandwidth = s->bandwidth ? (double)s->bandwidth : 100e6;
 
-	return FIXED_NS + (int64_t)(bytes / bandwidth * GW_S);
+	return GW_SOURCE_FIXED_MS * GW_MS + (int64_t)(bytes / bandwidth * GW_S);
 }
 
 int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost)

@@ -40,6 +40,9 @@
 #define GW_STREAMS_DEFAULT 2
 #define GW_ROUNDS_KEPT	   256
 
+/* Stop, final scan, device state, resume, in ms: 9 to 25 on the machines measured. */
+#define GW_SOURCE_FIXED_MS 25
+
 enum gw_source_state {
 	GW_SOURCE_SETUP,
 	GW_SOURCE_ACTIVE,

@@ -24,6 +24,7 @@
  *   guest_quit
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -210,7 +211,13 @@ int gw_source_switchover(struct gw_source *s)
 		rc = commit(s);
 	s->resumed_ns = s->ops->now(s->env);
 	s->resume_ns = s->resumed_ns - mark;
-	if (!rc)
-		rc = s->ops->guest_quit(s->env);
-	return rc;
+	if (rc)
+		return rc;
+	/* The outcome is known; what stays behind here is only told, and recover removes it. */
+	if (s->ops->guest_quit(s->env))
+		snprintf(s->error, sizeof(s->error),
+			 "the guest runs at the destination, but was not removed here ('godwit "
+			 "recover' does): %s",
+			 gw_error());
+	return 0;
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* launch.c - start a QEMU that outlives us; see launch.h. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +19,7 @@
 #include "error.h"
 #include "io.h"
 #include "launch.h"
+#include "log.h"
 
 #define QMP_FD 3 /* of the monitor's listening socket in QEMU */
 
@@ -175,10 +178,10 @@ int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_
 		process->pid = r.pid;
 		/* Closed by exec: silence means that QEMU runs. */
 		if (read(pipes[0], &r, sizeof(r)) == sizeof(r) || r.err)
-			rc = gw_fail(-r.err,
-				     "cannot run %s: %s; install QEMU on this host or "
-				     "give its full path",
-				     argv[0], strerror(r.err));
+			rc = gw_fail(-r.err, "cannot run %s: %s%s", argv[0], strerror(r.err),
+				     r.err == ENOENT ? "; install QEMU on this host or give its "
+						       "full path" :
+						       "");
 	}
 	close(pipes[0]);
 	gw_strings_free(argv);
@@ -240,6 +243,22 @@ bool gw_process_ended(const struct gw_process *process, int ms)
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
 
 	return fd < 0 || poll(&pfd, 1, ms) > 0;
+}
+
+void gw_process_yield(const struct gw_process *process)
+{
+	gw_autofree char *path = gw_path("/proc/%d/task", (int)process->pid);
+	const struct sched_param none = { 0 };
+	gw_autofd int fd = open_process(process);
+	DIR *tasks = fd >= 0 ? opendir(path) : NULL;
+	const struct dirent *task;
+
+	while (tasks && (task = readdir(tasks)))
+		if (task->d_name[0] != '.' &&
+		    sched_setscheduler((pid_t)strtol(task->d_name, NULL, 10), SCHED_IDLE, &none))
+			gw_debug("thread %s: %s", task->d_name, strerror(errno));
+	if (tasks)
+		closedir(tasks);
 }
 
 void gw_process_kill(const struct gw_process *process)

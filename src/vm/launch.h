@@ -51,6 +51,14 @@ bool gw_process_alive(const struct gw_process *process);
 /** gw_process_ended() - whether it has ended, or does so within @ms. */
 bool gw_process_ended(const struct gw_process *process, int ms);
 
+/**
+ * gw_process_yield() - let it run only where nobody else wants a processor.
+ *
+ * For a QEMU that only has to end: freeing its memory must not take time from
+ * a guest. What cannot be changed stays as it is.
+ */
+void gw_process_yield(const struct gw_process *process);
+
 /** gw_process_kill() - SIGKILL it, and wait until it is gone. */
 void gw_process_kill(const struct gw_process *process);
 

@@ -219,7 +219,7 @@ struct gw_transport *gw_tcp_connect(const char *address, int64_t deadline)
 	struct addrinfo *list = parse_address(address, 0);
 	struct pollfd pfd = { .events = POLLOUT };
 	socklen_t len = sizeof(int);
-	int err = 0, fd;
+	int err = 0, fd, ready = -1;
 
 	if (!list)
 		return NULL;
@@ -228,8 +228,10 @@ struct gw_transport *gw_tcp_connect(const char *address, int64_t deadline)
 		err = errno;
 	freeaddrinfo(list);
 	pfd.fd = fd;
-	if (!err && poll(&pfd, 1, gw_poll_ms(deadline)) <= 0)
-		err = ETIMEDOUT;
+	while (!err && ready < 0) {
+		ready = poll(&pfd, 1, gw_poll_ms(deadline));
+		err = ready > 0 ? 0 : ready == 0 ? ETIMEDOUT : errno == EINTR ? 0 : errno;
+	}
 	if (!err && getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len))
 		err = errno;
 	if (err) {

@@ -315,7 +315,9 @@ static void work(void *arg, unsigned int i)
 		return;
 	src->rc = rc;
 	src->ended = true;
-	if (src->s.state == GW_SOURCE_IN_DOUBT)
+	/* Also a completed one that could not be removed here: recover does. */
+	if (src->s.state == GW_SOURCE_IN_DOUBT ||
+	    (src->s.state == GW_SOURCE_COMPLETED && src->journal != JOURNAL_NONE))
 		src->in_doubt = true;
 	else if (src->s.state != GW_SOURCE_COMPLETED && !src->s.stopped)
 		src->journal = JOURNAL_NONE;
