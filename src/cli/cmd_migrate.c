@@ -21,6 +21,14 @@ static const char migrate_help[] =
 	"  --downtime-limit MS    switch over when the guest's pause would be no longer (300)\n"
 	"  --max-bandwidth SIZE   bytes per second on the network, e.g. 50M (no limit)\n"
 	"  --streams N            parallel connections (2)\n"
+	"  --compress METHOD      auto, none, lz4 or zstd (auto: while the network is the slower)\n"
+	"  --delta-cache SIZE     keep so many bytes of sent pages here, to send only what changed\n"
+	"                         in them later; 0 for none (64M)\n"
+	"  --hash HASH            of pages, to know unchanged ones: xxh3 (default), sha1, md5,\n"
+	"                         crc32 or murmur3\n"
+	"  --no-zero, --no-fake-dirty, --no-duplicate\n"
+	"                         send zero pages, written but unchanged pages, or copies of other\n"
+	"                         pages in full: to see what each is worth\n"
 	"  --verify               compare all memory of both hosts while the guest is stopped, and\n"
 	"                         fail, with the guest running here, unless it is equal\n"
 	"  --progress-fd N        write the progress line to descriptor N, terminal or not\n"
@@ -31,7 +39,13 @@ enum {
 	OPT_BANDWIDTH,
 	OPT_STREAMS,
 	OPT_VERIFY,
-	OPT_PROGRESS
+	OPT_PROGRESS,
+	OPT_COMPRESS,
+	OPT_DELTA_CACHE,
+	OPT_HASH,
+	OPT_NO_ZERO,
+	OPT_NO_FAKE_DIRTY,
+	OPT_NO_DUPLICATE,
 };
 
 struct migrate {
@@ -73,6 +87,25 @@ static int take_option(struct migrate *m, int opt)
 		break;
 	case OPT_VERIFY:
 		json_object_set_new(m->args, "verify", json_true());
+		break;
+	case OPT_COMPRESS:
+		json_object_set_new(m->args, "compress", json_string(optarg));
+		break;
+	case OPT_DELTA_CACHE:
+		rc = !strcmp(optarg, "0") ? 0 : gw_parse_size(optarg, &size);
+		json_object_set_new(m->args, "delta-cache", json_integer((json_int_t)size));
+		break;
+	case OPT_HASH:
+		json_object_set_new(m->args, "hash", json_string(optarg));
+		break;
+	case OPT_NO_ZERO:
+		json_object_set_new(m->args, "no-zero", json_true());
+		break;
+	case OPT_NO_FAKE_DIRTY:
+		json_object_set_new(m->args, "no-fake-dirty", json_true());
+		break;
+	case OPT_NO_DUPLICATE:
+		json_object_set_new(m->args, "no-duplicate", json_true());
 		break;
 	case OPT_PROGRESS:
 		rc = number(optarg, 0, 65535, &value);
@@ -145,6 +178,12 @@ int gw_cmd_migrate(int argc, char **argv)
 		{ "downtime-limit", 1, NULL, OPT_DOWNTIME },
 		{ "max-bandwidth", 1, NULL, OPT_BANDWIDTH },
 		{ "streams", 1, NULL, OPT_STREAMS },
+		{ "compress", 1, NULL, OPT_COMPRESS },
+		{ "delta-cache", 1, NULL, OPT_DELTA_CACHE },
+		{ "hash", 1, NULL, OPT_HASH },
+		{ "no-zero", 0, NULL, OPT_NO_ZERO },
+		{ "no-fake-dirty", 0, NULL, OPT_NO_FAKE_DIRTY },
+		{ "no-duplicate", 0, NULL, OPT_NO_DUPLICATE },
 		{ "verify", 0, NULL, OPT_VERIFY },
 		{ "progress-fd", 1, NULL, OPT_PROGRESS },
 		{ "json", 0, NULL, 'j' },

@@ -334,6 +334,38 @@ static unsigned int unsigned_arg(const json_t *args, const char *key, unsigned i
 	return json_is_integer(value) ? (unsigned int)json_integer_value(value) : otherwise;
 }
 
+static bool is_true(const json_t *args, const char *key)
+{
+	return json_is_true(json_object_get(args, key));
+}
+
+/* How the pages are to travel: every technique can be switched off alone. */
+static int page_options(struct gw_page_options *o, const json_t *args)
+{
+	const char *hash = json_string_value(json_object_get(args, "hash"));
+	const char *compress = json_string_value(json_object_get(args, "compress"));
+	const json_t *cache = json_object_get(args, "delta-cache");
+	int rc = 0;
+
+	o->compress = GW_COMPRESS_AUTO;
+	o->delta_cache = cache ? (uint64_t)json_integer_value(cache) : GW_DELTA_CACHE_DEFAULT;
+	if (hash)
+		rc = gw_hash_parse(hash, &o->hash);
+	if (!rc && compress)
+		rc = gw_compress_parse(compress, &o->compress);
+	if (is_true(args, "no-zero"))
+		o->off |= 1U << GW_STAGE_ZERO;
+	if (is_true(args, "no-fake-dirty"))
+		o->off |= 1U << GW_STAGE_SAME;
+	if (is_true(args, "no-duplicate"))
+		o->off |= 1U << GW_STAGE_DUPLICATE;
+	if (!o->delta_cache)
+		o->off |= 1U << GW_STAGE_DELTA;
+	if (o->compress == GW_COMPRESS_NONE)
+		o->off |= 1U << GW_STAGE_COMPRESS;
+	return rc;
+}
+
 /* The destination numbers pages by the definition: it must say what QEMU says. */
 static int check_memory(const struct env *e)
 {
@@ -407,7 +439,10 @@ static int prepare(struct env *e, const json_t *args)
 		(uint64_t)json_integer_value(json_object_get(args, "max-bandwidth"));
 	s->params.downtime_limit_ms = unsigned_arg(args, "downtime-limit", 300);
 	s->params.streams = unsigned_arg(args, "streams", GW_STREAMS_DEFAULT);
-	s->params.verify = json_is_true(json_object_get(args, "verify"));
+	s->params.verify = is_true(args, "verify");
+	rc = page_options(&s->params.pages, args);
+	if (rc)
+		return rc;
 	if (!s->params.streams || s->params.streams > GW_STREAMS_MAX)
 		return gw_fail(-EINVAL, "--streams must be 1 to %d", GW_STREAMS_MAX);
 	if (s->params.downtime_limit_ms < GW_SOURCE_FIXED_MS)

@@ -21,9 +21,15 @@ static int zero(struct gw_sink *sink, uint64_t page, unsigned int count)
 	return gw_ram_punch(((struct gw_place *)sink)->ram, page, count);
 }
 
+static int read(struct gw_sink *sink, uint64_t page, unsigned int count, uint8_t *bytes)
+{
+	return gw_ram_read(((struct gw_place *)sink)->ram, page, count, bytes);
+}
+
 void gw_place_init(struct gw_place *p, const struct gw_ram *ram)
 {
 	p->sink.place = place;
 	p->sink.zero = zero;
+	p->sink.read = read;
 	p->ram = ram;
 }

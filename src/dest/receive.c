@@ -21,6 +21,7 @@
 struct gw_receive {
 	struct gw_dest *d;
 	struct gw_place place;
+	struct gw_decoder decoders[GW_DEST_STREAMS_MAX];
 	pthread_mutex_t lock; /* rc, lost and message */
 	int rc;
 	bool lost; /* the connection ended, and control will say why */
@@ -34,8 +35,7 @@ static int receive_frame(struct gw_receive *r, unsigned int i, const struct gw_f
 {
 	switch (f->type) {
 	case GW_MSG_PAGES:
-		return gw_pipeline_decode(f->arg, f->payload, f->len, r->d->ram.nr_pages,
-					  &r->place.sink);
+		return gw_pipeline_decode(&r->decoders[i], f->arg, f->payload, f->len);
 	case GW_MSG_BARRIER:
 		if (f->arg != r->reached[i] + 1)
 			return gw_fail(-EPROTO, "barrier %llu on a stream that is at %llu",
@@ -82,6 +82,8 @@ int gw_receive_start(struct gw_dest *d)
 	r->d = d;
 	pthread_mutex_init(&r->lock, NULL);
 	gw_place_init(&r->place, &d->ram);
+	for (unsigned int i = 0; i < GW_DEST_STREAMS_MAX; i++)
+		gw_decoder_init(&r->decoders[i], &r->place.sink, d->ram.nr_pages);
 	d->receive = r;
 	return d->ops->spawn(d->env, d->nr_streams, receive_stream, r);
 }
@@ -131,6 +133,8 @@ void gw_receive_stop(struct gw_dest *d)
 	for (unsigned int i = 0; i < d->nr_streams; i++)
 		d->streams[i]->ops->shutdown(d->streams[i]);
 	d->ops->join(d->env);
+	for (unsigned int i = 0; i < GW_DEST_STREAMS_MAX; i++)
+		gw_decoder_free(&d->receive->decoders[i]);
 	pthread_mutex_destroy(&d->receive->lock);
 	free(d->receive);
 	d->receive = NULL;

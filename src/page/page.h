@@ -50,6 +50,28 @@ static inline unsigned int gw_pageset_count(const struct gw_pageset *set)
 	return n;
 }
 
+/** gw_pageset_run() - the next pages of @set in a row, from @*at on; @*at moves past them. */
+static inline unsigned int gw_pageset_run(const struct gw_pageset *set, unsigned int *at,
+					  unsigned int *first)
+{
+	while (*at < GW_CHUNK_PAGES && !gw_pageset_test(set, *at))
+		++*at;
+	*first = *at;
+	while (*at < GW_CHUNK_PAGES && gw_pageset_test(set, *at))
+		++*at;
+	return *at - *first;
+}
+
+/* The @count pages from @first on. */
+static inline struct gw_pageset gw_pageset_of(unsigned int first, unsigned int count)
+{
+	struct gw_pageset set = { { 0 } };
+
+	for (unsigned int i = first; i < first + count; i++)
+		gw_pageset_set(&set, i);
+	return set;
+}
+
 /** gw_page_is_zero() - whether all GW_PAGE_SIZE bytes are zero. */
 bool gw_page_is_zero(const void *page);
 

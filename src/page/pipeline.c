@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "codec.h"
 #include "error.h"
@@ -16,63 +15,153 @@
 /* Cheapest first; the last claims whatever is left. */
 static const struct gw_stage *const stages[] = {
 	&gw_stage_zero,
+	&gw_stage_same,
 	&gw_stage_raw,
 };
 
 #define NR_STAGES (sizeof(stages) / sizeof(stages[0]))
 
-int gw_batch_init(struct gw_batch *batch)
+int gw_compress_parse(const char *name, enum gw_compress *compress)
 {
+	static const char *const names[] = { [GW_COMPRESS_NONE] = "none",
+					     [GW_COMPRESS_AUTO] = "auto",
+					     [GW_COMPRESS_LZ4] = "lz4",
+					     [GW_COMPRESS_ZSTD] = "zstd" };
+
+	for (unsigned int i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (!strcmp(names[i], name)) {
+			*compress = i;
+			return 0;
+		}
+	}
+	return gw_fail(-EINVAL, "no compression '%s'; choose auto, none, lz4 or zstd", name);
+}
+
+static bool is_on(const struct gw_encoder *e, const struct gw_stage *stage)
+{
+	return stage->id == GW_STAGE_RAW || !(e->options.off & 1U << stage->id);
+}
+
+int gw_encoder_init(struct gw_encoder *e, const struct gw_page_options *options, size_t nr_pages,
+		    int64_t (*now)(void *env), void *env)
+{
+	int rc;
+
+	memset(e, 0, sizeof(*e));
+	e->options = *options;
+	e->now = now;
+	e->env = env;
+	rc = gw_digests_init(&e->held, nr_pages);
+	for (size_t s = 0; !rc && s < NR_STAGES; s++)
+		if (stages[s]->open && is_on(e, stages[s]))
+			rc = stages[s]->open(e);
+	return rc;
+}
+
+void gw_encoder_free(struct gw_encoder *e)
+{
+	for (size_t s = 0; s < NR_STAGES; s++)
+		if (stages[s]->close)
+			stages[s]->close(e);
+	gw_digests_free(&e->held);
+}
+
+void gw_encoder_round(struct gw_encoder *e, const struct gw_bitmap *due)
+{
+	e->round++;
+	e->due = due;
+}
+
+bool gw_encoder_unchanged(const struct gw_encoder *e, size_t page, const void *bytes)
+{
+	return gw_digest_equal(gw_hash_page(e->options.hash, bytes), e->held.table[page]);
+}
+
+int gw_batch_init(struct gw_batch *batch, struct gw_encoder *e, unsigned int stream)
+{
+	int rc = 0;
+
 	memset(batch, 0, sizeof(*batch));
+	batch->encoder = e;
+	batch->stream = stream;
 	batch->bytes = aligned_alloc(GW_PAGE_SIZE, GW_CHUNK_SIZE);
 	if (!batch->bytes)
 		return gw_fail(-ENOMEM, "no memory for a chunk");
-	return 0;
+	for (size_t s = 0; !rc && s < NR_STAGES; s++)
+		if (stages[s]->open_batch && is_on(e, stages[s]))
+			rc = stages[s]->open_batch(batch);
+	return rc;
 }
 
 void gw_batch_free(struct gw_batch *batch)
 {
+	for (size_t s = 0; s < NR_STAGES; s++)
+		if (stages[s]->close_batch)
+			stages[s]->close_batch(batch);
 	free(batch->bytes);
 	batch->bytes = NULL;
 }
 
-void gw_batch_record(struct gw_batch *batch, const struct gw_stage *stage, unsigned int first,
-		     unsigned int count, const void *body, size_t len)
+void gw_batch_skip(struct gw_batch *batch, const struct gw_stage *stage,
+		   const struct gw_pageset *pages)
+{
+	batch->count[stage->id].pages += gw_pageset_count(pages);
+	for (size_t i = 0; i < GW_CHUNK_PAGES / 64; i++)
+		batch->left.words[i] &= ~pages->words[i];
+}
+
+void gw_batch_record(struct gw_batch *batch, const struct gw_stage *stage, uint8_t flags,
+		     const struct gw_pageset *pages, const void *body, size_t len)
 {
 	uint8_t *header = batch->headers[batch->nr_records++];
+	unsigned int first = 0, last = GW_CHUNK_PAGES - 1;
 
+	while (!gw_pageset_test(pages, first))
+		first++;
+	while (!gw_pageset_test(pages, last))
+		last--;
 	header[0] = (uint8_t)stage->id;
 	header[1] = (uint8_t)first;
-	header[2] = (uint8_t)(count - 1);
-	header[3] = 0;
+	header[2] = (uint8_t)(last - first);
+	header[3] = flags;
 	gw_put32(header + 4, (uint32_t)len);
 	batch->parts[batch->nr_parts++] = (struct iovec){ header, GW_RECORD_HEADER };
 	if (len)
 		batch->parts[batch->nr_parts++] = (struct iovec){ (void *)(uintptr_t)body, len };
-	batch->count[stage->id].pages += count;
 	batch->count[stage->id].bytes += GW_RECORD_HEADER + len;
-	for (unsigned int i = first; i < first + count; i++)
-		gw_pageset_clear(&batch->left, i);
+	gw_batch_skip(batch, stage, pages);
 }
 
 void gw_pipeline_encode(struct gw_batch *batch)
 {
+	struct gw_encoder *e = batch->encoder;
 	const struct gw_pageset all = batch->left;
-
 	const size_t first = batch->chunk * GW_CHUNK_PAGES;
 
-	batch->held = &batch->digests->table[first];
+	batch->held = &e->held.table[first];
 	batch->nr_parts = 0;
 	batch->nr_records = 0;
 	memset(batch->count, 0, sizeof(batch->count));
 	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++)
 		if (gw_pageset_test(&all, i))
-			batch->digest[i] = gw_digest_page(batch->bytes + i * GW_PAGE_SIZE);
+			batch->digest[i] = gw_hash_page(e->options.hash,
+							batch->bytes + i * GW_PAGE_SIZE);
 	for (size_t s = 0; s < NR_STAGES && !gw_pageset_empty(&batch->left); s++)
-		stages[s]->encode(batch);
+		if (is_on(e, stages[s]))
+			stages[s]->encode(batch);
+	for (size_t s = 0; s < NR_STAGES; s++)
+		if (stages[s]->remember && is_on(e, stages[s]))
+			stages[s]->remember(batch, &all);
 	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++)
 		if (gw_pageset_test(&all, i))
-			gw_digests_set(batch->digests, first + i, batch->digest[i]);
+			gw_digests_set(&e->held, first + i, batch->digest[i]);
+}
+
+void gw_pipeline_sent(struct gw_batch *batch, size_t bytes, int64_t ns)
+{
+	for (size_t s = 0; s < NR_STAGES; s++)
+		if (stages[s]->sent && is_on(batch->encoder, stages[s]))
+			stages[s]->sent(batch, bytes, ns);
 }
 
 static const struct gw_stage *stage_of(unsigned int id)
@@ -83,13 +172,26 @@ static const struct gw_stage *stage_of(unsigned int id)
 	return NULL;
 }
 
-int gw_pipeline_decode(uint64_t chunk, const uint8_t *payload, size_t len, uint64_t nr_pages,
-		       struct gw_sink *sink)
+void gw_decoder_init(struct gw_decoder *d, struct gw_sink *sink, uint64_t nr_pages)
+{
+	memset(d, 0, sizeof(*d));
+	d->sink = sink;
+	d->nr_pages = nr_pages;
+}
+
+void gw_decoder_free(struct gw_decoder *d)
+{
+	for (size_t s = 0; s < NR_STAGES; s++)
+		if (stages[s]->close_decoder)
+			stages[s]->close_decoder(d);
+}
+
+int gw_pipeline_decode(struct gw_decoder *d, uint64_t chunk, const uint8_t *payload, size_t len)
 {
 	struct gw_reader r = { payload, len };
 	const uint64_t first_page = chunk * GW_CHUNK_PAGES;
 
-	if (chunk >= (nr_pages + GW_CHUNK_PAGES - 1) / GW_CHUNK_PAGES)
+	if (chunk >= (d->nr_pages + GW_CHUNK_PAGES - 1) / GW_CHUNK_PAGES)
 		return gw_fail(-EPROTO, "pages for chunk %llu, beyond the VM's memory",
 			       (unsigned long long)chunk);
 	while (r.left) {
@@ -98,20 +200,21 @@ int gw_pipeline_decode(uint64_t chunk, const uint8_t *payload, size_t len, uint6
 		struct gw_record rec;
 		int rc;
 
-		if (!header || header[3])
-			return gw_fail(-EPROTO, "a record header is cut short or malformed");
+		if (!header)
+			return gw_fail(-EPROTO, "a record header is cut short");
 		stage = stage_of(header[0]);
 		if (!stage)
 			return gw_fail(-EPROTO, "a record of unknown stage %u", header[0]);
 		rec.page = first_page + header[1];
 		rec.count = header[2] + 1U;
+		rec.flags = header[3];
 		rec.len = gw_get32(header + 4);
 		rec.body = gw_take(&r, rec.len);
 		if (!rec.body || header[1] + rec.count > GW_CHUNK_PAGES ||
-		    rec.page + rec.count > nr_pages)
+		    rec.page + rec.count > d->nr_pages)
 			return gw_fail(-EPROTO, "a %s record reaches beyond its chunk or frame",
 				       stage->name);
-		rc = stage->decode(&rec, sink);
+		rc = stage->decode(&rec, d);
 		if (rc)
 			return rc;
 	}

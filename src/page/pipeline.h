@@ -7,13 +7,34 @@
 
 #include "stage.h"
 
-/** gw_batch_init() - buffers of a batch. 0 or -ENOMEM. Free with gw_batch_free(). */
-int gw_batch_init(struct gw_batch *batch);
+/**
+ * gw_encoder_init() - the source's end of the road, for a VM of @nr_pages.
+ * @now, @env: the clock that stages measure with
+ *
+ * Starts from a destination that holds zeros everywhere.
+ *
+ * Return: 0 or -ENOMEM. Free with gw_encoder_free() either way.
+ */
+int gw_encoder_init(struct gw_encoder *e, const struct gw_page_options *options, size_t nr_pages,
+		    int64_t (*now)(void *env), void *env);
+void gw_encoder_free(struct gw_encoder *e);
+
+/**
+ * gw_encoder_round() - a new round begins: the destination has acknowledged the last.
+ * @due: its pages; stays as it is, and the caller's, until the next round
+ */
+void gw_encoder_round(struct gw_encoder *e, const struct gw_bitmap *due);
+
+/** gw_encoder_unchanged() - whether @bytes are what the destination holds of @page. */
+bool gw_encoder_unchanged(const struct gw_encoder *e, size_t page, const void *bytes);
+
+/** gw_batch_init() - one stream's buffers. 0 or -ENOMEM. gw_batch_free() either way. */
+int gw_batch_init(struct gw_batch *batch, struct gw_encoder *e, unsigned int stream);
 void gw_batch_free(struct gw_batch *batch);
 
 /**
  * gw_pipeline_encode() - express the pages in @batch->left.
- * @batch: chunk, bytes, left and digests are set by the caller
+ * @batch: chunk, bytes and left are set by the caller
  *
  * Afterwards parts/nr_parts are the payload of a PAGES frame (none if the
  * destination holds every page already), the table knows the new digests
@@ -21,15 +42,20 @@ void gw_batch_free(struct gw_batch *batch);
  */
 void gw_pipeline_encode(struct gw_batch *batch);
 
+/** gw_pipeline_sent() - the batch's frame of @bytes left, and the network took @ns to take it. */
+void gw_pipeline_sent(struct gw_batch *batch, size_t bytes, int64_t ns);
+
+/** gw_decoder_init() - one stream's way into @sink, for a VM of @nr_pages. */
+void gw_decoder_init(struct gw_decoder *d, struct gw_sink *sink, uint64_t nr_pages);
+void gw_decoder_free(struct gw_decoder *d);
+
 /**
  * gw_pipeline_decode() - check and install the payload of a PAGES frame.
- * @chunk: the frame's argument
- * @nr_pages: pages that the VM has; records beyond are refused
+ * @chunk: the frame's argument; pages beyond the VM's are refused
  *
  * Return: 0, -EPROTO with what is wrong, or the sink's -errno.
  */
-int gw_pipeline_decode(uint64_t chunk, const uint8_t *payload, size_t len, uint64_t nr_pages,
-		       struct gw_sink *sink);
+int gw_pipeline_decode(struct gw_decoder *d, uint64_t chunk, const uint8_t *payload, size_t len);
 
 /** gw_stage_name() - JSON key of stage @id, or NULL. */
 const char *gw_stage_name(unsigned int id);

@@ -7,19 +7,30 @@
  * one table of stages, cheapest first; a page goes to the first stage that
  * claims it, and `raw` claims everything.
  *
+ *   encoder   one per migration: options, what the destination holds
+ *   batch     one per stream: the chunk on its way out
+ *   decoder   one per stream at the destination
+ *
+ * Each of the three has a slot per stage for what that stage keeps there.
+ *
  * The payload of a PAGES frame is a sequence of records:
  *
  *   offset  bytes
  *        0      1  stage (enum gw_stage_id)
  *        1      1  first page within the chunk
  *        2      1  number of pages - 1
- *        3      1  zero
+ *        3      1  flags, as the stage's file documents; else zero
  *        4      4  length of the body
  *        8         body, as the stage's file documents
  *
  * Rules: a batch holds one chunk's copy (F12), so encode may look at bytes as
  * often as it likes. Decode trusts nothing (invariant 10) and installs pages
  * only through the sink, which is dest/place.c.
+ *
+ * A record may refer only to pages that the destination surely holds when it
+ * decodes (invariant 11): those acknowledged at a barrier and not due in this
+ * round, and those that went out on the same stream earlier in it, because a
+ * stream keeps its order and a page travels at most once a round.
  */
 #ifndef GW_STAGE_H
 #define GW_STAGE_H
@@ -28,11 +39,16 @@
 #include <sys/uio.h>
 
 #include "digest.h"
+#include "hash.h"
 #include "page.h"
 
 /* Numbers on the wire: never reused. */
 enum gw_stage_id {
 	GW_STAGE_ZERO = 1,
+	GW_STAGE_SAME = 2,
+	GW_STAGE_DUPLICATE = 4,
+	GW_STAGE_DELTA = 5,
+	GW_STAGE_COMPRESS = 6,
 	GW_STAGE_RAW = 7,
 	GW_STAGE_MAX = 8,
 };
@@ -42,27 +58,67 @@ enum gw_stage_id {
 /* A record and its body are two parts of the frame; at most one per page. */
 #define GW_BATCH_PARTS (2 * GW_CHUNK_PAGES)
 
+enum gw_compress {
+	GW_COMPRESS_NONE,
+	GW_COMPRESS_AUTO,
+	GW_COMPRESS_LZ4,
+	GW_COMPRESS_ZSTD,
+};
+
+/** struct gw_page_options - how a migration expresses its pages; godwit-migrate's flags. */
+struct gw_page_options {
+	enum gw_hash hash;
+	enum gw_compress compress;
+	uint64_t delta_cache; /* bytes of sent pages that the source keeps for delta; 0: none */
+	uint32_t off;	      /* a bit per enum gw_stage_id: never use that stage */
+};
+
+#define GW_DELTA_CACHE_DEFAULT (64ULL << 20)
+
+/** gw_compress_parse() - what --compress spells. 0, or -EINVAL with a message. */
+int gw_compress_parse(const char *name, enum gw_compress *compress);
+
 /** struct gw_stage_count - what one stage did, in pages and in bytes on the wire. */
 struct gw_stage_count {
 	uint64_t pages, bytes;
 };
 
 /**
+ * struct gw_encoder - what all streams of a migration share.
+ * @held: what the destination holds
+ * @round: number of this round, from 1
+ * @due: pages of this round; no other page of the destination changes in it
+ * @now, @env: the clock, in ns: real, or the simulation's
+ * @stage: each stage's own
+ */
+struct gw_encoder {
+	struct gw_page_options options;
+	struct gw_digests held;
+	uint64_t round;
+	const struct gw_bitmap *due;
+	int64_t (*now)(void *env);
+	void *env;
+	void *stage[GW_STAGE_MAX];
+};
+
+/**
  * struct gw_batch - due pages of one chunk on their way out; one per stream.
+ * @stream: index of its stream
  * @chunk: chunk number
  * @bytes: GW_CHUNK_SIZE bytes; page i of the chunk is at i * GW_PAGE_SIZE
  * @left: pages no stage has claimed yet; their bytes are valid
  * @digest: digest of each page in @left, before any stage ran
- * @digests: what the destination holds, all pages
- * @held: the chunk's part of its table
+ * @held: the chunk's part of the encoder's table: still what it was before this batch
  */
 struct gw_batch {
+	struct gw_encoder *encoder;
+	unsigned int stream;
 	uint64_t chunk;
 	uint8_t *bytes;
 	struct gw_pageset left;
 	struct gw_digest digest[GW_CHUNK_PAGES];
-	struct gw_digests *digests;
 	const struct gw_digest *held;
+	void *stage[GW_STAGE_MAX];
 	/* the frame being made */
 	struct iovec parts[GW_BATCH_PARTS];
 	int nr_parts;
@@ -77,12 +133,22 @@ struct gw_sink {
 	int (*place)(struct gw_sink *sink, uint64_t page, unsigned int count, const uint8_t *bytes);
 	/* Make @count pages zero. */
 	int (*zero)(struct gw_sink *sink, uint64_t page, unsigned int count);
+	/* Copy out @count pages as they are now, all in one chunk. */
+	int (*read)(struct gw_sink *sink, uint64_t page, unsigned int count, uint8_t *bytes);
+};
+
+/** struct gw_decoder - one stream's way in. */
+struct gw_decoder {
+	struct gw_sink *sink;
+	uint64_t nr_pages; /* that the VM has */
+	void *stage[GW_STAGE_MAX];
 };
 
 /** struct gw_record - one decoded record header and its body. */
 struct gw_record {
-	uint64_t page; /* number of its first page */
+	uint64_t page; /* number of its first page; all of its pages exist, in one chunk */
 	unsigned int count;
+	uint8_t flags;
 	const uint8_t *body;
 	size_t len;
 };
@@ -90,22 +156,45 @@ struct gw_record {
 struct gw_stage {
 	enum gw_stage_id id;
 	const char *name; /* key in the JSON's "pages" and "bytes" */
+	/* What the stage keeps in the encoder, or in a batch. 0 or -errno; NULL: nothing. */
+	int (*open)(struct gw_encoder *e);
+	void (*close)(struct gw_encoder *e);
+	int (*open_batch)(struct gw_batch *batch);
+	void (*close_batch)(struct gw_batch *batch);
 	/* Claim pages: record them and take them out of @batch->left. */
 	void (*encode)(struct gw_batch *batch);
-	/* 0, -EPROTO for a body that cannot be, or the sink's -errno. */
-	int (*decode)(const struct gw_record *rec, struct gw_sink *sink);
+	/* The pages in @all are in the frame, whoever claimed them; may be NULL. */
+	void (*remember)(struct gw_batch *batch, const struct gw_pageset *all);
+	/* The frame of @bytes was handed to the network, which took @ns; may be NULL. */
+	void (*sent)(struct gw_batch *batch, size_t bytes, int64_t ns);
+	/*
+	 * 0, -EPROTO for a body that cannot be, or the sink's -errno. What it keeps in
+	 * the decoder it makes on first use, and close_decoder frees.
+	 */
+	int (*decode)(const struct gw_record *rec, struct gw_decoder *d);
+	void (*close_decoder)(struct gw_decoder *d);
 };
 
 /**
- * gw_batch_record() - add a record of @count pages from @first to the frame.
+ * gw_batch_record() - add a record for the pages in @pages to the frame.
+ * @pages: at least one, all in @batch->left; the record spans from the first to the last
  * @body: stays owned by the caller and valid until the frame is sent; may be NULL
  *
- * Takes the pages out of @batch->left and counts them for @stage.
+ * Takes the pages out of @batch->left and counts them for @stage. A stage whose
+ * body does not say which pages of the span it holds must pass pages in a row.
  */
-void gw_batch_record(struct gw_batch *batch, const struct gw_stage *stage, unsigned int first,
-		     unsigned int count, const void *body, size_t len);
+void gw_batch_record(struct gw_batch *batch, const struct gw_stage *stage, uint8_t flags,
+		     const struct gw_pageset *pages, const void *body, size_t len);
+
+/** gw_batch_skip() - @pages need no record: the destination holds them. Counted for @stage. */
+void gw_batch_skip(struct gw_batch *batch, const struct gw_stage *stage,
+		   const struct gw_pageset *pages);
 
 extern const struct gw_stage gw_stage_zero;
+extern const struct gw_stage gw_stage_same;
+extern const struct gw_stage gw_stage_duplicate;
+extern const struct gw_stage gw_stage_delta;
+extern const struct gw_stage gw_stage_compress;
 extern const struct gw_stage gw_stage_raw;
 
 #endif

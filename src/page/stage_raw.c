@@ -11,28 +11,23 @@
 
 static void raw_encode(struct gw_batch *batch)
 {
-	unsigned int i = 0;
+	const struct gw_pageset left = batch->left;
+	unsigned int at = 0, first, count;
 
-	while (i < GW_CHUNK_PAGES) {
-		unsigned int first = i;
+	while ((count = gw_pageset_run(&left, &at, &first))) {
+		const struct gw_pageset run = gw_pageset_of(first, count);
 
-		while (i < GW_CHUNK_PAGES && gw_pageset_test(&batch->left, i))
-			i++;
-		if (i > first)
-			gw_batch_record(batch, &gw_stage_raw, first, i - first,
-					batch->bytes + first * GW_PAGE_SIZE,
-					(i - first) * GW_PAGE_SIZE);
-		else
-			i++;
+		gw_batch_record(batch, &gw_stage_raw, 0, &run, batch->bytes + first * GW_PAGE_SIZE,
+				count * GW_PAGE_SIZE);
 	}
 }
 
-static int raw_decode(const struct gw_record *rec, struct gw_sink *sink)
+static int raw_decode(const struct gw_record *rec, struct gw_decoder *d)
 {
-	if (rec->len != rec->count * GW_PAGE_SIZE)
-		return gw_fail(-EPROTO, "a raw record of %u pages with %zu bytes", rec->count,
-			       rec->len);
-	return sink->place(sink, rec->page, rec->count, rec->body);
+	if (rec->flags || rec->len != rec->count * GW_PAGE_SIZE)
+		return gw_fail(-EPROTO, "a raw record of %u pages with %zu bytes and flags %u",
+			       rec->count, rec->len, rec->flags);
+	return d->sink->place(d->sink, rec->page, rec->count, rec->body);
 }
 
 const struct gw_stage gw_stage_raw = {

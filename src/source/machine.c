@@ -187,7 +187,7 @@ int gw_source_scan(struct gw_source *s)
 	if (!rc && ops->forget)
 		rc = ops->forget(s->tracker);
 	if (!rc)
-		gw_holes_due(s->ram, &s->unmapped, &s->held, &s->due);
+		gw_holes_due(s->ram, &s->unmapped, &s->encoder.held, &s->due);
 	return rc;
 }
 
@@ -238,10 +238,8 @@ static int peek_all(struct gw_source *s, uint64_t *pages)
 
 static int start_tracking(struct gw_source *s)
 {
-	int rc = gw_digests_init(&s->held, s->ram->nr_pages);
+	int rc = gw_bitmap_init(&s->due, s->ram->nr_pages);
 
-	if (!rc)
-		rc = gw_bitmap_init(&s->due, s->ram->nr_pages);
 	if (!rc)
 		rc = gw_bitmap_init(&s->unmapped, s->ram->nr_pages);
 	if (!rc)
@@ -371,7 +369,6 @@ static void release(struct gw_source *s)
 	for (unsigned int i = 0; i < GW_STREAMS_MAX; i++)
 		gw_transport_close(&s->streams[i]);
 	gw_frame_free(&s->inbox);
-	gw_digests_free(&s->held);
 	gw_bitmap_free(&s->due);
 	gw_bitmap_free(&s->unmapped);
 	gw_bitmap_free(&s->again);

@@ -21,8 +21,10 @@ static json_t *rounds_json(const struct gw_source *s)
 		const struct gw_round_stats *r = &s->rounds[i];
 		unsigned int number = i + 1 == n ? s->nr_rounds : i + 1;
 
-		json_array_append_new(list, json_pack("{s:i,s:I,s:I,s:I,s:f}", "round", (int)number,
-						      "pages", (json_int_t)r->pages, "sent",
+		json_array_append_new(list, json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:f}", "round",
+						      (int)number, "pages", (json_int_t)r->pages,
+						      "redirtied", (json_int_t)r->redirtied, "same",
+						      (json_int_t)r->same, "sent",
 						      (json_int_t)r->sent, "wire-bytes",
 						      (json_int_t)r->wire_bytes, "ms", ms(r->ns)));
 	}
@@ -50,7 +52,7 @@ static json_t *counts_json(const _Atomic uint64_t *counts, uint64_t redirtied)
 static json_t *ram_json(const struct gw_source *s, uint64_t transferred, int64_t elapsed)
 {
 	uint64_t due = s->due_pages, done = s->done_pages;
-	uint64_t normal = s->pages[GW_STAGE_RAW];
+	uint64_t normal = s->pages[GW_STAGE_RAW] + s->pages[GW_STAGE_COMPRESS];
 	json_int_t remaining = s->state == GW_SOURCE_COMPLETED || due < done
 				       ? 0
 				       : (json_int_t)((due - done) * GW_PAGE_SIZE);

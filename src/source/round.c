@@ -31,7 +31,6 @@ struct gw_round {
 	_Atomic bool halted;
 	bool last;
 	uint64_t number;
-	_Atomic uint64_t sent_pages;
 	pthread_mutex_t pace_lock;
 	int64_t pace_next; /* when the next frame may leave */
 };
@@ -39,15 +38,16 @@ struct gw_round {
 int gw_round_start(struct gw_source *s)
 {
 	struct gw_round *r = calloc(1, sizeof(*r));
-	int rc = 0;
+	int rc;
 
 	if (!r)
 		return gw_fail(-ENOMEM, "no memory for the streams");
 	r->s = s;
 	pthread_mutex_init(&r->pace_lock, NULL);
 	s->round = r;
+	rc = gw_encoder_init(&s->encoder, &s->params.pages, s->ram->nr_pages, s->ops->now, s->env);
 	for (unsigned int i = 0; !rc && i < s->params.streams; i++)
-		rc = gw_batch_init(&r->batches[i]);
+		rc = gw_batch_init(&r->batches[i], &s->encoder, i);
 	return rc;
 }
 
@@ -57,6 +57,7 @@ void gw_round_stop(struct gw_source *s)
 		return;
 	for (unsigned int i = 0; i < GW_STREAMS_MAX; i++)
 		gw_batch_free(&s->round->batches[i]);
+	gw_encoder_free(&s->encoder);
 	pthread_mutex_destroy(&s->round->pace_lock);
 	free(s->round);
 	s->round = NULL;
@@ -151,7 +152,6 @@ static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
 		return rc;
 	pages = gw_pageset_count(&batch->left);
 	batch->chunk = chunk;
-	batch->digests = &s->held;
 	rc = copy_pages(s, first, batch);
 	if (rc)
 		return rc;
@@ -159,9 +159,12 @@ static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
 	for (int i = 0; i < batch->nr_parts; i++)
 		len += batch->parts[i].iov_len;
 	if (batch->nr_parts) {
+		int64_t began = s->ops->now(s->env);
+
 		pace(r, len);
 		rc = gw_frame_send(s->streams[stream], GW_MSG_PAGES, chunk, batch->parts,
 				   batch->nr_parts);
+		gw_pipeline_sent(batch, len, s->ops->now(s->env) - began);
 	}
 	for (unsigned int id = 0; id < GW_STAGE_MAX; id++) {
 		if (!batch->count[id].pages)
@@ -169,7 +172,6 @@ static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
 		s->pages[id] += batch->count[id].pages;
 		s->bytes[id] += batch->count[id].bytes;
 	}
-	r->sent_pages += pages;
 	s->done_pages += pages;
 	return rc;
 }
@@ -219,8 +221,8 @@ static void learn(struct gw_source *s, const struct gw_round_stats *st)
 
 	if (seen && (st->wire_bytes >= (1U << 20) || (s->bandwidth && seen > s->bandwidth)))
 		s->bandwidth = seen;
-	if (st->sent >= GW_CHUNK_PAGES)
-		s->wire_per_page = (double)st->wire_bytes / (double)st->sent;
+	if (st->sent + st->same >= GW_CHUNK_PAGES)
+		s->wire_per_page = (double)st->wire_bytes / (double)(st->sent + st->same);
 }
 
 int gw_round_send(struct gw_source *s, bool last)
@@ -234,10 +236,12 @@ int gw_round_send(struct gw_source *s, bool last)
 	r->next_chunk = 0;
 	r->halted = false;
 	r->last = last;
-	r->sent_pages = 0;
 	r->number++;
+	gw_encoder_round(&s->encoder, &s->due);
 	s->due_pages = st.pages;
 	s->done_pages = 0;
+	st.same = s->pages[GW_STAGE_SAME];
+	st.redirtied = s->redirtied;
 	rc = s->ops->parallel(s->env, s->params.streams, send_stream, r, halt);
 	if (!rc)
 		rc = gw_frame_send(s->control, GW_MSG_ROUND_END, r->number, NULL, 0);
@@ -246,7 +250,9 @@ int gw_round_send(struct gw_source *s, bool last)
 	if (!last)
 		rc = gw_round_wait(s, s->ops->now(s->env) + 12 * GW_ANSWER_NS);
 	st.ns = s->ops->now(s->env) - began;
-	st.sent = r->sent_pages;
+	st.same = s->pages[GW_STAGE_SAME] - st.same;
+	st.redirtied = s->redirtied - st.redirtied;
+	st.sent = s->done_pages - st.same;
 	st.wire_bytes = wire_bytes(s) - before;
 	s->rounds[s->nr_rounds < GW_ROUNDS_KEPT ? s->nr_rounds : GW_ROUNDS_KEPT - 1] = st;
 	s->nr_rounds++;
@@ -286,9 +292,8 @@ static int compare_stream(void *arg, unsigned int stream)
 			if (rc)
 				return rc;
 			for (size_t i = page; i < stop; i++)
-				if (!gw_digest_equal(
-					    gw_digest_page(bytes + (i - page) * GW_PAGE_SIZE),
-					    s->held.table[i]))
+				if (!gw_encoder_unchanged(&s->encoder, i,
+							  bytes + (i - page) * GW_PAGE_SIZE))
 					gw_bitmap_set(&s->due, i);
 		}
 	}

@@ -28,11 +28,10 @@
 #include <stdint.h>
 
 #include "bitmap.h"
-#include "digest.h"
 #include "frame.h"
 #include "messages.h"
+#include "pipeline.h"
 #include "ram.h"
-#include "stage.h"
 #include "tracker.h"
 #include "transport.h"
 
@@ -96,11 +95,14 @@ struct gw_source_params {
 	unsigned int downtime_limit_ms;
 	unsigned int streams;
 	bool verify;
+	struct gw_page_options pages;
 };
 
 struct gw_round_stats {
-	uint64_t pages;	     /* due at its start */
-	uint64_t sent;	     /* pages that went through the pipeline */
+	uint64_t pages;	     /* due at its start: what the tracker reported */
+	uint64_t redirtied;  /* of these, left for the next round: written again already */
+	uint64_t same;	     /* of these, not changed */
+	uint64_t sent;	     /* the rest: expressed in frames */
 	uint64_t wire_bytes; /* frames of this round */
 	int64_t ns;
 };
@@ -123,7 +125,7 @@ struct gw_source {
 
 	/* memory */
 	struct gw_tracker *tracker;
-	struct gw_digests held;	   /* what the destination holds */
+	struct gw_encoder encoder;
 	struct gw_bitmap due;	   /* pages of this round */
 	struct gw_bitmap unmapped; /* from the scan: may be holes */
 	struct gw_bitmap again;	   /* found written again just before reading */

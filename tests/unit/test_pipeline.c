@@ -1,144 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* test_pipeline.c - chunks through the stages and back, and every record that cannot be. */
-#include "unit.h"
+#include "road.h"
 
 #include <errno.h>
 
-#include "codec.h"
-#include "messages.h"
-#include "pipeline.h"
-#include "rng.h"
-
-#define CHUNKS 3UL
-#define PAGES  (CHUNKS * GW_CHUNK_PAGES)
-
-/* A destination that checks what it is told, and holds it in memory. */
-struct shadow {
-	struct gw_sink sink;
-	uint8_t *bytes;
-	unsigned int calls, placed, zeroed;
-	int rc; /* what the sink answers */
-};
-
-struct road {
-	struct gw_batch batch;
-	struct gw_digests held;
-	struct shadow shadow;
-	uint8_t *source; /* all chunks */
-	uint8_t *payload;
-	size_t len;
-};
-
-static int shadow_place(struct gw_sink *sink, uint64_t page, unsigned int count,
-			const uint8_t *bytes)
-{
-	struct shadow *s = (struct shadow *)sink;
-
-	assert_true(count >= 1 && count <= GW_CHUNK_PAGES && page + count <= PAGES);
-	assert_int_equal(page / GW_CHUNK_PAGES, (page + count - 1) / GW_CHUNK_PAGES);
-	s->calls++;
-	s->placed += count;
-	memcpy(s->bytes + page * GW_PAGE_SIZE, bytes, count * GW_PAGE_SIZE);
-	return s->rc;
-}
-
-static int shadow_zero(struct gw_sink *sink, uint64_t page, unsigned int count)
-{
-	struct shadow *s = (struct shadow *)sink;
-
-	assert_true(count >= 1 && count <= GW_CHUNK_PAGES && page + count <= PAGES);
-	s->calls++;
-	s->zeroed += count;
-	memset(s->bytes + page * GW_PAGE_SIZE, 0, count * GW_PAGE_SIZE);
-	return s->rc;
-}
-
 static int make(void **state)
 {
-	struct road *r = calloc(1, sizeof(*r));
-
-	*state = r;
-	if (!r || gw_batch_init(&r->batch) || gw_digests_init(&r->held, PAGES))
-		return -1;
-	r->batch.digests = &r->held;
-	r->shadow.sink = (struct gw_sink){ shadow_place, shadow_zero };
-	r->shadow.bytes = calloc(PAGES, GW_PAGE_SIZE);
-	r->source = calloc(PAGES, GW_PAGE_SIZE);
-	r->payload = malloc((size_t)gw_message_max(GW_MSG_PAGES));
-	return r->shadow.bytes && r->source && r->payload ? 0 : -1;
+	*state = make_road(&(struct gw_page_options){ 0 });
+	return 0;
 }
 
 static int drop(void **state)
 {
-	struct road *r = *state;
-
-	gw_batch_free(&r->batch);
-	gw_digests_free(&r->held);
-	free(r->shadow.bytes);
-	free(r->source);
-	free(r->payload);
-	free(r);
+	leave_road(*state);
 	return 0;
-}
-
-static void copy_chunk(struct road *r, uint64_t chunk)
-{
-	memcpy(r->batch.bytes, r->source + chunk * GW_CHUNK_SIZE, GW_CHUNK_SIZE);
-}
-
-/* Encode the pages in @due from the batch's copy; the payload stays in @r. */
-static void encode(struct road *r, uint64_t chunk, const struct gw_pageset *due)
-{
-	uint64_t pages = 0, bytes = 0;
-
-	r->batch.chunk = chunk;
-	r->batch.left = *due;
-	gw_pipeline_encode(&r->batch);
-	assert_true(gw_pageset_empty(&r->batch.left));
-	assert_true(r->batch.nr_parts <= (int)GW_BATCH_PARTS);
-	r->len = 0;
-	for (int i = 0; i < r->batch.nr_parts; i++) {
-		assert_true(r->len + r->batch.parts[i].iov_len <=
-			    (size_t)gw_message_max(GW_MSG_PAGES));
-		memcpy(r->payload + r->len, r->batch.parts[i].iov_base, r->batch.parts[i].iov_len);
-		r->len += r->batch.parts[i].iov_len;
-	}
-	for (unsigned int s = 0; s < GW_STAGE_MAX; s++) {
-		pages += r->batch.count[s].pages;
-		bytes += r->batch.count[s].bytes;
-	}
-	assert_int_equal(pages, gw_pageset_count(due));
-	assert_int_equal(bytes, r->len);
-}
-
-static int decode(struct road *r, uint64_t chunk)
-{
-	return gw_pipeline_decode(chunk, r->payload, r->len, PAGES, &r->shadow.sink);
-}
-
-static void send_chunk(struct road *r, uint64_t chunk, const struct gw_pageset *due)
-{
-	copy_chunk(r, chunk);
-	encode(r, chunk, due);
-	assert_int_equal(decode(r, chunk), 0);
-}
-
-/* Invariant 3: the table says what the destination holds, and `filled` what is not zero. */
-static void assert_table(const struct road *r)
-{
-	for (size_t page = 0; page < PAGES; page++) {
-		const uint8_t *bytes = r->shadow.bytes + page * GW_PAGE_SIZE;
-
-		assert_true(gw_digest_equal(r->held.table[page], gw_digest_page(bytes)));
-		assert_int_equal(gw_bitmap_test(&r->held.filled, page),
-				 !gw_digest_is_zero(r->held.table[page]));
-		assert_int_equal(gw_page_is_zero(bytes), gw_digest_is_zero(r->held.table[page]));
-	}
-}
-
-static struct gw_pageset all_pages(void)
-{
-	return (struct gw_pageset){ { ~0ULL, ~0ULL, ~0ULL, ~0ULL } };
 }
 
 static void zeros_digest_to_zero(void **state)
@@ -195,12 +70,12 @@ static void zeros_after_content_need_a_record(void **state)
 	send_chunk(r, 1, &all);
 	assert_int_equal(r->shadow.placed, 10);
 	memset(r->source, 0, PAGES * GW_PAGE_SIZE);
-	send_chunk(r, 1, &all);
+	send_round(r, 1, &all);
 	assert_int_equal(r->len, GW_RECORD_HEADER);
 	assert_int_equal(r->shadow.zeroed, 10);
 	assert_memory_equal(r->shadow.bytes, r->source, PAGES * GW_PAGE_SIZE);
 	assert_table(r);
-	send_chunk(r, 1, &all);
+	send_round(r, 1, &all);
 	assert_int_equal(r->len, 0);
 }
 
@@ -218,8 +93,10 @@ static void extremes_fit(void **state)
 	assert_memory_equal(r->shadow.bytes, r->source, GW_CHUNK_SIZE);
 	for (size_t i = 0; i < GW_CHUNK_PAGES; i += 2)
 		memset(r->source + i * GW_PAGE_SIZE, 0, GW_PAGE_SIZE);
+	for (size_t i = 1; i < GW_CHUNK_PAGES; i += 2)
+		rng_fill(&rng, r->source + i * GW_PAGE_SIZE, GW_PAGE_SIZE);
 	r->shadow.calls = 0;
-	send_chunk(r, 0, &all);
+	send_round(r, 0, &all);
 	assert_int_equal(r->shadow.calls, GW_CHUNK_PAGES);
 	assert_memory_equal(r->shadow.bytes, r->source, GW_CHUNK_SIZE);
 	assert_table(r);
@@ -248,7 +125,7 @@ static void random_rounds(void **state)
 				memcpy(expected + at, r->source + at, GW_PAGE_SIZE);
 			}
 		}
-		send_chunk(r, chunk, &due);
+		send_round(r, chunk, &due);
 		assert_memory_equal(r->shadow.bytes, expected, PAGES * GW_PAGE_SIZE);
 		assert_table(r);
 	}
@@ -269,19 +146,7 @@ static void table_follows_what_travelled(void **state)
 	assert_int_equal(decode(r, 0), 0);
 	assert_table(r);
 	assert_memory_not_equal(r->shadow.bytes, r->source, GW_PAGE_SIZE);
-	assert_false(gw_digest_equal(r->held.table[0], gw_digest_page(r->source)));
-}
-
-static size_t put_record(uint8_t *at, unsigned int stage, unsigned int first, unsigned int count,
-			 uint32_t len)
-{
-	at[0] = (uint8_t)stage;
-	at[1] = (uint8_t)first;
-	at[2] = (uint8_t)(count - 1);
-	at[3] = 0;
-	gw_put32(at + 4, len);
-	memset(at + GW_RECORD_HEADER, 0x5a, len <= GW_CHUNK_SIZE ? len : 0);
-	return GW_RECORD_HEADER + (len <= GW_CHUNK_SIZE ? len : 0);
+	assert_false(gw_digest_equal(r->encoder.held.table[0], gw_digest_page(r->source)));
 }
 
 static void records_that_cannot_be(void **state)
@@ -292,7 +157,8 @@ static void records_that_cannot_be(void **state)
 		uint32_t len;
 	} bad[] = {
 		{ "stage 0", 0, 0, 1, 0 },
-		{ "unknown stage", 2, 0, 1, 0 },
+		{ "unknown stage", 3, 0, 1, 0 },
+		{ "a page that is the same", GW_STAGE_SAME, 0, 1, 0 },
 		{ "stage beyond the table", GW_STAGE_MAX, 0, 1, 0 },
 		{ "stage 255", 255, 0, 1, 0 },
 		{ "raw without body", GW_STAGE_RAW, 0, 1, 0 },
@@ -326,7 +192,7 @@ static void good_record_is_the_yardstick(void **state)
 	assert_int_equal(r->shadow.calls, 2);
 	/* Cut anywhere, it is refused, but for the place between its records. */
 	for (size_t cut = 1; cut < r->len; cut++) {
-		int rc = gw_pipeline_decode(2, r->payload, cut, PAGES, &r->shadow.sink);
+		int rc = gw_pipeline_decode(&r->decoder, 2, r->payload, cut);
 
 		assert_int_equal(rc, cut == len ? 0 : -EPROTO);
 	}
@@ -349,13 +215,60 @@ static void beyond_the_memory(void **state)
 	for (size_t i = 0; i < GW_ARRAY_SIZE(chunks); i++)
 		assert_int_equal(decode(r, chunks[i]), -EPROTO);
 	/* A last chunk that is not full. */
-	assert_int_equal(gw_pipeline_decode(2, r->payload, r->len, PAGES - 255, &r->shadow.sink),
-			 0);
+	r->decoder.nr_pages = PAGES - 255;
+	assert_int_equal(decode(r, 2), 0);
 	put_record(r->payload, GW_STAGE_ZERO, 0, 2, 0);
-	assert_int_equal(gw_pipeline_decode(2, r->payload, r->len, PAGES - 255, &r->shadow.sink),
-			 -EPROTO);
-	assert_int_equal(gw_pipeline_decode(0, r->payload, r->len, 0, &r->shadow.sink), -EPROTO);
+	assert_int_equal(decode(r, 2), -EPROTO);
+	r->decoder.nr_pages = 0;
+	assert_int_equal(decode(r, 0), -EPROTO);
 	assert_int_equal(r->shadow.calls, 1);
+}
+
+static void nothing_changed_costs_nothing(void **state)
+{
+	struct road *r = *state;
+	struct gw_pageset all = all_pages();
+	struct rng rng = { 7 };
+
+	rng_fill(&rng, r->source, 100 * GW_PAGE_SIZE);
+	send_chunk(r, 0, &all);
+	for (int i = 0; i < 3; i++) {
+		send_round(r, 0, &all);
+		assert_int_equal(r->batch.nr_parts, 0);
+		assert_int_equal(r->batch.count[GW_STAGE_SAME].pages, GW_CHUNK_PAGES);
+	}
+	/* One byte in one page: that page travels, the others do not. */
+	r->source[17 * GW_PAGE_SIZE + 4095] ^= 1;
+	send_round(r, 0, &all);
+	assert_int_equal(r->batch.count[GW_STAGE_SAME].pages, GW_CHUNK_PAGES - 1);
+	assert_int_equal(r->batch.count[GW_STAGE_RAW].pages, 1);
+	assert_memory_equal(r->shadow.bytes, r->source, GW_CHUNK_SIZE);
+	assert_table(r);
+}
+
+/* Each of these can be left out, and all still arrives. */
+static void without_zero_and_same(void **state)
+{
+	const uint32_t offs[] = { 1U << GW_STAGE_ZERO, 1U << GW_STAGE_SAME,
+				  1U << GW_STAGE_ZERO | 1U << GW_STAGE_SAME };
+	struct gw_pageset all = all_pages();
+
+	(void)state;
+	for (size_t k = 0; k < GW_ARRAY_SIZE(offs); k++) {
+		struct road *r = make_road(&(struct gw_page_options){ .off = offs[k] });
+		struct rng rng = { 8 };
+
+		for (int round = 0; round < 4; round++) {
+			rng_fill(&rng, r->source + (size_t)round * GW_PAGE_SIZE, GW_PAGE_SIZE);
+			memset(r->source + (size_t)(round + 5) * GW_PAGE_SIZE, 0, GW_PAGE_SIZE);
+			send_round(r, 0, &all);
+			assert_memory_equal(r->shadow.bytes, r->source, GW_CHUNK_SIZE);
+			assert_table(r);
+			for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
+				assert_true(!(offs[k] & 1U << id) || !r->batch.count[id].pages);
+		}
+		leave_road(r);
+	}
 }
 
 static void stages_have_names(void **state)
@@ -363,6 +276,7 @@ static void stages_have_names(void **state)
 	(void)state;
 	assert_string_equal(gw_stage_name(GW_STAGE_ZERO), "zero");
 	assert_string_equal(gw_stage_name(GW_STAGE_RAW), "raw");
+	assert_string_equal(gw_stage_name(GW_STAGE_SAME), "same");
 	assert_null(gw_stage_name(0));
 	assert_null(gw_stage_name(GW_STAGE_MAX));
 }
@@ -382,6 +296,8 @@ int main(void)
 		road_test(records_that_cannot_be),
 		road_test(good_record_is_the_yardstick),
 		road_test(beyond_the_memory),
+		road_test(nothing_changed_costs_nothing),
+		cmocka_unit_test(without_zero_and_same),
 		cmocka_unit_test(stages_have_names),
 	};
 

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * stage_same.c - fake dirty pages: written, and yet the bytes that the
+ * destination holds (the paper's hash-based fake dirty page).
+ *
+ * Wire form: none. Which bytes the destination holds, the digest table knows
+ * (invariant 3), so such a page needs no record at all.
+ */
+#include <errno.h>
+
+#include "error.h"
+#include "stage.h"
+
+static void same_encode(struct gw_batch *batch)
+{
+	struct gw_pageset same = { { 0 } };
+
+	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++)
+		if (gw_pageset_test(&batch->left, i) &&
+		    gw_digest_equal(batch->digest[i], batch->held[i]))
+			gw_pageset_set(&same, i);
+	gw_batch_skip(batch, &gw_stage_same, &same);
+}
+
+static int same_decode(const struct gw_record *rec, struct gw_decoder *d)
+{
+	(void)d;
+	return gw_fail(-EPROTO, "a record of %u pages that are the same", rec->count);
+}
+
+const struct gw_stage gw_stage_same = {
+	.id = GW_STAGE_SAME,
+	.name = "same",
+	.encode = same_encode,
+	.decode = same_decode,
+};
