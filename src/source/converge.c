@@ -3,7 +3,8 @@
  * converge.c - when to switch over: by what finishing now would cost.
  *
  * cost = wire bytes of the due pages / bandwidth + device state + resume.
- * Bandwidth and bytes per page are measured over the rounds so far.
+ * Pages that do not travel because they did not change must still be read and
+ * hashed, so it is at least what that took. All measured, in the rounds so far.
  */
 #include <errno.h>
 
@@ -18,8 +19,9 @@ int64_t gw_converge_cost(const struct gw_source *s, uint64_t pages)
 {
 	double bytes = (double)pages * (s->wire_per_page > 0 ? s->wire_per_page : GW_PAGE_SIZE);
 	double bandwidth = s->bandwidth ? (double)s->bandwidth : 100e6;
+	double wire = bytes / bandwidth * GW_S, work = (double)pages * s->page_ns;
 
-	return GW_SOURCE_FIXED_MS * GW_MS + (int64_t)(bytes / bandwidth * GW_S);
+	return GW_SOURCE_FIXED_MS * GW_MS + (int64_t)(wire > work ? wire : work);
 }
 
 int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost)

@@ -211,18 +211,21 @@ static uint64_t wire_bytes(const struct gw_source *s)
 }
 
 /*
- * Learn bandwidth and bytes per page from a round large enough to tell. A
+ * Learn bandwidth, bytes and time per page from a round large enough to tell. A
  * smaller one is mostly latency: it can only show that there is more bandwidth
  * than was thought, as after a round in which the network stood still.
  */
 static void learn(struct gw_source *s, const struct gw_round_stats *st)
 {
 	uint64_t seen = st->ns > 0 ? (uint64_t)((double)st->wire_bytes * GW_S / (double)st->ns) : 0;
+	uint64_t pages = st->sent + st->same;
 
 	if (seen && (st->wire_bytes >= (1U << 20) || (s->bandwidth && seen > s->bandwidth)))
 		s->bandwidth = seen;
-	if (st->sent + st->same >= GW_CHUNK_PAGES)
-		s->wire_per_page = (double)st->wire_bytes / (double)(st->sent + st->same);
+	if (pages >= GW_CHUNK_PAGES)
+		s->wire_per_page = (double)st->wire_bytes / (double)pages;
+	if (pages >= GW_CHUNK_PAGES || (pages && (double)st->ns < s->page_ns * (double)pages))
+		s->page_ns = (double)st->ns / (double)pages;
 }
 
 int gw_round_send(struct gw_source *s, bool last)

@@ -140,6 +140,7 @@ struct gw_source {
 	unsigned int nr_rounds;
 	uint64_t bandwidth;	   /* bytes per second, measured */
 	double wire_per_page;	   /* bytes, measured */
+	double page_ns;		   /* in a round, measured: however little of it travels */
 	double dirty_rate;	   /* pages per second */
 	int64_t expected_downtime; /* ns */
 	uint64_t device_bytes;

@@ -45,6 +45,20 @@ static void cost_follows_what_was_measured(void **state)
 	assert_int_equal(gw_converge_cost(s, 250000), fixed + 5 * GW_S);
 }
 
+/* Pages that do not change cost no bandwidth, and yet somebody has to look at them. */
+static void cost_of_looking(void **state)
+{
+	struct gw_source *s = *state;
+	int64_t fixed = gw_converge_cost(s, 0);
+
+	s->bandwidth = 1000000000;
+	s->wire_per_page = 4;
+	s->page_ns = 400;
+	assert_int_equal(gw_converge_cost(s, 1000000), fixed + 400 * GW_MS);
+	s->page_ns = 1;
+	assert_int_equal(gw_converge_cost(s, 1000000), fixed + 4 * GW_MS);
+}
+
 /* Before anything was measured, whole pages over a slow network: never nothing. */
 static void cost_without_measurements(void **state)
 {
@@ -123,6 +137,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		converge_test(cost_follows_what_was_measured),
+		converge_test(cost_of_looking),
 		converge_test(cost_without_measurements),
 		converge_test(improvement_is_patience),
 		converge_test(a_writing_guest_is_given_up),
