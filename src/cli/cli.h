@@ -74,4 +74,10 @@ struct gw_progress *gw_progress_new(int fd, bool forced, const char *name, const
 void gw_progress_show(void *progress, const json_t *status);
 void gw_progress_free(struct gw_progress *p);
 
+/**
+ * gw_progress_round() - the last round that ended, in words: what was due
+ * and what of it had not changed. Empty before there is one.
+ */
+void gw_progress_round(const json_t *status, char *text, size_t len);
+
 #endif

@@ -226,7 +226,7 @@ static void print_status(const char *name, const json_t *status)
 {
 	const char *error = json_string_value(json_object_get(status, "error-desc"));
 	const json_t *ram = json_object_get(status, "ram");
-	char sent[32], left[32];
+	char sent[32], left[32], round[100];
 
 	printf("%s: %s", name, json_string_value(json_object_get(status, "status")));
 	if (ram) {
@@ -234,11 +234,12 @@ static void print_status(const char *name, const json_t *status)
 			       sent, sizeof(sent));
 		gw_format_size((uint64_t)json_integer_value(json_object_get(ram, "remaining")),
 			       left, sizeof(left));
-		printf(", %.1f s, %s sent, %s of this round left, %d rounds, %.0f Mbit/s",
+		gw_progress_round(status, round, sizeof(round));
+		printf(", %.1f s, %s sent, %s of this round left, %d rounds, %.0f Mbit/s%s",
 		       (double)json_integer_value(json_object_get(status, "total-time")) / 1000,
 		       sent, left,
 		       (int)json_integer_value(json_object_get(ram, "dirty-sync-count")),
-		       json_real_value(json_object_get(ram, "mbps")));
+		       json_real_value(json_object_get(ram, "mbps")), round);
 	}
 	printf("%s%s\n", error ? ": " : "", error ? error : "");
 }

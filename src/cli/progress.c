@@ -38,25 +38,39 @@ static uint64_t bytes_of(const json_t *ram, const char *key)
 	return (uint64_t)json_integer_value(json_object_get(ram, key));
 }
 
+void gw_progress_round(const json_t *status, char *text, size_t len)
+{
+	const json_t *rounds = json_object_get(json_object_get(status, "godwit"), "rounds");
+	const json_t *last = json_array_get(rounds, json_array_size(rounds) - 1);
+
+	text[0] = '\0';
+	if (last)
+		snprintf(text, len, ", round %llu: %llu pages due, %llu unchanged",
+			 (unsigned long long)bytes_of(last, "round"),
+			 (unsigned long long)bytes_of(last, "pages"),
+			 (unsigned long long)bytes_of(last, "same"));
+}
+
 void gw_progress_show(void *progress, const json_t *status)
 {
 	struct gw_progress *p = progress;
 	const json_t *ram = json_object_get(status, "ram");
 	struct winsize size = { .ws_col = 0 };
-	char line[400], sent[32], left[32];
+	char line[400], sent[32], left[32], round[100];
 	int n;
 
 	if (!p)
 		return;
 	gw_format_size(bytes_of(ram, "transferred"), sent, sizeof(sent));
 	gw_format_size(bytes_of(ram, "remaining"), left, sizeof(left));
+	gw_progress_round(status, round, sizeof(round));
 	n = snprintf(line, sizeof(line),
 		     "%s to %s: %s, round %d, %s sent, %s left, %.0f Mbit/s, expected downtime "
-		     "%.0f ms",
+		     "%.0f ms%s",
 		     p->name, p->address, json_string_value(json_object_get(status, "status")),
 		     (int)bytes_of(ram, "dirty-sync-count") + 1, sent, left,
 		     json_real_value(json_object_get(ram, "mbps")),
-		     json_real_value(json_object_get(status, "expected-downtime")));
+		     json_real_value(json_object_get(status, "expected-downtime")), round);
 	/* A line that wraps cannot be drawn over. */
 	if (p->terminal && !ioctl(p->fd, TIOCGWINSZ, &size) && size.ws_col && n >= size.ws_col)
 		line[size.ws_col - 1] = '\0';
