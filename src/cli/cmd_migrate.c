@@ -20,7 +20,7 @@ static const char migrate_help[] =
 	"\n"
 	"  --downtime-limit MS    switch over when the guest's pause would be no longer (300)\n"
 	"  --max-bandwidth SIZE   bytes per second on the network, e.g. 50M (no limit)\n"
-	"  --streams N            parallel connections (2)\n"
+	"  --streams N            parallel connections, a thread each (half the processors, 2 to 8)\n"
 	"  --compress METHOD      auto, none, lz4 or zstd (auto: while the network is the slower)\n"
 	"  --delta-cache SIZE     keep so many bytes of sent pages here, to send only what changed\n"
 	"                         in them later; 0 for none (64M)\n"

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -339,6 +340,22 @@ static bool is_true(const json_t *args, const char *key)
 	return json_is_true(json_object_get(args, key));
 }
 
+/*
+ * Streams are also the threads that hash and compress. Half of the processors,
+ * because guests need them too, and never so many that a big host opens dozens.
+ */
+static unsigned int default_streams(void)
+{
+	unsigned int half = 0;
+	cpu_set_t cpus;
+
+	if (!sched_getaffinity(0, sizeof(cpus), &cpus))
+		half = (unsigned int)CPU_COUNT(&cpus) / 2;
+	return half < GW_STREAMS_LEAST	? GW_STREAMS_LEAST
+	       : half > GW_STREAMS_MOST ? GW_STREAMS_MOST
+					: half;
+}
+
 /* How the pages are to travel: every technique can be switched off alone. */
 static int page_options(struct gw_page_options *o, const json_t *args)
 {
@@ -438,7 +455,7 @@ static int prepare(struct env *e, const json_t *args)
 	s->params.max_bandwidth =
 		(uint64_t)json_integer_value(json_object_get(args, "max-bandwidth"));
 	s->params.downtime_limit_ms = unsigned_arg(args, "downtime-limit", 300);
-	s->params.streams = unsigned_arg(args, "streams", GW_STREAMS_DEFAULT);
+	s->params.streams = unsigned_arg(args, "streams", default_streams());
 	s->params.verify = is_true(args, "verify");
 	rc = page_options(&s->params.pages, args);
 	if (rc)

@@ -35,9 +35,11 @@
 #include "tracker.h"
 #include "transport.h"
 
-#define GW_STREAMS_MAX	   64
-#define GW_STREAMS_DEFAULT 2
-#define GW_ROUNDS_KEPT	   256
+#define GW_STREAMS_MAX	 64
+/* Without --streams. */
+#define GW_STREAMS_LEAST 2
+#define GW_STREAMS_MOST	 8
+#define GW_ROUNDS_KEPT	 256
 
 /* Stop, final scan, device state, resume, in ms: 9 to 25 on the machines measured. */
 #define GW_SOURCE_FIXED_MS 25
