@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "codec.h"
 #include "error.h"
@@ -52,6 +53,12 @@ int gw_encoder_init(struct gw_encoder *e, const struct gw_page_options *options,
 	e->now = now;
 	e->env = env;
 	rc = gw_digests_init(&e->held, nr_pages);
+	e->seen = mmap(NULL, (nr_pages + 1) * sizeof(*e->seen), PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (e->seen == MAP_FAILED) {
+		e->seen = NULL;
+		return gw_fail(-ENOMEM, "no memory to look at %zu pages", nr_pages);
+	}
 	for (size_t s = 0; !rc && s < NR_STAGES; s++)
 		if (stages[s]->open && is_on(e, stages[s]))
 			rc = stages[s]->open(e);
@@ -63,6 +70,9 @@ void gw_encoder_free(struct gw_encoder *e)
 	for (size_t s = 0; s < NR_STAGES; s++)
 		if (stages[s]->close)
 			stages[s]->close(e);
+	if (e->seen)
+		munmap(e->seen, (e->held.nr_pages + 1) * sizeof(*e->seen));
+	e->seen = NULL;
 	gw_digests_free(&e->held);
 }
 
@@ -132,20 +142,47 @@ void gw_batch_record(struct gw_batch *batch, const struct gw_stage *stage, uint8
 	gw_batch_skip(batch, stage, pages);
 }
 
+/* Of a page that is written again and again: whether it really changes. */
+static bool changes(struct gw_batch *batch, unsigned int i)
+{
+	uint32_t *seen = &batch->encoder->seen[batch->chunk * GW_CHUNK_PAGES + i];
+	const struct gw_digest digest = batch->digest[i];
+	const uint32_t now = (uint32_t)digest.low | 1; /* 0: never looked at */
+
+	if (gw_digest_equal(digest, batch->held[i]) || *seen == now)
+		return false;
+	*seen = now;
+	return true;
+}
+
+static void leave_what_changes(struct gw_batch *batch)
+{
+	batch->redirtied = 0;
+	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++) {
+		if (!gw_pageset_test(&batch->again, i) || !gw_pageset_test(&batch->left, i) ||
+		    !changes(batch, i))
+			continue;
+		gw_pageset_clear(&batch->left, i);
+		batch->redirtied++;
+	}
+}
+
 void gw_pipeline_encode(struct gw_batch *batch)
 {
 	struct gw_encoder *e = batch->encoder;
-	const struct gw_pageset all = batch->left;
 	const size_t first = batch->chunk * GW_CHUNK_PAGES;
+	struct gw_pageset all;
 
 	batch->held = &e->held.table[first];
 	batch->nr_parts = 0;
 	batch->nr_records = 0;
 	memset(batch->count, 0, sizeof(batch->count));
 	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++)
-		if (gw_pageset_test(&all, i))
+		if (gw_pageset_test(&batch->left, i))
 			batch->digest[i] = gw_hash_page(e->options.hash,
 							batch->bytes + i * GW_PAGE_SIZE);
+	leave_what_changes(batch);
+	all = batch->left;
 	for (size_t s = 0; s < NR_STAGES && !gw_pageset_empty(&batch->left); s++)
 		if (is_on(e, stages[s]))
 			stages[s]->encode(batch);

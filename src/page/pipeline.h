@@ -34,7 +34,12 @@ void gw_batch_free(struct gw_batch *batch);
 
 /**
  * gw_pipeline_encode() - express the pages in @batch->left.
- * @batch: chunk, bytes and left are set by the caller
+ * @batch: chunk, bytes, left and again are set by the caller
+ *
+ * A page in @batch->again is worth a look and no more: if its bytes are what
+ * the destination holds it is done for this round; if they are what they were
+ * at the last such look, its writes change nothing and it travels now; else it
+ * waits, and is counted in @batch->redirtied (decision 11).
  *
  * Afterwards parts/nr_parts are the payload of a PAGES frame (none if the
  * destination holds every page already), the table knows the new digests

@@ -86,6 +86,8 @@ struct gw_stage_count {
 /**
  * struct gw_encoder - what all streams of a migration share.
  * @held: what the destination holds
+ * @seen: of each page that waited because it was written again, 32 bits of the
+ * digest it had then; 0 elsewhere
  * @round: number of this round, from 1
  * @due: pages of this round; no other page of the destination changes in it
  * @now, @env: the clock, in ns: real, or the simulation's
@@ -94,6 +96,7 @@ struct gw_stage_count {
 struct gw_encoder {
 	struct gw_page_options options;
 	struct gw_digests held;
+	uint32_t *seen;
 	uint64_t round;
 	const struct gw_bitmap *due;
 	int64_t (*now)(void *env);
@@ -107,6 +110,8 @@ struct gw_encoder {
  * @chunk: chunk number
  * @bytes: GW_CHUNK_SIZE bytes; page i of the chunk is at i * GW_PAGE_SIZE
  * @left: pages no stage has claimed yet; their bytes are valid
+ * @again: of these, written again since the scan: due next round anyway
+ * @redirtied: of these, left for that round
  * @digest: digest of each page in @left, before any stage ran
  * @held: the chunk's part of the encoder's table: still what it was before this batch
  */
@@ -115,7 +120,8 @@ struct gw_batch {
 	unsigned int stream;
 	uint64_t chunk;
 	uint8_t *bytes;
-	struct gw_pageset left;
+	struct gw_pageset left, again;
+	unsigned int redirtied;
 	struct gw_digest digest[GW_CHUNK_PAGES];
 	const struct gw_digest *held;
 	void *stage[GW_STAGE_MAX];

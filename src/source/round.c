@@ -4,9 +4,9 @@
  *
  * Every stream takes the next chunk that nobody has taken, copies its due
  * pages (F12), sends them down the pipeline and the frame out. Just before the
- * copy a look without protecting skips pages that were written again since the
- * scan: they are due next round anyway. A barrier ends the round, so a chunk
- * may use another stream next time.
+ * copy a look without protecting finds pages that were written again since the
+ * scan: they are due next round anyway, so those that change wait. A barrier ends the round, so a
+ * chunk may use another stream next time.
  *
  * Each stream owns one chunk of every bitmap and table at a time; chunks are
  * four words, so streams share nothing but the counters.
@@ -97,25 +97,22 @@ static void pace(struct gw_round *r, size_t bytes)
 	}
 }
 
-/* Take the pages that are due and not written again out of the bitmaps. */
-static int choose(struct gw_round *r, size_t first, struct gw_pageset *set)
+/* The chunk's due pages, and which of them were written again by now. */
+static int choose(struct gw_round *r, size_t first, struct gw_batch *batch)
 {
 	struct gw_source *s = r->s;
 	uint64_t *again = &s->again.words[first / 64];
 	int rc;
 
-	memcpy(set->words, &s->due.words[first / 64], sizeof(set->words));
-	if (r->last || gw_pageset_empty(set))
+	memcpy(batch->left.words, &s->due.words[first / 64], sizeof(batch->left.words));
+	memset(&batch->again, 0, sizeof(batch->again));
+	if (r->last || gw_pageset_empty(&batch->left))
 		return 0;
-	memset(again, 0, sizeof(set->words));
+	memset(again, 0, sizeof(batch->again.words));
 	rc = s->tracker->ops->peek(s->tracker, first, GW_CHUNK_PAGES, &s->again);
-	if (rc)
-		return rc;
-	for (size_t i = 0; i < GW_CHUNK_PAGES / 64; i++) {
-		s->redirtied += (uint64_t)__builtin_popcountll(set->words[i] & again[i]);
-		set->words[i] &= ~again[i];
-	}
-	return 0;
+	if (!rc)
+		memcpy(batch->again.words, again, sizeof(batch->again.words));
+	return rc;
 }
 
 static int copy_pages(struct gw_source *s, size_t first, struct gw_batch *batch)
@@ -146,7 +143,7 @@ static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
 	struct gw_batch *batch = &r->batches[stream];
 	size_t first = chunk * GW_CHUNK_PAGES, len = 0;
 	unsigned int pages;
-	int rc = choose(r, first, &batch->left);
+	int rc = choose(r, first, batch);
 
 	if (rc || gw_pageset_empty(&batch->left))
 		return rc;
@@ -172,7 +169,8 @@ static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
 		s->pages[id] += batch->count[id].pages;
 		s->bytes[id] += batch->count[id].bytes;
 	}
-	s->done_pages += pages;
+	s->redirtied += batch->redirtied;
+	s->done_pages += pages - batch->redirtied;
 	return rc;
 }
 

@@ -246,6 +246,38 @@ static void nothing_changed_costs_nothing(void **state)
 	assert_table(r);
 }
 
+/*
+ * Written again just before its turn: a page that changes waits, one whose
+ * writes change nothing travels once, and costs nothing from then on.
+ */
+static void written_again(void **state)
+{
+	struct road *r = *state;
+	const struct gw_pageset both = gw_pageset_of(8, 2), none = { { 0 } };
+	struct rng rng = { 9 };
+
+	rng_fill(&rng, r->source, GW_CHUNK_SIZE);
+	r->batch.again = both;
+	send_chunk(r, 0, &both);
+	assert_int_equal(r->batch.redirtied, 2);
+	assert_int_equal(r->len, 0);
+	for (int round = 0; round < 3; round++) {
+		r->source[8 * GW_PAGE_SIZE]++;
+		r->batch.again = both;
+		send_round(r, 0, &both);
+		assert_int_equal(r->batch.redirtied, 1);
+		assert_int_equal(r->batch.count[GW_STAGE_RAW].pages, round == 0);
+		assert_int_equal(r->batch.count[GW_STAGE_SAME].pages, round > 0);
+	}
+	/* The guest stands still: what waited travels. */
+	r->batch.again = none;
+	send_round(r, 0, &both);
+	assert_int_equal(r->batch.redirtied, 0);
+	assert_memory_equal(r->shadow.bytes + 8 * GW_PAGE_SIZE, r->source + 8 * GW_PAGE_SIZE,
+			    2 * GW_PAGE_SIZE);
+	assert_table(r);
+}
+
 /* Each of these can be left out, and all still arrives. */
 static void without_zero_and_same(void **state)
 {
@@ -297,6 +329,7 @@ int main(void)
 		road_test(good_record_is_the_yardstick),
 		road_test(beyond_the_memory),
 		road_test(nothing_changed_costs_nothing),
+		road_test(written_again),
 		cmocka_unit_test(without_zero_and_same),
 		cmocka_unit_test(stages_have_names),
 	};
