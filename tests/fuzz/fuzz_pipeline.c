@@ -5,6 +5,9 @@
  * The first bytes choose the chunk and the VM's size; the sink aborts when a
  * record reaches beyond that memory. Whatever it is handed is read, so that
  * ASan sees bytes that are nobody's.
+ *
+ * With GW_FUZZ_STAGE all records are of that stage, whatever they say: a target
+ * per stage_x.c, which smoke builds of this same file.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -48,11 +51,32 @@ static int read(struct gw_sink *sink, uint64_t page, unsigned int count, uint8_t
 {
 	const struct checked *c = (const struct checked *)sink;
 
-	if (!count || page + count > c->nr_pages || count > GW_CHUNK_PAGES)
+	if (!count || page >= c->nr_pages || count > c->nr_pages - page ||
+	    page % GW_CHUNK_PAGES + count > GW_CHUNK_PAGES)
 		abort();
 	memset(bytes, (int)page, count * GW_PAGE_SIZE);
 	return 0;
 }
+
+#ifdef GW_FUZZ_STAGE
+static void set_stage(uint8_t *payload, size_t len)
+{
+	struct gw_reader r = { payload, len };
+	const uint8_t *header;
+
+	while ((header = gw_take(&r, GW_RECORD_HEADER))) {
+		payload[header - payload] = GW_FUZZ_STAGE;
+		if (!gw_take(&r, gw_get32(header + 4)))
+			break;
+	}
+}
+#else
+static void set_stage(uint8_t *payload, size_t len)
+{
+	(void)payload;
+	(void)len;
+}
+#endif
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -69,6 +93,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!payload)
 		return 0;
 	memcpy(payload, data + 12, c.len);
+	set_stage(payload, c.len);
 	gw_decoder_init(&d, &c.sink, c.nr_pages);
 	if (gw_pipeline_decode(&d, c.chunk, payload, c.len) > 0)
 		abort();
