@@ -17,6 +17,7 @@
 static const struct gw_stage *const stages[] = {
 	&gw_stage_zero,
 	&gw_stage_same,
+	&gw_stage_duplicate,
 	&gw_stage_raw,
 };
 
@@ -186,6 +187,9 @@ void gw_pipeline_encode(struct gw_batch *batch)
 	for (size_t s = 0; s < NR_STAGES && !gw_pageset_empty(&batch->left); s++)
 		if (is_on(e, stages[s]))
 			stages[s]->encode(batch);
+	for (size_t s = 0; s < NR_STAGES; s++)
+		if (stages[s]->finish && is_on(e, stages[s]))
+			stages[s]->finish(batch);
 	for (size_t s = 0; s < NR_STAGES; s++)
 		if (stages[s]->remember && is_on(e, stages[s]))
 			stages[s]->remember(batch, &all);

@@ -167,8 +167,13 @@ struct gw_stage {
 	void (*close)(struct gw_encoder *e);
 	int (*open_batch)(struct gw_batch *batch);
 	void (*close_batch)(struct gw_batch *batch);
-	/* Claim pages: record them and take them out of @batch->left. */
+	/*
+	 * Claim pages: record them and take them out of @batch->left; or only take them
+	 * out, and record them in finish.
+	 */
 	void (*encode)(struct gw_batch *batch);
+	/* Every page is claimed: record those whose record must come last; may be NULL. */
+	void (*finish)(struct gw_batch *batch);
 	/* The pages in @all are in the frame, whoever claimed them; may be NULL. */
 	void (*remember)(struct gw_batch *batch, const struct gw_pageset *all);
 	/* The frame of @bytes was handed to the network, which took @ns; may be NULL. */
@@ -183,7 +188,8 @@ struct gw_stage {
 
 /**
  * gw_batch_record() - add a record for the pages in @pages to the frame.
- * @pages: at least one, all in @batch->left; the record spans from the first to the last
+ * @pages: at least one, in @batch->left or taken out of it by the stage; the record
+ *         spans from the first to the last
  * @body: stays owned by the caller and valid until the frame is sent; may be NULL
  *
  * Takes the pages out of @batch->left and counts them for @stage. A stage whose
