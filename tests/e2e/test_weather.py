@@ -398,8 +398,8 @@ class HostileSource(Guest):
         self.stream(Frame("PAGES", chunk, records), *texts)
 
     def test_records(self):
-        def record(stage, first, count, body=b"", length=None, pad=0):
-            return struct.pack("<BBBBI", stage, first, count - 1, pad,
+        def record(stage, first, count, body=b"", length=None, flags=0):
+            return struct.pack("<BBBBI", stage, first, count - 1, flags,
                                len(body) if length is None else length) + body
         page = b"x" * 4096
         self.pages(record(7, 0, 1, page), "beyond the VM's memory", chunk=4)
@@ -410,8 +410,11 @@ class HostileSource(Guest):
         self.pages(record(7, 255, 2, page * 2), "reaches beyond")
         self.pages(record(7, 0, 2, page), "raw record of 2 pages with 4096 bytes")
         self.pages(record(7, 0, 1, page[:100]), "raw record of 1 pages with 100 bytes")
-        self.pages(record(7, 0, 1, page, pad=1), "malformed")
+        self.pages(record(7, 0, 1, page, flags=1), "with 4096 bytes and flags 1")
         self.pages(record(1, 0, 5, b"zero?"), "zero record with a body")
+        self.pages(record(2, 0, 1), "a record of 1 pages that are the same")
+        self.pages(record(4, 0, 1, struct.pack("<Q", 1 << 60)), "beyond the VM's memory")
+        self.pages(record(4, 0, 2, struct.pack("<Q", 1)), "page 1 is a copy of itself")
         self.pages(record(0, 0, 1), "unknown stage 0")
         self.pages(record(200, 0, 1), "unknown stage 200")
         self.pages(b"abc", "cut short")
