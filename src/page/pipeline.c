@@ -18,6 +18,7 @@ static const struct gw_stage *const stages[] = {
 	&gw_stage_zero,
 	&gw_stage_same,
 	&gw_stage_duplicate,
+	&gw_stage_compress,
 	&gw_stage_raw,
 };
 
