@@ -15,11 +15,8 @@
 
 /* Cheapest first; the last claims whatever is left. */
 static const struct gw_stage *const stages[] = {
-	&gw_stage_zero,
-	&gw_stage_same,
-	&gw_stage_duplicate,
-	&gw_stage_compress,
-	&gw_stage_raw,
+	&gw_stage_zero,	 &gw_stage_same,     &gw_stage_duplicate,
+	&gw_stage_delta, &gw_stage_compress, &gw_stage_raw,
 };
 
 #define NR_STAGES (sizeof(stages) / sizeof(stages[0]))
