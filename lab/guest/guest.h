@@ -19,8 +19,11 @@
 
 int memtest_main(int argc, char **argv);
 int fill_main(int argc, char **argv);
+int text_main(int argc, char **argv);
 int wset_main(int argc, char **argv);
+int quicksort_main(int argc, char **argv);
 int busy_main(int argc, char **argv);
+int cpu_main(int argc, char **argv);
 int diskio_main(int argc, char **argv);
 int served_main(int argc, char **argv);
 int execd_main(int argc, char **argv);

@@ -23,8 +23,11 @@ static const struct program {
 } programs[] = {
 	{ "memtest", memtest_main, "MIB [SEED]" },
 	{ "fill", fill_main, "MIB [SEED]" },
-	{ "wset", wset_main, "MIB RATE_MIB_S FAKE_PERCENT" },
+	{ "text", text_main, "MIB [SEED]" },
+	{ "wset", wset_main, "MIB RATE_MIB_S FAKE_PERCENT [SAME]" },
+	{ "quicksort", quicksort_main, "MIB" },
 	{ "busy", busy_main, "[MIB]" },
+	{ "cpu", cpu_main, "[LIMIT]" },
 	{ "diskio", diskio_main, "DEV [MIB]" },
 	{ "served", served_main, "" },
 	{ "execd", execd_main, "" },

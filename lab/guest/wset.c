@@ -4,8 +4,11 @@
  *
  * A share of the writes is fake: it stores the values that are there already,
  * which dirties the page for any tracker and changes nothing. The others
- * replace the whole page by new random data.
+ * replace the whole page by new random data. Which is which is drawn for each
+ * write, so that sooner or later every page has changed; or, with SAME, for
+ * each page once, so that some pages always change and the others never do.
  */
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "../served.h"
@@ -23,6 +26,7 @@ struct wset {
 	uint64_t *memory;
 	size_t pages;
 	unsigned int fake_percent;
+	bool same;
 	size_t next;
 	uint64_t random;
 	uint64_t written;  /* pages since the last report */
@@ -35,12 +39,19 @@ static void write_fake(volatile uint64_t *words)
 		words[i] = words[i];
 }
 
+static bool next_is_fake(struct wset *w)
+{
+	/* The middle bits: xorshift's low ones are its weakest. */
+	uint64_t draw = w->same ? mix64(w->next + 1) : next_random(&w->random);
+
+	return (draw >> 20) % 100 < w->fake_percent;
+}
+
 static void write_next(struct wset *w)
 {
 	uint64_t *words = w->memory + w->next * PAGE_WORDS;
 
-	/* The middle bits: xorshift's low ones are its weakest. */
-	if ((next_random(&w->random) >> 20) % 100 < w->fake_percent)
+	if (next_is_fake(w))
 		write_fake(words);
 	else
 		fill_random(words, PAGE_WORDS, &w->random);
@@ -91,6 +102,7 @@ int wset_main(int argc, char **argv)
 	struct wset w = {
 		.pages = argument(argc, argv, 1, "MIB", 1, 1 << 20, -1) * MIB_PAGES,
 		.fake_percent = argument(argc, argv, 3, "FAKE_PERCENT", 0, 100, -1),
+		.same = argument(argc, argv, 4, "SAME", 0, 1, 0),
 		.random = mix64(1),
 	};
 	uint64_t rate = argument(argc, argv, 2, "RATE_MIB_S", 0, 1 << 20, -1);
