@@ -3,9 +3,9 @@
 
 A contender is used as often as there are repetitions, each time so:
 
-    with contender.start(workload) as vm:    # a fresh guest on host a
+    with contender.start(load) as vm:    # a fresh guest on host a
         vm.pid, vm.console
-        vm.move()                            # to host b; a result
+        vm.move(give_up)                 # to host b; a result
 
 A result has the same keys for all:
 
@@ -19,6 +19,9 @@ A result has the same keys for all:
     transferred   bytes, as the contender counts them
     downtime-ms   as the contender counts it
     detail        its whole own account
+    ended         false if it would not end: with give_up, a move that takes so
+                  many seconds is stopped, and total and transferred are what
+                  it had come to; without, that is a Failure
 
 To add a contender, add a row to the table at the end.
 """
@@ -29,12 +32,13 @@ import subprocess
 import time
 
 import guest
-from hosts import ADDRESS, MIB, Failure, end, spawn, wait_until
+from hosts import ADDRESS, MIB, Failure, Late, end, spawn, wait_until
 
 VM = "bench"
 MIGRATION_PORT = 4444
 UNLIMITED = 10 ** 13
 MOVE_SECONDS = 300
+NO_END = "writes memory faster than it can be moved"  # Godwit's own reason to give up
 
 
 class Setup:
@@ -53,12 +57,20 @@ class Setup:
         self.streams = streams
 
 
+def gave_up(asked, start_ms, detail):
+    """The result of a move that would not end."""
+    return {"ended": False, "resumed-at": None, "total-ms": (time.time() - asked) * 1e3,
+            "start-ms": start_ms, "transferred": detail["ram"]["transferred"],
+            "downtime-ms": None, "detail": detail}
+
+
 class GodwitVm:
-    def __init__(self, setup, workload):
+    def __init__(self, setup, load, kind):
         self.setup = setup
+        self.options = kind["options"]
         self.a, self.b = setup.daemons["a"], setup.daemons["b"]
         self.a.call("run", VM, "--memory", f"{setup.memory_mib}M", "--",
-                    *guest.command_line(setup.qemu, setup.images, workload, "{dir}"))
+                    *guest.command_line(setup.qemu, setup.images, load, "{dir}"))
         self.pid = self.a.call("list", "--json")[0]["pid"]
         self.monitor = self.a.directory(VM) / "bench.qmp"
         self.console = guest.Console(self.a.directory(VM) / "serial.log")
@@ -66,31 +78,48 @@ class GodwitVm:
     def begin(self, *options):
         """Begin to move it to host b; the process that does."""
         return spawn(self.a.command("migrate", VM, self.b.address, "--json",
-                                    "--streams", self.setup.streams, *options),
+                                    "--streams", self.setup.streams, *self.options, *options),
                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def move(self):
-        path = self.b.directory(VM) / "bench.qmp"
+    def move(self, give_up=None):
         asked = time.time()
         client = self.begin()
         try:
-            wait_until(lambda: path.exists() or client.poll() is not None, 60, str(path))
-            monitor = guest.Qmp(path)
-            resumed = monitor.wait_event(guest.is_resume, MOVE_SECONDS)
+            resumed = self._wait_resumed(client, give_up or MOVE_SECONDS)
             output, errors = client.communicate(timeout=MOVE_SECONDS)
-            monitor.close()
-        except Failure:
-            if client.poll():  # its own words say more
-                raise Failure(client.communicate()[1].strip()) from None
-            raise
+        except Late:
+            if not give_up:
+                raise
+            detail = self.a.call("status", VM, "--json")
+            self.a.call("cancel", VM)
+            client.communicate(timeout=60)
+            return gave_up(asked, None, detail)
         finally:
             end(client)
         if client.returncode:
+            if give_up and NO_END in errors:
+                return gave_up(asked, None, json.loads(output))
             raise Failure(errors.strip())
         detail = json.loads(output)
-        return {"resumed-at": resumed, "total-ms": (resumed - asked) * 1e3, "start-ms": None,
-                "transferred": detail["ram"]["transferred"], "downtime-ms": detail["downtime"],
-                "detail": detail}
+        return {"ended": True, "resumed-at": resumed, "total-ms": (resumed - asked) * 1e3,
+                "start-ms": None, "transferred": detail["ram"]["transferred"],
+                "downtime-ms": detail["downtime"], "detail": detail}
+
+    def _wait_resumed(self, client, seconds):
+        """When the guest ran on host b; None if the move failed, and the client says why."""
+        deadline = time.monotonic() + seconds
+        path = self.b.directory(VM) / "bench.qmp"
+        wait_until(lambda: path.exists() or client.poll() is not None, 60, str(path))
+        try:
+            with contextlib.closing(guest.Qmp(path)) as monitor:
+                return monitor.wait_event(guest.is_resume, deadline - time.monotonic())
+        except Late:
+            raise
+        except Failure:  # the monitor goes away before the client does
+            wait_until(lambda: client.poll() is not None, 30, "the end of a failed migration")
+            if not client.returncode:
+                raise
+            return None
 
     def close(self):
         self.a.stop_all()
@@ -100,9 +129,9 @@ class GodwitVm:
 class QemuVm:
     """The source of a move that QEMU makes, with QEMU's ordinary memory."""
 
-    def __init__(self, setup, workload, kind):
+    def __init__(self, setup, load, kind):
         self.setup = setup
-        self.workload = workload
+        self.load = load
         self.kind = kind
         self.postcopy = "postcopy-ram" in kind.get("capabilities", ())
         self.stack = contextlib.ExitStack()
@@ -119,7 +148,7 @@ class QemuVm:
         self.stack.callback(shutil.rmtree, folder)
         log = open(folder / "qemu.log", "w")
         self.stack.callback(log.close)
-        argv = guest.command_line(self.setup.qemu, self.setup.images, self.workload, folder)
+        argv = guest.command_line(self.setup.qemu, self.setup.images, self.load, folder)
         process = spawn(self.setup.network.enter(host) +
                         argv + ["-m", f"{self.setup.memory_mib}M", *more],
                         stdout=log, stderr=log)
@@ -138,7 +167,7 @@ class QemuVm:
         qmp.call("migrate-set-parameters", **{"max-bandwidth": UNLIMITED, "downtime-limit": 300},
                  **self.kind.get("parameters", {}))
 
-    def move(self):
+    def move(self, give_up=None):
         began = time.monotonic()
         _, there = self._qemu("b", "-incoming", "defer")
         self._prepare(there)
@@ -147,28 +176,34 @@ class QemuVm:
         self._prepare(self.qmp)
         asked = time.time()
         self.qmp.call("migrate", uri=f"tcp:{ADDRESS['b']}:{MIGRATION_PORT}")
-        if self.postcopy:
-            self._start_postcopy()
         try:
-            resumed = there.wait_event(guest.is_resume, MOVE_SECONDS)
+            if self.postcopy:
+                self._start_postcopy(give_up or MOVE_SECONDS)
+            resumed = there.wait_event(guest.is_resume, give_up or MOVE_SECONDS)
             ended = self.qmp.wait_event(guest.is_migration_end, MOVE_SECONDS)
+        except Late:
+            if not give_up:
+                raise
+            resumed = None
         finally:
             detail = self.qmp.call("query-migrate")
             if detail["status"] != "completed":
                 self.qmp.call("migrate_cancel")
+        if resumed is None:
+            return gave_up(asked, start_ms, detail)
         if detail["status"] != "completed":
             raise Failure(f"QEMU's migration: {detail}")
         moved = ended if self.postcopy else resumed
-        return {"resumed-at": resumed, "total-ms": (moved - asked) * 1e3, "start-ms": start_ms,
-                "transferred": detail["ram"]["transferred"], "downtime-ms": detail["downtime"],
-                "detail": detail}
+        return {"ended": True, "resumed-at": resumed, "total-ms": (moved - asked) * 1e3,
+                "start-ms": start_ms, "transferred": detail["ram"]["transferred"],
+                "downtime-ms": detail["downtime"], "detail": detail}
 
-    def _start_postcopy(self):
+    def _start_postcopy(self, seconds):
         """After the first pass, as operators do."""
         def first_pass_done():
             state = self.qmp.call("query-migrate")
             return (state["status"] != "active" or state["ram"]["dirty-sync-count"] > 1) and state
-        if wait_until(first_pass_done, MOVE_SECONDS, "the first pass")["status"] == "active":
+        if wait_until(first_pass_done, seconds, "the first pass")["status"] == "active":
             self.qmp.call("migrate-start-postcopy")
 
     def close(self):
@@ -182,18 +217,20 @@ class Contender:
         self.kind = kind
 
     @contextlib.contextmanager
-    def start(self, workload):
-        if self.kind is None:
-            vm = GodwitVm(self.setup, workload)
-        else:
-            vm = QemuVm(self.setup, workload, self.kind)
-        with contextlib.closing(vm):
+    def start(self, load):
+        make = GodwitVm if "options" in self.kind else QemuVm
+        with contextlib.closing(make(self.setup, load, self.kind)) as vm:
             yield vm
 
 
-# Name: None for Godwit, for QEMU what it is to use.
+# Name: for Godwit the options of `godwit migrate`, for QEMU what it is to use.
 KINDS = {
-    "godwit": None,
+    "godwit": {"options": []},
+    # Only zero pages are told from others: what each stage is worth shows against this.
+    "godwit-plain": {
+        "options": ["--compress", "none", "--no-fake-dirty", "--no-duplicate",
+                    "--delta-cache", "0"],
+    },
     "qemu": {},
     "qemu-multifd": {
         "capabilities": ["multifd"],
@@ -211,4 +248,3 @@ KINDS = {
         "capabilities": ["postcopy-ram"],
     },
 }
-DEFAULT = ["godwit", "qemu", "qemu-multifd"]

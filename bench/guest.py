@@ -4,12 +4,13 @@ import contextlib
 import json
 import pathlib
 import re
+import select
 import signal
 import socket
 import subprocess
 import time
 
-from hosts import GUEST_ADDRESS, Failure, cpu_seconds, end, spawn, wait_until
+from hosts import GUEST_ADDRESS, Failure, Late, cpu_seconds, end, spawn, wait_until
 
 ECHO_PORT = 7
 
@@ -39,6 +40,8 @@ class Qmp:
             self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
             try:
                 data = self.socket.recv(65536)
+            except TimeoutError:
+                raise Late(f"monitor {self.path}: nothing came") from None
             except OSError as error:
                 raise Failure(f"monitor {self.path}: {error}") from None
             if not data:
@@ -83,12 +86,26 @@ def is_migration_end(event):
             event["data"]["status"] in ("completed", "failed", "cancelled"))
 
 
-def command_line(qemu, images, workload, folder):
+class Load:
+    """What runs in the guest, and what loads it from outside, while it moves."""
+
+    def __init__(self, *runs, ready=(), quiet=False, client=None):
+        self.runs = runs        # as gw.run= takes them
+        self.ready = ready      # (text, how often) that the console shows when it may move
+        self.quiet = quiet      # whether nothing happens any more then
+        self.client = client    # kvload's LOAD, MIB and port
+
+    @property
+    def initrd(self):
+        return "servers.img" if self.client else "initrd.img"
+
+
+def command_line(qemu, images, load, folder):
     """The QEMU of a lab guest, without its memory; folder may be Godwit's {dir}."""
-    append = (images / "append").read_text().strip()
+    append = [(images / "append").read_text().strip(), *(f"gw.run={run}" for run in load.runs)]
     return [str(qemu), "-accel", "tcg", "-machine", "q35", "-display", "none", "-nodefaults",
             "-no-reboot", "-kernel", str(images / "vmlinuz"),
-            "-initrd", str(images / "initrd.img"), "-append", f"{append} gw.run={workload}",
+            "-initrd", str(images / load.initrd), "-append", " ".join(append),
             "-netdev", "tap,id=n,ifname=gwtap0,script=no,downscript=no",
             "-device", "virtio-net-pci,netdev=n,romfile=",
             "-serial", f"file:{folder}/serial.log",
@@ -106,8 +123,9 @@ class Console:
             return self.path.read_text(errors="replace")
         return ""
 
-    def wait(self, line, seconds):
-        wait_until(lambda: line in self.text(), seconds, f"'{line}' on the guest's console")
+    def wait(self, line, seconds, count=1):
+        wait_until(lambda: self.text().count(line) >= count, seconds,
+                   f"'{line}' on the guest's console")
 
     def numbers(self, name):
         """What a workload has printed so far as "NAME: NUMBER", whole lines only."""
@@ -126,25 +144,44 @@ def wait_quiet(pid, seconds=60):
             raise Failure(f"the guest (process {pid}) does not become quiet")
 
 
-class Blackout:
-    """lab/host/blackout in the client's namespace, from its first echo on."""
+class Client:
+    """A program of lab/host in the client's namespace, from what it says first on."""
 
-    def __init__(self, build, network):
+    def __init__(self, network, argv, first, seconds):
         network.forget_guest()
-        self.process = spawn(network.enter("c") + [build / "lab/blackout", GUEST_ADDRESS, ECHO_PORT,
-                                                   0, "--json"],
+        self.process = spawn(network.enter("c") + argv + ["--json"],
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        line = self.process.stderr.readline()
-        if "first echo" not in line:
-            end(self.process)
-            raise Failure(line.strip() or "no echo came from the guest")
+        said = select.select([self.process.stderr], [], [], seconds)[0]
+        line = self.process.stderr.readline() if said else f"{argv[0]}: no answer"
+        if first not in line:
+            self.close()
+            raise Failure(line.strip() or f"{argv[0]}: no answer came from the guest")
 
     def finish(self):
+        """End it; its results."""
         self.process.send_signal(signal.SIGINT)
-        output, _ = self.process.communicate(timeout=30)
+        output, errors = self.process.communicate(timeout=30)
+        if not output:
+            raise Failure(errors.strip())
         return json.loads(output)
 
     def close(self):
         end(self.process)
         self.process.stdout.close()
         self.process.stderr.close()
+
+
+class Blackout(Client):
+    def __init__(self, build, network):
+        super().__init__(network, [build / "lab/blackout", GUEST_ADDRESS, ECHO_PORT, 0],
+                         "first echo", 60)
+
+
+class KeyValueLoad(Client):
+    """lab/host/kvload, from when the server is full."""
+
+    def __init__(self, build, network, load, mib, port, seconds):
+        network.forget_guest()
+        wait_until(lambda: network.answers("c", GUEST_ADDRESS, port), 60, f"the guest's port {port}")
+        super().__init__(network, [build / "lab/kvload", load, mib, GUEST_ADDRESS, port, 0],
+                         "filled", seconds)

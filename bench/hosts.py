@@ -37,6 +37,10 @@ class Failure(Exception):
     """Something could not be measured; the text says why."""
 
 
+class Late(Failure):
+    """Something was waited for in vain."""
+
+
 def wait_until(condition, seconds, what, pause=0.02):
     """Call condition() until it returns something true, and return that."""
     end = time.monotonic() + seconds
@@ -45,7 +49,7 @@ def wait_until(condition, seconds, what, pause=0.02):
         if result:
             return result
         if time.monotonic() > end:
-            raise Failure(f"{what}: not within {seconds} s")
+            raise Late(f"{what}: not within {seconds} s")
         time.sleep(pause)
 
 
@@ -165,6 +169,12 @@ class Network:
         subprocess.run(["ip", "-n", f"{self.prefix}-c", "neighbour", "flush", "dev", "br0"],
                        check=False)
 
+    def sent(self, host):
+        """Bytes that a host has put on the link so far, headers and all."""
+        done = subprocess.run(["ip", "-j", "-s", "-n", f"{self.prefix}-{host}", "link", "show",
+                               "dev", "peer0"], capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)[0]["stats64"]["tx"]["bytes"]
+
     def _socket(self, host):
         """A TCP socket on a host: it stays in the namespace that it was made in."""
         made = []
@@ -179,6 +189,12 @@ class Network:
         if not made:
             raise Failure(f"cannot enter the namespace {self.prefix}-{host}")
         return made[0]
+
+    def answers(self, host, address, port):
+        """Whether somebody listens there, as seen from a host."""
+        with self._socket(host) as client:
+            client.settimeout(1)
+            return client.connect_ex((address, port)) == 0
 
     def measure_bandwidth(self, seconds=3):
         """Bytes per second of one TCP connection from a to b, as they arrive."""

@@ -6,16 +6,34 @@ import subprocess
 import sys
 
 
+class Target:
+    """Met if what was measured is not above the limit."""
+
+    def __init__(self, text, limit):
+        self.text = text
+        self.limit = limit
+        self.measured = None
+        self.measured_text = "not measured"
+        self.missed = False     # without a number: it did not even end
+
+    @property
+    def met(self):
+        if self.missed:
+            return False
+        return None if self.measured is None else self.measured <= self.limit
+
+    def as_json(self):
+        return {"target": self.text, "limit": self.limit, "measured": self.measured,
+                "measured-text": self.measured_text, "met": self.met}
+
+
 class Result:
-    """What a scenario found. Measured is met if it is not above the limit."""
+    """What a scenario found."""
 
     def __init__(self, name, title):
         self.name = name
         self.title = title
-        self.target_text = ""
-        self.limit = None
-        self.measured = None
-        self.measured_text = "not measured"
+        self.targets = []
         self.columns = []
         self.rows = []
         self.notes = []
@@ -23,13 +41,13 @@ class Result:
         self.unit = ""      # of the bars
         self.runs = []      # everything, for machines
 
-    @property
-    def met(self):
-        return None if self.measured is None else self.measured <= self.limit
+    def target(self, text, limit):
+        self.targets.append(Target(text, limit))
+        return self.targets[-1]
 
     def as_json(self):
-        return {"name": self.name, "title": self.title, "target": self.target_text,
-                "limit": self.limit, "measured": self.measured, "met": self.met,
+        return {"name": self.name, "title": self.title,
+                "targets": [target.as_json() for target in self.targets],
                 "columns": self.columns, "rows": self.rows, "notes": self.notes,
                 "runs": self.runs}
 
@@ -43,8 +61,9 @@ class Result:
                          for i, (cell, width) in enumerate(zip(row, widths))]
                 lines.append("    " + "  ".join(cells).rstrip())
         lines += [f"    {note}" for note in self.notes]
-        verdict = {True: "met", False: "MISSED", None: ""}[self.met]
-        lines.append(f"    target {self.target_text}: {self.measured_text}  {verdict}".rstrip())
+        for target in self.targets:
+            verdict = {True: "met", False: "MISSED", None: ""}[target.met]
+            lines.append(f"    target {target.text}: {target.measured_text}  {verdict}".rstrip())
         return "\n".join(lines)
 
 

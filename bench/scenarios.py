@@ -4,150 +4,50 @@ import contextlib
 import json
 import statistics
 import subprocess
-import sys
 import time
 
 import guest
 from contenders import VM
-from hosts import GIB, MIB, Failure, children, cpu_seconds, end, wait_until
+from hosts import GIB, Failure, children, cpu_seconds, end, wait_until
+from measure import FILL_SECONDS, Mover, by_contender, godwit_parts, medians, move_all, move_table
 from report import Result
 
-FILL_SECONDS = 180
+USUAL = ("godwit", "qemu", "qemu-multifd")
 BLACKOUT_MARGIN = 1.0   # seconds watched before and after a move
 SCANS = 100
 
 
-class Bench:
-    """What the scenarios work with."""
-
-    def __init__(self, setup, contenders, repetitions, fill_mib, phase_seconds):
-        self.setup = setup
-        self.contenders = contenders
-        self.repetitions = repetitions
-        self.fill_mib = fill_mib
-        self.phase_seconds = phase_seconds
-
-    def say(self, text):
-        print(f"  {text}", file=sys.stderr, flush=True)
-
-    @contextlib.contextmanager
-    def idle_guest(self, contender):
-        """A guest with memory full of random data, which it has stopped to touch."""
-        with contender.start(f"fill:{self.fill_mib}") as vm:
-            vm.console.wait("fill: filled", FILL_SECONDS)
-            guest.wait_quiet(vm.pid)
-            yield vm
-
-    def all_in_turn(self, contenders):
-        """Each contender as often as wished, alternately, so that all see the same machine."""
-        for repetition in range(1, self.repetitions + 1):
-            for contender in contenders:
-                yield repetition, contender
-
-
-def medians(rows, *keys):
-    """The medians of rows' values, by key; None where they have none."""
-    result = {}
-    for key in keys:
-        values = [row[key] for row in rows if row[key] is not None]
-        result[key] = statistics.median(values) if values else None
-    return result
-
-
-def by_contender(runs):
-    """Runs grouped by contender, in the order of first appearance."""
-    groups = {}
-    for run in runs:
-        groups.setdefault(run["contender"], []).append(run)
-    return groups
-
-
-def spread(rows, key):
-    """How far apart the values of repetitions lie, relative to their median."""
-    values = [row[key] for row in rows]
-    return (max(values) - min(values)) / statistics.median(values)
-
-
-def move_all(bench, rate):
-    """Each contender moves the idle guest over a link of that rate; the runs."""
-    bench.setup.network.up(rate)
-    runs = []
-    for repetition, contender in bench.all_in_turn(bench.contenders):
-        bandwidth = bench.setup.network.measure_bandwidth()
-        with bench.idle_guest(contender) as vm:
-            bench.setup.memory.warm()
-            run = vm.move()
-        run.update(contender=contender.name, repetition=repetition, bandwidth=bandwidth)
-        # What the same bytes would take on this link alone.
-        run["link-ms"] = run["transferred"] / bandwidth * 1e3
-        runs.append(run)
-        bench.say(f"{repetition}/{bench.repetitions} {contender.name}: "
-                  f"{run['total-ms'] / 1e3:.2f} s, {run['transferred'] / MIB:.0f} MiB, "
-                  f"downtime {run['downtime-ms']:.0f} ms")
-    return runs
+def move_idle(bench, rate):
+    return move_all(bench, rate, [Mover(contender.name, contender, bench.idle)
+                                  for contender in bench.contenders(*USUAL)])
 
 
 def fastest_rival(groups):
     """The best median among stock QEMU's ways, without the start of its destination."""
     totals = {name: statistics.median(run["total-ms"] for run in rows)
-              for name, rows in groups.items() if name != "godwit"}
+              for name, rows in groups.items() if not name.startswith("godwit")}
     return min(totals.items(), key=lambda item: item[1]) if totals else None
-
-
-def move_table(result, groups):
-    result.columns = ["", "total s", "with start s", "downtime ms", "MiB sent", "Gbit/s",
-                      "total / link", "spread"]
-    for name, rows in groups.items():
-        m = medians(rows, "total-ms", "start-ms", "downtime-ms", "transferred", "link-ms")
-        with_start = m["total-ms"] + (m["start-ms"] or 0)
-        result.rows.append([name, f"{m['total-ms'] / 1e3:.2f}", f"{with_start / 1e3:.2f}",
-                            f"{m['downtime-ms']:.1f}", f"{m['transferred'] / MIB:.0f}",
-                            f"{m['transferred'] * 8e-6 / m['total-ms']:.2f}",
-                            f"{m['total-ms'] / m['link-ms']:.3f}",
-                            f"{spread(rows, 'total-ms') * 100:.0f} %"])
-        result.bars.append((name, m["total-ms"] / 1e3))
-    result.unit = "total time, s"
-    result.notes.append("total: from the request to the RESUME event at the destination. Godwit's "
-                        "holds the start of the destination's QEMU; QEMU's does not, which "
-                        "favours QEMU. 'with start' has it for all.")
-
-
-def godwit_parts(result, groups):
-    """Where Godwit's time went, by its own account."""
-    if "godwit" not in groups:
-        return
-    parts = []
-    for run in groups["godwit"]:
-        own = run["detail"]["godwit"]
-        parts.append({"setup": run["detail"]["setup-time"],
-                      "round 1": own["rounds"][0]["ms"],
-                      "later rounds": sum(r["ms"] for r in own["rounds"][1:-1]),
-                      **{name[:-3]: ms for name, ms in own["switchover"].items()}})
-    m = medians(parts, *parts[0])
-    result.notes.append("godwit's medians in ms: " +
-                        ", ".join(f"{name} {ms:.1f}" for name, ms in m.items()))
 
 
 def idle_unshaped(bench):
     result = Result("idle-unshaped", "an idle guest moves over an unshaped link")
-    result.target_text = "godwit's total <= 0.4 x the best of stock QEMU"
-    result.limit = 0.4
-    result.runs = move_all(bench, "")
+    target = result.target("godwit's total <= 0.4 x the best of stock QEMU", 0.4)
+    result.runs = move_idle(bench, "")
     groups = by_contender(result.runs)
     move_table(result, groups)
     godwit_parts(result, groups)
     rival = fastest_rival(groups)
     if "godwit" in groups and rival:
-        result.measured = medians(groups["godwit"], "total-ms")["total-ms"] / rival[1]
-        result.measured_text = f"{result.measured:.3f} x {rival[0]}"
+        target.measured = medians(groups["godwit"], "total-ms")["total-ms"] / rival[1]
+        target.measured_text = f"{target.measured:.3f} x {rival[0]}"
     return result
 
 
 def idle_1gbit(bench):
     result = Result("idle-1gbit", "an idle guest moves over a 1 Gbit/s link")
-    result.target_text = "godwit's total <= 1.02 x its bytes / the link's measured bandwidth"
-    result.limit = 1.02
-    result.runs = move_all(bench, "1gbit")
+    target = result.target("godwit's total <= 1.02 x its bytes / the link's measured bandwidth",
+                           1.02)
+    result.runs = move_idle(bench, "1gbit")
     groups = by_contender(result.runs)
     move_table(result, groups)
     godwit_parts(result, groups)
@@ -155,13 +55,13 @@ def idle_1gbit(bench):
     result.notes.append(f"the link carries {bandwidth * 8e-6:.1f} Mbit/s of TCP payload; "
                         "'total / link' is the total over what the same bytes take on it alone")
     if "godwit" in groups:
-        result.measured = statistics.median(run["total-ms"] / run["link-ms"]
+        target.measured = statistics.median(run["total-ms"] / run["link-ms"]
                                             for run in groups["godwit"])
-        result.measured_text = f"{result.measured:.3f} x the link's time"
+        target.measured_text = f"{target.measured:.3f} x the link's time"
         rival = fastest_rival(groups)
         if rival:
             ratio = medians(groups["godwit"], "total-ms")["total-ms"] / rival[1]
-            result.measured_text += f" ({ratio:.3f} x {rival[0]})"
+            target.measured_text += f" ({ratio:.3f} x {rival[0]})"
     return result
 
 
@@ -177,12 +77,11 @@ def watch(bench, doing):
 def blackout(bench, name, rate, limit):
     """Only Godwit and QEMU's plain migration: the others stop the guest as QEMU does."""
     result = Result(name, f"the longest silence that a client sees, link {rate or 'unshaped'}")
-    result.target_text = f"godwit <= {limit} ms"
-    result.limit = limit
+    target = result.target(f"godwit <= {limit} ms", limit)
     bench.setup.network.up(rate)
-    watched = [c for c in bench.contenders if c.name in ("godwit", "qemu")]
+    watched = [c for c in bench.contenders(*USUAL) if c.name in ("godwit", "qemu")]
     for repetition, contender in bench.all_in_turn(watched):
-        with bench.idle_guest(contender) as vm:
+        with bench.guest(contender, bench.idle) as (vm, _):
             quiet, _ = watch(bench, lambda: time.sleep(2))
             bench.setup.memory.warm()
             seen, run = watch(bench, vm.move)
@@ -206,8 +105,8 @@ def blackout(bench, name, rate, limit):
                         "longest silence in 4 s in which nothing moves")
     godwit_parts(result, groups)
     if "godwit" in groups:
-        result.measured = medians(groups["godwit"], "silence-ms")["silence-ms"]
-        result.measured_text = f"{result.measured:.1f} ms"
+        target.measured = medians(groups["godwit"], "silence-ms")["silence-ms"]
+        target.measured_text = f"{target.measured:.1f} ms"
     return result
 
 
@@ -252,7 +151,7 @@ def units_while_moving(bench, vm, bandwidth):
 def tracking_one(bench, contender, mib, bandwidth, result):
     """One guest, with and without a migration under way, alternately."""
     without, during, workers, rounds = [], [], [], 0
-    with contender.start(f"busy:{mib}") as vm:
+    with contender.start(guest.Load(f"busy:{mib}")) as vm:
         vm.console.wait("busy: filled", FILL_SECONDS)
         units_for(vm, 3)
         for _ in range(bench.repetitions):
@@ -281,18 +180,17 @@ def tracking_one(bench, contender, mib, bandwidth, result):
 
 def tracking(bench):
     result = Result("tracking", "what tracked memory costs a busy guest")
-    result.target_text = "<= 3 % less work inside a round than without a migration"
-    result.limit = 3
+    target = result.target("<= 3 % less work inside a round than without a migration", 3)
     result.columns = ["", "limit/s", "units/s before", "without", "during", "loss", "mean loss", "rounds",
                       "worker CPU"]
     result.unit = "work lost, %"
     bench.setup.network.up("")
-    godwit = [c for c in bench.contenders if c.name == "godwit"]
+    godwit = [c for c in bench.contenders(*USUAL) if c.name == "godwit"]
     if not godwit:
         return result
     losses = [tracking_one(bench, godwit[0], mib, "1M", result) for mib in (64, 256)]
-    result.measured = max(losses) * 100
-    result.measured_text = f"{result.measured:.1f} % (the worse of the two)"
+    target.measured = max(losses) * 100
+    target.measured_text = f"{target.measured:.1f} % (the worse of the two)"
     result.notes.append("medians of units of work per guest second, migration and none alternately. "
                         "At 1 MiB/s the streams do next to nothing, so the loss is the tracker's. "
                         "'before': in the first of these times, when nothing had ever been tracked")
@@ -311,14 +209,13 @@ def scan_with(bench, vm, threads):
 
 def scan(bench):
     result = Result("scan", "one scan for written pages, idle guest")
-    result.target_text = "<= 1 ms per GiB"
-    result.limit = 1
-    godwit = [c for c in bench.contenders if c.name == "godwit"]
+    target = result.target("<= 1 ms per GiB", 1)
+    godwit = [c for c in bench.contenders(*USUAL) if c.name == "godwit"]
     if not godwit:
         return result
     counts = sorted({1, bench.setup.streams})
     for repetition in range(1, bench.repetitions + 1):
-        with bench.idle_guest(godwit[0]) as vm:
+        with bench.guest(godwit[0], bench.idle) as (vm, _):
             for threads in counts:
                 result.runs.append(scan_with(bench, vm, threads))
                 bench.say(f"{repetition}/{bench.repetitions} {threads} threads: "
@@ -332,14 +229,14 @@ def scan(bench):
                             f"{m['protect-ms']:.2f}", f"{m['median-ms']:.2f}",
                             f"{m['p90-ms']:.2f}", f"{m['due-pages']:.0f}",
                             f"{m['ms-per-gib']:.2f}"])
-    result.measured = m["ms-per-gib"]
-    result.measured_text = f"{result.measured:.2f} ms per GiB with {threads} threads"
+    target.measured = m["ms-per-gib"]
+    target.measured_text = f"{target.measured:.2f} ms per GiB with {threads} threads"
     result.notes.append(f"medians of {SCANS} scans, 10 ms apart, through the product's own libraries; "
                         "a migration scans with as many threads as it has streams")
     return result
 
 
-ALL = {
+FOUNDATION = {
     "idle-unshaped": idle_unshaped,
     "idle-1gbit": idle_1gbit,
     "blackout-unshaped": blackout_unshaped,
@@ -347,3 +244,5 @@ ALL = {
     "tracking": tracking,
     "scan": scan,
 }
+ALL = FOUNDATION
+GROUPS = {"foundation": list(FOUNDATION), "all": list(ALL)}
