@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is measured. Each scenario returns a report.Result; README.md has their meaning."""
+"""What is measured. Each scenario returns a report.Result; README.md has their meaning.
+
+Here are the foundation's; those of the page pipeline are in pages.py.
+"""
 import contextlib
 import json
 import statistics
@@ -7,6 +10,7 @@ import subprocess
 import time
 
 import guest
+import pages
 from contenders import VM
 from hosts import GIB, Failure, children, cpu_seconds, end, wait_until
 from measure import FILL_SECONDS, Mover, by_contender, godwit_parts, medians, move_all, move_table
@@ -244,5 +248,5 @@ FOUNDATION = {
     "tracking": tracking,
     "scan": scan,
 }
-ALL = FOUNDATION
-GROUPS = {"foundation": list(FOUNDATION), "all": list(ALL)}
+ALL = {**FOUNDATION, **pages.ALL}
+GROUPS = {"foundation": list(FOUNDATION), "pages": list(pages.ALL), "all": list(ALL)}
