@@ -10,6 +10,7 @@
 #ifndef LAB_GUEST_H
 #define LAB_GUEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,9 @@ int memtest_main(int argc, char **argv);
 int fill_main(int argc, char **argv);
 int text_main(int argc, char **argv);
 int wset_main(int argc, char **argv);
+int same_main(int argc, char **argv);
+int flip_main(int argc, char **argv);
+int copier_main(int argc, char **argv);
 int quicksort_main(int argc, char **argv);
 int busy_main(int argc, char **argv);
 int cpu_main(int argc, char **argv);
@@ -66,5 +70,37 @@ static inline uint64_t next_random(uint64_t *state)
 
 /* Overwrites @words words at @to with random data. */
 void fill_random(uint64_t *to, size_t words, uint64_t *state);
+
+/**
+ * write_at() - writes pages for ever
+ * @mib_per_second: how much of them; 0: as fast as the guest can
+ * @write_next: writes one page
+ * @look: called now and then, with the time; may be NULL
+ */
+_Noreturn void write_at(uint64_t mib_per_second, void (*write_next)(void *arg),
+			void (*look)(void *arg, uint64_t now), void *arg);
+
+/* One pass of a program over its memory. */
+struct pass {
+	const char *name; /* the program's */
+	uint64_t number;  /* passes done */
+	unsigned int bad; /* errors in this one */
+};
+
+/* Overwrites a page by the pattern whose first word is @first; its word @i. */
+void write_pattern(uint64_t *words, uint64_t first);
+uint64_t pattern_word(uint64_t first, size_t i);
+
+/* Whether an error, which is counted, shall be printed. */
+bool may_report(struct pass *pass);
+
+/* Counts, and perhaps prints, that word @i of @page is not what it should be. */
+void report_word(struct pass *pass, size_t page, size_t i, uint64_t got, uint64_t want);
+
+/* Reports and repairs page @page at @words unless it holds the pattern of @first. */
+void verify_pattern(struct pass *pass, size_t page, uint64_t *words, uint64_t first);
+
+/* Prints how the pass was; the next one begins. */
+void end_pass(struct pass *pass);
 
 #endif

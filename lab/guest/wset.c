@@ -14,12 +14,6 @@
 #include "../served.h"
 #include "guest.h"
 
-#define TICKS	   100 /* a second */
-#define TICK_NS	   (NSEC_PER_SEC / TICKS)
-/* Late by more than this, the guest was stopped or is too slow: nothing is made up for. */
-#define LATE_NS	   (10 * TICK_NS)
-/* Pages between two looks at the clock when the rate is unlimited. */
-#define BATCH	   64
 #define LINE_WORDS 8
 
 struct wset {
@@ -47,8 +41,9 @@ static bool next_is_fake(struct wset *w)
 	return (draw >> 20) % 100 < w->fake_percent;
 }
 
-static void write_next(struct wset *w)
+static void write_next(void *arg)
 {
+	struct wset *w = arg;
 	uint64_t *words = w->memory + w->next * PAGE_WORDS;
 
 	if (next_is_fake(w))
@@ -59,8 +54,9 @@ static void write_next(struct wset *w)
 	w->written++;
 }
 
-static void report(struct wset *w, uint64_t now)
+static void report(void *arg, uint64_t now)
 {
+	struct wset *w = arg;
 	double seconds = (double)(now - w->reported) / NSEC_PER_SEC;
 
 	if (seconds < 1)
@@ -68,33 +64,6 @@ static void report(struct wset *w, uint64_t now)
 	printf("wset: %.1f pages %lu\n", w->written / seconds / MIB_PAGES, w->written);
 	w->reported = now;
 	w->written = 0;
-}
-
-static _Noreturn void run_unlimited(struct wset *w)
-{
-	for (;;) {
-		for (int i = 0; i < BATCH; i++)
-			write_next(w);
-		report(w, now_ns());
-	}
-}
-
-static _Noreturn void run_at(struct wset *w, uint64_t mib_per_second)
-{
-	uint64_t tick = now_ns();
-	uint64_t credit = 0; /* in 1/TICKS of a page */
-
-	for (;;) {
-		uint64_t now = now_ns();
-
-		report(w, now);
-		tick += TICK_NS;
-		if (now > tick + LATE_NS)
-			tick = now;
-		sleep_until(tick);
-		for (credit += mib_per_second * MIB_PAGES; credit >= TICKS; credit -= TICKS)
-			write_next(w);
-	}
 }
 
 int wset_main(int argc, char **argv)
@@ -111,7 +80,5 @@ int wset_main(int argc, char **argv)
 	fill_random(w.memory, w.pages * PAGE_WORDS, &w.random);
 	puts("wset: filled");
 	w.reported = now_ns();
-	if (!rate)
-		run_unlimited(&w);
-	run_at(&w, rate);
+	write_at(rate, write_next, report, &w);
 }
