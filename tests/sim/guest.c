@@ -58,6 +58,36 @@ static size_t favourite_page(struct guest *g)
 	return any_page(g);
 }
 
+static void read_page(const struct guest *g, size_t page, uint8_t *bytes)
+{
+	if (gw_ram_read(&g->ram, page, 1, bytes))
+		abort();
+}
+
+/* What each stage is there for; the offset of a change is anywhere. */
+static void write_familiar(struct guest *g, size_t page)
+{
+	uint8_t bytes[GW_PAGE_SIZE];
+
+	read_page(g, page, bytes);
+	switch (rng_below(&g->rng, 8)) {
+	case 0:
+	case 1:
+		break;
+	case 2:
+		read_page(g, any_page(g), bytes);
+		break;
+	case 3:
+		rng_fill(&g->rng, bytes, 32);
+		for (size_t i = 32; i < GW_PAGE_SIZE; i++)
+			bytes[i] = bytes[i - 32];
+		break;
+	default:
+		bytes[rng_below(&g->rng, GW_PAGE_SIZE)] ^= 0xff;
+	}
+	write_page(g, page, 0, bytes, sizeof(bytes));
+}
+
 static void write_something(struct guest *g)
 {
 	static const uint8_t zeros[GW_PAGE_SIZE];
@@ -65,6 +95,10 @@ static void write_something(struct guest *g)
 	size_t page = favourite_page(g);
 
 	gw_bitmap_set(&g->written, page);
+	if (g->b->familiar && !rng_one_in(&g->rng, 4)) {
+		write_familiar(g, page);
+		return;
+	}
 	switch (rng_below(&g->rng, 8)) {
 	case 0:
 		write_page(g, page, 0, zeros, sizeof(zeros));
@@ -74,8 +108,7 @@ static void write_something(struct guest *g)
 		write_page(g, page, 0, bytes, sizeof(bytes));
 		break;
 	case 2: /* the same bytes again */
-		if (gw_ram_read(&g->ram, page, 1, bytes))
-			abort();
+		read_page(g, page, bytes);
 		write_page(g, page, 0, bytes, sizeof(bytes));
 		break;
 	default:

@@ -26,6 +26,7 @@ struct behaviour {
 	bool punches;		    /* a balloon empties clean pages (F8) */
 	bool needs_quiesce;	    /* of the tracker: scans only while it is stopped */
 	bool big;		    /* and much memory that it never touches */
+	bool familiar;		    /* writes what is known: the same, a byte of it, a copy, text */
 };
 
 /* A disk read under way into a pinned page. */

@@ -35,6 +35,9 @@ const char *__asan_default_options(void)
 #define SHARES 1
 #endif
 
+/* A delta cache that has no room for what the guest writes. */
+#define FEW_PAGES (64 * GW_PAGE_SIZE)
+
 static const struct scenario scenarios[] = {
 	{ .name = "plain",
 	  .guest = { .writes_per_ms = 5, .working_set = 60 },
@@ -82,6 +85,22 @@ static const struct scenario scenarios[] = {
 	  .streams = 4,
 	  .downtime_limit_ms = 60,
 	  .max_bandwidth = 40 << 20 },
+	{ .name = "stages",
+	  .guest = { .writes_per_ms = 30, .working_set = 100, .punches = true, .familiar = true },
+	  .streams = 2,
+	  .link_rate = 50000000,
+	  .downtime_limit_ms = 26,
+	  .pages = { .compress = GW_COMPRESS_LZ4, .delta_cache = FEW_PAGES } },
+	{ .name = "measured",
+	  .guest = { .writes_per_ms = 40, .working_set = 120, .direct_io = true, .familiar = true },
+	  .streams = 3,
+	  .downtime_limit_ms = 40,
+	  .verify = true,
+	  .direct_io = true,
+	  .stride = 3,
+	  .pages = { .hash = GW_HASH_SHA1,
+		     .compress = GW_COMPRESS_AUTO,
+		     .delta_cache = GW_DELTA_CACHE_DEFAULT } },
 };
 
 #define NR_SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
@@ -208,6 +227,13 @@ static struct scenario random_scenario(uint64_t seed)
 	sc.verify = rng_one_in(&rng, 2);
 	sc.paused = rng_one_in(&rng, 8);
 	sc.direct_io = sc.guest.direct_io;
+	sc.guest.familiar = !rng_one_in(&rng, 4);
+	sc.pages.hash = (enum gw_hash)rng_below(&rng, GW_HASH_COUNT);
+	sc.pages.compress = (enum gw_compress)rng_below(&rng, 4);
+	sc.pages.delta_cache = rng_below(&rng, 3) * FEW_PAGES;
+	for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
+		if (rng_one_in(&rng, 6))
+			sc.pages.off |= 1U << id;
 	sc.result = SIM_MAY_BE_TOO_FAST;
 	return sc;
 }
@@ -230,6 +256,24 @@ static void random_run(uint64_t seed)
 	run(&sc, seed, faults);
 }
 
+/* A guest that has work for every stage must have given it to each. */
+static void check_stages(const struct scenario *sc, const uint64_t *pages)
+{
+	static const enum gw_stage_id ids[] = { GW_STAGE_ZERO,	    GW_STAGE_SAME,
+						GW_STAGE_DUPLICATE, GW_STAGE_DELTA,
+						GW_STAGE_COMPRESS,  GW_STAGE_RAW };
+
+	printf("%s:", sc->name);
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
+		printf(" %llu %s", (unsigned long long)pages[ids[i]], gw_stage_name(ids[i]));
+	printf("\n");
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
+		/* Which method pays is not known before more has travelled than they have. */
+		sim_check(pages[ids[i]] > 100 || (ids[i] == GW_STAGE_COMPRESS &&
+						  sc->pages.compress == GW_COMPRESS_AUTO),
+			  "%s: a stage had hardly any work", sc->name);
+}
+
 /*
  * The scenarios must contain what they are there for, and memory that was
  * lost must be noticed: a direct read that no scan saw, with a machine that
@@ -238,6 +282,7 @@ static void random_run(uint64_t seed)
 static void models(void)
 {
 	unsigned int lost[NR_SCENARIOS] = { 0 }, punched = 0, redirtied = 0, many_rounds = 0;
+	uint64_t pages[NR_SCENARIOS][GW_STAGE_MAX] = { 0 };
 
 	for (uint64_t seed = 0; seed < 20; seed++) {
 		for (size_t i = 0; i < NR_SCENARIOS; i++) {
@@ -246,6 +291,8 @@ static void models(void)
 			punched += sim.guest.punched;
 			redirtied += (unsigned int)sim.src.s.redirtied;
 			many_rounds += sim.src.s.nr_rounds > 2;
+			for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
+				pages[i][id] += sim.src.s.pages[id];
 		}
 		for (size_t i = 0; i < sizeof(blind) / sizeof(blind[0]); i++) {
 			run(&blind[i], seed, no_faults);
@@ -257,6 +304,8 @@ static void models(void)
 			  "%s: only %u direct reads went unseen", scenarios[i].name, lost[i]);
 		if (lost[i])
 			printf("%s: %u direct reads unseen\n", scenarios[i].name, lost[i]);
+		if (scenarios[i].guest.familiar)
+			check_stages(&scenarios[i], pages[i]);
 	}
 	sim_check(punched > 100 && redirtied > 100 && many_rounds > 50,
 		  "guests too tame: %u punched, %u written again, %u runs of several rounds",

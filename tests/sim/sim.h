@@ -68,6 +68,7 @@ struct scenario {
 	unsigned int downtime_limit_ms;
 	uint64_t max_bandwidth;
 	uint64_t link_rate; /* bytes per second; 0: a gigabit's */
+	struct gw_page_options pages;
 	bool verify;
 	bool paused;
 	bool direct_io;	      /* what the machine is told; the guest does as it likes */

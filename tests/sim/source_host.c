@@ -325,6 +325,18 @@ static void work(void *arg, unsigned int i)
 		source_recover();
 }
 
+/* As the daemon does: what has nothing to work with is off. */
+static struct gw_page_options page_options(void)
+{
+	struct gw_page_options options = sim.sc->pages;
+
+	if (!options.delta_cache)
+		options.off |= 1U << GW_STAGE_DELTA;
+	if (options.compress == GW_COMPRESS_NONE)
+		options.off |= 1U << GW_STAGE_COMPRESS;
+	return options;
+}
+
 void source_init(void)
 {
 	struct source_host *src = &sim.src;
@@ -338,6 +350,7 @@ void source_init(void)
 	src->s.params.downtime_limit_ms = sim.sc->downtime_limit_ms;
 	src->s.params.streams = sim.sc->streams;
 	src->s.params.verify = sim.sc->verify;
+	src->s.params.pages = page_options();
 	src->s.ram = &sim.guest.ram;
 	src->s.definition = sim.definition;
 	src->s.was_running = !sim.sc->paused;

@@ -211,6 +211,29 @@ static bool struck(enum fault_kind kind)
 	return sim.faults[0].kind == kind || sim.faults[1].kind == kind;
 }
 
+/* Each page that was due was left out, unchanged or sent, and sent by one stage. */
+static void check_counts(const struct gw_source *s)
+{
+	uint64_t handled = 0, counted = 0;
+
+	for (unsigned int i = 0; i < s->nr_rounds; i++) {
+		const struct gw_round_stats *r = &s->rounds[i];
+
+		sim_check(r->pages == r->redirtied + r->same + r->sent,
+			  "round %u of %llu pages counts others", i + 1,
+			  (unsigned long long)r->pages);
+		handled += r->same + r->sent;
+	}
+	for (unsigned int id = 0; id < GW_STAGE_MAX; id++) {
+		counted += s->pages[id];
+		sim_check(!(s->params.pages.off & 1U << id) || id == GW_STAGE_RAW || !s->pages[id],
+			  "stage %u was off, and took %llu pages", id,
+			  (unsigned long long)s->pages[id]);
+	}
+	sim_check(handled == counted, "%llu pages in rounds, %llu by stage",
+		  (unsigned long long)handled, (unsigned long long)counted);
+}
+
 /* A worker that ended by itself must have said the truth. */
 static void check_result(void)
 {
@@ -222,6 +245,7 @@ static void check_result(void)
 	case GW_SOURCE_COMPLETED:
 		sim_check(!sim.src.rc && sim.dst.took_over, "completed, and not moved");
 		sim_check(s->verified == sim.sc->verify, "not verified");
+		check_counts(s);
 		break;
 	case GW_SOURCE_FAILED:
 	case GW_SOURCE_CANCELLED:
