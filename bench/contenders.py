@@ -231,6 +231,8 @@ KINDS = {
         "options": ["--compress", "none", "--no-fake-dirty", "--no-duplicate",
                     "--delta-cache", "0"],
     },
+    "godwit-lz4": {"options": ["--compress", "lz4"]},
+    "godwit-zstd": {"options": ["--compress", "zstd"]},
     "qemu": {},
     "qemu-multifd": {
         "capabilities": ["multifd"],

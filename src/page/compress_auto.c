@@ -34,15 +34,20 @@
 #define WAITED	     2.0	  /* a send that takes so many times the fastest had to wait */
 #define TELLING	     65536	  /* bytes of a frame below which its pace says little */
 #define MEMORY	     16		  /* batches that the averages remember */
+#define TRIAL_MEMORY 4		  /* trials that they remember: content changes between two */
+#define WARMING	     0.1	  /* what the first counts: it pays for memory never touched */
 #define GAIN	     0.9	  /* a method that takes so much of the time is tried */
 #define GAIN_MORE    0.95	  /* the same, if another is in use already */
 #define TOLERANCE    1.03
 #define USELESS	     0.97 /* a ratio that is not worth having */
 #define TRIAL_SHARE  0.005
-#define TRIALS_FIRST 9 /* three of each, at once: something must be known */
+#define SPARE_SHARE  0.015 /* the same while the processor waits for the link anyway */
+#define SPARE	     4	   /* times slower than the cheapest method: a link that is waited for */
+#define TRIALS_FIRST 9	   /* three of each, at once: something must be known */
 #define LOSS_SHARE   0.015
+#define CLEAR	     0.8  /* share of the time in sends that leaves no doubt */
 #define HOPELESS     1.25 /* times as slow: no need to see the whole window */
-#define SMOOTH	     4	  /* windows without compression that are averaged */
+#define SMOOTH	     4	  /* windows that are averaged */
 #define RELEASED     3	  /* sends that take so many times less than they did: another link */
 #define HOPELESS_NS  (10 * GW_MS)
 #define BACKOFF_MIN  (1 * GW_S)
@@ -61,6 +66,7 @@ void gw_auto_init(struct gw_auto *a, int64_t now)
 	a->last = now;
 	a->since = now;
 	a->fastest = -1;
+	a->hurry = true;
 	restart(a, now, true);
 }
 
@@ -76,18 +82,35 @@ enum gw_auto_method gw_auto_offer(struct gw_auto *a, int64_t now, uint64_t round
 	return a->method;
 }
 
-bool gw_auto_wants_trial(const struct gw_auto *a, int64_t now)
+bool gw_auto_has_spare(const struct gw_auto *a)
 {
-	return a->trials < TRIALS_FIRST || a->trials_ns < TRIAL_SHARE * (double)(now - a->born);
+	return a->blocked && a->serial < 0.5 && a->link > SPARE * a->cost[GW_AUTO_LZ4].ns;
 }
 
-static void learn(struct gw_auto_cost *c, size_t bytes, size_t out, int64_t ns)
+void gw_auto_changed(struct gw_auto *a)
+{
+	if (a->trials >= TRIALS_FIRST)
+		a->trials = 0;
+	memset(a->cost, 0, sizeof(a->cost));
+	a->hurry = true;
+}
+
+bool gw_auto_wants_trial(const struct gw_auto *a, int64_t now)
+{
+	const double share = gw_auto_has_spare(a) ? SPARE_SHARE : TRIAL_SHARE;
+
+	return a->trials < TRIALS_FIRST || a->trials_ns < share * (double)(now - a->born);
+}
+
+static void learn(struct gw_auto_cost *c, double memory, size_t bytes, size_t out, int64_t ns)
 {
 	double weight = bytes < TELLING ? (double)bytes / TELLING : 1, part;
 
 	if (!bytes)
 		return;
-	c->weight = c->weight + weight < MEMORY ? c->weight + weight : MEMORY;
+	if (!c->weight)
+		weight *= WARMING;
+	c->weight = c->weight + weight < memory ? c->weight + weight : memory;
 	part = weight / c->weight;
 	c->ns += ((double)ns / (double)bytes - c->ns) * part;
 	c->ratio += ((double)out / (double)bytes - c->ratio) * part;
@@ -98,7 +121,7 @@ void gw_auto_trial(struct gw_auto *a, enum gw_auto_method method, size_t bytes, 
 {
 	/* What is in use is known better from its use. */
 	if (method != a->method)
-		learn(&a->cost[method], bytes, out, ns);
+		learn(&a->cost[method], TRIAL_MEMORY, bytes, out, ns);
 	a->w.trial_ns += ns;
 	a->trials++;
 	a->trials_ns += (double)ns;
@@ -107,7 +130,7 @@ void gw_auto_trial(struct gw_auto *a, enum gw_auto_method method, size_t bytes, 
 void gw_auto_worked(struct gw_auto *a, size_t bytes, size_t out, int64_t ns)
 {
 	if (a->method != GW_AUTO_NONE)
-		learn(&a->cost[a->method], bytes, out, ns);
+		learn(&a->cost[a->method], MEMORY, bytes, out, ns);
 	a->w.work_ns += ns;
 	a->w.out += (double)out;
 }
@@ -137,6 +160,19 @@ static bool is_hopeless(const struct gw_auto *a, int64_t now)
 
 	return a->trying && passed >= HOPELESS_NS &&
 	       passed > HOPELESS * a->from_ns * a->w.offered && a->w.offered >= 2 * a->batch;
+}
+
+/*
+ * Whether a stream that knows nothing yet need not look for long: it did little
+ * else than wait for a link that is far slower than a compressor.
+ */
+static bool is_clear(const struct gw_auto *a, int64_t now)
+{
+	const double passed = (double)(now - a->w.start);
+
+	return a->hurry && a->method == GW_AUTO_NONE && passed >= HOPELESS_NS &&
+	       (double)a->w.send_ns > CLEAR * passed &&
+	       passed > SPARE * a->cost[GW_AUTO_LZ4].ns * a->w.offered;
 }
 
 /* @time a byte was measured with the method that is being tried. */
@@ -222,6 +258,7 @@ static struct seen look_at(const struct gw_auto_window *w, int64_t now)
 static void learn_link(struct gw_auto *a, const struct seen *s)
 {
 	const double most = s->time / s->wire;
+	double *average;
 
 	if (s->blocked)
 		a->link = (s->time - a->serial * (s->time - s->pace * s->wire)) / s->wire;
@@ -229,14 +266,14 @@ static void learn_link(struct gw_auto *a, const struct seen *s)
 		a->link = s->pace;
 	else if (a->link > most)
 		a->link = most;
-	if (a->method == GW_AUTO_NONE)
-		a->none_ns += (s->time - a->none_ns) / (a->trying || !a->none_ns ? 1 : SMOOTH);
+	average = &a->time_ns[a->method];
+	*average += (s->time - *average) / (a->trying || !*average ? 1 : SMOOTH);
 }
 
 /* The best method that compresses, if it is so much better than what is in use; or the latter. */
 static enum gw_auto_method find_better(const struct gw_auto *a, const struct seen *s, int64_t now)
 {
-	double best_time = s->time * (a->method == GW_AUTO_NONE ? GAIN : GAIN_MORE);
+	double best_time = a->time_ns[a->method] * (a->method == GW_AUTO_NONE ? GAIN : GAIN_MORE);
 	enum gw_auto_method best = a->method;
 
 	for (enum gw_auto_method m = GW_AUTO_LZ4; m < GW_AUTO_METHODS; m++) {
@@ -263,8 +300,8 @@ static bool should_try_none(struct gw_auto *a, const struct seen *s, bool releas
 	double none = model(a, s->rest, (1 + s->others) * a->link), loss = 0;
 	int64_t *retry = &a->retry[GW_AUTO_NONE];
 
-	if (none > a->none_ns)
-		none = a->none_ns; /* if it still is what it was */
+	if (none > a->time_ns[GW_AUTO_NONE])
+		none = a->time_ns[GW_AUTO_NONE]; /* if it still is what it was */
 	if (none > s->time && !released)
 		loss = (2 * HOPELESS_NS + 4 * none * a->batch) * (1 - s->time / none);
 	else if (*retry > now + BACKOFF_MIN)
@@ -282,6 +319,8 @@ static void end_window(struct gw_auto *a, int64_t now)
 	if (a->trying)
 		learn_serial(a, s.rest + s.work, s.wire * a->link, s.time);
 	learn_link(a, &s);
+	a->blocked = s.blocked;
+	a->hurry = false;
 	if (released || s.pace > a->pace)
 		a->pace = s.pace;
 	restart(a, now, false);
@@ -289,10 +328,10 @@ static void end_window(struct gw_auto *a, int64_t now)
 		return;
 	better = find_better(a, &s, now);
 	if (better != a->method) {
-		/* A moment that was bad for none proves nothing: hence not always s.time. */
-		bool bad = a->method == GW_AUTO_NONE && s.time > a->none_ns;
+		/* A moment that was bad proves nothing. */
+		double usual = a->time_ns[a->method];
 
-		start_trying(a, better, bad ? a->none_ns : s.time, now);
+		start_trying(a, better, s.time < usual ? s.time : usual, now);
 	} else if (a->method != GW_AUTO_NONE) {
 		if (a->cost[a->method].ratio > USELESS)
 			use(a, GW_AUTO_NONE, now); /* the same bytes, for less work */
@@ -315,7 +354,7 @@ void gw_auto_sent(struct gw_auto *a, int64_t now, size_t bytes, int64_t ns)
 			restart(a, now, false);
 	} else if (a->w.offered && a->w.wire &&
 		   (now - a->w.start >= WINDOW_NS || a->w.offered >= WINDOW_BYTES ||
-		    is_hopeless(a, now))) {
+		    is_hopeless(a, now) || is_clear(a, now))) {
 		end_window(a, now);
 	}
 	if (bytes >= TELLING && (a->fastest < 0 || pace < a->fastest))

@@ -24,7 +24,7 @@
 enum gw_auto_method {
 	GW_AUTO_NONE,
 	GW_AUTO_LZ4,
-	GW_AUTO_ZSTD_1,
+	GW_AUTO_ZSTD_2,
 	GW_AUTO_ZSTD_3,
 	GW_AUTO_METHODS,
 };
@@ -59,9 +59,11 @@ struct gw_auto {
 	double serial;	    /* share of making and sending that does not overlap */
 	double fastest;	    /* ns a byte of the fastest send: one that did not wait */
 	bool settling;	    /* the socket's buffer is not in balance yet: do not measure */
+	bool hurry;	    /* nothing is known: no window needs to be whole */
+	bool blocked;	    /* the last window waited for the network */
 	double pace;	    /* ns a byte of the slowest sends since the link got better */
-	double none_ns;	    /* a byte took without compression, when that was measured */
-	double batch;	    /* bytes offered at once, lately */
+	double time_ns[GW_AUTO_METHODS]; /* a byte took, on average, when that was measured */
+	double batch;			 /* bytes offered at once, lately */
 	/* trying */
 	bool trying;
 	enum gw_auto_method from;
@@ -87,6 +89,12 @@ enum gw_auto_method gw_auto_offer(struct gw_auto *a, int64_t now, uint64_t round
 
 /** gw_auto_wants_trial() - whether all methods should be tried on a few pages of this batch. */
 bool gw_auto_wants_trial(const struct gw_auto *a, int64_t now);
+
+/** gw_auto_has_spare() - whether time for trials is to be had while the stream waits. */
+bool gw_auto_has_spare(const struct gw_auto *a);
+
+/** gw_auto_changed() - the content is not what it was: forget what trials said. */
+void gw_auto_changed(struct gw_auto *a);
 
 /** gw_auto_trial() - @method, on trial, made @out bytes of @bytes in @ns. */
 void gw_auto_trial(struct gw_auto *a, enum gw_auto_method method, size_t bytes, size_t out,

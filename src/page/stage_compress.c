@@ -56,15 +56,18 @@
  */
 #define EVEN	  6400
 
-#define TRIAL_PAGES 32
+#define TRIAL_PAGES	  32
+#define TRIAL_PAGES_SPARE 128 /* where they cost nothing: more is nearer to the truth */
+#define CHANGE		  6   /* looks of LOOKS that turn out otherwise: another content */
 
 /* One stream's way out. */
 struct press {
 	struct gw_auto control;
+	unsigned int good; /* looks, when the methods were tried last */
 	void *lz4;
-	ZSTD_CCtx *zstd;
-	uint8_t *gather; /* pages that do not lie in a row */
-	uint8_t *out;	 /* room for the map, then what was compressed */
+	ZSTD_CCtx *zstd[GW_AUTO_METHODS]; /* a level each: to change it costs */
+	uint8_t *gather;		  /* pages that do not lie in a row */
+	uint8_t *out;			  /* room for the map, then what was compressed */
 	size_t out_size;
 };
 
@@ -82,6 +85,17 @@ static size_t bound(void)
 	return lz4 > zstd ? lz4 : zstd;
 }
 
+/* A context takes its memory when it is first used. 0 or -ENOMEM. */
+static int make_zstd(struct press *p, enum gw_auto_method method, int level)
+{
+	ZSTD_CCtx *c = ZSTD_createCCtx();
+
+	p->zstd[method] = c;
+	return c && !ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, level))
+		       ? 0
+		       : -ENOMEM;
+}
+
 static int compress_open_batch(struct gw_batch *batch)
 {
 	struct press *p;
@@ -93,11 +107,11 @@ static int compress_open_batch(struct gw_batch *batch)
 	if (!p)
 		return gw_fail(-ENOMEM, "no memory for compression");
 	p->lz4 = malloc((size_t)LZ4_sizeofState());
-	p->zstd = ZSTD_createCCtx();
 	p->gather = malloc(GW_CHUNK_SIZE);
 	p->out_size = MAP_BYTES + bound();
 	p->out = malloc(p->out_size);
-	if (!p->lz4 || !p->zstd || !p->gather || !p->out)
+	if (!p->lz4 || !p->gather || !p->out || make_zstd(p, GW_AUTO_ZSTD_2, 2) ||
+	    make_zstd(p, GW_AUTO_ZSTD_3, 3))
 		return gw_fail(-ENOMEM, "no memory for compression");
 	gw_auto_init(&p->control, batch->encoder->now(batch->encoder->env));
 	return 0;
@@ -109,7 +123,8 @@ static void compress_close_batch(struct gw_batch *batch)
 
 	if (!p)
 		return;
-	ZSTD_freeCCtx(p->zstd);
+	for (enum gw_auto_method m = 0; m < GW_AUTO_METHODS; m++)
+		ZSTD_freeCCtx(p->zstd[m]);
 	free(p->lz4);
 	free(p->gather);
 	free(p->out);
@@ -223,10 +238,7 @@ static size_t squeeze(struct press *p, enum gw_auto_method method, const uint8_t
 
 		return rc > 0 ? (size_t)rc : 0;
 	}
-	made = ZSTD_CCtx_setParameter(p->zstd, ZSTD_c_compressionLevel,
-				      method == GW_AUTO_ZSTD_3 ? 3 : 1);
-	if (!ZSTD_isError(made))
-		made = ZSTD_compress2(p->zstd, p->out + MAP_BYTES, room, bytes, len);
+	made = ZSTD_compress2(p->zstd[method], p->out + MAP_BYTES, room, bytes, len);
 	return ZSTD_isError(made) ? 0 : made;
 }
 
@@ -261,7 +273,8 @@ static void try_all(struct gw_batch *batch)
 {
 	struct press *p = batch->stage[GW_STAGE_COMPRESS];
 	struct gw_encoder *e = batch->encoder;
-	const struct gw_pageset set = some_of(&batch->left, TRIAL_PAGES);
+	const struct gw_pageset set = some_of(
+		&batch->left, gw_auto_has_spare(&p->control) ? TRIAL_PAGES_SPARE : TRIAL_PAGES);
 
 	for (enum gw_auto_method m = GW_AUTO_LZ4; m < GW_AUTO_METHODS; m++) {
 		int64_t began = e->now(e->env);
@@ -273,6 +286,22 @@ static void try_all(struct gw_batch *batch)
 		taken = compress_pages(batch, m, &set, &made);
 		gw_auto_trial(&p->control, m, gw_pageset_count(&set) * GW_PAGE_SIZE,
 			      length(&set, &taken, made), e->now(e->env) - began);
+	}
+}
+
+/* What was tried on other content tells nothing: notice when it changes. */
+static void watch_content(struct gw_batch *batch)
+{
+	struct press *p = batch->stage[GW_STAGE_COMPRESS];
+	const struct gw_pageset some = some_of(&batch->left, LOOKS);
+	const struct gw_pageset worth = worth_of(batch, GW_AUTO_LZ4, &some);
+	const unsigned int good = gw_pageset_count(&worth);
+
+	if (gw_pageset_count(&some) < LOOKS)
+		return;
+	if (good > p->good + CHANGE || good + CHANGE < p->good) {
+		gw_auto_changed(&p->control);
+		p->good = good;
 	}
 }
 
@@ -308,7 +337,7 @@ static void compress_encode(struct gw_batch *batch)
 	const bool automatic = e->options.compress == GW_COMPRESS_AUTO;
 	int64_t began = e->now(e->env);
 	enum gw_auto_method method = e->options.compress == GW_COMPRESS_LZ4 ? GW_AUTO_LZ4
-									    : GW_AUTO_ZSTD_1;
+									    : GW_AUTO_ZSTD_2;
 	struct gw_pageset taken = { { 0 } };
 	size_t made = 0;
 
@@ -316,6 +345,8 @@ static void compress_encode(struct gw_batch *batch)
 		return;
 	if (automatic) {
 		method = gw_auto_offer(&p->control, began, e->round, bytes);
+		if (method == GW_AUTO_NONE && gw_auto_has_spare(&p->control))
+			watch_content(batch);
 		if (gw_auto_wants_trial(&p->control, began)) {
 			try_all(batch);
 			began = e->now(e->env);

@@ -138,6 +138,12 @@ static const struct gw_transport_ops tcp_ops = {
 	.close = tcp_close,
 };
 
+/*
+ * A sender makes the next frame while the last one leaves. On a near link the
+ * kernel's own choice holds less than a frame, and the link idles meanwhile.
+ */
+#define SEND_BUFFER (1 << 20)
+
 static void set_option(int fd, int level, int name, int value)
 {
 	/* Each is an improvement, none a condition: a kernel without one still works. */
@@ -163,6 +169,7 @@ static struct gw_transport *adopt(int fd, const char *peer)
 	if (flags >= 0)
 		fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
 	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	set_option(fd, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER);
 	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1);
 	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 1);

@@ -180,6 +180,27 @@ static void slow_link(void **state)
 		}
 }
 
+/*
+ * Content that cannot be compressed, then text, on a slow link: told of the
+ * change it compresses within 8 batches, where averages alone would take long.
+ */
+static void changed_content(void **state)
+{
+	struct world w = make_world(62.5e6);
+
+	(void)state;
+	run(&w, &random_bytes, 200, GW_AUTO_METHODS);
+	assert_int_equal(w.control.method, GW_AUTO_NONE);
+	assert_true(gw_auto_has_spare(&w.control));
+	gw_auto_changed(&w.control);
+	run(&w, &text, 8, GW_AUTO_METHODS);
+	assert_int_not_equal(w.control.method, GW_AUTO_NONE);
+	/* Where there is no spare time nobody looks. */
+	w = make_world(3e9);
+	run(&w, &text, 200, GW_AUTO_METHODS);
+	assert_false(gw_auto_has_spare(&w.control));
+}
+
 /* Wherever between: never slower than none by more than 3 %, and near the best. */
 static void every_link(void **state)
 {
@@ -332,11 +353,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fast_link),	   cmocka_unit_test(slow_link),
-		cmocka_unit_test(every_link),	   cmocka_unit_test(incompressible),
-		cmocka_unit_test(paced),	   cmocka_unit_test(link_changes),
-		cmocka_unit_test(content_changes), cmocka_unit_test(broken_promises),
-		cmocka_unit_test(zeros_between),   cmocka_unit_test(odd_clocks),
-		cmocka_unit_test(rounds),
+		cmocka_unit_test(changed_content), cmocka_unit_test(every_link),
+		cmocka_unit_test(incompressible),  cmocka_unit_test(paced),
+		cmocka_unit_test(link_changes),	   cmocka_unit_test(content_changes),
+		cmocka_unit_test(broken_promises), cmocka_unit_test(zeros_between),
+		cmocka_unit_test(odd_clocks),	   cmocka_unit_test(rounds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
