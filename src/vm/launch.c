@@ -180,8 +180,8 @@ int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_
 		if (read(pipes[0], &r, sizeof(r)) == sizeof(r) || r.err)
 			rc = gw_fail(-r.err, "cannot run %s: %s%s", argv[0], strerror(r.err),
 				     r.err == ENOENT ? "; install QEMU on this host or give its "
-						       "full path" :
-						       "");
+						       "full path"
+						     : "");
 	}
 	close(pipes[0]);
 	gw_strings_free(argv);
