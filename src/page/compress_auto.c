@@ -42,6 +42,7 @@
 #define USELESS	     0.97 /* a ratio that is not worth having */
 #define TRIAL_SHARE  0.005
 #define SPARE_SHARE  0.015 /* the same while the processor waits for the link anyway */
+#define USUAL_LZ4    1.25  /* ns a byte of what can be compressed at all */
 #define SPARE	     4	   /* times slower than the cheapest method: a link that is waited for */
 #define TRIALS_FIRST 9	   /* three of each, at once: something must be known */
 #define LOSS_SHARE   0.015
@@ -82,9 +83,17 @@ enum gw_auto_method gw_auto_offer(struct gw_auto *a, int64_t now, uint64_t round
 	return a->method;
 }
 
+/* Whether @ns a byte is far more than a compressor takes; random bytes only seem to be quick. */
+static bool is_far_slower(const struct gw_auto *a, double ns)
+{
+	const double lz4 = a->cost[GW_AUTO_LZ4].ns;
+
+	return ns > SPARE * (lz4 > USUAL_LZ4 ? lz4 : USUAL_LZ4);
+}
+
 bool gw_auto_has_spare(const struct gw_auto *a)
 {
-	return a->blocked && a->serial < 0.5 && a->link > SPARE * a->cost[GW_AUTO_LZ4].ns;
+	return a->blocked && a->serial < 0.5 && is_far_slower(a, a->link);
 }
 
 void gw_auto_changed(struct gw_auto *a)
@@ -171,8 +180,7 @@ static bool is_clear(const struct gw_auto *a, int64_t now)
 	const double passed = (double)(now - a->w.start);
 
 	return a->hurry && a->method == GW_AUTO_NONE && passed >= HOPELESS_NS &&
-	       (double)a->w.send_ns > CLEAR * passed &&
-	       passed > SPARE * a->cost[GW_AUTO_LZ4].ns * a->w.offered;
+	       (double)a->w.send_ns > CLEAR * passed && is_far_slower(a, passed / a->w.offered);
 }
 
 /* @time a byte was measured with the method that is being tried. */
