@@ -381,8 +381,9 @@ class DestinationQemu(Kill):
 
     def test_running(self):
         """It ran there, and then crashed there: as if it had always been there."""
-        self.killed_at("RUNNING").ok()
-        source, there = self.vm.host, self.to()
+        there = self.to()
+        self.at("RUNNING", lambda: kill(there.qemu("t"))).ok()
+        source = self.vm.host
         wait_for("the record's end", lambda: not there.list(), 5)
         check(source.list() == {}, f"on the source: {source.list()}")
         self.vm.gone()
