@@ -42,7 +42,6 @@
 #define SLICE	  256
 #define LOOK	  ((size_t)SLICES * SLICE)
 #define LOOKS	  16 /* pages of a batch */
-#define MOST	  13 /* so many worth it: do not ask each page */
 /*
  * So many worth it: do not ask each page. LZ4 skips random bytes nearly as fast
  * as it is asked about them; zstd does not.
