@@ -32,7 +32,7 @@ struct gw_round {
 	bool last;
 	uint64_t number;
 	pthread_mutex_t pace_lock;
-	int64_t pace_next; /* when the next frame may leave */
+	int64_t pace_next; /* when all that has left may have arrived */
 };
 
 int gw_round_start(struct gw_source *s)
@@ -72,7 +72,11 @@ static void halt(void *arg)
 		r->s->streams[i]->ops->shutdown(r->s->streams[i]);
 }
 
-/* Keep all streams together below the bandwidth limit. */
+/*
+ * Keep all streams together below the bandwidth limit. A frame's own time is
+ * waited for after it, as a socket would, so that auto compression sees what a
+ * frame costs and not what the one before it did.
+ */
 static void pace(struct gw_round *r, size_t bytes)
 {
 	struct gw_source *s = r->s;
@@ -85,8 +89,8 @@ static void pace(struct gw_round *r, size_t bytes)
 		gw_locked(&r->pace_lock);
 		if (r->pace_next < now)
 			r->pace_next = now;
-		mine = r->pace_next;
 		r->pace_next += (int64_t)((double)bytes * GW_S / (double)s->params.max_bandwidth);
+		mine = r->pace_next;
 	}
 	/* In short steps, so that a halt is not waited for. */
 	while (now < mine && !r->halted) {
@@ -158,9 +162,10 @@ static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
 	if (batch->nr_parts) {
 		int64_t began = s->ops->now(s->env);
 
-		pace(r, len);
 		rc = gw_frame_send(s->streams[stream], GW_MSG_PAGES, chunk, batch->parts,
 				   batch->nr_parts);
+		if (!rc)
+			pace(r, len);
 		gw_pipeline_sent(batch, len, s->ops->now(s->env) - began);
 	}
 	for (unsigned int id = 0; id < GW_STAGE_MAX; id++) {
