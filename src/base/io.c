@@ -117,7 +117,7 @@ char *gw_read_file(const char *path, size_t max, size_t *len)
 	return gw_steal(buf);
 }
 
-int gw_write_file(const char *path, const char *text)
+static int write_file(const char *path, const char *text, bool sync)
 {
 	gw_autofree char *tmp = gw_path("%s.new", path);
 	gw_autofd int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -126,11 +126,39 @@ int gw_write_file(const char *path, const char *text)
 	if (fd < 0)
 		return gw_fail(-errno, "%s: %s", tmp, strerror(errno));
 	rc = gw_write_all(fd, text, strlen(text));
+	if (!rc && sync && fsync(fd))
+		rc = gw_fail(-errno, "%s: %s", tmp, strerror(errno));
 	if (!rc && rename(tmp, path))
 		rc = gw_fail(-errno, "%s: %s", path, strerror(errno));
 	if (rc)
 		unlink(tmp);
 	return rc;
+}
+
+int gw_write_file(const char *path, const char *text)
+{
+	return write_file(path, text, false);
+}
+
+int gw_write_file_synced(const char *path, const char *text)
+{
+	gw_autofree char *dir = gw_path("%s", path);
+	char *slash = strrchr(dir, '/');
+	int rc = write_file(path, text, true);
+
+	if (rc || !slash)
+		return rc ? rc : gw_sync_path(".");
+	slash[slash == dir] = '\0'; /* keeps the "/" of the root folder */
+	return gw_sync_path(dir);
+}
+
+int gw_sync_path(const char *path)
+{
+	gw_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd))
+		return gw_fail(-errno, "%s: %s", path, strerror(errno));
+	return 0;
 }
 
 int gw_mkdirs(const char *path, mode_t mode)

@@ -38,6 +38,12 @@ char *gw_read_file(const char *path, size_t max, size_t *len);
  */
 int gw_write_file(const char *path, const char *text);
 
+/** gw_write_file_synced() - the same, and after a power cut too, once it has returned 0. */
+int gw_write_file_synced(const char *path, const char *text);
+
+/** gw_sync_path() - wait until a file, or a folder's names, are on disk. 0 or -errno. */
+int gw_sync_path(const char *path);
+
 /** gw_mkdirs() - make @path and its parents with @mode. */
 int gw_mkdirs(const char *path, mode_t mode);
 

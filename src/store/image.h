@@ -4,7 +4,7 @@
  *
  *   RUN/image/NAME/manifest.json   what it is; written last, so that there is an image or none
  *   RUN/image/NAME/ledger          digests and generations (ledger.h)
- *   RUN/ram[-small]/kept/NAME.ID   its RAM files
+ *   RUN/ram[-small]/kept/NAME/ID   its RAM files
  *   LIB/image/NAME/...             the same on disk, once it was demoted: RAM files as zstd
  *
  *   (VM leaves) ── begin, finish ──> kept ──> (VM arrives) take ──> drop
@@ -36,12 +36,12 @@
 
 /** struct gw_store - where this host keeps images; owned by the caller. */
 struct gw_store {
-	const char *images;	/* RUN/image */
-	const char *ram;	/* RUN/ram: RAM files with huge pages */
-	const char *ram_small;	/* RUN/ram-small: without; may be the same folder */
-	const char *disk;	/* LIB/image; NULL: never to disk */
-	uint64_t quota;		/* bytes of memory for all images; 0: keep none */
-	uint64_t disk_quota;	/* bytes on disk for all images; 0: none there */
+	const char *images;    /* RUN/image */
+	const char *ram;       /* RUN/ram: RAM files with huge pages */
+	const char *ram_small; /* RUN/ram-small: without; may be the same folder */
+	const char *disk;      /* LIB/image; NULL: never to disk */
+	uint64_t quota;	       /* bytes of memory for all images; 0: keep none */
+	uint64_t disk_quota;   /* bytes on disk for all images; 0: none there */
 };
 
 /** struct gw_image - a manifest, and the ledger beside it. */
@@ -92,18 +92,24 @@ int gw_image_finish(const struct gw_store *st, const struct gw_definition *def,
 int gw_image_load(const struct gw_store *st, const char *name, struct gw_image *image);
 void gw_image_close(struct gw_image *image);
 
-/** gw_image_fits() - whether it is memory of such backends: same ids, same sizes. */
+/**
+ * gw_image_fits() - whether it is memory of such backends: same ids and sizes in
+ * the same order, and RAM files on the same file system.
+ */
 bool gw_image_fits(const struct gw_image *image, const struct gw_definition *def);
 
 /**
  * gw_image_take() - its RAM files become those of the arriving VM.
- * @ram_paths: where they are to be, one per backend
+ * @ram_paths: where they are to be, one per backend of a definition that it fits
  *
- * Brings them back from disk first, if they are there. The manifest stays until
+ * Brings them back from disk, if they are there. Image and manifest stay until
  * gw_image_drop(), so that gw_image_give_back() can undo this, even after our death.
+ *
+ * Return: 0; -ENOENT if the image has gone since it was loaded; -EBADMSG if its
+ * RAM files are not there, and then it has been removed; -ENOSPC or other -errno.
+ * On failure there is nothing at @ram_paths that was not there before.
  */
-int gw_image_take(const struct gw_store *st, const struct gw_image *image,
-		  char *const ram_paths[]);
+int gw_image_take(const struct gw_store *st, const struct gw_image *image, char *const ram_paths[]);
 
 /**
  * gw_image_absent() - which pages of @ram are not what the image's ledger says.
@@ -118,8 +124,13 @@ int gw_image_absent(const struct gw_image *image, const struct gw_ram *ram, size
 /**
  * gw_image_give_back() - the arrival failed: what gw_image_take() took is the image again.
  *
- * Its pages may have been overwritten; they are absent from now on. Does nothing
- * where there is no manifest or no RAM file. 0 or -errno.
+ * @ram_paths: one per memory backend of the VM, and NULL if they are fewer than
+ *	those of the image
+ *
+ * Its pages may have been overwritten; they are absent from now on. Touches only
+ * what was taken: no file where one is still kept, where the image lies on disk
+ * (the one there is better), or where there is none. What it leaves is the
+ * caller's to remove. 0 or -errno.
  */
 int gw_image_give_back(const struct gw_store *st, const char *name, char *const ram_paths[]);
 
@@ -129,6 +140,16 @@ int gw_image_drop(const struct gw_store *st, const char *name);
 /** gw_image_pin() - pin or unpin. 0, -ENOENT or -errno. */
 int gw_image_pin(const struct gw_store *st, const char *name, bool pinned);
 
+/**
+ * gw_image_sweep() - remove what processes left that were killed at work here.
+ *
+ * RAM files without a manifest, ledgers that nobody will finish, images on disk
+ * without a manifest or whose demotion was not completed, and a manifest whose
+ * RAM files are neither kept nor those of a VM of its name on this host. Leaves
+ * alone what is in the making, and what an arriving VM has taken.
+ */
+void gw_image_sweep(const struct gw_store *st);
+
 /** gw_image_list() - all images, as `godwit images --json` has them; owned by the caller. */
 json_t *gw_image_list(const struct gw_store *st);
 
@@ -136,11 +157,19 @@ json_t *gw_image_list(const struct gw_store *st);
  * gw_image_balance() - bring memory and disk within their quotas.
  * @need: bytes of memory to free in any case, for a VM that arrives or starts
  *
- * First images are demoted to disk, those least likely to be of use first
- * (gw_image_value()), then pages are evicted by value: those that changed at
- * the latest departures first, since what changes often will not be found the
- * same; at last whole images. Pinned ones stay. Return: bytes freed.
+ * First images are demoted to disk, those that were left longest ago first; then
+ * pages are evicted by value: those that changed at the latest departures first,
+ * since what changes often will not be found the same; at last whole images.
+ * Pinned ones stay. Waits for another process that is at the same.
+ *
+ * Return: bytes of memory freed.
  */
 uint64_t gw_image_balance(const struct gw_store *st, uint64_t need);
+
+/**
+ * gw_image_evictable() - bytes of memory that gw_image_balance() could free.
+ * @ram: in this folder of RAM files only; NULL: in both
+ */
+uint64_t gw_image_evictable(const struct gw_store *st, const char *ram);
 
 #endif

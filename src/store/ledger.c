@@ -31,7 +31,8 @@ struct gw_ledger_head {
 };
 
 /* The tables begin at a page boundary. */
-#define LEDGER_HEAD ((sizeof(struct gw_ledger_head) + GW_PAGE_SIZE - 1) / GW_PAGE_SIZE * GW_PAGE_SIZE)
+#define LEDGER_HEAD \
+	((sizeof(struct gw_ledger_head) + GW_PAGE_SIZE - 1) / GW_PAGE_SIZE * GW_PAGE_SIZE)
 
 static size_t digests_at(size_t nr_pages)
 {
@@ -107,7 +108,7 @@ int gw_ledger_seal(struct gw_ledger *l)
 
 	l->head->checksum[0] = sum.low64;
 	l->head->checksum[1] = sum.high64;
-	if (new && rename(new, l->path))
+	if (new &&rename(new, l->path))
 		return gw_fail(-errno, "ledger %s: %s", l->path, strerror(errno));
 	l->sealed = true;
 	return 0;
@@ -134,8 +135,7 @@ int gw_ledger_open(struct gw_ledger *l, const char *path)
 	if (fstat(l->fd, &st) || (size_t)st.st_size < LEDGER_HEAD ||
 	    gw_pread_all(l->fd, &head, sizeof(head), 0) ||
 	    memcmp(head.magic, MAGIC, sizeof(head.magic)) != 0 || head.format != FORMAT ||
-	    head.nr_pages > (uint64_t)st.st_size ||
-	    file_size(head.nr_pages) != (size_t)st.st_size)
+	    head.nr_pages > (uint64_t)st.st_size || file_size(head.nr_pages) != (size_t)st.st_size)
 		return damaged(path);
 	l->nr_pages = head.nr_pages;
 	rc = map_file(l, PROT_READ);
@@ -207,10 +207,11 @@ int gw_ledger_depart(struct gw_ledger *l, const struct gw_ledger *before,
 	gw_ledger_add(l, id);
 	number = l->head->departures;
 	for (size_t page = 0; page < l->nr_pages; page++) {
-		const struct gw_digest was = before ? before->digests[page] : (struct gw_digest){ 0 };
+		const struct gw_digest was = before ? before->digests[page]
+						    : (struct gw_digest){ 0 };
 		const struct gw_digest is = now->table[page];
 		const bool changed = !gw_digest_equal(was, is);
-		const uint32_t generation = changed ? number
+		const uint32_t generation = changed  ? number
 					    : before ? before->generations[page]
 						     : 0;
 

@@ -82,7 +82,10 @@ int gw_ram_read(const struct gw_ram *ram, size_t page, size_t count, void *buf);
  */
 int gw_ram_write(const struct gw_ram *ram, size_t page, size_t count, const void *buf);
 
-/** gw_ram_punch() - make @count pages holes, hence zero; all in one chunk. Same rule. */
+/**
+ * gw_ram_punch() - make @count pages holes, hence zero; all in one file. Same rule,
+ * and store/image_cache.c may in kept RAM files, which no guest has.
+ */
 int gw_ram_punch(const struct gw_ram *ram, size_t page, size_t count);
 
 /**

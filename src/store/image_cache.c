@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * image_cache.c - keep the host's images within their quotas.
+ *
+ *   too much in memory ──> demote images, oldest first ──> evict pages ──> drop images
+ *   too much on disk   ──> drop images, oldest first
+ *
+ * What a page is worth is its age: how many departures its content has
+ * survived. What changed between the last two is likely to have changed again
+ * when the VM comes back, and then its bytes are of no use. Where RAM files have
+ * huge pages, whole ones are evicted, at the average age of their pages: the
+ * kernel would split one that is punched in part, and the VM that comes back
+ * would have it in small pages.
+ *
+ * A page is evicted by punching it out of the kept RAM file, under the image's
+ * lock and only while the file is kept: never out of the memory of a VM.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "image_internal.h"
+#include "io.h"
+#include "log.h"
+
+#define UNIT_MAX 512UL /* pages in a huge page */
+#define LEVELS	 256   /* departures that are told apart, and one for pages of no worth */
+
+/* What has to be freed, and what has been. */
+struct balance {
+	const struct gw_store *st;
+	struct gw_image *images; /* oldest first */
+	size_t nr;
+	uint64_t target, freed;
+};
+
+static bool evictable(const struct gw_store *st, const struct gw_image *image)
+{
+	return !image->on_disk && !image->pinned && image->bytes && gw_image_is_kept(st, image);
+}
+
+static bool enough(const struct balance *b)
+{
+	return b->freed >= b->target;
+}
+
+static uint64_t used(const struct balance *b, bool on_disk, bool only_pinned)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < b->nr; i++)
+		if (b->images[i].on_disk == on_disk && (b->images[i].pinned || !only_pinned))
+			bytes += b->images[i].bytes;
+	return bytes;
+}
+
+static void demote(struct balance *b)
+{
+	const uint64_t pinned = used(b, true, true);
+
+	if (!b->st->disk || b->st->disk_quota <= pinned)
+		return;
+	for (size_t i = 0; i < b->nr && !enough(b); i++) {
+		struct gw_image *image = &b->images[i];
+		int rc;
+
+		if (!evictable(b->st, image))
+			continue;
+		rc = gw_image_demote(b->st, image, b->st->disk_quota - pinned);
+		if (!rc) {
+			gw_info("the image of VM '%s' is on disk now", image->name);
+			b->freed += image->bytes;
+			image->on_disk = true;
+			gw_image_measure(b->st, image);
+		} else if (rc != -EBUSY && rc != -ESTALE && rc != -ENOENT) {
+			/* What ails the disk would ail the next one too. */
+			gw_warn("the image of VM '%s' stays in memory: %s", image->name,
+				gw_error());
+			return;
+		}
+	}
+}
+
+/* The image's lock, if it is still what it was when the list was made. -errno if not. */
+static int lock_same(const struct balance *b, const struct gw_image *image)
+{
+	int lock = gw_image_lock(b->st, image->name, false), rc;
+	struct gw_image now;
+
+	if (lock < 0)
+		return lock;
+	rc = gw_manifest_read(b->st, image->name, image->on_disk, &now);
+	if (!rc && gw_manifest_same(&now, image) && !now.pinned)
+		return lock;
+	gw_image_unlock(b->st, image->name, lock);
+	return rc ? rc : -ESTALE;
+}
+
+/* Remove @image. Its lock is held. */
+static void drop(struct balance *b, struct gw_image *image)
+{
+	int rc = image->on_disk ? gw_image_remove_disk(b->st, image->name)
+				: gw_image_remove_memory(b->st, image->name);
+
+	if (rc) {
+		gw_warn("%s", gw_error());
+		return;
+	}
+	gw_info("the image of VM '%s' is gone: no room", image->name);
+	if (!image->on_disk)
+		b->freed += image->bytes;
+	image->bytes = 0;
+}
+
+/* Pages that come free together in @f. */
+static size_t unit_of(const struct gw_ram_file *f)
+{
+	struct stat st;
+	size_t pages = fstat(f->fd, &st) ? 1 : (size_t)st.st_blksize / GW_PAGE_SIZE;
+
+	return pages < 1 ? 1 : pages > UNIT_MAX ? UNIT_MAX : pages;
+}
+
+/* The average age of the pages in [first, first + count), from 1; 0: they are zero. */
+static unsigned int level_of(const struct gw_ledger *l, size_t first, size_t count)
+{
+	const uint32_t newest = gw_ledger_departures(l);
+	uint64_t sum = 0;
+	size_t nr = 0;
+
+	for (size_t page = first; page < first + count; page++) {
+		const uint32_t age = newest - l->generations[page];
+
+		if (gw_digest_is_zero(l->digests[page]))
+			continue;
+		sum += age < LEVELS - 2 ? age : LEVELS - 2;
+		nr++;
+	}
+	return nr ? 1 + (unsigned int)(sum / nr) : 0;
+}
+
+static size_t data_pages(const struct gw_ram *ram, size_t first, size_t end)
+{
+	size_t pages = 0, stop;
+
+	for (size_t at = first; (at = gw_ram_next_data(ram, at, end, &stop)) < end; at = stop)
+		pages += stop - at;
+	return pages;
+}
+
+/* A run of pages that are punched together. */
+struct run {
+	size_t first, end;
+};
+
+static int punch(const struct gw_ram *ram, struct run *run)
+{
+	int rc = run->end > run->first ? gw_ram_punch(ram, run->first, run->end - run->first) : 0;
+
+	*run = (struct run){ 0 };
+	return rc;
+}
+
+/*
+ * Walk the units of @f that have data. @bytes: add up what is in each level; or
+ * NULL: punch those of @level until *@want bytes of data are gone.
+ */
+static int walk_file(const struct gw_ram *ram, const struct gw_ram_file *f,
+		     const struct gw_ledger *l, uint64_t bytes[LEVELS], unsigned int level,
+		     uint64_t *want)
+{
+	const size_t end = f->first_page + f->nr_pages, unit = unit_of(f);
+	struct run run = { 0 };
+	size_t page = f->first_page, stop;
+	int rc = 0;
+
+	while (!rc && (bytes || *want) && (page = gw_ram_next_data(ram, page, end, &stop)) < end) {
+		const size_t first = page - (page - f->first_page) % unit;
+		const size_t after = end - first < unit ? end : first + unit;
+		const uint64_t data = data_pages(ram, first, after) * GW_PAGE_SIZE;
+		const unsigned int is = level_of(l, first, after - first);
+
+		page = after;
+		if (bytes) {
+			bytes[is] += data;
+			continue;
+		}
+		if (is != level)
+			continue;
+		if (run.end != first) {
+			rc = punch(ram, &run);
+			run.first = first;
+		}
+		run.end = after;
+		*want -= data < *want ? data : *want;
+	}
+	return punch(ram, &run) ?: rc;
+}
+
+/* The pages of one image that is in memory: what they are worth, or away with those of @level. */
+static void walk_image(struct balance *b, struct gw_image *image, uint64_t bytes[LEVELS],
+		       unsigned int level)
+{
+	uint64_t want = enough(b) ? 0 : b->target - b->freed, before = image->bytes;
+	int lock = lock_same(b, image), rc;
+	struct gw_ram ram;
+
+	if (lock < 0)
+		return;
+	rc = gw_image_open_kept(b->st, image, &ram);
+	for (unsigned int i = 0; !rc && i < ram.nr_files; i++)
+		rc = walk_file(&ram, &ram.files[i], &image->ledger, bytes, level, &want);
+	if (rc && rc != -ENOENT)
+		gw_warn("the image of VM '%s': %s", image->name, gw_error());
+	if (!rc && !bytes) {
+		const bool empty = !gw_ram_resident(&ram);
+
+		gw_image_measure(b->st, image);
+		b->freed += before > image->bytes ? before - image->bytes : 0;
+		if (empty)
+			drop(b, image);
+	}
+	if (!rc)
+		gw_ram_close(&ram);
+	gw_image_unlock(b->st, image->name, lock);
+}
+
+static void evict_pages(struct balance *b)
+{
+	uint64_t bytes[LEVELS] = { 0 };
+
+	for (size_t i = 0; i < b->nr; i++) {
+		struct gw_image *image = &b->images[i];
+		gw_autofree char *path = gw_path("%s/%s/ledger", b->st->images, image->name);
+
+		if (!evictable(b->st, image))
+			continue;
+		if (gw_ledger_open(&image->ledger, path) ||
+		    image->ledger.nr_pages != gw_image_pages(image))
+			gw_ledger_close(&image->ledger);
+		else
+			walk_image(b, image, bytes, 0);
+	}
+	for (unsigned int level = 0; level < LEVELS; level++)
+		for (size_t i = 0; bytes[level] && i < b->nr && !enough(b); i++)
+			if (evictable(b->st, &b->images[i]) && b->images[i].ledger.head)
+				walk_image(b, &b->images[i], NULL, level);
+	for (size_t i = 0; i < b->nr; i++)
+		gw_ledger_close(&b->images[i].ledger);
+}
+
+static void evict_images(struct balance *b, bool on_disk)
+{
+	for (size_t i = 0; i < b->nr; i++) {
+		struct gw_image *image = &b->images[i];
+		int lock;
+
+		if (on_disk ? used(b, true, false) <= b->st->disk_quota : enough(b))
+			return;
+		if (on_disk ? !image->on_disk || image->pinned : !evictable(b->st, image))
+			continue;
+		lock = lock_same(b, image);
+		if (lock < 0)
+			continue;
+		drop(b, image);
+		gw_image_unlock(b->st, image->name, lock);
+	}
+}
+
+uint64_t gw_image_balance(const struct gw_store *st, uint64_t need)
+{
+	gw_autofd int all = gw_images_lock(st);
+	struct balance b = { .st = st };
+	uint64_t have;
+
+	if (all < 0 || gw_images_read(st, &b.images, &b.nr)) {
+		gw_warn("images are not brought within their quota: %s", gw_error());
+		return 0;
+	}
+	have = used(&b, false, false);
+	b.target = have > st->quota ? have - st->quota : 0;
+	b.target = need > b.target ? need : b.target;
+	if (!enough(&b))
+		demote(&b);
+	if (!enough(&b))
+		evict_pages(&b);
+	if (!enough(&b))
+		evict_images(&b, false);
+	if (st->disk)
+		evict_images(&b, true);
+	free(b.images);
+	return b.freed;
+}
+
+uint64_t gw_image_evictable(const struct gw_store *st, const char *ram)
+{
+	gw_autofree struct gw_image *images = NULL;
+	uint64_t bytes = 0;
+	size_t nr;
+
+	if (gw_images_read(st, &images, &nr))
+		return 0;
+	for (size_t i = 0; i < nr; i++) {
+		const char *of = images[i].discards ? st->ram_small : st->ram;
+
+		if (evictable(st, &images[i]) && (!ram || !strcmp(ram, of)))
+			bytes += images[i].bytes;
+	}
+	return bytes;
+}
