@@ -68,6 +68,15 @@ struct gw_tracker *gw_tracker_uffd(pid_t pid, int uffd, const struct gw_track_ra
 				   unsigned int nr_ranges);
 
 /**
+ * gw_tracker_resume() - go on with what an earlier gw_tracker_uffd() began.
+ * @uffd: the same userfaultfd, that stayed in QEMU meanwhile (gw_inject_found())
+ *
+ * The first scan returns what was written since the last, or since then.
+ */
+struct gw_tracker *gw_tracker_resume(pid_t pid, int uffd, const struct gw_track_range *ranges,
+				     unsigned int nr_ranges);
+
+/**
  * gw_tracker_softdirty() - track with soft-dirty bits (F4); clears them all.
  *
  * A page without an entry says nothing here, so pages that swap could take

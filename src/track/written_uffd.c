@@ -200,7 +200,7 @@ static void uffd_stop(struct gw_tracker *t)
 {
 	struct uffd_tracker *u = uffd_of(t);
 
-	close(u->uffd); /* unregisters and lifts every protection */
+	close(u->uffd); /* the last one unregisters and lifts every protection */
 	if (t->pagemap >= 0)
 		close(t->pagemap);
 	gw_bitmap_free(&u->mapped);
@@ -233,10 +233,33 @@ static int protect(int uffd, const struct gw_track_range *r)
 	return 0;
 }
 
+/* Have @uffd watch all of the ranges. */
+static int begin(int uffd, const struct gw_track_range *ranges, unsigned int nr_ranges)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
+	int rc = 0;
+
+	if (ioctl(uffd, UFFDIO_API, &api))
+		return gw_fail(-ENOTSUP, "this kernel has no asynchronous write-protection "
+					 "(Linux 6.7 or newer); see godwit check");
+	for (unsigned int i = 0; !rc && i < nr_ranges; i++)
+		rc = protect(uffd, &ranges[i]);
+	return rc;
+}
+
 struct gw_tracker *gw_tracker_uffd(pid_t pid, int uffd, const struct gw_track_range *ranges,
 				   unsigned int nr_ranges)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
+	if (begin(uffd, ranges, nr_ranges)) {
+		close(uffd);
+		return NULL;
+	}
+	return gw_tracker_resume(pid, uffd, ranges, nr_ranges);
+}
+
+struct gw_tracker *gw_tracker_resume(pid_t pid, int uffd, const struct gw_track_range *ranges,
+				     unsigned int nr_ranges)
+{
 	gw_autofree char *path = gw_path("/proc/%d/pagemap", (int)pid);
 	struct uffd_tracker *u = calloc(1, sizeof(*u));
 	size_t pages = 0;
@@ -255,14 +278,9 @@ struct gw_tracker *gw_tracker_uffd(pid_t pid, int uffd, const struct gw_track_ra
 	u->t.pagemap = open(path, O_RDONLY | O_CLOEXEC);
 	if (u->t.pagemap < 0)
 		rc = gw_fail(-errno, "%s: %s", path, strerror(errno));
-	if (!rc && ioctl(uffd, UFFDIO_API, &api))
-		rc = gw_fail(-ENOTSUP, "this kernel has no asynchronous write-protection "
-				       "(Linux 6.7 or newer); see godwit check");
-	for (unsigned int i = 0; !rc && i < nr_ranges; i++) {
-		rc = protect(uffd, &ranges[i]);
+	for (unsigned int i = 0; i < nr_ranges; i++)
 		if (ranges[i].first_page + ranges[i].nr_pages > pages)
 			pages = ranges[i].first_page + ranges[i].nr_pages;
-	}
 	if (!rc)
 		rc = gw_bitmap_init(&u->mapped, pages);
 	if (rc) {

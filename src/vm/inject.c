@@ -175,24 +175,28 @@ void gw_inject_end(struct gw_inject *inj)
 		kill(inj->pid, SIGSTOP);
 }
 
-int gw_inject_userfaultfd(pid_t pid)
+/* Descriptor @number of process @pid, here. -errno without a message. */
+static int fetch(pid_t pid, int number)
+{
+	gw_autofd int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int inject_userfaultfd(pid_t pid, int *stays)
 {
 	struct gw_inject inj;
 	long remote;
-	int pidfd, fd = -1, err = 0;
-	int rc = gw_inject_begin(&inj, pid);
+	int fd = -1, rc = gw_inject_begin(&inj, pid);
 
 	if (rc)
 		return rc;
 	remote = gw_inject_call(&inj, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK, 0, 0);
-	if (remote >= 0) {
-		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-		fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, (int)remote, 0);
-		err = fd < 0 ? errno : 0;
-		if (pidfd >= 0)
-			close(pidfd);
+	if (remote >= 0)
+		fd = fetch(pid, (int)remote);
+	if (remote >= 0 && (!stays || fd < 0))
 		gw_inject_call(&inj, SYS_close, (unsigned long)remote, 0, 0);
-	}
 	gw_inject_end(&inj);
 	if (remote == -EPERM)
 		return gw_fail(-EPERM, "QEMU may not create a userfaultfd: run it as root or set "
@@ -201,6 +205,32 @@ int gw_inject_userfaultfd(pid_t pid)
 		return gw_fail((int)remote, "userfaultfd in process %d: %s", pid,
 			       strerror((int)-remote));
 	if (fd < 0)
-		return gw_fail(-err, "userfaultfd from process %d: %s", pid, strerror(err));
+		return gw_fail(fd, "userfaultfd from process %d: %s", pid, strerror(-fd));
+	if (stays)
+		*stays = (int)remote;
 	return fd;
+}
+
+int gw_inject_userfaultfd(pid_t pid)
+{
+	return inject_userfaultfd(pid, NULL);
+}
+
+int gw_inject_staying(pid_t pid, int *number)
+{
+	return inject_userfaultfd(pid, number);
+}
+
+int gw_inject_found(pid_t pid, int number)
+{
+	gw_autofree char *path = gw_path("/proc/%d/fd/%d", (int)pid, number);
+	char link[64] = "";
+	int fd;
+
+	if (readlink(path, link, sizeof(link) - 1) < 0 ||
+	    strcmp(link, "anon_inode:[userfaultfd]") != 0)
+		return gw_fail(-ENOENT, "process %d has no userfaultfd as %d", (int)pid, number);
+	fd = fetch(pid, number);
+	return fd < 0 ? gw_fail(-ENOENT, "userfaultfd from process %d: %s", pid, strerror(-fd))
+		      : fd;
 }

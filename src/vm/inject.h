@@ -49,4 +49,20 @@ void gw_inject_end(struct gw_inject *inj);
  */
 int gw_inject_userfaultfd(pid_t pid);
 
+/**
+ * gw_inject_staying() - the same, but it stays open in the process too.
+ * @number: set to its number there
+ *
+ * So what it is told to track is tracked until somebody asks, whether or not
+ * anything of Godwit lives (gw_inject_found()).
+ */
+int gw_inject_staying(pid_t pid, int *number);
+
+/**
+ * gw_inject_found() - the userfaultfd that stayed in @pid as its descriptor @number.
+ *
+ * Return: a descriptor here (close it), or -ENOENT if there is none.
+ */
+int gw_inject_found(pid_t pid, int number);
+
 #endif
