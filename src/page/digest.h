@@ -23,6 +23,9 @@ struct gw_digest {
 	uint64_t low, high;
 };
 
+/* Of bytes that nobody here knows: equals no page's. */
+#define GW_DIGEST_UNKNOWN ((struct gw_digest){ ~0ULL, ~0ULL })
+
 static inline bool gw_digest_equal(struct gw_digest a, struct gw_digest b)
 {
 	return a.low == b.low && a.high == b.high;

@@ -16,6 +16,10 @@
 #define GW_CHUNK_PAGES 256UL
 #define GW_CHUNK_SIZE  (GW_PAGE_SIZE * GW_CHUNK_PAGES)
 
+/* Below the page: what is reused of one that changed in part (stage_patch.c). */
+#define GW_BLOCK_SIZE  256UL
+#define GW_PAGE_BLOCKS (GW_PAGE_SIZE / GW_BLOCK_SIZE)
+
 /* Pages of one chunk, a bit each. */
 struct gw_pageset {
 	uint64_t words[GW_CHUNK_PAGES / 64];

@@ -15,7 +15,7 @@
 
 /* Cheapest first; the last claims whatever is left. */
 static const struct gw_stage *const stages[] = {
-	&gw_stage_zero,	 &gw_stage_same,     &gw_stage_duplicate,
+	&gw_stage_zero,	 &gw_stage_same,     &gw_stage_duplicate, &gw_stage_patch,
 	&gw_stage_delta, &gw_stage_compress, &gw_stage_raw,
 };
 
@@ -75,6 +75,12 @@ void gw_encoder_free(struct gw_encoder *e)
 	gw_digests_free(&e->held);
 }
 
+void gw_encoder_reuse(struct gw_encoder *e, size_t page, struct gw_digest digest)
+{
+	e->reuses = true;
+	gw_digests_set(&e->held, page, digest);
+}
+
 void gw_encoder_round(struct gw_encoder *e, const struct gw_bitmap *due)
 {
 	e->round++;
@@ -111,12 +117,17 @@ void gw_batch_free(struct gw_batch *batch)
 	batch->bytes = NULL;
 }
 
+unsigned int gw_batch_leave(struct gw_batch *batch, const struct gw_pageset *pages)
+{
+	for (size_t i = 0; i < GW_CHUNK_PAGES / 64; i++)
+		batch->left.words[i] &= ~pages->words[i];
+	return gw_pageset_count(pages);
+}
+
 void gw_batch_skip(struct gw_batch *batch, const struct gw_stage *stage,
 		   const struct gw_pageset *pages)
 {
-	batch->count[stage->id].pages += gw_pageset_count(pages);
-	for (size_t i = 0; i < GW_CHUNK_PAGES / 64; i++)
-		batch->left.words[i] &= ~pages->words[i];
+	batch->count[stage->id].pages += gw_batch_leave(batch, pages);
 }
 
 void gw_batch_record(struct gw_batch *batch, const struct gw_stage *stage, uint8_t flags,
@@ -175,6 +186,7 @@ void gw_pipeline_encode(struct gw_batch *batch)
 	batch->held = &e->held.table[first];
 	batch->nr_parts = 0;
 	batch->nr_records = 0;
+	batch->reused = 0;
 	memset(batch->count, 0, sizeof(batch->count));
 	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++)
 		if (gw_pageset_test(&batch->left, i))

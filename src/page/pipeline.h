@@ -20,6 +20,32 @@ int gw_encoder_init(struct gw_encoder *e, const struct gw_page_options *options,
 void gw_encoder_free(struct gw_encoder *e);
 
 /**
+ * gw_encoder_reuse() - the destination holds page @page with @digest, from an image it kept.
+ * @digest: GW_DIGEST_UNKNOWN: it holds something, not known what
+ *
+ * Before the first round.
+ */
+void gw_encoder_reuse(struct gw_encoder *e, size_t page, struct gw_digest digest);
+
+/** struct gw_blocks - digests of a page's blocks: XXH3-64 of each. */
+struct gw_blocks {
+	uint64_t digest[GW_PAGE_BLOCKS];
+};
+
+/** gw_blocks_of() - of one page's GW_PAGE_SIZE bytes. */
+void gw_blocks_of(const void *page, struct gw_blocks *blocks);
+
+/** gw_encoder_patches() - whether gw_encoder_base() is of use. */
+bool gw_encoder_patches(const struct gw_encoder *e);
+
+/**
+ * gw_encoder_base() - the destination's page @page consists of @blocks, so it may be patched.
+ *
+ * Before the first round; 128 bytes of memory a page.
+ */
+void gw_encoder_base(struct gw_encoder *e, size_t page, const struct gw_blocks *blocks);
+
+/**
  * gw_encoder_round() - a new round begins: the destination has acknowledged the last.
  * @due: its pages; stays as it is, and the caller's, until the next round
  */

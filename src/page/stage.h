@@ -50,7 +50,8 @@ enum gw_stage_id {
 	GW_STAGE_DELTA = 5,
 	GW_STAGE_COMPRESS = 6,
 	GW_STAGE_RAW = 7,
-	GW_STAGE_MAX = 8,
+	GW_STAGE_PATCH = 8,
+	GW_STAGE_MAX = 9,
 };
 
 #define GW_RECORD_HEADER 8
@@ -90,6 +91,8 @@ struct gw_stage_count {
  * digest it had then; 0 elsewhere
  * @round: number of this round, from 1
  * @due: pages of this round; no other page of the destination changes in it
+ * @reuses: the table began with what a kept image holds, not with zeros: what
+ * turns out to be the same in the first round has been reused
  * @now, @env: the clock, in ns: real, or the simulation's
  * @stage: each stage's own
  */
@@ -99,6 +102,7 @@ struct gw_encoder {
 	uint32_t *seen;
 	uint64_t round;
 	const struct gw_bitmap *due;
+	bool reuses;
 	int64_t (*now)(void *env);
 	void *env;
 	void *stage[GW_STAGE_MAX];
@@ -112,6 +116,7 @@ struct gw_encoder {
  * @left: pages no stage has claimed yet; their bytes are valid
  * @again: of these, written again since the scan: due next round anyway
  * @redirtied: of these, left for that round
+ * @reused: pages that need no record because the destination kept them
  * @digest: digest of each page in @left, before any stage ran
  * @held: the chunk's part of the encoder's table: still what it was before this batch
  */
@@ -121,7 +126,7 @@ struct gw_batch {
 	uint64_t chunk;
 	uint8_t *bytes;
 	struct gw_pageset left, again;
-	unsigned int redirtied;
+	unsigned int redirtied, reused;
 	struct gw_digest digest[GW_CHUNK_PAGES];
 	const struct gw_digest *held;
 	void *stage[GW_STAGE_MAX];
@@ -202,9 +207,13 @@ void gw_batch_record(struct gw_batch *batch, const struct gw_stage *stage, uint8
 void gw_batch_skip(struct gw_batch *batch, const struct gw_stage *stage,
 		   const struct gw_pageset *pages);
 
+/** gw_batch_leave() - the same without counting them. Return: how many they are. */
+unsigned int gw_batch_leave(struct gw_batch *batch, const struct gw_pageset *pages);
+
 extern const struct gw_stage gw_stage_zero;
 extern const struct gw_stage gw_stage_same;
 extern const struct gw_stage gw_stage_duplicate;
+extern const struct gw_stage gw_stage_patch;
 extern const struct gw_stage gw_stage_delta;
 extern const struct gw_stage gw_stage_compress;
 extern const struct gw_stage gw_stage_raw;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * stage_same.c - fake dirty pages: written, and yet the bytes that the
- * destination holds (the paper's hash-based fake dirty page).
+ * destination holds (the paper's hash-based fake dirty page). In the first round
+ * what it holds is from a kept image, and the page is reused.
  *
  * Wire form: none. Which bytes the destination holds, the digest table knows
  * (invariant 3), so such a page needs no record at all.
@@ -19,7 +20,10 @@ static void same_encode(struct gw_batch *batch)
 		if (gw_pageset_test(&batch->left, i) &&
 		    gw_digest_equal(batch->digest[i], batch->held[i]))
 			gw_pageset_set(&same, i);
-	gw_batch_skip(batch, &gw_stage_same, &same);
+	if (batch->encoder->reuses && batch->encoder->round == 1)
+		batch->reused += gw_batch_leave(batch, &same);
+	else
+		gw_batch_skip(batch, &gw_stage_same, &same);
 }
 
 static int same_decode(const struct gw_record *rec, struct gw_decoder *d)

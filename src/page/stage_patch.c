@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * stage_patch.c - pages of which the destination kept an older version: only
+ * the 256-byte blocks that changed travel (design, section 8: below the page).
+ *
+ * Wire form: the record gives some of the pages that it spans, in ascending
+ * order, the first and the last of them always:
+ *
+ *   bytes
+ *       1  the page, counted in the chunk
+ *       2  a bit for each of its 16 blocks that changed; never none
+ *          those blocks, 256 bytes each, in ascending order
+ *
+ * Blocks that are not given are those that the destination holds.
+ *
+ * The source has no older version to compare with, it was never here or has
+ * been overwritten; it has the destination's digests of its blocks
+ * (source/reuse.c asks for them). Those are good for the first time that the page
+ * travels in this migration; after that the page is as it was sent.
+ *
+ * A block's digest has 64 bits: that a changed block passes for the same has a
+ * chance of 2^-64 each, one in 10^13 moves of a million such blocks (decision 13).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "codec.h"
+#include "error.h"
+#include "pipeline.h"
+#include "stage.h"
+#include "xxh.h"
+
+#define PAGE_HEAD 3
+
+/* With more of its blocks changed a page had better travel whole, and compressed. */
+#define BLOCKS_MAX (GW_PAGE_BLOCKS * 3 / 4)
+
+#define BODY_MAX (GW_CHUNK_PAGES * (PAGE_HEAD + BLOCKS_MAX * GW_BLOCK_SIZE))
+
+/* The encoder's: blocks of the destination's pages. */
+struct bases {
+	size_t bytes;		 /* of @table */
+	struct gw_blocks *table; /* a page each; sparse */
+	struct gw_bitmap known;
+};
+
+void gw_blocks_of(const void *page, struct gw_blocks *blocks)
+{
+	for (unsigned int i = 0; i < GW_PAGE_BLOCKS; i++)
+		blocks->digest[i] = XXH3_64bits((const uint8_t *)page + i * GW_BLOCK_SIZE,
+						GW_BLOCK_SIZE);
+}
+
+static int patch_open(struct gw_encoder *e)
+{
+	struct bases *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return gw_fail(-ENOMEM, "no memory for patches");
+	e->stage[GW_STAGE_PATCH] = b;
+	b->bytes = (e->held.nr_pages + 1) * sizeof(*b->table);
+	b->table = mmap(NULL, b->bytes, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (b->table == MAP_FAILED) {
+		b->table = NULL;
+		return gw_fail(-ENOMEM, "no memory for the blocks of %zu pages", e->held.nr_pages);
+	}
+	return gw_bitmap_init(&b->known, e->held.nr_pages);
+}
+
+static void patch_close(struct gw_encoder *e)
+{
+	struct bases *b = e->stage[GW_STAGE_PATCH];
+
+	if (!b)
+		return;
+	if (b->table)
+		munmap(b->table, b->bytes);
+	gw_bitmap_free(&b->known);
+	free(b);
+	e->stage[GW_STAGE_PATCH] = NULL;
+}
+
+bool gw_encoder_patches(const struct gw_encoder *e)
+{
+	return e->stage[GW_STAGE_PATCH];
+}
+
+void gw_encoder_base(struct gw_encoder *e, size_t page, const struct gw_blocks *blocks)
+{
+	struct bases *b = e->stage[GW_STAGE_PATCH];
+
+	b->table[page] = *blocks;
+	gw_bitmap_set(&b->known, page);
+}
+
+static int patch_open_batch(struct gw_batch *batch)
+{
+	batch->stage[GW_STAGE_PATCH] = malloc(BODY_MAX);
+	return batch->stage[GW_STAGE_PATCH] ? 0 : gw_fail(-ENOMEM, "no memory for patches");
+}
+
+static void patch_close_batch(struct gw_batch *batch)
+{
+	free(batch->stage[GW_STAGE_PATCH]);
+	batch->stage[GW_STAGE_PATCH] = NULL;
+}
+
+static unsigned int changed_blocks(const struct bases *b, size_t page, const void *bytes)
+{
+	struct gw_blocks now;
+	unsigned int mask = 0;
+
+	gw_blocks_of(bytes, &now);
+	for (unsigned int i = 0; i < GW_PAGE_BLOCKS; i++)
+		mask |= (unsigned int)(now.digest[i] != b->table[page].digest[i]) << i;
+	return mask;
+}
+
+static uint8_t *put_page(uint8_t *at, unsigned int i, unsigned int mask, const uint8_t *bytes)
+{
+	at[0] = (uint8_t)i;
+	gw_put16(at + 1, (uint16_t)mask);
+	at += PAGE_HEAD;
+	for (unsigned int k = 0; k < GW_PAGE_BLOCKS; k++) {
+		if (!(mask >> k & 1))
+			continue;
+		memcpy(at, bytes + k * GW_BLOCK_SIZE, GW_BLOCK_SIZE);
+		at += GW_BLOCK_SIZE;
+	}
+	return at;
+}
+
+static void patch_encode(struct gw_batch *batch)
+{
+	const struct bases *b = batch->encoder->stage[GW_STAGE_PATCH];
+	const size_t first = batch->chunk * GW_CHUNK_PAGES;
+	struct gw_pageset claimed = { { 0 } }, same = { { 0 } };
+	uint8_t *body = batch->stage[GW_STAGE_PATCH], *at = body;
+
+	if (gw_bitmap_next(&b->known, first, first + GW_CHUNK_PAGES, true) ==
+	    first + GW_CHUNK_PAGES)
+		return;
+	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++) {
+		const uint8_t *bytes = batch->bytes + i * GW_PAGE_SIZE;
+		unsigned int mask;
+
+		if (!gw_pageset_test(&batch->left, i) || !gw_bitmap_test(&b->known, first + i))
+			continue;
+		mask = changed_blocks(b, first + i, bytes);
+		if (!mask) {
+			gw_pageset_set(&same, i);
+		} else if (__builtin_popcount(mask) <= (int)BLOCKS_MAX) {
+			at = put_page(at, i, mask, bytes);
+			gw_pageset_set(&claimed, i);
+		}
+	}
+	batch->reused += gw_batch_leave(batch, &same);
+	if (!gw_pageset_empty(&claimed))
+		gw_batch_record(batch, &gw_stage_patch, 0, &claimed, body, (size_t)(at - body));
+}
+
+/* Whoever took a page: what the destination kept of it is gone. */
+static void patch_remember(struct gw_batch *batch, const struct gw_pageset *all)
+{
+	struct bases *b = batch->encoder->stage[GW_STAGE_PATCH];
+	uint64_t *known = &b->known.words[batch->chunk * GW_CHUNK_PAGES / 64];
+
+	for (size_t i = 0; i < GW_CHUNK_PAGES / 64; i++)
+		if (known[i] & all->words[i])
+			known[i] &= ~all->words[i];
+}
+
+/* Check a record to its end: its @pages, and the body of each. */
+static int take_pages(const struct gw_record *rec, struct gw_pageset *pages,
+		      const uint8_t *bodies[GW_CHUNK_PAGES])
+{
+	const unsigned int first = rec->page % GW_CHUNK_PAGES;
+	struct gw_reader r = { rec->body, rec->len };
+	unsigned int next = first; /* the lowest that may come */
+
+	if (rec->flags)
+		return gw_fail(-EPROTO, "a patch with flags %u", rec->flags);
+	while (r.left) {
+		const uint8_t *head = gw_take(&r, PAGE_HEAD);
+		unsigned int mask = head ? gw_get16(head + 1) : 0;
+
+		if (!mask || head[0] < next || head[0] >= first + rec->count ||
+		    (next == first && head[0] != first) ||
+		    !gw_take(&r, (size_t)__builtin_popcount(mask) * GW_BLOCK_SIZE))
+			return gw_fail(-EPROTO, "a patch that cannot be");
+		gw_pageset_set(pages, head[0]);
+		bodies[head[0]] = head;
+		next = head[0] + 1U;
+	}
+	if (next != first + rec->count)
+		return gw_fail(-EPROTO, "a patch of %u pages ends at page %u of its chunk",
+			       rec->count, next);
+	return 0;
+}
+
+static void apply(uint8_t *page, const uint8_t *head)
+{
+	const unsigned int mask = gw_get16(head + 1);
+	const uint8_t *block = head + PAGE_HEAD;
+
+	for (unsigned int k = 0; k < GW_PAGE_BLOCKS; k++) {
+		if (!(mask >> k & 1))
+			continue;
+		memcpy(page + k * GW_BLOCK_SIZE, block, GW_BLOCK_SIZE);
+		block += GW_BLOCK_SIZE;
+	}
+}
+
+static int patch_decode(const struct gw_record *rec, struct gw_decoder *d)
+{
+	const uint64_t chunk = rec->page - rec->page % GW_CHUNK_PAGES;
+	const uint8_t *bodies[GW_CHUNK_PAGES];
+	struct gw_pageset pages = { { 0 } };
+	unsigned int at = 0, first, count;
+	int rc = take_pages(rec, &pages, bodies);
+	uint8_t *bytes;
+
+	if (!d->stage[GW_STAGE_PATCH])
+		d->stage[GW_STAGE_PATCH] = aligned_alloc(GW_PAGE_SIZE, GW_CHUNK_SIZE);
+	bytes = d->stage[GW_STAGE_PATCH];
+	if (!rc && !bytes)
+		rc = gw_fail(-ENOMEM, "no memory for patches");
+	while (!rc && (count = gw_pageset_run(&pages, &at, &first))) {
+		rc = d->sink->read(d->sink, chunk + first, count, bytes);
+		for (unsigned int i = 0; !rc && i < count; i++)
+			apply(bytes + i * GW_PAGE_SIZE, bodies[first + i]);
+		if (!rc)
+			rc = d->sink->place(d->sink, chunk + first, count, bytes);
+	}
+	return rc;
+}
+
+static void patch_close_decoder(struct gw_decoder *d)
+{
+	free(d->stage[GW_STAGE_PATCH]);
+	d->stage[GW_STAGE_PATCH] = NULL;
+}
+
+const struct gw_stage gw_stage_patch = {
+	.id = GW_STAGE_PATCH,
+	.name = "patched",
+	.open = patch_open,
+	.close = patch_close,
+	.open_batch = patch_open_batch,
+	.close_batch = patch_close_batch,
+	.encode = patch_encode,
+	.remember = patch_remember,
+	.decode = patch_decode,
+	.close_decoder = patch_close_decoder,
+};
