@@ -35,6 +35,13 @@ static const struct {
 	[GW_MSG_PAGES] = { "PAGES", 1024 * KIB + 4 * KIB },
 	[GW_MSG_BARRIER] = { "BARRIER", 0 },
 	[GW_MSG_SETTLED] = { "SETTLED", 4 * KIB },
+	/* GW_RUNS_MAX runs of pages. */
+	[GW_MSG_ABSENT] = { "ABSENT", 48 * KIB },
+	[GW_MSG_WANT] = { "WANT", 48 * KIB },
+	/* A bit and the digests of 16 blocks for each of GW_WANT_PAGES. */
+	[GW_MSG_BLOCKS] = { "BLOCKS", GW_WANT_PAGES / 8 + GW_WANT_PAGES * 128L },
+	[GW_MSG_LEDGER] = { "LEDGER", 100 * KIB },
+	[GW_MSG_LEDGER_END] = { "LEDGER_END", 0 },
 };
 
 const char *gw_message_name(unsigned int type)

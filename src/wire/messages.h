@@ -9,11 +9,16 @@
  *   control connection
  *     OPEN {versions, kind, id}         ->
  *                                       <-   ACCEPT {version}
- *     DEFINE {definition, sizes}        ->   (starts QEMU -incoming defer)
- *                                       <-   READY {host}
+ *     DEFINE {definition, sizes, reuse} ->   (starts QEMU -incoming defer)
+ *                                       <-   READY {host, image}
+ *                                       <-   ABSENT {pages} ... (of the image, as many
+ *                                              as READY said)
  *   each stream
  *     OPEN {versions, kind, id, index}  ->
  *                                       <-   ACCEPT {version}
+ *   before the first round, if the destination keeps an image of the VM
+ *     WANT {pages}                      ->   (source/reuse.c)
+ *                                       <-   BLOCKS {digests of their blocks}
  *   a round
  *     PAGES {chunk, records} ...        ->   (streams; placed on arrival)
  *     BARRIER {round}                   ->   (last on every stream)
@@ -27,6 +32,8 @@
  *                                       <-   LOADED
  *     COMMIT                            ->   (the destination may run the guest)
  *                                       <-   RUNNING
+ *     LEDGER {part} ... LEDGER_END      ->   (only with reuse: what the memory was
+ *                                              at this departure; store/ledger.h)
  *
  *   At any moment before COMMIT either side may end it:
  *     ERROR {text} or CANCEL {text}, then closes.
@@ -53,6 +60,9 @@
 /* Bytes that name one migration on both hosts. */
 #define GW_ID_LEN 16
 
+/* Pages that one WANT asks for at most. */
+#define GW_WANT_PAGES 2048
+
 enum gw_message {
 	GW_MSG_OPEN = 1,
 	GW_MSG_ACCEPT,
@@ -73,6 +83,11 @@ enum gw_message {
 	GW_MSG_PAGES,
 	GW_MSG_BARRIER,
 	GW_MSG_SETTLED,
+	GW_MSG_ABSENT,
+	GW_MSG_WANT,
+	GW_MSG_BLOCKS,
+	GW_MSG_LEDGER,
+	GW_MSG_LEDGER_END,
 	GW_MSG_COUNT,
 };
 
