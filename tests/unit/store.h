@@ -135,6 +135,21 @@ static inline void vm_set(struct vm *vm, size_t first, size_t end, uint32_t vers
 			vm->version[page] = version;
 }
 
+/* Few pages: each of some hundred kills makes an image anew. */
+static inline void some_pages(struct vm *vm)
+{
+	memset(vm->version, 0, sizeof(vm->version));
+	vm_set(vm, 0, 3, 1);
+	vm_set(vm, FIRST_B, FIRST_B + 2, 1);
+	vm->departures = 0;
+}
+
+static inline void vm_remove(const struct vm *vm)
+{
+	unlink(vm->paths[0]);
+	unlink(vm->paths[1]);
+}
+
 /* It leaves; its image is made up to gw_image_finish(), whose result is returned. */
 static inline int vm_leave(const struct host *h, struct vm *vm)
 {

@@ -2,9 +2,7 @@
 /* test_image.c - what a VM leaves on a host, and what it finds there when it comes back. */
 #include "store.h"
 
-#include <sys/file.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
+#include "killed.h"
 
 static void kept_and_taken(void **state)
 {
@@ -457,43 +455,6 @@ static void garbage_is_swept(void **state)
 	vm_free(lost);
 }
 
-/* Run @fn in a child and kill it at its @n-th system call stop. True if it was killed. */
-static bool killed_at(unsigned int n, int (*fn)(const struct host *, struct vm *), struct host *h,
-		      struct vm *vm)
-{
-	pid_t child = fork();
-	int status;
-
-	assert_true(child >= 0);
-	if (!child) {
-		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-		raise(SIGSTOP);
-		_exit(fn(h, vm) != 0);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFSTOPPED(status));
-	assert_int_equal(ptrace(PTRACE_SETOPTIONS, child, NULL, PTRACE_O_EXITKILL), 0);
-	for (unsigned int i = 0; i <= n; i++) {
-		assert_int_equal(ptrace(PTRACE_SYSCALL, child, NULL, NULL), 0);
-		assert_int_equal(waitpid(child, &status, 0), child);
-		if (WIFEXITED(status)) {
-			assert_int_equal(WEXITSTATUS(status), 0);
-			return false;
-		}
-		assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
-	}
-	kill(child, SIGKILL);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFSIGNALED(status));
-	return true;
-}
-
-static void remove_ram_files(const struct vm *vm)
-{
-	unlink(vm->paths[0]);
-	unlink(vm->paths[1]);
-}
-
 /* It loads and every page is there, or nothing at all is left of it. */
 static void whole_or_nothing(struct host *h, struct vm *vm)
 {
@@ -510,16 +471,7 @@ static void whole_or_nothing(struct host *h, struct vm *vm)
 		assert_int_equal(rc, -ENOENT);
 	}
 	assert_true(store_is_empty(h));
-	remove_ram_files(vm);
-}
-
-/* Few pages: every one of some hundred kills makes an image anew. */
-static void some_pages(struct vm *vm)
-{
-	memset(vm->version, 0, sizeof(vm->version));
-	vm_set(vm, 0, 3, 1);
-	vm_set(vm, FIRST_B, FIRST_B + 2, 1);
-	vm->departures = 0;
+	vm_remove(vm);
 }
 
 static int leave(const struct host *h, struct vm *vm)
