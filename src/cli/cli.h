@@ -61,6 +61,7 @@ int gw_cmd_migrate(int argc, char **argv);
 int gw_cmd_status(int argc, char **argv);
 int gw_cmd_cancel(int argc, char **argv);
 int gw_cmd_stop(int argc, char **argv);
+int gw_cmd_images(int argc, char **argv);
 int gw_cmd_recover(int argc, char **argv);
 int gw_cmd_check(int argc, char **argv);
 

@@ -23,6 +23,7 @@ static const struct {
 	{ "cancel", gw_cmd_cancel, "end a migration; the guest runs on here" },
 	{ "recover", gw_cmd_recover, "settle a migration that ended in doubt" },
 	{ "stop", gw_cmd_stop, "end a VM" },
+	{ "images", gw_cmd_images, "show, pin or remove the memory that VMs left here" },
 	{ "check", gw_cmd_check, "tell what this host's kernel and QEMU offer" },
 };
 

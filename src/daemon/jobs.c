@@ -64,6 +64,7 @@ static const struct {
 	{ "run", gw_worker_run_vm, false },	{ "attach", gw_worker_attach, false },
 	{ "stop", gw_worker_stop_vm, false },	{ "list", gw_worker_list, false },
 	{ "migrate", gw_worker_migrate, true }, { "recover", gw_worker_recover, false },
+	{ "images", gw_worker_images, false },
 };
 
 struct gw_jobs *gw_jobs_new(struct gw_loop *loop, const struct gw_paths *paths, const char *host)
@@ -369,7 +370,7 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 		gw_fail(-EINVAL, "unknown command '%s'", command);
 		return NULL;
 	}
-	if (commands[i].fn == gw_worker_list)
+	if (commands[i].fn == gw_worker_list || commands[i].fn == gw_worker_images)
 		name = "";
 	else if (!gw_name_ok(name))
 		return NULL;

@@ -35,6 +35,8 @@
 struct options {
 	char *root, *listen, *name, *ram_dir;
 	uint64_t memory_limit;
+	uint64_t image_quota; /* UINT64_MAX: as gw_paths_ram() has it */
+	uint64_t image_disk;
 	bool verbose;
 	bool config_failed; /* the parser goes on after an error; the first is the message */
 };
@@ -62,6 +64,10 @@ static void usage(FILE *out)
 		"  --memory-limit SIZE  memory that VMs may use here (default: all)\n"
 		"  --ram-dir DIR        put RAM files in DIR, which should be a tmpfs (default: two\n"
 		"                       tmpfs of our own, with and without huge pages)\n"
+		"  --image-quota SIZE   memory for what VMs leave here when they move away, in case\n"
+		"                       they come back (default: a quarter of all; 0: none)\n"
+		"  --image-disk SIZE    room for it in DIR/lib/image, or /var/lib/godwit/image, once\n"
+		"                       memory is full (default: 0, none)\n"
 		"  --config FILE        read these options from FILE (godwit.conf(5))\n"
 		"  --verbose            log more\n"
 		"  --help, --version\n"
@@ -84,6 +90,10 @@ static int set_option(struct options *o, const char *key, const char *value)
 	}
 	if (!strcmp(key, "memory-limit"))
 		return gw_parse_size(value, &o->memory_limit);
+	if (!strcmp(key, "image-quota"))
+		return gw_parse_size(value, &o->image_quota);
+	if (!strcmp(key, "image-disk"))
+		return gw_parse_size(value, &o->image_disk);
 	if (!strcmp(key, "verbose")) {
 		o->verbose = !strcmp(value, "yes") || !strcmp(value, "true");
 		if (!o->verbose && strcmp(value, "no") != 0 && strcmp(value, "false") != 0)
@@ -127,6 +137,7 @@ static int parse_options(struct options *o, int argc, char **argv)
 		{ "root", 1, NULL, 'o' },	  { "listen", 1, NULL, 'o' },
 		{ "name", 1, NULL, 'o' },	  { "ram-dir", 1, NULL, 'o' },
 		{ "memory-limit", 1, NULL, 'o' }, { "config", 1, NULL, 'c' },
+		{ "image-quota", 1, NULL, 'o' },  { "image-disk", 1, NULL, 'o' },
 		{ "verbose", 0, NULL, 'v' },	  { "help", 0, NULL, 'h' },
 		{ "version", 0, NULL, 'V' },	  { NULL, 0, NULL, 0 },
 	};
@@ -173,6 +184,16 @@ static void on_tick(void *arg)
 
 	gw_jobs_sweep(d->jobs);
 	gw_peers_expire(d->peers);
+}
+
+/* What an earlier godwitd left half done, or was allowed more of, of the kept images. */
+static void tidy_images(const struct daemon *d)
+{
+	json_t *args = json_pack("{s:s}", "action", "gc");
+
+	if (!gw_jobs_start(d->jobs, "images", args, (struct gw_job_client){ 0 }))
+		gw_warn("kept images: %s", gw_error());
+	json_decref(args);
 }
 
 /* One daemon per root: the lock is held until we end, however we end. */
@@ -230,6 +251,7 @@ static int serve(const struct options *o, struct gw_paths *paths)
 		gw_info("host '%s', root %s, %s%s", o->name, paths->run,
 			o->listen ? "listening on " : "not listening", o->listen ? o->listen : "");
 		gw_jobs_sweep(d.jobs);
+		tidy_images(&d);
 		sd_notify(0, "READY=1");
 		gw_loop_run(d.loop, TICK_MS, on_tick, &d);
 		gw_info("ending; VMs run on");
@@ -258,6 +280,9 @@ static int run(struct options *o)
 	if (!rc)
 		rc = gw_paths_ram(&paths, o->ram_dir, o->memory_limit);
 	if (!rc) {
+		if (o->image_quota != UINT64_MAX)
+			paths.store.quota = o->image_quota;
+		paths.store.disk_quota = o->image_disk;
 		rc = serve(o, &paths);
 		gw_paths_unmount(&paths);
 	}
@@ -267,7 +292,7 @@ static int run(struct options *o)
 
 int main(int argc, char **argv)
 {
-	struct options o = { 0 };
+	struct options o = { .image_quota = UINT64_MAX };
 	char host[64] = "host";
 	int rc;
 

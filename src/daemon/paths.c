@@ -2,6 +2,7 @@
 /* paths.c - where one host keeps things; see paths.h. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,12 +33,22 @@ int gw_paths_init(struct gw_paths *p, const char *root)
 	if (rc)
 		return rc;
 	p->run = realpath(run, NULL); /* a VM's paths must not depend on our cwd */
-	return p->run ? 0 : gw_fail(-errno, "%s: %s", run, strerror(errno));
+	if (!p->run)
+		return gw_fail(-errno, "%s: %s", run, strerror(errno));
+	/* LIB is made when there is something to put in it; it lies beside RUN. */
+	p->lib = root ? gw_path("%.*slib", (int)(strlen(p->run) - strlen("run")), p->run)
+		      : gw_path("/var/lib/godwit");
+	p->images = gw_path("%s/image", p->run);
+	p->disk_images = gw_path("%s/image", p->lib);
+	return 0;
 }
 
 void gw_paths_free(struct gw_paths *p)
 {
 	free(p->run);
+	free(p->lib);
+	free(p->images);
+	free(p->disk_images);
 	free(p->ram);
 	free(p->ram_small);
 	memset(p, 0, sizeof(*p));
@@ -79,11 +90,19 @@ static int mount_ram(const char *path, bool huge, uint64_t limit)
 	return 0;
 }
 
-int gw_paths_ram(struct gw_paths *p, const char *ram_dir, uint64_t limit)
+/* A line of /proc/meminfo, in bytes. */
+static uint64_t memory_figure(const char *key)
+{
+	gw_autofree char *text = gw_read_file("/proc/meminfo", 1 << 16, NULL);
+	const char *at = text ? strstr(text, key) : NULL;
+
+	return at ? strtoull(at + strlen(key), NULL, 10) << 10 : 0;
+}
+
+static int make_ram_folders(struct gw_paths *p, const char *ram_dir)
 {
 	int rc;
 
-	p->limit = limit;
 	if (ram_dir) {
 		rc = gw_mkdirs(ram_dir, 0700);
 		if (rc)
@@ -96,8 +115,22 @@ int gw_paths_ram(struct gw_paths *p, const char *ram_dir, uint64_t limit)
 	p->ram_small = gw_path("%s/ram-small", p->run);
 	p->mounted = true;
 	/* Soft-dirty bits do not survive huge pages (track/written_softdirty.c). */
-	rc = mount_ram(p->ram, gw_track_has_uffd(), limit);
-	return rc ? rc : mount_ram(p->ram_small, false, limit);
+	rc = mount_ram(p->ram, gw_track_has_uffd(), p->limit);
+	return rc ? rc : mount_ram(p->ram_small, false, p->limit);
+}
+
+int gw_paths_ram(struct gw_paths *p, const char *ram_dir, uint64_t limit)
+{
+	int rc;
+
+	p->limit = limit;
+	rc = make_ram_folders(p, ram_dir);
+	p->store = (struct gw_store){ .images = p->images,
+				      .ram = p->ram,
+				      .ram_small = p->ram_small,
+				      .disk = p->disk_images,
+				      .quota = memory_figure("MemTotal:") / 4 };
+	return rc;
 }
 
 void gw_paths_unmount(struct gw_paths *p)
@@ -105,52 +138,85 @@ void gw_paths_unmount(struct gw_paths *p)
 	const char *const paths[] = { p->ram, p->ram_small };
 
 	for (size_t i = 0; p->mounted && i < GW_ARRAY_SIZE(paths); i++) {
+		gw_autofree char *kept = gw_path("%s/kept", paths[i]);
+
+		if (rmdir(kept) && errno != ENOENT) {
+			gw_info("kept images stay in memory, for the next godwitd");
+			continue;
+		}
 		/* Busy while a QEMU maps a file of it: then it stays for the next godwitd. */
 		if (!umount(paths[i]))
 			rmdir(paths[i]);
 	}
 }
 
-static uint64_t memory_available(void)
-{
-	gw_autofree char *text = gw_read_file("/proc/meminfo", 1 << 16, NULL);
-	const char *at = text ? strstr(text, "MemAvailable:") : NULL;
-
-	return at ? strtoull(at + 13, NULL, 10) << 10 : 0;
-}
-
-/* Bytes that the RAM files in @path hold. */
-static uint64_t used_bytes(const char *path)
+/* Bytes that the files in @path hold, and in folders of it, @depth deep. */
+static uint64_t folder_bytes(const char *path, int depth)
 {
 	DIR *dir = opendir(path);
 	struct dirent *e;
 	uint64_t used = 0;
 	struct stat st;
 
-	while (dir && (e = readdir(dir)))
-		if (!fstatat(dirfd(dir), e->d_name, &st, 0) && S_ISREG(st.st_mode))
+	while (dir && (e = readdir(dir))) {
+		gw_autofree char *sub = NULL;
+
+		if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW))
+			continue;
+		if (S_ISREG(st.st_mode))
 			used += (uint64_t)st.st_blocks * 512;
+		if (!S_ISDIR(st.st_mode) || !depth || e->d_name[0] == '.')
+			continue;
+		sub = gw_path("%s/%s", path, e->d_name);
+		used += folder_bytes(sub, depth - 1);
+	}
 	if (dir)
 		closedir(dir);
 	return used;
 }
 
-uint64_t gw_paths_free_bytes(const struct gw_paths *p, const struct gw_definition *def)
+/* Bytes that the RAM files in @path hold, kept ones too. */
+static uint64_t used_bytes(const char *path)
 {
-	uint64_t memory = memory_available(), room, used;
+	gw_autofree char *kept = gw_path("%s/kept", path);
+
+	return folder_bytes(path, 0) + folder_bytes(kept, 1);
+}
+
+static uint64_t free_bytes(const struct gw_paths *p, const struct gw_definition *def, bool evicted)
+{
+	const char *folder = def->discards ? p->ram_small : p->ram;
+	uint64_t all = evicted ? gw_image_evictable(&p->store, NULL) : 0;
+	uint64_t memory = memory_figure("MemAvailable:") + all, room, used;
 	struct statvfs fs;
 
-	if (statvfs(def->discards ? p->ram_small : p->ram, &fs))
+	if (statvfs(folder, &fs))
 		return 0;
 	room = (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (evicted)
+		room += gw_image_evictable(&p->store, folder);
 	if (p->limit) {
 		used = used_bytes(p->ram);
 		if (strcmp(p->ram, p->ram_small) != 0)
 			used += used_bytes(p->ram_small);
+		used -= used < all ? used : all;
 		used = used < p->limit ? p->limit - used : 0;
 		room = used < room ? used : room;
 	}
 	return room < memory ? room : memory;
+}
+
+uint64_t gw_paths_free_bytes(const struct gw_paths *p, const struct gw_definition *def)
+{
+	return free_bytes(p, def, true);
+}
+
+void gw_paths_make_room(const struct gw_paths *p, const struct gw_definition *def, uint64_t bytes)
+{
+	const uint64_t have = free_bytes(p, def, false);
+
+	if (have < bytes)
+		gw_image_balance(&p->store, bytes - have);
 }
 
 char *gw_vm_dir(const struct gw_paths *p, const char *name)

@@ -10,10 +10,12 @@
  *     lock                  held by the worker that works on it
  *     qmp.sock, qemu.log    made by launch.c
  *   RUN/ram/, RUN/ram-small/  RAM files: tmpfs with and without huge pages
+ *   RUN/image/NAME/         kept images, whose RAM files are in kept/ of those (store/image.h)
  *   RUN/settled/ID          what became of an arrived migration (record.h)
+ *   LIB/image/NAME/         kept images on disk
  *
  * RUN is /run/godwit, or DIR/run under --root DIR. Nothing in it outlives the
- * host's boot, as no guest does.
+ * host's boot, as no guest does. LIB is /var/lib/godwit, or DIR/lib.
  */
 #ifndef GW_PATHS_H
 #define GW_PATHS_H
@@ -22,13 +24,16 @@
 #include <stdint.h>
 
 #include "define.h"
+#include "image.h"
 
 struct gw_paths {
-	char *run;
+	char *run, *lib;
 	char *ram;	 /* RAM files of guests that never discard */
 	char *ram_small; /* RAM files of guests that do (track/holes.c) */
 	bool mounted;	 /* the two are our own tmpfs */
 	uint64_t limit;	 /* bytes for all VMs, 0: no limit */
+	char *images, *disk_images;
+	struct gw_store store; /* of the strings above */
 };
 
 /** gw_paths_init() - the folders under @root (NULL: /run/godwit); makes RUN. 0 or -errno. */
@@ -36,20 +41,30 @@ int gw_paths_init(struct gw_paths *p, const char *root);
 void gw_paths_free(struct gw_paths *p);
 
 /**
- * gw_paths_ram() - make the folders for RAM files.
+ * gw_paths_ram() - make the folders for RAM files, and fill in the store of images.
  * @ram_dir: use this folder for all, as it is; NULL: mount two tmpfs
  * @limit: bytes that VMs may use on this host, 0: all memory
+ *
+ * Images may have a quarter of the host's memory, and nothing on disk: change
+ * the quotas in @p->store afterwards.
  */
 int gw_paths_ram(struct gw_paths *p, const char *ram_dir, uint64_t limit);
 
-/** gw_paths_unmount() - unmount what gw_paths_ram() mounted, if it is empty. */
+/**
+ * gw_paths_unmount() - unmount what gw_paths_ram() mounted, if no VM uses it and no
+ * image is kept in it. What stays is found by the next godwitd.
+ */
 void gw_paths_unmount(struct gw_paths *p);
 
 /**
  * gw_paths_free_bytes() - bytes that one more VM may use: the least of what the
- * limit, the file system and the host's memory leave.
+ * limit, the file system and the host's memory leave. What kept images hold that
+ * may be evicted counts as free: call gw_paths_make_room() before using it.
  */
 uint64_t gw_paths_free_bytes(const struct gw_paths *p, const struct gw_definition *def);
+
+/** gw_paths_make_room() - evict images until @bytes are free for a VM, as far as that goes. */
+void gw_paths_make_room(const struct gw_paths *p, const struct gw_definition *def, uint64_t bytes);
 
 /** gw_vm_dir() - RUN/vm/NAME; free(). */
 char *gw_vm_dir(const struct gw_paths *p, const char *name);

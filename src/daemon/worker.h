@@ -58,6 +58,7 @@ int gw_worker_run_vm(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_attach(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_stop_vm(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_list(struct gw_worker *w, const json_t *args, json_t **result);
+int gw_worker_images(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result);
 

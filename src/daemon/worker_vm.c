@@ -77,6 +77,7 @@ static int start(struct gw_worker *w, struct gw_vm *vm)
 
 	vm->qmp = gw_vm_qmp_path(dir);
 	rc = gw_vm_save(w->paths, vm);
+	gw_paths_make_room(w->paths, &vm->def, vm->def.memory[0].size);
 	if (!rc)
 		rc = make_ram(w, vm, &ram_path);
 	if (!rc)
