@@ -29,6 +29,8 @@ static const char migrate_help[] =
 	"  --no-zero, --no-fake-dirty, --no-duplicate\n"
 	"                         send zero pages, written but unchanged pages, or copies of other\n"
 	"                         pages in full: to see what each is worth\n"
+	"  --no-reuse             do not use what the destination kept of this VM's memory, and\n"
+	"                         keep nothing here\n"
 	"  --verify               compare all memory of both hosts while the guest is stopped, and\n"
 	"                         fail, with the guest running here, unless it is equal\n"
 	"  --progress-fd N        write the progress line to descriptor N, terminal or not\n"
@@ -46,6 +48,7 @@ enum {
 	OPT_NO_ZERO,
 	OPT_NO_FAKE_DIRTY,
 	OPT_NO_DUPLICATE,
+	OPT_NO_REUSE,
 };
 
 struct migrate {
@@ -106,6 +109,9 @@ static int take_option(struct migrate *m, int opt)
 		break;
 	case OPT_NO_DUPLICATE:
 		json_object_set_new(m->args, "no-duplicate", json_true());
+		break;
+	case OPT_NO_REUSE:
+		json_object_set_new(m->args, "no-reuse", json_true());
 		break;
 	case OPT_PROGRESS:
 		rc = number(optarg, 0, 65535, &value);
@@ -184,6 +190,7 @@ int gw_cmd_migrate(int argc, char **argv)
 		{ "no-zero", 0, NULL, OPT_NO_ZERO },
 		{ "no-fake-dirty", 0, NULL, OPT_NO_FAKE_DIRTY },
 		{ "no-duplicate", 0, NULL, OPT_NO_DUPLICATE },
+		{ "no-reuse", 0, NULL, OPT_NO_REUSE },
 		{ "verify", 0, NULL, OPT_VERIFY },
 		{ "progress-fd", 1, NULL, OPT_PROGRESS },
 		{ "json", 0, NULL, 'j' },

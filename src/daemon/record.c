@@ -53,16 +53,18 @@ int gw_vm_save(const struct gw_paths *p, const struct gw_vm *vm)
 	gw_autofree char *dir = gw_vm_dir(p, vm->def.name);
 	gw_autofree char *path = gw_path("%s/vm.json", dir);
 
-	return save_json(path, json_pack("{s:o,s:i,s:I,s:s,s:b,s:O?}", "definition",
+	return save_json(path, json_pack("{s:o,s:i,s:I,s:s,s:b,s:i,s:b,s:O?}", "definition",
 					 gw_definition_json(&vm->def), "pid", (int)vm->process.pid,
 					 "pid-start", (json_int_t)vm->process.start, "qmp", vm->qmp,
-					 "attached", vm->attached, "blocks", vm->blocks));
+					 "attached", vm->attached, "uffd", vm->uffd,
+					 "since-arrival", vm->since_arrival, "blocks", vm->blocks));
 }
 
 int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
 {
 	gw_autofree char *dir = gw_vm_dir(p, name);
 	gw_autofree char *path = gw_path("%s/vm.json", dir);
+	const json_t *uffd;
 	const char *qmp;
 	int rc;
 	json_t *json = load_json(path, &rc);
@@ -75,6 +77,9 @@ int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
 	vm->process.pid = (pid_t)json_integer_value(json_object_get(json, "pid"));
 	vm->process.start = (uint64_t)json_integer_value(json_object_get(json, "pid-start"));
 	vm->attached = json_is_true(json_object_get(json, "attached"));
+	uffd = json_object_get(json, "uffd");
+	vm->uffd = json_is_integer(uffd) ? (int)json_integer_value(uffd) : -1;
+	vm->since_arrival = json_is_true(json_object_get(json, "since-arrival"));
 	vm->blocks = json_incref(json_object_get(json, "blocks"));
 	vm->qmp = qmp ? strdup(qmp) : NULL;
 	json_decref(json);
@@ -83,6 +88,13 @@ int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
 	if (rc)
 		gw_vm_free(vm);
 	return rc;
+}
+
+char *gw_vm_ledger_path(const struct gw_paths *p, const char *name)
+{
+	gw_autofree char *dir = gw_vm_dir(p, name);
+
+	return gw_path("%s/ledger", dir);
 }
 
 void gw_vm_describe(struct gw_vm *vm, const struct gw_ram *ram)

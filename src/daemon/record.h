@@ -6,6 +6,7 @@
  *   vm.json       definition, process, monitor: exists while the VM is here
  *   journal.json  the phase of a migration: exists from its start until its
  *                 outcome has been carried out here
+ *   ledger        what its memory was when it came here (store/ledger.h)
  *   settled/ID    the outcome of an arrived migration, for the source's
  *                 `godwit recover`: "aborted", "running" or "lost"
  *
@@ -30,6 +31,12 @@ struct gw_vm {
 	struct gw_process process;
 	char *qmp;     /* path of its monitor */
 	bool attached; /* its files are the user's: never remove them */
+	/*
+	 * Its userfaultfd, by its number in QEMU, where it stays; -1: none. Writes
+	 * are tracked by it; @since_arrival: all of them, ever since it came here.
+	 */
+	int uffd;
+	bool since_arrival;
 	json_t *blocks;
 };
 
@@ -53,6 +60,9 @@ int gw_vm_save(const struct gw_paths *p, const struct gw_vm *vm);
 
 /** gw_vm_load() - read vm.json of @name. 0, -ENOENT, or -EINVAL for a damaged one. */
 int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm);
+
+/** gw_vm_ledger_path() - where the VM's ledger lies; free(). */
+char *gw_vm_ledger_path(const struct gw_paths *p, const char *name);
 
 /** gw_vm_describe() - keep @ram's blocks in @vm for `godwit list --json`. */
 void gw_vm_describe(struct gw_vm *vm, const struct gw_ram *ram);

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "arrival.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "crew.h"
@@ -36,6 +37,7 @@ struct env {
 	struct gw_qmp *qmp;
 	struct gw_crew crew;
 	struct gw_journal journal;
+	struct gw_arrival arrival;
 	int lock;   /* of the VM; -1 until its folder is ours */
 	int device; /* our end of QEMU's device state */
 	int qemu;   /* pidfd */
@@ -136,31 +138,35 @@ static int claim(struct env *e)
 	return rc ? rc : gw_vm_save(e->w->paths, &e->vm);
 }
 
-static int check_memory(const struct env *e, uint64_t resident)
+/* @resident: what the guest has; @here: what its RAM files hold already. */
+static int check_memory(const struct env *e, uint64_t resident, uint64_t here)
 {
+	const uint64_t need = resident > here ? resident - here : 0;
 	uint64_t have = gw_paths_free_bytes(e->w->paths, &e->vm.def);
 	char need_text[32], have_text[32];
 
-	if (have >= resident + RESERVE)
-		return 0;
-	return gw_fail(-ENOMEM,
-		       "host '%s' has %s of memory for another VM, '%s' needs %s: free "
-		       "some there or choose another host",
-		       e->w->host, gw_format_size(have, have_text, sizeof(have_text)),
-		       e->vm.def.name, gw_format_size(resident, need_text, sizeof(need_text)));
+	if (have < need + RESERVE)
+		return gw_fail(-ENOMEM,
+			       "host '%s' has %s of memory for another VM, '%s' needs %s: free "
+			       "some there or choose another host",
+			       e->w->host, gw_format_size(have, have_text, sizeof(have_text)),
+			       e->vm.def.name, gw_format_size(need, need_text, sizeof(need_text)));
+	gw_paths_make_room(e->w->paths, &e->vm.def, need + RESERVE);
+	return 0;
 }
 
-static int make_ram(struct env *e, struct gw_ram *ram, char **paths)
+static int make_ram(struct env *e, struct gw_ram *ram, char *const paths[])
 {
 	const struct gw_definition *def = &e->vm.def;
 
 	for (unsigned int i = 0; i < def->nr_memory; i++) {
+		const int new = e->arrival.took ? 0 : O_CREAT | O_EXCL;
 		gw_autofd int fd = -1;
 		int rc;
 
-		paths[i] = gw_vm_ram_path(e->w->paths, def, i);
-		unlink(paths[i]); /* the folder is ours, so an old file is nobody's */
-		fd = open(paths[i], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		if (!e->arrival.took)
+			unlink(paths[i]); /* the folder is ours, so an old file is nobody's */
+		fd = open(paths[i], O_RDWR | new | O_CLOEXEC, 0600);
 		if (fd < 0 || ftruncate(fd, (off_t)def->memory[i].size))
 			return gw_fail(-errno, "RAM file %s: %s", paths[i], strerror(errno));
 		rc = gw_ram_add(ram, def->memory[i].id, fd, def->memory[i].size, 0);
@@ -221,7 +227,7 @@ static int await_state(struct env *e)
 }
 
 /* Write down what its memory looks like, while no guest waits for the monitor. */
-static int describe(struct env *e)
+static int describe(struct env *e, bool tracked)
 {
 	struct gw_guest_facts facts;
 	struct gw_ram ram;
@@ -231,31 +237,49 @@ static int describe(struct env *e)
 		return 0;
 	}
 	gw_vm_describe(&e->vm, &ram);
+	if (tracked)
+		gw_arrival_track(&e->vm, &ram);
 	gw_ram_close(&ram);
 	return gw_vm_save(e->w->paths, &e->vm);
 }
 
-static int op_prepare(void *env, const json_t *definition, uint64_t resident, struct gw_ram *ram)
+static int op_prepare(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,
+		      struct gw_ram *ram, struct gw_dest_kept *kept)
 {
 	struct env *e = env;
 	char *ram_paths[GW_RAM_FILES_MAX] = { NULL };
-	int rc = gw_definition_parse(&e->vm.def, definition);
+	int rc = gw_definition_parse(&e->vm.def, definition), compared;
 
+	for (unsigned int i = 0; !rc && i < e->vm.def.nr_memory; i++)
+		ram_paths[i] = gw_vm_ram_path(e->w->paths, &e->vm.def, i);
 	if (!rc)
 		rc = claim(e);
 	if (!rc)
-		rc = check_memory(e, resident);
+		gw_arrival_take(&e->arrival, e->w->paths, &e->vm.def, reuse, ram_paths);
 	if (!rc)
 		rc = make_ram(e, ram, ram_paths);
 	if (!rc)
+		rc = check_memory(e, resident, gw_ram_resident(ram));
+	if (!rc) /* while QEMU starts */
+		rc = gw_arrival_compare(&e->arrival, &e->crew, ram, kept);
+	if (!rc)
 		rc = start_qemu(e, ram_paths);
 	if (!rc)
-		rc = describe(e);
+		rc = describe(e, reuse);
 	if (!rc)
 		rc = await_state(e);
+	compared = gw_arrival_compared(&e->arrival, &e->crew);
 	for (unsigned int i = 0; i < GW_RAM_FILES_MAX; i++)
 		free(ram_paths[i]);
-	return rc;
+	return rc ? rc : compared;
+}
+
+static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
+{
+	struct env *e = env;
+	gw_autofree char *path = gw_vm_ledger_path(e->w->paths, e->vm.def.name);
+
+	return gw_ledger_create(l, path, nr_pages);
 }
 
 static struct gw_transport *op_stream(void *env, unsigned int *index, int64_t deadline)
@@ -395,6 +419,7 @@ static void op_discard(void *env)
 	gw_process_kill(&e->vm.process);
 	if (gw_settled_save(e->w->paths, e->journal.id, GW_OUTCOME_ABORTED))
 		gw_err("%s", gw_error());
+	gw_arrival_give_back(e->w->paths, &e->vm.def);
 	if (gw_vm_remove(e->w->paths, &e->vm.def, false))
 		gw_err("removing VM '%s': %s", e->vm.def.name, gw_error());
 	close(e->lock);
@@ -427,6 +452,7 @@ static const struct gw_dest_ops ops = {
 	.device_end = op_device_end,
 	.guest_resume = op_guest_resume,
 	.guest_announce = op_guest_announce,
+	.ledger = op_ledger,
 	.discard = op_discard,
 	.report = op_report,
 };
@@ -437,6 +463,7 @@ static int env_init(struct env *e, struct gw_worker *w)
 
 	e->w = w;
 	e->lock = e->device = e->qemu = -1;
+	e->vm.uffd = -1;
 	e->wake = epoll_create1(EPOLL_CLOEXEC);
 	if (e->wake < 0)
 		return gw_fail(-errno, "epoll: %s", strerror(errno));
@@ -456,6 +483,7 @@ static void env_free(struct env *e)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	gw_qmp_close(e->qmp);
+	gw_arrival_free(&e->arrival);
 	gw_vm_free(&e->vm);
 	gw_crew_free(&e->crew);
 	free(e);
@@ -477,6 +505,7 @@ int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open,
 	e->d.host = w->host;
 	e->journal.role = GW_ROLE_DEST;
 	memcpy(e->journal.id, open->id, GW_ID_LEN);
+	memcpy(e->d.id, open->id, GW_ID_LEN);
 	e->d.control = gw_tcp_adopt(conn);
 	if (!e->d.control) {
 		env_free(e);
@@ -486,10 +515,13 @@ int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open,
 	e->d.control->on_wake = on_wake;
 	e->d.control->wake_arg = e;
 	rc = gw_dest_run(&e->d);
-	if (!rc)
+	if (!rc) {
+		/* Its memory is the VM's now. */
+		gw_image_drop(&w->paths->store, e->vm.def.name);
 		gw_journal_remove(w->paths, e->vm.def.name);
-	else
+	} else {
 		gw_fail(rc, "%s", e->d.error);
+	}
 	env_free(e);
 	return rc;
 }
@@ -527,8 +559,10 @@ enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, const s
 		outcome = gw_dest_recover(&ops, e, (enum gw_dest_phase)j->phase, j->was_running);
 	if (outcome && outcome != GW_OUTCOME_ABORTED && gw_settled_save(w->paths, j->id, outcome))
 		gw_err("%s", gw_error());
-	if (outcome && outcome != GW_OUTCOME_ABORTED)
+	if (outcome && outcome != GW_OUTCOME_ABORTED) {
+		gw_image_drop(&w->paths->store, name);
 		gw_journal_remove(w->paths, name);
+	}
 	env_free(e);
 	return outcome;
 }

@@ -18,6 +18,7 @@
 #include "clock.h"
 #include "crew.h"
 #include "error.h"
+#include "image.h"
 #include "inject.h"
 #include "io.h"
 #include "log.h"
@@ -37,8 +38,10 @@ struct env {
 	struct gw_qmp *qmp;
 	struct gw_crew crew;
 	struct gw_journal journal;
-	int device;  /* our end of QEMU's device state, -1 outside the switchover */
-	bool saving; /* QEMU's migrate was issued */
+	struct gw_ledger ledger; /* of the guest's arrival here */
+	bool keeps;		 /* an image of this departure was begun */
+	int device;		 /* our end of QEMU's device state, -1 outside the switchover */
+	bool saving;		 /* QEMU's migrate was issued */
 	int64_t reported;
 };
 
@@ -102,16 +105,43 @@ static struct gw_transport *op_connect(void *env, int64_t deadline)
 	return t;
 }
 
-static struct gw_tracker *op_track(void *env)
+/* What has tracked the guest since it came here, if it is still there. */
+static struct gw_tracker *resume_tracking(struct env *e, const struct gw_track_range *ranges,
+					  bool *since_arrival)
+{
+	const bool since = e->vm.since_arrival;
+	int uffd;
+
+	if (e->vm.uffd < 0)
+		return NULL;
+	uffd = gw_inject_found(e->vm.process.pid, e->vm.uffd);
+	/* From the first scan on, what was written before it is known to nobody else. */
+	e->vm.since_arrival = false;
+	if (uffd < 0 || gw_vm_save(e->w->paths, &e->vm)) {
+		gw_warn("VM '%s' was not tracked since it came: %s", e->vm.def.name, gw_error());
+		if (uffd >= 0)
+			close(uffd);
+		return NULL;
+	}
+	*since_arrival = since;
+	return gw_tracker_resume(e->vm.process.pid, uffd, ranges, e->ram.nr_files);
+}
+
+static struct gw_tracker *op_track(void *env, bool *resumed, bool *since_arrival)
 {
 	struct env *e = env;
 	struct gw_track_range ranges[GW_TRACK_RANGES];
+	struct gw_tracker *t;
 	int uffd;
 
 	for (unsigned int i = 0; i < e->ram.nr_files; i++)
 		ranges[i] = (struct gw_track_range){ .hva = e->ram.files[i].hva,
 						     .first_page = e->ram.files[i].first_page,
 						     .nr_pages = e->ram.files[i].nr_pages };
+	t = resume_tracking(e, ranges, since_arrival);
+	*resumed = t;
+	if (t)
+		return t;
 	if (gw_track_has_uffd()) {
 		uffd = gw_inject_userfaultfd(e->vm.process.pid);
 		return uffd < 0 ? NULL
@@ -171,23 +201,57 @@ static int op_guest_resume(void *env)
 	return rc ? rc : gw_qmp_call(e->qmp, "cont", NULL, NULL);
 }
 
-static int op_guest_quit(void *env)
+static void quit_qemu(struct env *e)
 {
-	struct env *e = env;
 	struct pollfd pfd = { .events = POLLIN };
 	gw_autofd int fd = gw_process_open(&e->vm.process);
 
 	pfd.fd = fd;
-	if (fd >= 0) {
-		/* The guest may run on this very machine, or others do: they come first. */
-		gw_process_yield(&e->vm.process);
-		if (gw_qmp_call(e->qmp, "quit", NULL, NULL) || poll(&pfd, 1, QUIT_MS) <= 0) {
-			gw_warn("QEMU (process %d) does not quit: %s; killing it",
-				(int)e->vm.process.pid, gw_error());
-			gw_process_kill(&e->vm.process);
-		}
+	if (fd < 0)
+		return;
+	/* The guest may run on this very machine, or others do: they come first. */
+	gw_process_yield(&e->vm.process);
+	if (gw_qmp_call(e->qmp, "quit", NULL, NULL) || poll(&pfd, 1, QUIT_MS) <= 0) {
+		gw_warn("QEMU (process %d) does not quit: %s; killing it", (int)e->vm.process.pid,
+			gw_error());
+		gw_process_kill(&e->vm.process);
 	}
+}
+
+/* The memory that it leaves becomes the kept image. */
+static int keep_image(struct env *e, struct gw_ledger *ledger)
+{
+	char *paths[GW_RAM_FILES_MAX] = { NULL };
+	int rc;
+
+	for (unsigned int i = 0; i < e->vm.def.nr_memory; i++)
+		paths[i] = gw_vm_ram_path(e->w->paths, &e->vm.def, i);
+	rc = gw_image_finish(&e->w->paths->store, &e->vm.def, paths, ledger);
+	for (unsigned int i = 0; i < e->vm.def.nr_memory; i++)
+		free(paths[i]);
+	return rc;
+}
+
+static int op_guest_quit(void *env, struct gw_ledger *keep)
+{
+	struct env *e = env;
+
+	quit_qemu(e);
+	if (e->keeps && keep && keep_image(e, keep))
+		gw_warn("the memory of VM '%s' is not kept: %s", e->vm.def.name, gw_error());
+	else if (e->keeps && !keep)
+		gw_image_drop(&e->w->paths->store, e->vm.def.name);
 	return gw_vm_remove(e->w->paths, &e->vm.def, e->vm.attached);
+}
+
+/* Where the image of this departure is kept, or, if it is not, in memory. */
+static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
+{
+	struct env *e = env;
+
+	e->keeps = e->w->paths->store.quota && !e->vm.attached &&
+		   !gw_image_begin(&e->w->paths->store, e->vm.def.name, nr_pages, l);
+	return e->keeps ? 0 : gw_ledger_create(l, NULL, nr_pages);
 }
 
 static int op_device_begin(void *env)
@@ -279,6 +343,7 @@ static const struct gw_source_ops ops = {
 	.guest_stop = op_guest_stop,
 	.guest_resume = op_guest_resume,
 	.guest_quit = op_guest_quit,
+	.ledger = op_ledger,
 	.device_begin = op_device_begin,
 	.device_read = op_device_read,
 	.device_end = op_device_end,
@@ -294,6 +359,7 @@ static void env_free(struct env *e)
 	gw_qmp_close(e->qmp);
 	gw_ram_close(&e->ram);
 	gw_vm_free(&e->vm);
+	gw_ledger_close(&e->ledger);
 	free(e);
 }
 
@@ -408,6 +474,27 @@ static int check_memory(const struct env *e)
 	return 0;
 }
 
+/*
+ * What the guest's memory was when it came here, if that is known. Reuse goes by
+ * the digests of --hash xxh3; the others are for measuring.
+ */
+static void open_ledger(struct env *e, const json_t *args)
+{
+	gw_autofree char *path = gw_vm_ledger_path(e->w->paths, e->vm.def.name);
+	struct gw_source *s = &e->s;
+	int rc;
+
+	s->params.reuse = !is_true(args, "no-reuse") && s->params.pages.hash == GW_HASH_XXH3;
+	if (!s->params.reuse)
+		return;
+	rc = gw_ledger_open(&e->ledger, path);
+	if (!rc && e->ledger.nr_pages == s->ram->nr_pages)
+		s->ledger = &e->ledger;
+	else if (rc != -ENOENT)
+		gw_warn("nothing of VM '%s' can be reused: %s", e->vm.def.name,
+			rc ? gw_error() : "its memory is not what it was");
+}
+
 /* Everything that can be refused before the destination is even called. */
 static int prepare(struct env *e, const json_t *args)
 {
@@ -460,6 +547,7 @@ static int prepare(struct env *e, const json_t *args)
 	rc = page_options(&s->params.pages, args);
 	if (rc)
 		return rc;
+	open_ledger(e, args);
 	if (!s->params.streams || s->params.streams > GW_STREAMS_MAX)
 		return gw_fail(-EINVAL, "--streams must be 1 to %d", GW_STREAMS_MAX);
 	if (s->params.downtime_limit_ms < GW_SOURCE_FIXED_MS)

@@ -103,7 +103,7 @@ int gw_worker_run_vm(struct gw_worker *w, const json_t *args, json_t **result)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
 	const char *cwd = json_string_value(json_object_get(args, "cwd"));
-	struct gw_vm vm = { 0 };
+	struct gw_vm vm = { .uffd = -1 };
 	gw_autofd int lock = -1;
 	int rc = gw_definition_run(&vm.def, name,
 				   (uint64_t)json_integer_value(json_object_get(args, "memory")),
@@ -114,6 +114,9 @@ int gw_worker_run_vm(struct gw_worker *w, const json_t *args, json_t **result)
 		rc = lock < 0 ? lock : 0;
 	}
 	if (!rc) {
+		/* What a former VM of this name left is of no use to this one. */
+		if (gw_image_drop(&w->paths->store, name))
+			gw_warn("%s", gw_error());
 		rc = start(w, &vm);
 		if (rc) {
 			gw_autofree char *why = strdup(gw_error());
@@ -162,7 +165,7 @@ int gw_worker_attach(struct gw_worker *w, const json_t *args, json_t **result)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
 	const char *qmp = json_string_value(json_object_get(args, "qmp"));
-	struct gw_vm vm = { .attached = true };
+	struct gw_vm vm = { .attached = true, .uffd = -1 };
 	gw_autofd int lock = -1;
 	int rc;
 

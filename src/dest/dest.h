@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 #include "frame.h"
+#include "ledger.h"
 #include "messages.h"
 #include "ram.h"
 #include "transport.h"
@@ -48,14 +49,29 @@ enum gw_dest_phase {
 	GW_DEST_PHASE_RUNNING,	 /* ours, and it was resumed */
 };
 
+/**
+ * struct gw_dest_kept - an image whose RAM files are the arriving VM's.
+ * @departure: that left it; 0: there is none
+ * @ledger: its; the environment's
+ * @absent: pages that are not what the ledger says; the machine frees it
+ */
+struct gw_dest_kept {
+	uint32_t departure;
+	const struct gw_ledger *ledger;
+	struct gw_bitmap absent;
+};
+
 struct gw_dest_ops {
 	int64_t (*now)(void *env);
 	int (*journal)(void *env, enum gw_dest_phase phase);
 	/*
 	 * Make the RAM files and start QEMU as @definition says, waiting for
-	 * device state. @resident: bytes of memory that will arrive at least.
+	 * device state. @resident: bytes of memory that the guest has at least.
+	 * @reuse: the source's departures, or NULL: the kept image of one of them
+	 * may become the RAM files; then @kept says what is in them.
 	 */
-	int (*prepare)(void *env, const json_t *definition, uint64_t resident, struct gw_ram *ram);
+	int (*prepare)(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,
+		       struct gw_ram *ram, struct gw_dest_kept *kept);
 	/* The @index-th stream of this migration, already accepted. NULL with a message. */
 	struct gw_transport *(*stream)(void *env, unsigned int *index, int64_t deadline);
 	/* Run fn(arg, i) for i < n in the background until join. */
@@ -74,7 +90,9 @@ struct gw_dest_ops {
 	/* Resume the guest (-EPIPE: its QEMU is gone) and announce it to the network. */
 	int (*guest_resume)(void *env);
 	void (*guest_announce)(void *env);
-	/* End QEMU and remove its RAM files and folder: nothing stays behind. */
+	/* The ledger of the arrival, empty, where the next departure looks for it. */
+	int (*ledger)(void *env, size_t nr_pages, struct gw_ledger *l);
+	/* End QEMU and remove its folder and RAM files, or make them the kept image again. */
 	void (*discard)(void *env);
 	void (*report)(void *env);
 };
@@ -91,6 +109,11 @@ struct gw_dest {
 	unsigned int nr_streams;
 	struct gw_frame inbox;
 	struct gw_ram ram;
+	struct gw_dest_kept kept;
+	bool reuse;		    /* the source will send a ledger */
+	uint32_t departures;	    /* of the VM, before this one */
+	json_t *ids;		    /* of the newest of them, newest first */
+	uint8_t id[GW_ID_LEN];	    /* of this one; set by the caller */
 	struct gw_receive *receive; /* receive.c's */
 	_Atomic enum gw_dest_state state;
 	bool run; /* the guest ran at the source: resume it on COMMIT */

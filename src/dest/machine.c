@@ -11,6 +11,7 @@
 #include "dest.h"
 #include "digest.h"
 #include "error.h"
+#include "kept.h"
 #include "receive.h"
 
 /* A live source sends at least this often while the guest is stopped. */
@@ -38,8 +39,7 @@ static int enter(struct gw_dest *d, enum gw_dest_state next)
 	return 0;
 }
 
-/* The next message on the control connection; the source's ERROR becomes ours. */
-static int next_message(struct gw_dest *d, int64_t deadline)
+int gw_dest_next(struct gw_dest *d, int64_t deadline)
 {
 	int rc = gw_frame_recv(d->control, &d->inbox, deadline);
 
@@ -73,8 +73,11 @@ static int define(struct gw_dest *d)
 	}
 	d->nr_streams = (unsigned int)streams;
 	d->run = json_is_true(json_object_get(json, "run"));
-	rc = d->ops->prepare(d->env, json_object_get(json, "definition"), (uint64_t)resident,
-			     &d->ram);
+	rc = gw_kept_heed(d, json_object_get(json, "reuse"));
+	if (!rc)
+		rc = d->ops->prepare(d->env, json_object_get(json, "definition"),
+				     (uint64_t)resident, json_object_get(json, "reuse"), &d->ram,
+				     &d->kept);
 	json_decref(json);
 	return rc;
 }
@@ -106,17 +109,19 @@ static int gw_dest_setup(struct gw_dest *d)
 	int rc = gw_frame_send(d->control, GW_MSG_ACCEPT, d->version, NULL, 0);
 
 	if (!rc)
-		rc = next_message(d, d->ops->now(d->env) + JOIN_NS);
+		rc = gw_dest_next(d, d->ops->now(d->env) + JOIN_NS);
 	if (!rc && d->inbox.type != GW_MSG_DEFINE)
 		rc = unexpected(d);
 	if (!rc)
 		rc = define(d);
 	if (rc)
 		return rc;
-	json = json_pack("{s:s}", "host", d->host);
+	json = json_pack("{s:s,s:o*}", "host", d->host, "image", gw_kept_offer(d));
 	ready = json_dumps(json, JSON_COMPACT);
 	json_decref(json);
 	rc = gw_frame_send_buf(d->control, GW_MSG_READY, 0, ready, strlen(ready));
+	if (!rc)
+		rc = gw_kept_send_absent(d);
 	return rc ? rc : join_streams(d);
 }
 
@@ -162,7 +167,7 @@ static int verify(struct gw_dest *d)
 	while (!rc && d->inbox.type == GW_MSG_VERIFY) {
 		rc = verify_frame(d, &verified);
 		if (!rc)
-			rc = next_message(d, d->ops->now(d->env) + SWITCHOVER_NS);
+			rc = gw_dest_next(d, d->ops->now(d->env) + SWITCHOVER_NS);
 	}
 	if (!rc &&
 	    (d->inbox.type != GW_MSG_VERIFY_END || verified != d->ram.nr_pages / GW_CHUNK_PAGES))
@@ -177,11 +182,15 @@ static int gw_dest_receive(struct gw_dest *d, uint64_t *last_round)
 	uint64_t round = 0;
 
 	while (!rc) {
-		rc = next_message(d, GW_FOREVER);
+		rc = gw_dest_next(d, GW_FOREVER);
 		if (rc || d->inbox.type == GW_MSG_DEVICE)
 			break;
 		if (d->inbox.type == GW_MSG_VERIFY) {
 			rc = verify(d);
+			continue;
+		}
+		if (d->inbox.type == GW_MSG_WANT && !round) {
+			rc = gw_kept_tell(d);
 			continue;
 		}
 		if (d->inbox.type != GW_MSG_ROUND_END || d->inbox.arg != round + 1)
@@ -204,7 +213,7 @@ static int gw_dest_load(struct gw_dest *d)
 	while (!rc && d->inbox.type == GW_MSG_DEVICE) {
 		rc = d->ops->device_write(d->env, d->inbox.payload, d->inbox.len);
 		if (!rc)
-			rc = next_message(d, deadline);
+			rc = gw_dest_next(d, deadline);
 	}
 	if (!rc && d->inbox.type != GW_MSG_DEVICE_END)
 		rc = unexpected(d);
@@ -217,7 +226,7 @@ static int gw_dest_load(struct gw_dest *d)
 
 static int gw_dest_commit(struct gw_dest *d)
 {
-	int rc = next_message(d, d->ops->now(d->env) + gw_ram_hash_ns(&d->ram));
+	int rc = gw_dest_next(d, d->ops->now(d->env) + gw_ram_hash_ns(&d->ram));
 
 	if (!rc && d->inbox.type != GW_MSG_COMMIT)
 		rc = unexpected(d);
@@ -262,6 +271,8 @@ int gw_dest_run(struct gw_dest *d)
 		rc = gw_dest_load(d);
 	if (!rc)
 		rc = gw_dest_commit(d);
+	if (!rc && d->reuse)
+		gw_kept_remember(d);
 	if (rc) {
 		snprintf(d->error, sizeof(d->error), "%s", gw_error());
 		if (!d->committed) {
@@ -279,5 +290,7 @@ int gw_dest_run(struct gw_dest *d)
 	gw_transport_close(&d->control);
 	gw_frame_free(&d->inbox);
 	gw_ram_close(&d->ram);
+	gw_bitmap_free(&d->kept.absent);
+	json_decref(d->ids);
 	return rc;
 }

@@ -35,6 +35,16 @@ int gw_round_wait(struct gw_source *s, int64_t deadline);
 int gw_round_compare(struct gw_source *s);
 void gw_round_stop(struct gw_source *s);
 
+/*
+ * reuse.c: the object of DEFINE (NULL: none); what READY (in the inbox) says and
+ * the ABSENT after it; the first round's due pages, made of those written since
+ * the arrival; the ledger of this departure, made, sent, and for the caller to keep.
+ */
+json_t *gw_reuse_offer(const struct gw_source *s);
+int gw_reuse_answer(struct gw_source *s);
+int gw_reuse_due(struct gw_source *s);
+int gw_reuse_depart(struct gw_source *s, struct gw_ledger *l);
+
 /* converge.c */
 struct gw_converge {
 	int64_t best;	   /* lowest expected downtime so far, ns */

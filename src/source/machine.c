@@ -122,9 +122,9 @@ static int gw_source_setup(struct gw_source *s)
 		rc = open_connection(s, GW_OPEN_MIGRATE, 0, &s->control);
 	if (rc)
 		return rc;
-	define = json_pack("{s:O,s:b,s:i,s:I}", "definition", s->definition, "run", s->was_running,
-			   "streams", (int)s->params.streams, "resident",
-			   (json_int_t)gw_ram_resident(s->ram));
+	define = json_pack("{s:O,s:b,s:i,s:I,s:o*}", "definition", s->definition, "run",
+			   s->was_running, "streams", (int)s->params.streams, "resident",
+			   (json_int_t)gw_ram_resident(s->ram), "reuse", gw_reuse_offer(s));
 	text = define ? json_dumps(define, JSON_COMPACT) : NULL;
 	json_decref(define);
 	if (!text)
@@ -132,6 +132,8 @@ static int gw_source_setup(struct gw_source *s)
 	rc = gw_frame_send_buf(s->control, GW_MSG_DEFINE, 0, text, strlen(text));
 	if (!rc)
 		rc = gw_source_expect(s, GW_MSG_READY, s->ops->now(s->env) + GW_READY_NS);
+	if (!rc)
+		rc = gw_reuse_answer(s);
 	for (unsigned int i = 0; !rc && i < s->params.streams; i++)
 		rc = open_connection(s, GW_OPEN_STREAM, i, &s->streams[i]);
 	return rc;
@@ -246,8 +248,21 @@ static int start_tracking(struct gw_source *s)
 		rc = gw_bitmap_init(&s->again, s->ram->nr_pages);
 	if (rc)
 		return rc;
-	s->tracker = s->ops->track(s->env);
+	s->tracker = s->ops->track(s->env, &s->resumed, &s->since_arrival);
 	return s->tracker ? 0 : -ENOTSUP;
+}
+
+/* What the first round is to look at. */
+static int first_due(struct gw_source *s)
+{
+	int rc = s->resumed ? gw_source_scan(s) : 0;
+
+	if (rc)
+		return rc;
+	if (s->image)
+		return gw_reuse_due(s);
+	due_everything(s);
+	return 0;
 }
 
 /*
@@ -263,8 +278,9 @@ static int gw_source_rounds(struct gw_source *s)
 	uint64_t pages;
 	int rc;
 
-	due_everything(s);
-	rc = gw_round_send(s, false);
+	rc = first_due(s);
+	if (!rc)
+		rc = gw_round_send(s, false);
 	for (;;) {
 		int64_t cost, now;
 
@@ -372,6 +388,7 @@ static void release(struct gw_source *s)
 	gw_bitmap_free(&s->due);
 	gw_bitmap_free(&s->unmapped);
 	gw_bitmap_free(&s->again);
+	gw_bitmap_free(&s->absent);
 }
 
 int gw_source_run(struct gw_source *s)

@@ -28,7 +28,7 @@ int gw_source_settle(const struct gw_source_ops *ops, void *env, enum gw_outcome
 		rc = ops->journal(env, GW_SOURCE_MOVING);
 		return rc ? rc : ops->guest_resume(env);
 	case GW_OUTCOME_RUNNING:
-		return ops->guest_quit(env);
+		return ops->guest_quit(env, NULL);
 	default:
 		return gw_fail(-EINPROGRESS, "the destination cannot tell whether the guest ran "
 					     "there: look there, then use --resume or --discard");

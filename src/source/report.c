@@ -21,10 +21,11 @@ static json_t *rounds_json(const struct gw_source *s)
 		const struct gw_round_stats *r = &s->rounds[i];
 		unsigned int number = i + 1 == n ? s->nr_rounds : i + 1;
 
-		json_array_append_new(list, json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:f}", "round",
+		json_array_append_new(list, json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "round",
 						      (int)number, "pages", (json_int_t)r->pages,
 						      "redirtied", (json_int_t)r->redirtied, "same",
-						      (json_int_t)r->same, "sent",
+						      (json_int_t)r->same, "reused",
+						      (json_int_t)r->reused, "sent",
 						      (json_int_t)r->sent, "wire-bytes",
 						      (json_int_t)r->wire_bytes, "ms", ms(r->ns)));
 	}
@@ -32,11 +33,11 @@ static json_t *rounds_json(const struct gw_source *s)
 }
 
 /* Every key of the design's list; a stage that this build lacks counts nothing. */
-static json_t *counts_json(const _Atomic uint64_t *counts, uint64_t redirtied)
+static json_t *counts_json(const _Atomic uint64_t *counts, uint64_t redirtied, uint64_t reused)
 {
-	static const char *const keys[] = { "zero",	 "same",     "reused",	   "teleported",
-					    "duplicate", "delta",    "compressed", "raw",
-					    "deferred",	 "redirtied" };
+	static const char *const keys[] = { "zero",	  "same",      "reused",   "patched",
+					    "teleported", "duplicate", "delta",	   "compressed",
+					    "raw",	  "deferred",  "redirtied" };
 	json_t *object = json_object();
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
@@ -46,6 +47,7 @@ static json_t *counts_json(const _Atomic uint64_t *counts, uint64_t redirtied)
 			json_object_set_new(object, gw_stage_name(id),
 					    json_integer((json_int_t)counts[id]));
 	json_object_set_new(object, "redirtied", json_integer((json_int_t)redirtied));
+	json_object_set_new(object, "reused", json_integer((json_int_t)reused));
 	return object;
 }
 
@@ -67,11 +69,23 @@ static json_t *ram_json(const struct gw_source *s, uint64_t transferred, int64_t
 			 "dirty-pages-rate", (json_int_t)s->dirty_rate, "postcopy-requests", 0);
 }
 
+/* What the destination's image was worth: whole pages, and blocks of changed ones. */
+static json_t *reuse_json(const struct gw_source *s)
+{
+	const json_int_t patched = (json_int_t)s->pages[GW_STAGE_PATCH];
+
+	return json_pack("{s:I,s:I,s:I,s:I}", "departure", (json_int_t)s->image, "absent",
+			 (json_int_t)s->absent_pages, "page-bytes-saved",
+			 (json_int_t)s->reused * (json_int_t)GW_PAGE_SIZE, "block-bytes-saved",
+			 patched * (json_int_t)GW_PAGE_SIZE - (json_int_t)s->bytes[GW_STAGE_PATCH]);
+}
+
 static json_t *godwit_json(const struct gw_source *s)
 {
-	return json_pack("{s:s,s:b,s:o,s:o,s:o,s:I,s:f,s:{s:f,s:f,s:f,s:f}}", "mode", "precopy",
-			 "verified", s->verified, "pages", counts_json(s->pages, s->redirtied),
-			 "bytes", counts_json(s->bytes, 0), "rounds", rounds_json(s),
+	return json_pack("{s:s,s:b,s:o,s:o,s:o,s:o,s:I,s:f,s:{s:f,s:f,s:f,s:f}}", "mode", "precopy",
+			 "verified", s->verified, "reuse", reuse_json(s), "pages",
+			 counts_json(s->pages, s->redirtied, s->reused), "bytes",
+			 counts_json(s->bytes, 0, 0), "rounds", rounds_json(s),
 			 "device-state-bytes", (json_int_t)s->device_bytes, "quiesce-ms",
 			 ms(s->quiesce_ns), "switchover", "stop-ms", ms(s->stop_ns),
 			 "final-pages-ms", ms(s->final_pages_ns), "device-state-ms",

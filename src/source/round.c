@@ -175,6 +175,7 @@ static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
 		s->bytes[id] += batch->count[id].bytes;
 	}
 	s->redirtied += batch->redirtied;
+	s->reused += batch->reused;
 	s->done_pages += pages - batch->redirtied;
 	return rc;
 }
@@ -221,11 +222,12 @@ static uint64_t wire_bytes(const struct gw_source *s)
 static void learn(struct gw_source *s, const struct gw_round_stats *st)
 {
 	uint64_t seen = st->ns > 0 ? (uint64_t)((double)st->wire_bytes * GW_S / (double)st->ns) : 0;
-	uint64_t pages = st->sent + st->same;
+	uint64_t pages = st->sent + st->same + st->reused;
 
 	if (seen && (st->wire_bytes >= (1U << 20) || (s->bandwidth && seen > s->bandwidth)))
 		s->bandwidth = seen;
-	if (pages >= GW_CHUNK_PAGES)
+	/* What is reused in the first round says nothing of what will be written. */
+	if (pages >= GW_CHUNK_PAGES && !(s->encoder.reuses && s->round->number == 1))
 		s->wire_per_page = (double)st->wire_bytes / (double)pages;
 	if (pages >= GW_CHUNK_PAGES || (pages && (double)st->ns < s->page_ns * (double)pages))
 		s->page_ns = (double)st->ns / (double)pages;
@@ -248,6 +250,7 @@ int gw_round_send(struct gw_source *s, bool last)
 	s->done_pages = 0;
 	st.same = s->pages[GW_STAGE_SAME];
 	st.redirtied = s->redirtied;
+	st.reused = s->reused;
 	rc = s->ops->parallel(s->env, s->params.streams, send_stream, r, halt);
 	if (!rc)
 		rc = gw_frame_send(s->control, GW_MSG_ROUND_END, r->number, NULL, 0);
@@ -258,7 +261,8 @@ int gw_round_send(struct gw_source *s, bool last)
 	st.ns = s->ops->now(s->env) - began;
 	st.same = s->pages[GW_STAGE_SAME] - st.same;
 	st.redirtied = s->redirtied - st.redirtied;
-	st.sent = s->done_pages - st.same;
+	st.reused = s->reused - st.reused;
+	st.sent = s->done_pages - st.same - st.reused;
 	st.wire_bytes = wire_bytes(s) - before;
 	s->rounds[s->nr_rounds < GW_ROUNDS_KEPT ? s->nr_rounds : GW_ROUNDS_KEPT - 1] = st;
 	s->nr_rounds++;

@@ -29,6 +29,7 @@
 
 #include "bitmap.h"
 #include "frame.h"
+#include "ledger.h"
 #include "messages.h"
 #include "pipeline.h"
 #include "ram.h"
@@ -69,12 +70,18 @@ struct gw_source_ops {
 	int (*journal)(void *env, enum gw_source_phase phase);
 	/* A new connection to the destination, before OPEN. NULL with a message. */
 	struct gw_transport *(*connect)(void *env, int64_t deadline);
-	/* Start to watch writes. NULL with a message. */
-	struct gw_tracker *(*track)(void *env);
+	/*
+	 * Watch writes. NULL with a message. @resumed: they were watched before, so
+	 * pages may be written already; @since_arrival: ever since the guest arrived.
+	 */
+	struct gw_tracker *(*track)(void *env, bool *resumed, bool *since_arrival);
 	/* Guest control. Stop returns with all device I/O drained (F7). */
 	int (*guest_stop)(void *env);
 	int (*guest_resume)(void *env);
-	int (*guest_quit)(void *env);
+	/* End it; keep its memory with the ledger @keep, which is closed, or (NULL) do not. */
+	int (*guest_quit)(void *env, struct gw_ledger *keep);
+	/* The ledger of this departure, empty, where guest_quit wants to find it. */
+	int (*ledger)(void *env, size_t nr_pages, struct gw_ledger *l);
 	/* QEMU's device state: begin saving, read (0: end), make sure that it is whole. */
 	int (*device_begin)(void *env);
 	long (*device_read)(void *env, void *buf, size_t len);
@@ -97,6 +104,7 @@ struct gw_source_params {
 	unsigned int downtime_limit_ms;
 	unsigned int streams;
 	bool verify;
+	bool reuse; /* of what the destination kept; and to leave something for the next time */
 	struct gw_page_options pages;
 };
 
@@ -104,6 +112,7 @@ struct gw_round_stats {
 	uint64_t pages;	     /* due at its start: what the tracker reported */
 	uint64_t redirtied;  /* of these, left for the next round: written again already */
 	uint64_t same;	     /* of these, not changed */
+	uint64_t reused;     /* of these, as the destination kept them */
 	uint64_t sent;	     /* the rest: expressed in frames */
 	uint64_t wire_bytes; /* frames of this round */
 	int64_t ns;
@@ -117,8 +126,9 @@ struct gw_source {
 	uint8_t id[GW_ID_LEN];
 	struct gw_ram *ram;
 	const json_t *definition;
-	bool was_running; /* a paused guest stays paused at the destination */
-	bool direct_io;	  /* some disk bypasses the page table: quiesce (F7) */
+	const struct gw_ledger *ledger; /* of the guest's arrival here; NULL: none */
+	bool was_running;		/* a paused guest stays paused at the destination */
+	bool direct_io;			/* some disk bypasses the page table: quiesce (F7) */
 
 	/* connections */
 	struct gw_transport *control;
@@ -132,12 +142,16 @@ struct gw_source {
 	struct gw_bitmap unmapped; /* from the scan: may be holes */
 	struct gw_bitmap again;	   /* found written again just before reading */
 	struct gw_round *round;	   /* round.c's */
+	uint32_t image;		   /* departure whose image the destination kept; 0: none */
+	struct gw_bitmap absent;   /* of that image */
+	uint64_t absent_pages;
+	bool resumed, since_arrival; /* of the tracker */
 
 	/* progress; read by report at any time */
 	_Atomic enum gw_source_state state;
 	int64_t started_ns, ready_ns, ended_ns, stopped_ns, resumed_ns;
 	_Atomic uint64_t pages[GW_STAGE_MAX], bytes[GW_STAGE_MAX];
-	_Atomic uint64_t redirtied, due_pages, done_pages;
+	_Atomic uint64_t redirtied, reused, due_pages, done_pages;
 	struct gw_round_stats rounds[GW_ROUNDS_KEPT];
 	unsigned int nr_rounds;
 	uint64_t bandwidth;	   /* bytes per second, measured */

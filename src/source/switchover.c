@@ -21,6 +21,7 @@
  *   journal: committing
  *   COMMIT                    ->   journal: committed, guest resumes
  *                             <-   RUNNING
+ *   LEDGER... LEDGER_END        ->   for the way back (reuse.c)
  *   guest_quit
  */
 #include <errno.h>
@@ -170,6 +171,17 @@ static int commit(struct gw_source *s)
 	return 0;
 }
 
+/* The guest runs there: leave what will be of use when it comes back, on both hosts. */
+static int leave(struct gw_source *s)
+{
+	struct gw_ledger l = { 0 };
+	bool keep = s->params.reuse && !gw_reuse_depart(s, &l);
+	int rc = s->ops->guest_quit(s->env, keep ? &l : NULL);
+
+	gw_ledger_close(&l);
+	return rc;
+}
+
 int gw_source_switchover(struct gw_source *s)
 {
 	int64_t deadline, mark;
@@ -214,7 +226,7 @@ int gw_source_switchover(struct gw_source *s)
 	if (rc)
 		return rc;
 	/* The outcome is known; what stays behind here is only told, and recover removes it. */
-	if (s->ops->guest_quit(s->env))
+	if (leave(s))
 		snprintf(s->error, sizeof(s->error),
 			 "the guest runs at the destination, but was not removed here ('godwit "
 			 "recover' does): %s",

@@ -64,15 +64,15 @@ static int map_file(struct gw_ledger *l, int protection)
 
 int gw_ledger_create(struct gw_ledger *l, const char *path, size_t nr_pages)
 {
-	gw_autofree char *new = NULL;
+	gw_autofree char *unsealed = NULL;
 	int rc;
 
 	memset(l, 0, sizeof(*l));
 	l->nr_pages = nr_pages;
 	if (path) {
 		l->path = gw_path("%s", path);
-		new = unsealed_path(l);
-		l->fd = open(new, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		unsealed = unsealed_path(l);
+		l->fd = open(unsealed, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	} else {
 		l->fd = memfd_create("godwit-ledger", MFD_CLOEXEC);
 	}
@@ -103,12 +103,12 @@ static XXH128_hash_t checksum(const struct gw_ledger *l)
 
 int gw_ledger_seal(struct gw_ledger *l)
 {
-	gw_autofree char *new = l->path ? unsealed_path(l) : NULL;
+	gw_autofree char *unsealed = l->path ? unsealed_path(l) : NULL;
 	const XXH128_hash_t sum = checksum(l);
 
 	l->head->checksum[0] = sum.low64;
 	l->head->checksum[1] = sum.high64;
-	if (new &&rename(new, l->path))
+	if (unsealed && rename(unsealed, l->path))
 		return gw_fail(-errno, "ledger %s: %s", l->path, strerror(errno));
 	l->sealed = true;
 	return 0;
@@ -152,9 +152,9 @@ void gw_ledger_close(struct gw_ledger *l)
 	if (l->head)
 		munmap(l->head, file_size(l->nr_pages));
 	if (l->path && !l->sealed) {
-		gw_autofree char *new = unsealed_path(l);
+		gw_autofree char *unsealed = unsealed_path(l);
 
-		unlink(new);
+		unlink(unsealed);
 	}
 	if (l->head || l->path)
 		close(l->fd);
@@ -184,6 +184,11 @@ uint32_t gw_ledger_find(const struct gw_ledger *l, const uint8_t id[GW_ID_LEN])
 		if (!memcmp(one, id, GW_ID_LEN))
 			return n;
 	return 0;
+}
+
+void gw_ledger_begin(struct gw_ledger *l, uint32_t departures)
+{
+	l->head->departures = departures;
 }
 
 void gw_ledger_add(struct gw_ledger *l, const uint8_t id[GW_ID_LEN])

@@ -79,6 +79,9 @@ const uint8_t *gw_ledger_id(const struct gw_ledger *l, uint32_t number);
 /** gw_ledger_find() - number of the departure @id, or 0. */
 uint32_t gw_ledger_find(const struct gw_ledger *l, const uint8_t id[GW_ID_LEN]);
 
+/** gw_ledger_begin() - there were @departures before those that are added, of unknown ids. */
+void gw_ledger_begin(struct gw_ledger *l, uint32_t departures);
+
 /** gw_ledger_add() - one more departure. Only before it is sealed. */
 void gw_ledger_add(struct gw_ledger *l, const uint8_t id[GW_ID_LEN]);
 

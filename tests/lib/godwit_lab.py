@@ -338,8 +338,21 @@ class Host:
         for folder in ("ram", "ram-small"):
             path = os.path.join(self.run, folder)
             if os.path.isdir(path):
-                found += os.listdir(path)
+                found += [name for name in os.listdir(path) if name != "kept"]
         return found
+
+    def images(self):
+        """name -> entry of `godwit images`."""
+        return {image["name"]: image for image in self.godwit("images", "--json").ok().json()}
+
+    def forget_images(self):
+        """Remove all of them, so that godwitd leaves nothing when it ends."""
+        for name in self.images():
+            self.godwit("images", "rm", name).ok()
+
+    def kept_file(self, name, memory="godwit-ram"):
+        """The RAM file of a kept image."""
+        return os.path.join(self.run, "ram", "kept", name, memory)
 
     def leftovers(self, vms):
         """What is here and should not be, when only @vms are."""
@@ -571,12 +584,19 @@ class Vm:
         pid = self.pid()
         if not cmdline(pid):
             return [f"QEMU {pid} of {self.name} is dead"]
-        problems = []
+        problems, tracked = [], 0
+        # One that arrived is tracked until it leaves, by a userfaultfd of its own.
+        own = json.loads(read_text(os.path.join(self.host.dir(self.name), "vm.json")))["uffd"]
         for line in read_text(f"/proc/{pid}/smaps").splitlines():
-            if line.startswith("VmFlags:") and {"uw", "um", "ui"} & set(line.split()):
+            flags = set(line.split()) if line.startswith("VmFlags:") else set()
+            tracked += "uw" in flags
+            if {"um", "ui"} & flags or ("uw" in flags and own < 0):
                 problems.append(f"memory of {self.name} is registered: {line}")
+        if own >= 0 and not tracked:
+            problems.append(f"memory of {self.name} is not tracked any more")
         try:
-            links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+            links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")
+                     if int(fd) != own]
         except OSError as e:
             return [f"QEMU {pid} of {self.name}: {e}"]
         if any("userfaultfd" in link for link in links):
@@ -602,16 +622,17 @@ class Lab:
         self.ports += 1
         return f"127.0.0.1:{self.ports}"
 
-    def host(self, name, *options, **more):
-        """A running godwitd."""
-        host = Host(self, name, more.pop("address", None) or self.address(), options=options,
-                    **more)
+    def host(self, name, *options, images="0", **more):
+        """A running godwitd, that keeps so much of VMs that leave: by default nothing."""
+        host = Host(self, name, more.pop("address", None) or self.address(),
+                    options=(*options, "--image-quota", images), **more)
         self.hosts.append(host)
         return host.start()
 
     def drop(self, host):
         """A host that only one test needed: nothing may be left on it."""
         self._check_host(host)
+        host.forget_images()
         host.stop()
         self.hosts.remove(host)
         self._check_ended(host)
@@ -665,7 +686,9 @@ class Lab:
         check(not found, f"after the end of {host.name}: {[cmdline(pid) for pid in found]}")
         check(not host.mounts(), f"after the end of {host.name}: mounts {host.mounts()}")
         left = sorted(os.listdir(host.run))
-        check(left == ["lock", "settled", "vm"], f"after the end of {host.name}: {left}")
+        check(left == ["image", "lock", "settled", "vm"], f"after the end of {host.name}: {left}")
+        images = os.listdir(os.path.join(host.run, "image"))
+        check(images == [".lock"], f"after the end of {host.name}: images {images}")
         host.check_log()
 
     def finish(self):
@@ -675,6 +698,7 @@ class Lab:
                 vm.stop()
         for host in self.hosts:
             self._check_host(host)
+            host.forget_images()
             host.stop()
         for host in self.hosts:
             self._check_ended(host)

@@ -76,7 +76,53 @@ static int make_ram(struct gw_ram *ram, const char *id, uint64_t size)
 	return gw_ram_add(ram, id, fd, size, 0);
 }
 
-static int op_prepare(void *env, const json_t *definition, uint64_t resident, struct gw_ram *ram)
+/* A RAM file of the kept image, likewise. */
+static int reuse_ram(struct gw_ram *ram, unsigned int i)
+{
+	const struct gw_ram_file *f = &sim.dst.image.files[i];
+	int fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0), own = fcntl(f->fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0 || own < 0 || gw_ram_add(&sim.dst.ram, f->id, own, f->size, 0))
+		sim_wrong("no RAM file '%s'", f->id);
+	return gw_ram_add(ram, f->id, fd, f->size, 0);
+}
+
+/* Whether the image is of a departure that the source knows; then what of it is whole. */
+static int find_kept(const json_t *reuse, const struct gw_ram *ram, struct gw_dest_kept *kept)
+{
+	const struct gw_ledger *l = &sim.dst.kept;
+	char id[2 * GW_ID_LEN + 1];
+	const json_t *one;
+	uint8_t bytes[GW_PAGE_SIZE];
+	size_t i;
+
+	if (!sim.sc->reuse || !reuse)
+		return 0;
+	gw_id_format(gw_ledger_id(l, 1), id);
+	json_array_foreach(json_object_get(reuse, "ids"), i, one)
+		if (!strcmp(json_string_value(one), id))
+			kept->departure = 1;
+	if (!kept->departure || gw_bitmap_init(&kept->absent, l->nr_pages))
+		return 0;
+	kept->ledger = l;
+	for (size_t page = 0; page < l->nr_pages; page++) {
+		if (gw_ram_read(ram, page, 1, bytes))
+			return -EIO;
+		if (!gw_digest_equal(gw_digest_page(bytes), l->digests[page]))
+			gw_bitmap_set(&kept->absent, page);
+	}
+	return 0;
+}
+
+static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
+{
+	int rc = sim_step(env, "ledger at the destination", STEP_FAILS);
+
+	return rc ? rc : gw_ledger_create(l, kept_path(), nr_pages);
+}
+
+static int op_prepare(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,
+		      struct gw_ram *ram, struct gw_dest_kept *kept)
 {
 	struct process *process = env;
 	const json_t *entry;
@@ -92,9 +138,13 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, st
 	sim.dst.journal = JOURNAL_RECEIVING;
 	sim.dst.run = sim.dst.d.run;
 	json_array_foreach(definition, i, entry)
-		if (!rc)
+		if (!rc && sim.dst.kept.head && reuse && sim.sc->reuse != REUSE_STRANGER)
+			rc = reuse_ram(ram, (unsigned int)i);
+		else if (!rc)
 			rc = make_ram(ram, json_string_value(json_object_get(entry, "id")),
 				      (uint64_t)json_integer_value(json_object_get(entry, "size")));
+	if (!rc)
+		rc = find_kept(reuse, ram, kept);
 	sim.dst.qemu = QEMU_WAITING;
 	fiber_sleep_until(sim_now() + START_NS);
 	return process->dead ? gw_fail(-ESHUTDOWN, "killed") : rc;
@@ -325,6 +375,7 @@ static const struct gw_dest_ops ops = {
 	.device_end = op_device_end,
 	.guest_resume = op_guest_resume,
 	.guest_announce = op_guest_announce,
+	.ledger = op_ledger,
 	.discard = op_discard,
 	.report = op_report,
 };

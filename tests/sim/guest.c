@@ -249,7 +249,25 @@ static void track_stop(struct gw_tracker *t)
 	guest_of(t)->tracked = false;
 }
 
-struct gw_tracker *guest_track(struct guest *g)
+void guest_work(struct guest *g, unsigned int writes)
+{
+	while (writes--) {
+		write_something(g);
+		if (g->b->punches && rng_one_in(&g->rng, 4))
+			punch_something(g);
+	}
+}
+
+void guest_arrive(struct guest *g)
+{
+	gw_bitmap_zero(&g->written);
+	/* What it has looked at by now. */
+	for (size_t page = 0; page < MAIN_PAGES + SMALL_PAGES; page++)
+		if (rng_one_in(&g->rng, 2))
+			gw_bitmap_clear(&g->mapped, page);
+}
+
+static struct gw_tracker *tracker_of(struct guest *g)
 {
 	static const struct gw_tracker_ops exact = {
 		.name = "exact", .scan = track_scan, .peek = track_peek, .stop = track_stop
@@ -260,13 +278,24 @@ struct gw_tracker *guest_track(struct guest *g)
 							.peek = track_peek,
 							.stop = track_stop };
 
-	guest_tick(g);
-	gw_bitmap_zero(&g->written);
 	g->tracker.ops = g->b->needs_quiesce ? &quiesced : &exact;
 	g->tracker.pagemap = -1;
 	g->tracked = true;
-	g->scans++; /* what was pinned before is forgotten as by a scan */
 	return &g->tracker;
+}
+
+struct gw_tracker *guest_track(struct guest *g)
+{
+	guest_tick(g);
+	gw_bitmap_zero(&g->written);
+	g->scans++; /* what was pinned before is forgotten as by a scan */
+	return tracker_of(g);
+}
+
+struct gw_tracker *guest_resume_tracking(struct guest *g)
+{
+	guest_tick(g);
+	return tracker_of(g);
 }
 
 static void add_file(struct guest *g, const char *id, size_t pages)

@@ -65,6 +65,15 @@ void guest_tick(struct guest *g);
 void guest_run(struct guest *g);
 void guest_stop(struct guest *g);
 
+/** guest_work() - write @writes times, at once. */
+void guest_work(struct guest *g, unsigned int writes);
+
+/** guest_arrive() - it has just come to this host, and its writes are tracked. */
+void guest_arrive(struct guest *g);
+
+/** guest_resume_tracking() - the tracker of guest_arrive(), with what was written since. */
+struct gw_tracker *guest_resume_tracking(struct guest *g);
+
 /** guest_track() - begin to track; the tracker belongs to the guest. */
 struct gw_tracker *guest_track(struct guest *g);
 

@@ -101,6 +101,39 @@ static const struct scenario scenarios[] = {
 	  .pages = { .hash = GW_HASH_SHA1,
 		     .compress = GW_COMPRESS_AUTO,
 		     .delta_cache = GW_DELTA_CACHE_DEFAULT } },
+	{ .name = "back",
+	  .guest = { .writes_per_ms = 8, .working_set = 60, .punches = true },
+	  .streams = 2,
+	  .downtime_limit_ms = 27,
+	  .reuse = REUSE_BACK },
+	{ .name = "round",
+	  .guest = { .writes_per_ms = 8, .working_set = 60, .direct_io = true },
+	  .streams = 2,
+	  .downtime_limit_ms = 40,
+	  .verify = true,
+	  .direct_io = true,
+	  .stride = 2,
+	  .pages = { .compress = GW_COMPRESS_LZ4, .delta_cache = FEW_PAGES },
+	  .reuse = REUSE_ROUND },
+	{ .name = "ring",
+	  .guest = { .writes_per_ms = 20, .working_set = 60, .punches = true, .familiar = true },
+	  .streams = 3,
+	  .downtime_limit_ms = 27,
+	  .stride = 3,
+	  .reuse = REUSE_ROUND,
+	  .pages = { .compress = GW_COMPRESS_ZSTD, .delta_cache = GW_DELTA_CACHE_DEFAULT } },
+	{ .name = "untracked",
+	  .guest = { .writes_per_ms = 8, .working_set = 60, .punches = true },
+	  .streams = 1,
+	  .downtime_limit_ms = 30,
+	  .stride = 3,
+	  .reuse = REUSE_UNTRACKED },
+	{ .name = "stranger",
+	  .guest = { .writes_per_ms = 5, .working_set = 60 },
+	  .streams = 2,
+	  .downtime_limit_ms = 30,
+	  .stride = 5,
+	  .reuse = REUSE_STRANGER },
 };
 
 #define NR_SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
@@ -234,6 +267,8 @@ static struct scenario random_scenario(uint64_t seed)
 	for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
 		if (rng_one_in(&rng, 6))
 			sc.pages.off |= 1U << id;
+	if (rng_one_in(&rng, 2))
+		sc.reuse = (enum reuse)rng_below(&rng, REUSE_STRANGER + 1);
 	sc.result = SIM_MAY_BE_TOO_FAST;
 	return sc;
 }
@@ -274,6 +309,18 @@ static void check_stages(const struct scenario *sc, const uint64_t *pages)
 			  "%s: a stage had hardly any work", sc->name);
 }
 
+/* What was kept is of use, and what a stranger left is not. */
+static void check_reuse(const struct scenario *sc, uint64_t reused, uint64_t patched)
+{
+	printf("%s: %llu reused, %llu patched\n", sc->name, (unsigned long long)reused,
+	       (unsigned long long)patched);
+	if (sc->reuse == REUSE_STRANGER)
+		sim_check(!reused && !patched, "%s: what is not known was reused", sc->name);
+	else
+		sim_check(reused > 1000 && patched > 100, "%s: hardly anything was reused",
+			  sc->name);
+}
+
 /*
  * The scenarios must contain what they are there for, and memory that was
  * lost must be noticed: a direct read that no scan saw, with a machine that
@@ -282,7 +329,7 @@ static void check_stages(const struct scenario *sc, const uint64_t *pages)
 static void models(void)
 {
 	unsigned int lost[NR_SCENARIOS] = { 0 }, punched = 0, redirtied = 0, many_rounds = 0;
-	uint64_t pages[NR_SCENARIOS][GW_STAGE_MAX] = { 0 };
+	uint64_t pages[NR_SCENARIOS][GW_STAGE_MAX] = { 0 }, reused[NR_SCENARIOS] = { 0 };
 
 	for (uint64_t seed = 0; seed < 20; seed++) {
 		for (size_t i = 0; i < NR_SCENARIOS; i++) {
@@ -291,6 +338,7 @@ static void models(void)
 			punched += sim.guest.punched;
 			redirtied += (unsigned int)sim.src.s.redirtied;
 			many_rounds += sim.src.s.nr_rounds > 2;
+			reused[i] += sim.src.s.reused;
 			for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
 				pages[i][id] += sim.src.s.pages[id];
 		}
@@ -304,8 +352,10 @@ static void models(void)
 			  "%s: only %u direct reads went unseen", scenarios[i].name, lost[i]);
 		if (lost[i])
 			printf("%s: %u direct reads unseen\n", scenarios[i].name, lost[i]);
-		if (scenarios[i].guest.familiar)
+		if (scenarios[i].guest.familiar && !scenarios[i].reuse)
 			check_stages(&scenarios[i], pages[i]);
+		if (scenarios[i].reuse)
+			check_reuse(&scenarios[i], reused[i], pages[i][GW_STAGE_PATCH]);
 	}
 	sim_check(punched > 100 && redirtied > 100 && many_rounds > 50,
 		  "guests too tame: %u punched, %u written again, %u runs of several rounds",

@@ -71,7 +71,14 @@ struct scenario {
 	struct gw_page_options pages;
 	bool verify;
 	bool paused;
-	bool direct_io;	      /* what the machine is told; the guest does as it likes */
+	bool direct_io; /* what the machine is told; the guest does as it likes */
+	enum reuse {
+		REUSE_NONE,
+		REUSE_BACK,	 /* the guest comes back after one stay elsewhere */
+		REUSE_ROUND,	 /* after two */
+		REUSE_UNTRACKED, /* nobody watched it since it arrived */
+		REUSE_STRANGER,	 /* the image that is kept is of another history */
+	} reuse;
 	bool unequal;	      /* memory must differ: shows that the comparison can tell */
 	unsigned int stride;  /* of a sweep's steps; 0: every one */
 	int result;	      /* of a run without fault, or: */
@@ -107,6 +114,8 @@ enum qemu {
 struct source_host {
 	struct process worker, daemon;
 	struct gw_source s;
+	struct gw_ledger arrived,
+		left; /* ledgers: of the guest's arrival here, and of its departure */
 	enum qemu qemu;
 	enum journal journal;
 	bool ended;	 /* the worker, by itself */
@@ -121,7 +130,9 @@ struct source_host {
 struct dest_host {
 	struct process worker, daemon;
 	struct gw_dest d;
-	struct gw_ram ram; /* our own descriptors of its RAM files */
+	struct gw_ram ram;   /* our own descriptors of its RAM files */
+	struct gw_ram image; /* what was kept of the guest */
+	struct gw_ledger kept;
 	enum qemu qemu;
 	enum journal journal;
 	bool run; /* the journal's */
@@ -206,6 +217,13 @@ const char *sim_fault_name(enum fault_kind kind);
 
 /** sim_kill() - a process ends without a word. */
 void sim_kill(struct process *process);
+
+/* kept.c: a guest that was elsewhere, what the destination kept of it, and the checks. */
+void kept_init(void);
+void kept_free(void);
+void kept_check(void);
+/* Where the destination's ledger of the arrival lies. */
+const char *kept_path(void);
 
 /* source_host.c: QEMU, daemon and ops of the source. */
 void source_init(void);

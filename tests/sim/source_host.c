@@ -82,11 +82,20 @@ static struct gw_transport *op_connect(void *env, int64_t deadline)
 	return t;
 }
 
-static struct gw_tracker *op_track(void *env)
+static struct gw_tracker *op_track(void *env, bool *resumed, bool *since_arrival)
 {
 	if (sim_step(env, "track", STEP_FAILS))
 		return NULL;
-	return guest_track(&sim.guest);
+	*resumed = sim.sc->reuse && !sim.guest.b->needs_quiesce;
+	*since_arrival = *resumed && sim.sc->reuse != REUSE_UNTRACKED;
+	return *resumed ? guest_resume_tracking(&sim.guest) : guest_track(&sim.guest);
+}
+
+static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
+{
+	int rc = sim_step(env, "ledger at the source", STEP_FAILS);
+
+	return rc ? rc : gw_ledger_create(l, NULL, nr_pages);
 }
 
 static int op_guest_stop(void *env)
@@ -122,12 +131,16 @@ static int op_guest_resume(void *env)
 	return sim_late();
 }
 
-static int op_guest_quit(void *env)
+static int op_guest_quit(void *env, struct gw_ledger *keep)
 {
 	int rc = sim_step(env, "guest_quit", STEP_FAILS | STEP_LATE);
 
 	if (rc)
 		return rc;
+	if (keep && !sim.src.left.head) {
+		sim.src.left = *keep;
+		memset(keep, 0, sizeof(*keep));
+	}
 	sim_check(sim.src.qemu != QEMU_RUNNING, "the source ends a QEMU whose guest runs");
 	sim.src.qemu = QEMU_ENDED;
 	sim.src.journal = JOURNAL_NONE;
@@ -252,6 +265,7 @@ static const struct gw_source_ops ops = {
 	.guest_stop = op_guest_stop,
 	.guest_resume = op_guest_resume,
 	.guest_quit = op_guest_quit,
+	.ledger = op_ledger,
 	.device_begin = op_device_begin,
 	.device_read = op_device_read,
 	.device_end = op_device_end,
@@ -351,6 +365,7 @@ void source_init(void)
 	src->s.params.streams = sim.sc->streams;
 	src->s.params.verify = sim.sc->verify;
 	src->s.params.pages = page_options();
+	src->s.params.reuse = sim.sc->reuse && !src->s.params.pages.hash;
 	src->s.ram = &sim.guest.ram;
 	src->s.definition = sim.definition;
 	src->s.was_running = !sim.sc->paused;

@@ -219,7 +219,7 @@ static void check_counts(const struct gw_source *s)
 	for (unsigned int i = 0; i < s->nr_rounds; i++) {
 		const struct gw_round_stats *r = &s->rounds[i];
 
-		sim_check(r->pages == r->redirtied + r->same + r->sent,
+		sim_check(r->pages == r->redirtied + r->same + r->reused + r->sent,
 			  "round %u of %llu pages counts others", i + 1,
 			  (unsigned long long)r->pages);
 		handled += r->same + r->sent;
@@ -362,6 +362,7 @@ void sim_begin(const struct scenario *sc, uint64_t seed, const struct fault faul
 	sim.definition = definition();
 	source_init();
 	dest_init();
+	kept_init();
 	if (!sc->paused)
 		guest_run(&sim.guest);
 }
@@ -379,6 +380,7 @@ void sim_end(void)
 	sim_check(!net_ends(), "%u connections were never closed", net_ends());
 	json_decref(sim.definition);
 	dest_free();
+	kept_free();
 	guest_free(&sim.guest);
 }
 
@@ -393,6 +395,8 @@ int sim_run(const struct scenario *sc, uint64_t seed, const struct fault faults[
 	}
 	if (sim.src.ended)
 		check_result();
+	if (!faults[0].kind && !faults[1].kind && !sim.src.rc)
+		kept_check();
 	check_fault();
 	check_end();
 	sim_end();

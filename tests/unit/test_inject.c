@@ -201,6 +201,35 @@ static void in_read(void **state)
 	call_goes_on(IN_READ, 1);
 }
 
+/* One that stays is the process' own too, and can be fetched again, but nothing else can. */
+static void one_that_stays(void **state)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	unsigned int theirs;
+	int number = -1, fd;
+	struct child c;
+
+	(void)state;
+	start(&c, IN_FUTEX);
+	theirs = descriptors_of(c.pid);
+	fd = gw_inject_staying(c.pid, &number);
+	assert_true(fd >= 0 && number >= 0);
+	assert_int_equal(ioctl(fd, UFFDIO_API, &api), 0);
+	close(fd);
+	assert_int_equal(descriptors_of(c.pid), theirs + 1);
+	fd = gw_inject_found(c.pid, number);
+	assert_true(fd >= 0);
+	/* It is the same: the API has been agreed on already. */
+	assert_int_equal(ioctl(fd, UFFDIO_API, &api), -1);
+	close(fd);
+	assert_int_equal(descriptors_of(c.pid), theirs + 1);
+	assert_int_equal(gw_inject_found(c.pid, number + 1), -ENOENT);
+	assert_int_equal(gw_inject_found(c.pid, c.pipes[0]), -ENOENT);
+	assert_int_equal(c.shared->ended, 0);
+	stop(&c);
+	assert_int_equal(gw_inject_found(c.pid, number), -ENOENT);
+}
+
 static void results_come_back(void **state)
 {
 	struct gw_inject inj;
@@ -337,6 +366,7 @@ int main(void)
 		cmocka_unit_test(in_futex),
 		cmocka_unit_test(in_poll),
 		cmocka_unit_test(in_read),
+		cmocka_unit_test(one_that_stays),
 		cmocka_unit_test(results_come_back),
 		cmocka_unit_test(signals_wait),
 		cmocka_unit_test(stop_signal_is_kept),

@@ -155,7 +155,9 @@ static void rounds_are_bounded(void **state)
 
 	(void)state;
 	for (unsigned int i = 0; i < GW_ROUNDS_KEPT; i++)
-		s->rounds[i] = (struct gw_round_stats){ i, 0, 0, i, i, (int64_t)i * GW_MS };
+		s->rounds[i] = (struct gw_round_stats){
+			.pages = i, .sent = i, .wire_bytes = i, .ns = (int64_t)i * GW_MS
+		};
 	s->nr_rounds = 3;
 	json = gw_source_json(s, s->ready_ns);
 	assert_int_equal(json_array_size(at(json, "godwit/rounds")), 3);

@@ -31,6 +31,45 @@ static void written_pages(struct guest *g)
 	assert_int_equal(gw_bitmap_count(&g->due, 0, PAGES), 0);
 }
 
+/*
+ * The tracker goes, its userfaultfd stays in the process: whoever resumes finds
+ * what was written meanwhile, and in memory that was never touched too.
+ */
+static void goes_on_without_us(void **state)
+{
+	struct gw_track_range ranges[2];
+	struct rng rng = { 10 };
+	int number = -1, uffd;
+	struct guest g;
+
+	(void)state;
+	if (!gw_track_has_uffd())
+		skip();
+	start(&g, true);
+	for (unsigned int i = 0; i < 2; i++)
+		ranges[i] = (struct gw_track_range){ g.ram.files[i].hva, g.ram.files[i].first_page,
+						     g.ram.files[i].nr_pages };
+	tell(&g, WRITE, 1000, 20000, 1);
+	uffd = gw_inject_staying(g.pid, &number);
+	assert_true(uffd >= 0);
+	g.t = gw_tracker_uffd(g.pid, uffd, ranges, 2);
+	assert_non_null(g.t);
+	for (int stay = 0; stay < 3; stay++) {
+		gw_tracker_stop(g.t);
+		pick(&g, &rng);
+		tell_expected(&g, WRITE);
+		tell(&g, READ, 500, 3000, 1);
+		uffd = gw_inject_found(g.pid, number);
+		assert_true(uffd >= 0);
+		g.t = gw_tracker_resume(g.pid, uffd, ranges, 2);
+		assert_non_null(g.t);
+		assert_found_once(&g);
+	}
+	/* Nobody else can watch meanwhile. */
+	assert_null(new_tracker(&g));
+	end(&g);
+}
+
 /* Pages that alternate: one region each, several buffers full; walk_end once lost some. */
 static void more_regions_than_a_buffer(struct guest *g)
 {
@@ -145,8 +184,11 @@ BOTH(stopping)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		UNIT_BOTH(written_pages),      UNIT_BOTH(more_regions_than_a_buffer),
-		UNIT_BOTH(zapped_after_write), UNIT_BOTH(punched_clean_pages),
+		UNIT_BOTH(written_pages),
+		cmocka_unit_test(goes_on_without_us),
+		UNIT_BOTH(more_regions_than_a_buffer),
+		UNIT_BOTH(zapped_after_write),
+		UNIT_BOTH(punched_clean_pages),
 		UNIT_BOTH(stopping),
 	};
 

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * reuse.c - what the destination kept of this VM's memory, and what it is told
+ * for the next time (design, section 8; the paper's algorithm).
+ *
+ * The destination keeps the image of departure N. Its page is this page, if the
+ * page's generation is at most N and it was not written since it arrived here;
+ * then it is not even read. If it was written, or that is not known, its bytes
+ * decide: the digest on arrival is the destination's (stage_same.c). If its
+ * generation is higher, the destination has an older version: of that it is
+ * asked for the digests of the blocks (stage_patch.c).
+ *
+ * What the destination calls absent is damaged or was evicted there. It is sent.
+ *
+ * After the move the destination gets the ledger of this departure, and the same
+ * ledger is kept here with the image. All of this only spares bytes: whatever is
+ * missing or fails costs reuse, and no page is taken for another (invariant 9).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "holes.h"
+#include "internal.h"
+#include "runs.h"
+
+json_t *gw_reuse_offer(const struct gw_source *s)
+{
+	const uint32_t departures = s->ledger ? gw_ledger_departures(s->ledger) : 0;
+	json_t *ids = json_array();
+	const uint8_t *id;
+
+	if (!s->params.reuse) {
+		json_decref(ids);
+		return NULL;
+	}
+	for (uint32_t n = departures; s->ledger && (id = gw_ledger_id(s->ledger, n)); n--) {
+		char text[2 * GW_ID_LEN + 1];
+
+		gw_id_format(id, text);
+		json_array_append_new(ids, json_string(text));
+	}
+	return json_pack("{s:I,s:o}", "departures", (json_int_t)departures, "ids", ids);
+}
+
+/* The pages of the image that are not what they were. */
+static int take_absent(struct gw_source *s, uint64_t total)
+{
+	uint64_t seen = 0;
+
+	while (seen < total) {
+		int rc = gw_source_expect(s, GW_MSG_ABSENT, s->ops->now(s->env) + GW_ANSWER_NS);
+		struct gw_reader r = { s->inbox.payload, s->inbox.len };
+		size_t first = 0, count = 0;
+
+		if (rc)
+			return rc;
+		while ((rc = gw_runs_take(&r, s->ram->nr_pages, &first, &count)) > 0) {
+			gw_bitmap_set_range(&s->absent, first, count);
+			seen += count;
+		}
+		if (rc || !count || seen > total)
+			return gw_fail(-EPROTO,
+				       "destination: a list of absent pages that cannot be");
+	}
+	return 0;
+}
+
+int gw_reuse_answer(struct gw_source *s)
+{
+	json_t *ready = json_loadb((const char *)s->inbox.payload, s->inbox.len, 0, NULL);
+	const json_t *image = json_object_get(ready, "image");
+	const json_int_t number = json_integer_value(json_object_get(image, "departure"));
+	const json_int_t absent = json_integer_value(json_object_get(image, "absent"));
+	int rc;
+
+	json_decref(ready);
+	if (!number)
+		return 0;
+	if (!s->params.reuse || !s->ledger || number < 0 || absent < 0 ||
+	    number > gw_ledger_departures(s->ledger) || (uint64_t)absent > s->ram->nr_pages)
+		return gw_fail(-EPROTO, "destination: has an image that cannot be");
+	rc = gw_bitmap_init(&s->absent, s->ram->nr_pages);
+	s->image = (uint32_t)number;
+	s->absent_pages = (uint64_t)absent;
+	return rc ? rc : take_absent(s, (uint64_t)absent);
+}
+
+/* Tell the encoder what the destination holds of the image. */
+static void assume(struct gw_source *s)
+{
+	const struct gw_ledger *l = s->ledger;
+
+	for (size_t page = 0; page < l->nr_pages; page++) {
+		if (l->generations[page] > s->image || gw_bitmap_test(&s->absent, page))
+			gw_encoder_reuse(&s->encoder, page, GW_DIGEST_UNKNOWN);
+		else if (!gw_digest_is_zero(l->digests[page]))
+			gw_encoder_reuse(&s->encoder, page, l->digests[page]);
+	}
+	s->encoder.reuses = true;
+}
+
+/* Whether the destination holds @page as it is here, without a look at it. */
+static bool is_reused(const struct gw_source *s, size_t page)
+{
+	return s->since_arrival && !gw_bitmap_test(&s->due, page) &&
+	       s->ledger->generations[page] <= s->image && !gw_bitmap_test(&s->absent, page);
+}
+
+/*
+ * Of s->due, which holds what was written since the arrival (if that is known),
+ * make what must be looked at: the rest of the data, less what is reused.
+ */
+static void choose_due(struct gw_source *s)
+{
+	const struct gw_ledger *l = s->ledger;
+	size_t page = 0, stop;
+
+	while ((page = gw_ram_next_data(s->ram, page, s->ram->nr_pages, &stop)) <
+	       s->ram->nr_pages) {
+		for (; page < stop; page++) {
+			if (!is_reused(s, page))
+				gw_bitmap_set(&s->due, page);
+			else if (!gw_digest_is_zero(l->digests[page]))
+				s->reused++;
+		}
+	}
+	/* What is a hole here and is not known to be zero there. */
+	gw_bitmap_set_range(&s->unmapped, 0, s->ram->nr_pages);
+	gw_holes_due(s->ram, &s->unmapped, &s->encoder.held, &s->due);
+}
+
+/* Pages of which the destination may have an older version. */
+static void choose_wanted(const struct gw_source *s, struct gw_bitmap *wanted)
+{
+	const struct gw_ledger *l = s->ledger;
+	size_t page = 0, stop;
+
+	while ((page = gw_ram_next_data(s->ram, page, s->ram->nr_pages, &stop)) <
+	       s->ram->nr_pages) {
+		for (; page < stop; page++)
+			if (gw_bitmap_test(&s->due, page) && !gw_bitmap_test(&s->absent, page) &&
+			    (l->generations[page] > s->image ||
+			     !gw_digest_is_zero(l->digests[page])))
+				gw_bitmap_set(wanted, page);
+	}
+}
+
+/* An answer to a WANT for the @pages of @wanted from @page on. */
+static int take_blocks(struct gw_source *s, const struct gw_bitmap *wanted, size_t page,
+		       size_t pages)
+{
+	int rc = gw_source_expect(s, GW_MSG_BLOCKS, s->ops->now(s->env) + GW_ANSWER_NS);
+	struct gw_reader r = { s->inbox.payload, s->inbox.len };
+	const uint8_t *has, *digests;
+
+	if (rc)
+		return rc;
+	has = gw_take(&r, (pages + 7) / 8);
+	for (size_t i = 0; has && i < pages; i++, page++) {
+		struct gw_blocks blocks;
+
+		page = gw_bitmap_next(wanted, page, wanted->bits, true);
+		if (!(has[i / 8] >> i % 8 & 1))
+			continue;
+		digests = gw_take(&r, sizeof(blocks.digest));
+		for (unsigned int k = 0; digests && k < GW_PAGE_BLOCKS; k++)
+			blocks.digest[k] = gw_get64(digests + 8UL * k);
+		if (digests)
+			gw_encoder_base(&s->encoder, page, &blocks);
+		else
+			has = NULL;
+	}
+	if (has && !r.left)
+		return 0;
+	return gw_fail(-EPROTO, "destination: digests of blocks that cannot be");
+}
+
+/* Two questions are under way at a time, so that neither side waits for the other. */
+static int ask_for_blocks(struct gw_source *s, const struct gw_bitmap *wanted)
+{
+	gw_autofree uint8_t *runs = malloc((size_t)GW_RUNS_MAX * GW_RUN_LEN);
+	size_t asked_from[2], asked[2], at = 0, sent = 0, answered = 0;
+	bool all = false;
+	int rc = 0;
+
+	if (!runs)
+		return gw_fail(-ENOMEM, "no memory to ask for blocks");
+	while (!rc && (!all || answered < sent)) {
+		size_t len;
+
+		if (!all && sent - answered < 2) {
+			asked_from[sent % 2] = at;
+			len = gw_runs_put(wanted, &at, GW_WANT_PAGES, &asked[sent % 2], runs);
+			all = !len;
+			if (len)
+				rc = gw_frame_send_buf(s->control, GW_MSG_WANT, sent++, runs, len);
+			continue;
+		}
+		rc = take_blocks(s, wanted, asked_from[answered % 2], asked[answered % 2]);
+		answered++;
+	}
+	return rc;
+}
+
+int gw_reuse_due(struct gw_source *s)
+{
+	struct gw_bitmap wanted;
+	int rc;
+
+	assume(s);
+	choose_due(s);
+	if (!gw_encoder_patches(&s->encoder))
+		return 0;
+	rc = gw_bitmap_init(&wanted, s->ram->nr_pages);
+	if (rc)
+		return rc;
+	choose_wanted(s, &wanted);
+	rc = ask_for_blocks(s, &wanted);
+	gw_bitmap_free(&wanted);
+	return rc;
+}
+
+static int send_ledger(struct gw_source *s, const struct gw_ledger *l)
+{
+	gw_autofree uint8_t *part = malloc(GW_LEDGER_PART_MAX);
+	int rc = 0;
+
+	if (!part)
+		return gw_fail(-ENOMEM, "no memory for the ledger");
+	for (size_t page = 0; !rc && page < l->nr_pages; page += GW_LEDGER_PART) {
+		long len = gw_ledger_pack(l, page, s->image, part);
+
+		if (len < 0)
+			return (int)len;
+		rc = gw_frame_send_buf(s->control, GW_MSG_LEDGER, page, part, (size_t)len);
+	}
+	if (!rc)
+		rc = gw_frame_send(s->control, GW_MSG_LEDGER_END, gw_ledger_departures(l), NULL, 0);
+	return rc;
+}
+
+int gw_reuse_depart(struct gw_source *s, struct gw_ledger *l)
+{
+	int rc = s->ops->ledger(s->env, s->ram->nr_pages, l);
+
+	if (!rc)
+		rc = gw_ledger_depart(l, s->ledger, &s->encoder.held, s->id);
+	return rc ? rc : send_ledger(s, l);
+}
