@@ -189,7 +189,7 @@ static int gw_dest_receive(struct gw_dest *d, uint64_t *last_round)
 			rc = verify(d);
 			continue;
 		}
-		if (d->inbox.type == GW_MSG_WANT && !round) {
+		if (d->inbox.type == GW_MSG_WANT && d->kept.departure && !round) {
 			rc = gw_kept_tell(d);
 			continue;
 		}

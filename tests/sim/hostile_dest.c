@@ -22,7 +22,10 @@ static const struct scenario sc = {
 	.streams = 2,
 	.downtime_limit_ms = 300,
 	.verify = true,
+	.reuse = REUSE_BACK,
 };
+
+#define IMAGE "{\"image\":{\"departure\":1,\"absent\":0}}"
 
 static const struct lie {
 	unsigned int to;   /* answered wrongly, every time */
@@ -41,6 +44,22 @@ static const struct lie {
 	{ GW_MSG_DEFINE, GW_MSG_ERROR, 0, "%s%n%s%n", "%s%n%s%n" },
 	{ GW_MSG_DEFINE, SILENCE, 0, "", "did not answer in time" },
 	{ GW_MSG_DEFINE, HANG_UP, 0, "", "closed" },
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"image\":{\"departure\":2,\"absent\":0}}",
+	  "image that cannot be" },
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"image\":{\"departure\":-1,\"absent\":0}}",
+	  "image that cannot be" },
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"image\":{\"departure\":1,\"absent\":-1}}",
+	  "image that cannot be" },
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"image\":{\"departure\":1,\"absent\":99999}}",
+	  "image that cannot be" },
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"image\":{\"departure\":1,\"absent\":9}}",
+	  "did not answer in time" },
+	{ GW_MSG_WANT, GW_MSG_BLOCKS, 0, "", "blocks that cannot be" },
+	{ GW_MSG_WANT, GW_MSG_BLOCKS, 0, "\377\377\377 and nothing behind",
+	  "blocks that cannot be" },
+	{ GW_MSG_WANT, GW_MSG_ABSENT, 0, "", "ABSENT where BLOCKS" },
+	{ GW_MSG_WANT, SILENCE, 0, "", "did not answer in time" },
+	{ GW_MSG_WANT, HANG_UP, 0, "", "closed" },
 	{ GW_MSG_ROUND_END, GW_MSG_ROUND_DONE, 77, "", "round 77" },
 	{ GW_MSG_ROUND_END, GW_MSG_RUNNING, 0, "", "RUNNING where ROUND_DONE" },
 	{ GW_MSG_ROUND_END, SILENCE, 0, "", "did not answer in time" },
@@ -75,6 +94,10 @@ static bool answer(struct gw_transport *t, const struct gw_frame *f)
 			return false;
 		if (lie->with != SILENCE)
 			gw_frame_send_buf(t, lie->with, lie->arg, lie->text, strlen(lie->text));
+		return true;
+	}
+	if (f->type == GW_MSG_DEFINE && lie->to == GW_MSG_WANT) {
+		gw_frame_send_buf(t, GW_MSG_READY, 0, IMAGE, strlen(IMAGE));
 		return true;
 	}
 	for (size_t i = 0; i < sizeof(honest) / sizeof(honest[0]); i++)

@@ -12,6 +12,7 @@
 #include "clock.h"
 #include "codec.h"
 #include "error.h"
+#include "runs.h"
 #include "sim.h"
 
 #define STREAMS 2
@@ -24,6 +25,7 @@ static const struct scenario sc = {
 	.streams = STREAMS,
 	.downtime_limit_ms = 300,
 	.unequal = true, /* no script sends any memory */
+	.reuse = REUSE_BACK,
 };
 
 static struct gw_transport *dial(unsigned int kind, unsigned int stream)
@@ -72,6 +74,27 @@ static bool defined(void)
 	define(text);
 	free(text);
 	return expect(control, GW_MSG_READY);
+}
+
+/* The same with the departure that the destination keeps an image of. */
+static bool came_back(void)
+{
+	json_t *json = json_pack("{s:O,s:b,s:i,s:i,s:{s:i,s:[s]}}", "definition", sim.definition,
+				 "run", 1, "streams", STREAMS, "resident", 0, "reuse", "departures",
+				 1, "ids", "01000000000000000000000000000000");
+	char *text = json_dumps(json, JSON_COMPACT);
+
+	json_decref(json);
+	define(text);
+	free(text);
+	if (!expect(control, GW_MSG_READY) || !expect(control, GW_MSG_ABSENT))
+		return false;
+	for (unsigned int i = 0; i < STREAMS; i++) {
+		streams[i] = dial(GW_OPEN_STREAM, i);
+		if (!expect(streams[i], GW_MSG_ACCEPT))
+			return false;
+	}
+	return true;
 }
 
 static bool joined(void)
@@ -126,6 +149,83 @@ static void negative_resident(void)
 static void no_definition(void)
 {
 	define("{\"streams\":1,\"resident\":0}");
+}
+
+static void negative_departures(void)
+{
+	define("{\"streams\":1,\"resident\":0,\"definition\":[],"
+	       "\"reuse\":{\"departures\":-1,\"ids\":[]}}");
+}
+
+static void more_ids_than_departures(void)
+{
+	define("{\"streams\":1,\"resident\":0,\"definition\":[],"
+	       "\"reuse\":{\"departures\":1,\"ids\":[\"\",\"\"]}}");
+}
+
+static void no_ids(void)
+{
+	define("{\"streams\":1,\"resident\":0,\"definition\":[],"
+	       "\"reuse\":{\"departures\":1,\"ids\":[\"0123\"]}}");
+}
+
+static void want(size_t first, size_t count, size_t len)
+{
+	uint8_t run[GW_RUN_LEN + 1] = { 0 };
+
+	gw_put64(run, first);
+	gw_put32(run + 8, (uint32_t)count);
+	gw_frame_send_buf(control, GW_MSG_WANT, 0, run, len);
+}
+
+static void want_unkept(void)
+{
+	if (joined())
+		want(0, 1, GW_RUN_LEN);
+}
+
+static void want_nothing(void)
+{
+	if (came_back())
+		want(0, 0, 0);
+}
+
+static void want_beyond(void)
+{
+	if (came_back())
+		want(4 * GW_CHUNK_PAGES - 1, 2, GW_RUN_LEN);
+}
+
+static void want_cut_short(void)
+{
+	if (came_back())
+		want(0, 1, GW_RUN_LEN + 1);
+}
+
+/* More than one question may have, of pages that exist. */
+static void want_too_much(void)
+{
+	uint8_t runs[3 * GW_RUN_LEN] = { 0 };
+
+	if (!came_back())
+		return;
+	gw_put64(runs, 0);
+	gw_put32(runs + 8, UINT32_MAX);
+	gw_frame_send_buf(control, GW_MSG_WANT, 0, runs, sizeof(runs));
+}
+
+static void want_late(void)
+{
+	if (!came_back())
+		return;
+	want(0, 1, GW_RUN_LEN);
+	if (!expect(control, GW_MSG_BLOCKS))
+		return;
+	for (unsigned int i = 0; i < STREAMS; i++)
+		say(streams[i], GW_MSG_BARRIER, 1);
+	say(control, GW_MSG_ROUND_END, 1);
+	if (expect(control, GW_MSG_ROUND_DONE))
+		want(0, 1, GW_RUN_LEN);
 }
 
 static void commit_first(void)
@@ -292,6 +392,15 @@ static const struct {
 	{ "many streams", many_streams, "65 streams" },
 	{ "negative size", negative_resident, "1 streams" },
 	{ "no definition", no_definition, "definition" },
+	{ "negative departures", negative_departures, "departures that cannot be" },
+	{ "ids of no departure", more_ids_than_departures, "departures that cannot be" },
+	{ "no id", no_ids, "not a migration id" },
+	{ "blocks of no image", want_unkept, "WANT, which is not due" },
+	{ "blocks of no page", want_nothing, "wants 0 pages" },
+	{ "blocks beyond memory", want_beyond, "wants" },
+	{ "half a question", want_cut_short, "wants" },
+	{ "blocks of too much", want_too_much, "wants" },
+	{ "blocks after a round", want_late, "WANT, which is not due" },
 	{ "COMMIT first", commit_first, "COMMIT, which is not due" },
 	{ "a stream too many", stream_beyond, "stream 2" },
 	{ "a stream twice", stream_twice, "stream 1" },
