@@ -284,32 +284,6 @@ static void lost_ram_file(void **state)
 	vm_free(vm);
 }
 
-static void ranges_are_checked(void **state)
-{
-	struct host *h = *state;
-	struct vm *vm = vm_new(h, "web1");
-	struct gw_bitmap absent;
-	struct gw_image image;
-	struct gw_ram ram;
-
-	vm_set(vm, 0, PAGES, 1);
-	assert_int_equal(vm_leave(h, vm), 0);
-	assert_int_equal(vm_return(h, vm, &image), 0);
-	assert_int_equal(vm_ram(vm, &ram, 0), 0);
-	assert_int_equal(gw_bitmap_init(&absent, PAGES), 0);
-	assert_int_equal(gw_image_absent(&image, &ram, PAGES, 1, &absent), -EINVAL);
-	assert_int_equal(gw_image_absent(&image, &ram, 0, SIZE_MAX, &absent), -EINVAL);
-	assert_int_equal(gw_image_absent(&image, &ram, 1, SIZE_MAX, &absent), -EINVAL);
-	assert_int_equal(gw_image_absent(&image, &ram, 0, PAGES, &absent), 0);
-	assert_int_equal(gw_bitmap_count(&absent, 0, PAGES), 0);
-	ram.nr_pages -= GW_CHUNK_PAGES;
-	assert_int_equal(gw_image_absent(&image, &ram, 0, 1, &absent), -EINVAL);
-	gw_bitmap_free(&absent);
-	gw_ram_close(&ram);
-	gw_image_close(&image);
-	vm_free(vm);
-}
-
 /* Between load and take another process may have removed it, or a later one lie there. */
 static void gone_since_loaded(void **state)
 {
@@ -593,7 +567,6 @@ int main(void)
 		host_test(damaged_ledger),
 		host_test(damaged_ram_file),
 		host_test(lost_ram_file),
-		host_test(ranges_are_checked),
 		host_test(gone_since_loaded),
 		host_test(failed_departure_leaves_nothing),
 		host_test(pinned_and_listed),

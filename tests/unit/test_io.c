@@ -147,6 +147,14 @@ static void files_are_replaced_whole(void **state)
 	assert_int_equal(gw_write_file(folder, "text"), -EISDIR);
 	assert_int_equal(access(left, F_OK), -1);
 	assert_int_equal(gw_write_file("/tmp/gw-unit-none/none", "text"), -ENOENT);
+	free(gw_steal(again));
+	assert_int_equal(gw_write_file_synced(path, "at last"), 0);
+	again = gw_read_file(path, 100, NULL);
+	assert_string_equal(again, "at last");
+	assert_int_equal(gw_write_file_synced(folder, "text"), -EISDIR);
+	assert_int_equal(access(left, F_OK), -1);
+	assert_int_equal(gw_sync_path(folder), 0);
+	assert_int_equal(gw_sync_path(left), -ENOENT);
 }
 
 static void transfers_are_whole(void **state)
