@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* killed.h - a process that is killed between two system calls, each in turn. */
+/* killed.h - a process that is killed, or overtaken, between two system calls: each in turn. */
 #ifndef TEST_KILLED_H
 #define TEST_KILLED_H
 
@@ -9,10 +9,10 @@
 
 #include "store.h"
 
-/** killed_at() - run @fn in a child and kill it at its @n-th system call stop. True if it was
- * killed. */
-static inline bool killed_at(unsigned int n, int (*fn)(const struct host *, struct vm *),
-			     struct host *h, struct vm *vm)
+typedef int (*step_fn)(const struct host *h, struct vm *vm);
+
+/* Run @fn in a child up to its @n-th stop at a system call. -1 if it had ended before. */
+static inline pid_t stopped_at(unsigned int n, step_fn fn, const struct host *h, struct vm *vm)
 {
 	pid_t child = fork();
 	int status;
@@ -31,13 +31,40 @@ static inline bool killed_at(unsigned int n, int (*fn)(const struct host *, stru
 		assert_int_equal(waitpid(child, &status, 0), child);
 		if (WIFEXITED(status)) {
 			assert_int_equal(WEXITSTATUS(status), 0);
-			return false;
+			return -1;
 		}
 		assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
 	}
+	return child;
+}
+
+/** killed_at() - run @fn and kill it there. False if it had ended before. */
+static inline bool killed_at(unsigned int n, step_fn fn, const struct host *h, struct vm *vm)
+{
+	pid_t child = stopped_at(n, fn, h, vm);
+	int status;
+
+	if (child < 0)
+		return false;
 	kill(child, SIGKILL);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(WIFSIGNALED(status));
+	return true;
+}
+
+/** overtaken_at() - run @fn, there do @meanwhile, and let it go on to its end, however it ends. */
+static inline bool overtaken_at(unsigned int n, step_fn fn, const struct host *h, struct vm *vm,
+				void (*meanwhile)(const struct host *h, struct vm *vm))
+{
+	pid_t child = stopped_at(n, fn, h, vm);
+	int status;
+
+	if (child < 0)
+		return false;
+	meanwhile(h, vm);
+	assert_int_equal(ptrace(PTRACE_DETACH, child, NULL, NULL), 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
 	return true;
 }
 
