@@ -8,7 +8,7 @@
  *   head    magic, format, bytes and chunks of the RAM file; a checksum of all
  *           of the head and the table that is not this field
  *   table   an entry for each chunk: offset and length in this file, checksum
- *           of those bytes; length 0: the chunk is zero
+ *           of those bytes; length 0: the chunk is a hole
  *   chunks  one zstd frame each, or the bytes themselves if that is no longer
  *
  * Each chunk stands alone: one that is damaged becomes a hole, hence absent, and
@@ -123,15 +123,7 @@ static char *packed_path(const struct gw_store *st, const struct gw_image *image
 	return gw_path("%s/%s/%s.zst", st->disk, image->name, image->memory[i].id);
 }
 
-static bool all_zero(const uint8_t *bytes, size_t len)
-{
-	for (size_t i = 0; i < len; i += GW_PAGE_SIZE)
-		if (!gw_page_is_zero(bytes + i))
-			return false;
-	return true;
-}
-
-/* Write chunk @i at *@at, unless it is zero. */
+/* Write chunk @i, which has data, at *@at. */
 static int pack_chunk(struct packed *p, int ram, size_t i, uint64_t *at)
 {
 	const size_t len = chunk_bytes(p, i);
@@ -139,7 +131,7 @@ static int pack_chunk(struct packed *p, int ram, size_t i, uint64_t *at)
 	size_t packed;
 	int rc = gw_pread_all(ram, p->plain, len, (off_t)(i * GW_CHUNK_SIZE));
 
-	if (rc || all_zero(p->plain, len))
+	if (rc)
 		return rc;
 	packed = ZSTD_compressCCtx(p->cctx, p->frame, ZSTD_compressBound(GW_CHUNK_SIZE), p->plain,
 				   len, LEVEL);

@@ -52,7 +52,7 @@ static inline bool killed_at(unsigned int n, step_fn fn, const struct host *h, s
 	return true;
 }
 
-/** overtaken_at() - run @fn, there do @meanwhile, and let it go on to its end, however it ends. */
+/** overtaken_at() - run @fn, there do @meanwhile, and let it go on to its end, which is 0. */
 static inline bool overtaken_at(unsigned int n, step_fn fn, const struct host *h, struct vm *vm,
 				void (*meanwhile)(const struct host *h, struct vm *vm))
 {
@@ -65,6 +65,7 @@ static inline bool overtaken_at(unsigned int n, step_fn fn, const struct host *h
 	assert_int_equal(ptrace(PTRACE_DETACH, child, NULL, NULL), 0);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
 	return true;
 }
 

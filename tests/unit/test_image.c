@@ -555,6 +555,45 @@ static void killed_as_it_is_dropped(void **state)
 	vm_free(vm);
 }
 
+/* Whoever has the lock has the file that others will find. */
+static int lock_it(const struct host *h, struct vm *vm)
+{
+	gw_autofree char *path = gw_path("%s/%s/lock", h->images, vm->def.name);
+	int lock = gw_image_lock(&h->st, vm->def.name, true);
+	struct stat held, named;
+
+	return lock < 0 || fstat(lock, &held) || stat(path, &named) || held.st_ino != named.st_ino;
+}
+
+static void lock_and_unlock(const struct host *h, struct vm *vm)
+{
+	gw_autofree char *path = gw_path("%s/%s/lock", h->images, vm->def.name);
+	int lock = gw_image_lock(&h->st, vm->def.name, false);
+
+	if (lock < 0)
+		return;
+	gw_image_unlock(&h->st, vm->def.name, lock);
+	/* And another file by that name, which the next holder has just made. */
+	lock = gw_image_lock(&h->st, vm->def.name, false);
+	assert_true(lock >= 0);
+	close(lock);
+	assert_true(exists(path));
+}
+
+static void lock_is_for_one(void **state)
+{
+	struct host *h = *state;
+	struct vm *vm = vm_new(h, "web1");
+	unsigned int n = 0;
+
+	while (overtaken_at(n, lock_it, h, vm, lock_and_unlock))
+		n++;
+	assert_true(n > 10);
+	assert_int_equal(gw_image_drop(&h->st, "web1"), 0);
+	assert_true(store_is_empty(h));
+	vm_free(vm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -571,6 +610,7 @@ int main(void)
 		host_test(failed_departure_leaves_nothing),
 		host_test(pinned_and_listed),
 		host_test(garbage_is_swept),
+		host_test(lock_is_for_one),
 		host_test(killed_as_it_leaves),
 		host_test(killed_as_it_leaves_again),
 		host_test(killed_as_it_comes),
