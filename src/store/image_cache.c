@@ -144,89 +144,95 @@ static unsigned int level_of(const struct gw_ledger *l, size_t first, size_t cou
 	return nr ? 1 + (unsigned int)(sum / nr) : 0;
 }
 
-static size_t data_pages(const struct gw_ram *ram, size_t first, size_t end)
-{
-	size_t pages = 0, stop;
-
-	for (size_t at = first; (at = gw_ram_next_data(ram, at, end, &stop)) < end; at = stop)
-		pages += stop - at;
-	return pages;
-}
-
 /* A run of pages that are punched together. */
 struct run {
 	size_t first, end;
 };
 
-static int punch(const struct gw_ram *ram, struct run *run)
+static int punch(const struct gw_ram *ram, const struct run *run)
 {
-	int rc = run->end > run->first ? gw_ram_punch(ram, run->first, run->end - run->first) : 0;
+	return run->end > run->first ? gw_ram_punch(ram, run->first, run->end - run->first) : 0;
+}
 
-	*run = (struct run){ 0 };
+/* What a walk over the pages of an image is for: to add up @bytes, or else to punch. */
+struct walk {
+	const struct gw_ram *ram;
+	const struct gw_ledger *ledger;
+	uint64_t *bytes;    /* of data at each level; NULL: punch those of @level */
+	unsigned int level; /* until no more is wanted */
+	uint64_t want;
+};
+
+/* The units of @f that have data in [from, to), which is all data. */
+static int walk_run(struct walk *w, const struct gw_ram_file *f, size_t unit, size_t from,
+		    size_t to, struct run *run)
+{
+	const size_t end = f->first_page + f->nr_pages;
+	int rc = 0;
+
+	for (size_t next; !rc && from < to && (w->bytes || w->want); from = next) {
+		const size_t first = from - (from - f->first_page) % unit;
+		const size_t after = end - first < unit ? end : first + unit;
+		const unsigned int level = level_of(w->ledger, first, after - first);
+		uint64_t data;
+
+		next = after < to ? after : to;
+		data = (next - from) * GW_PAGE_SIZE;
+		if (w->bytes)
+			w->bytes[level] += data;
+		if (w->bytes || level != w->level)
+			continue;
+		if (run->end < first) {
+			rc = punch(w->ram, run);
+			run->first = first;
+		}
+		run->end = after;
+		w->want -= data < w->want ? data : w->want;
+	}
 	return rc;
 }
 
-/*
- * Walk the units of @f that have data. @bytes: add up what is in each level; or
- * NULL: punch those of @level until *@want bytes of data are gone.
- */
-static int walk_file(const struct gw_ram *ram, const struct gw_ram_file *f,
-		     const struct gw_ledger *l, uint64_t bytes[LEVELS], unsigned int level,
-		     uint64_t *want)
+static int walk_file(struct walk *w, const struct gw_ram_file *f)
 {
 	const size_t end = f->first_page + f->nr_pages, unit = unit_of(f);
-	struct run run = { 0 };
+	struct run run = { f->first_page, f->first_page };
 	size_t page = f->first_page, stop;
 	int rc = 0;
 
-	while (!rc && (bytes || *want) && (page = gw_ram_next_data(ram, page, end, &stop)) < end) {
-		const size_t first = page - (page - f->first_page) % unit;
-		const size_t after = end - first < unit ? end : first + unit;
-		const uint64_t data = data_pages(ram, first, after) * GW_PAGE_SIZE;
-		const unsigned int is = level_of(l, first, after - first);
-
-		page = after;
-		if (bytes) {
-			bytes[is] += data;
-			continue;
-		}
-		if (is != level)
-			continue;
-		if (run.end != first) {
-			rc = punch(ram, &run);
-			run.first = first;
-		}
-		run.end = after;
-		*want -= data < *want ? data : *want;
+	while (!rc && (page = gw_ram_next_data(w->ram, page, end, &stop)) < end) {
+		rc = walk_run(w, f, unit, page, stop, &run);
+		page = stop;
 	}
-	return punch(ram, &run) ?: rc;
+	return punch(w->ram, &run) ?: rc;
 }
 
 /* The pages of one image that is in memory: what they are worth, or away with those of @level. */
 static void walk_image(struct balance *b, struct gw_image *image, uint64_t bytes[LEVELS],
 		       unsigned int level)
 {
-	uint64_t want = enough(b) ? 0 : b->target - b->freed, before = image->bytes;
+	struct walk w = { .ledger = &image->ledger,
+			  .bytes = bytes,
+			  .level = level,
+			  .want = enough(b) ? 0 : b->target - b->freed };
+	const uint64_t before = image->bytes;
 	int lock = lock_same(b, image), rc;
 	struct gw_ram ram;
 
 	if (lock < 0)
 		return;
 	rc = gw_image_open_kept(b->st, image, &ram);
+	w.ram = &ram;
 	for (unsigned int i = 0; !rc && i < ram.nr_files; i++)
-		rc = walk_file(&ram, &ram.files[i], &image->ledger, bytes, level, &want);
+		rc = walk_file(&w, &ram.files[i]);
 	if (rc && rc != -ENOENT)
 		gw_warn("the image of VM '%s': %s", image->name, gw_error());
-	if (!rc && !bytes) {
-		const bool empty = !gw_ram_resident(&ram);
-
+	if (!bytes) {
 		gw_image_measure(b->st, image);
 		b->freed += before > image->bytes ? before - image->bytes : 0;
-		if (empty)
+		if (!rc && !gw_ram_resident(&ram))
 			drop(b, image);
 	}
-	if (!rc)
-		gw_ram_close(&ram);
+	gw_ram_close(&ram);
 	gw_image_unlock(b->st, image->name, lock);
 }
 
