@@ -219,6 +219,7 @@ static void on_worker_end(void *arg)
 	struct gw_jobs *jobs = job->jobs;
 	char name[GW_NAME_MAX];
 	int status = 0;
+	bool left;
 
 	on_ctl(job); /* its last words */
 	waitpid(job->pid, &status, 0);
@@ -229,8 +230,11 @@ static void on_worker_end(void *arg)
 	gw_jobs_sweep(jobs);
 	if (job->client.on_end)
 		job->client.on_end(job->client.arg, job->result);
+	left = job->migrates && !json_object_get(job->result, "error");
 	free_job(job);
 	launch_next(jobs, name);
+	if (left)
+		gw_jobs_tidy(jobs);
 	answer_settles(jobs);
 }
 
@@ -602,6 +606,15 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 	}
 	if (!rc)
 		gw_vm_free(&vm);
+}
+
+void gw_jobs_tidy(struct gw_jobs *jobs)
+{
+	json_t *args = json_pack("{s:s}", "action", "gc");
+
+	if (!gw_jobs_start(jobs, "images", args, (struct gw_job_client){ 0 }))
+		gw_warn("kept images: %s", gw_error());
+	json_decref(args);
 }
 
 void gw_jobs_sweep(struct gw_jobs *jobs)

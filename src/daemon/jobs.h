@@ -66,6 +66,13 @@ int gw_jobs_cancel(struct gw_jobs *jobs, const char *name);
 json_t *gw_jobs_status(struct gw_jobs *jobs, const char *name);
 
 /**
+ * gw_jobs_tidy() - bring the kept images within their quotas, in the background, and
+ * remove what earlier workers left half done of them. Called at the start, and
+ * whenever a VM has left.
+ */
+void gw_jobs_tidy(struct gw_jobs *jobs);
+
+/**
  * gw_jobs_sweep() - look after VMs that no job works on: recover journals
  * whose worker is dead, remove VMs whose QEMU has ended. Called now and then.
  */

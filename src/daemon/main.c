@@ -186,16 +186,6 @@ static void on_tick(void *arg)
 	gw_peers_expire(d->peers);
 }
 
-/* What an earlier godwitd left half done, or was allowed more of, of the kept images. */
-static void tidy_images(const struct daemon *d)
-{
-	json_t *args = json_pack("{s:s}", "action", "gc");
-
-	if (!gw_jobs_start(d->jobs, "images", args, (struct gw_job_client){ 0 }))
-		gw_warn("kept images: %s", gw_error());
-	json_decref(args);
-}
-
 /* One daemon per root: the lock is held until we end, however we end. */
 static int lock_root(const struct gw_paths *paths)
 {
@@ -251,7 +241,7 @@ static int serve(const struct options *o, struct gw_paths *paths)
 		gw_info("host '%s', root %s, %s%s", o->name, paths->run,
 			o->listen ? "listening on " : "not listening", o->listen ? o->listen : "");
 		gw_jobs_sweep(d.jobs);
-		tidy_images(&d);
+		gw_jobs_tidy(d.jobs);
 		sd_notify(0, "READY=1");
 		gw_loop_run(d.loop, TICK_MS, on_tick, &d);
 		gw_info("ending; VMs run on");

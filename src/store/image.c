@@ -129,8 +129,6 @@ int gw_image_finish(const struct gw_store *st, const struct gw_definition *def,
 	gw_ledger_close(ledger);
 	if (lock >= 0)
 		gw_image_unlock(st, def->name, lock);
-	if (!rc)
-		gw_image_balance(st, 0);
 	return rc;
 }
 

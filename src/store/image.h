@@ -77,8 +77,8 @@ int gw_image_begin(const struct gw_store *st, const char *name, size_t nr_pages,
  * @ram_paths: its RAM files, one per memory backend of @def; they are renamed
  * @ledger: complete; sealed and closed here
  *
- * Then brings the images within the quota (gw_image_balance()). On failure
- * nothing of the image is left, RAM files included.
+ * On failure nothing of the image is left, RAM files included. The images may be
+ * over their quota then: gw_image_balance() is for whoever does not keep a move waiting.
  */
 int gw_image_finish(const struct gw_store *st, const struct gw_definition *def,
 		    char *const ram_paths[], struct gw_ledger *ledger);

@@ -192,6 +192,8 @@ static inline int vm_leave(const struct host *h, struct vm *vm)
 	}
 	if (!rc)
 		rc = gw_image_finish(&h->st, &vm->def, vm->paths, &ledger);
+	if (!rc) /* as the daemon does, when it has left */
+		gw_image_balance(&h->st, 0);
 	gw_digests_free(&now);
 	return rc;
 }
