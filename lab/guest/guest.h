@@ -29,6 +29,8 @@ int quicksort_main(int argc, char **argv);
 int busy_main(int argc, char **argv);
 int cpu_main(int argc, char **argv);
 int diskio_main(int argc, char **argv);
+int stream_main(int argc, char **argv);
+int shop_main(int argc, char **argv); /* in servers.img alone */
 int served_main(int argc, char **argv);
 int execd_main(int argc, char **argv);
 int reaper_main(int argc, char **argv);

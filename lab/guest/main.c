@@ -32,6 +32,10 @@ static const struct program {
 	{ "busy", busy_main, "[MIB]" },
 	{ "cpu", cpu_main, "[LIMIT]" },
 	{ "diskio", diskio_main, "DEV [MIB]" },
+	{ "stream", stream_main, "FOLDER MIB RATE_MIB_S" },
+#ifdef GUEST_SERVERS
+	{ "shop", shop_main, "FILE WAREHOUSES RATE [PERCENT]" },
+#endif
 	{ "served", served_main, "" },
 	{ "execd", execd_main, "" },
 	{ "reaper", reaper_main, "" },
