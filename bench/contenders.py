@@ -4,8 +4,8 @@
 A contender is used as often as there are repetitions, each time so:
 
     with contender.start(load) as vm:    # a fresh guest on host a
-        vm.pid, vm.console
-        vm.move(give_up)                 # to host b; a result
+        vm.pid, vm.console, vm.host      # of where it is now
+        vm.move(give_up)                 # to the other host; a result
 
 A result has the same keys for all:
 
@@ -35,6 +35,7 @@ import guest
 from hosts import ADDRESS, MIB, Failure, Late, end, spawn, wait_until
 
 VM = "bench"
+OTHER = {"a": "b", "b": "a"}
 MIGRATION_PORT = 4444
 UNLIMITED = 10 ** 13
 MOVE_SECONDS = 300
@@ -68,17 +69,29 @@ class GodwitVm:
     def __init__(self, setup, load, kind):
         self.setup = setup
         self.options = kind["options"]
-        self.a, self.b = setup.daemons["a"], setup.daemons["b"]
-        self.a.call("run", VM, "--memory", f"{setup.memory_mib}M", "--",
-                    *guest.command_line(setup.qemu, setup.images, load, "{dir}"))
-        self.pid = self.a.call("list", "--json")[0]["pid"]
-        self.monitor = self.a.directory(VM) / "bench.qmp"
-        self.console = guest.Console(self.a.directory(VM) / "serial.log")
+        self.host = "a"
+        self.daemon.call("run", VM, "--memory", f"{setup.memory_mib}M", "--",
+                         *guest.command_line(setup.qemu, setup.images, load, "{dir}"))
+        self._settle()
+
+    @property
+    def daemon(self):
+        """Of the host where it is."""
+        return self.setup.daemons[self.host]
+
+    @property
+    def destination(self):
+        return self.setup.daemons[OTHER[self.host]]
+
+    def _settle(self):
+        self.pid = self.daemon.call("list", "--json")[0]["pid"]
+        self.monitor = self.daemon.directory(VM) / "bench.qmp"
+        self.console = guest.Console(self.daemon.directory(VM) / "serial.log")
 
     def begin(self, *options):
-        """Begin to move it to host b; the process that does."""
-        return spawn(self.a.command("migrate", VM, self.b.address, "--json",
-                                    "--streams", self.setup.streams, *self.options, *options),
+        """Begin to move it to the other host; the process that does."""
+        return spawn(self.daemon.command("migrate", VM, self.destination.address, "--json",
+                                         "--streams", self.setup.streams, *self.options, *options),
                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def move(self, give_up=None):
@@ -90,8 +103,8 @@ class GodwitVm:
         except Late:
             if not give_up:
                 raise
-            detail = self.a.call("status", VM, "--json")
-            self.a.call("cancel", VM)
+            detail = self.daemon.call("status", VM, "--json")
+            self.daemon.call("cancel", VM)
             client.communicate(timeout=60)
             return gave_up(asked, None, detail)
         finally:
@@ -100,15 +113,17 @@ class GodwitVm:
             if give_up and NO_END in errors:
                 return gave_up(asked, None, json.loads(output))
             raise Failure(errors.strip())
+        self.host = OTHER[self.host]
+        self._settle()
         detail = json.loads(output)
         return {"ended": True, "resumed-at": resumed, "total-ms": (resumed - asked) * 1e3,
                 "start-ms": None, "transferred": detail["ram"]["transferred"],
                 "downtime-ms": detail["downtime"], "detail": detail}
 
     def _wait_resumed(self, client, seconds):
-        """When the guest ran on host b; None if the move failed, and the client says why."""
+        """When the guest ran on the other host; None if the move failed, and the client says why."""
         deadline = time.monotonic() + seconds
-        path = self.b.directory(VM) / "bench.qmp"
+        path = self.destination.directory(VM) / "bench.qmp"
         wait_until(lambda: path.exists() or client.poll() is not None, 60, str(path))
         try:
             with contextlib.closing(guest.Qmp(path)) as monitor:
@@ -122,43 +137,50 @@ class GodwitVm:
             return None
 
     def close(self):
-        self.a.stop_all()
-        self.b.stop_all()
+        for daemon in self.setup.daemons.values():
+            daemon.stop_all()
+
+
+class Qemu:
+    """One QEMU with its ordinary memory, on one host."""
+
+    def __init__(self, setup, host, load, *more):
+        self.host = host
+        folder = setup.folder / f"qemu-{host}"
+        folder.mkdir()
+        with contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, folder)
+            log = stack.enter_context(open(folder / "qemu.log", "w"))
+            argv = guest.command_line(setup.qemu, setup.images, load, folder)
+            self.process = spawn(setup.network.enter(host) +
+                                 argv + ["-m", f"{setup.memory_mib}M", *more],
+                                 stdout=log, stderr=log)
+            stack.callback(end, self.process)
+            try:
+                self.qmp = guest.Qmp(folder / "bench.qmp")
+            except Failure as error:
+                raise Failure(f"{error}; {(folder / 'qemu.log').read_text().strip()}") from None
+            stack.callback(self.qmp.close)
+            self.close = stack.pop_all().close
+        self.console = guest.Console(folder / "serial.log")
 
 
 class QemuVm:
-    """The source of a move that QEMU makes, with QEMU's ordinary memory."""
+    """A guest that QEMU moves."""
 
     def __init__(self, setup, load, kind):
         self.setup = setup
         self.load = load
         self.kind = kind
         self.postcopy = "postcopy-ram" in kind.get("capabilities", ())
-        self.stack = contextlib.ExitStack()
-        with contextlib.ExitStack() as undo:
-            undo.callback(self.stack.close)
-            self.process, self.qmp = self._qemu("a")
-            undo.pop_all()
-        self.pid = self.process.pid
-        self.console = guest.Console(setup.folder / "qemu-a/serial.log")
+        self.other = None       # where it was before, or did not come to
+        self._settle(Qemu(setup, "a", load))
 
-    def _qemu(self, host, *more):
-        folder = self.setup.folder / f"qemu-{host}"
-        folder.mkdir()
-        self.stack.callback(shutil.rmtree, folder)
-        log = open(folder / "qemu.log", "w")
-        self.stack.callback(log.close)
-        argv = guest.command_line(self.setup.qemu, self.setup.images, self.load, folder)
-        process = spawn(self.setup.network.enter(host) +
-                        argv + ["-m", f"{self.setup.memory_mib}M", *more],
-                        stdout=log, stderr=log)
-        self.stack.callback(end, process)
-        try:
-            qmp = guest.Qmp(folder / "bench.qmp")
-        except Failure as error:
-            raise Failure(f"{error}; {(folder / 'qemu.log').read_text().strip()}") from None
-        self.stack.callback(qmp.close)
-        return process, qmp
+    def _settle(self, here):
+        self.here = here
+        self.host = here.host
+        self.pid = here.process.pid
+        self.console = here.console
 
     def _prepare(self, qmp):
         names = ["events", *self.kind.get("capabilities", ())]
@@ -168,46 +190,58 @@ class QemuVm:
                  **self.kind.get("parameters", {}))
 
     def move(self, give_up=None):
+        if self.other:
+            self.other.close()
+            self.other = None
+        host, here = OTHER[self.host], self.here.qmp
         began = time.monotonic()
-        _, there = self._qemu("b", "-incoming", "defer")
+        self.other = Qemu(self.setup, host, self.load, "-incoming", "defer")
+        there = self.other.qmp
         self._prepare(there)
-        there.call("migrate-incoming", uri=f"tcp:{ADDRESS['b']}:{MIGRATION_PORT}")
+        there.call("migrate-incoming", uri=f"tcp:{ADDRESS[host]}:{MIGRATION_PORT}")
         start_ms = (time.monotonic() - began) * 1e3
-        self._prepare(self.qmp)
+        self._prepare(here)
         asked = time.time()
-        self.qmp.call("migrate", uri=f"tcp:{ADDRESS['b']}:{MIGRATION_PORT}")
+        here.call("migrate", uri=f"tcp:{ADDRESS[host]}:{MIGRATION_PORT}")
         try:
             if self.postcopy:
-                self._start_postcopy(give_up or MOVE_SECONDS)
+                self._start_postcopy(here, give_up or MOVE_SECONDS)
             resumed = there.wait_event(guest.is_resume, give_up or MOVE_SECONDS)
-            ended = self.qmp.wait_event(guest.is_migration_end, MOVE_SECONDS)
+            ended = here.wait_event(guest.is_migration_end, MOVE_SECONDS)
         except Late:
             if not give_up:
                 raise
             resumed = None
         finally:
-            detail = self.qmp.call("query-migrate")
+            detail = here.call("query-migrate")
             if detail["status"] != "completed":
-                self.qmp.call("migrate_cancel")
+                here.call("migrate_cancel")
         if resumed is None:
             return gave_up(asked, start_ms, detail)
         if detail["status"] != "completed":
             raise Failure(f"QEMU's migration: {detail}")
+        left = self.here
+        self._settle(self.other)
+        self.other = left
         moved = ended if self.postcopy else resumed
         return {"ended": True, "resumed-at": resumed, "total-ms": (moved - asked) * 1e3,
                 "start-ms": start_ms, "transferred": detail["ram"]["transferred"],
                 "downtime-ms": detail["downtime"], "detail": detail}
 
-    def _start_postcopy(self, seconds):
+    @staticmethod
+    def _start_postcopy(here, seconds):
         """After the first pass, as operators do."""
         def first_pass_done():
-            state = self.qmp.call("query-migrate")
+            state = here.call("query-migrate")
             return (state["status"] != "active" or state["ram"]["dirty-sync-count"] > 1) and state
         if wait_until(first_pass_done, seconds, "the first pass")["status"] == "active":
-            self.qmp.call("migrate-start-postcopy")
+            here.call("migrate-start-postcopy")
 
     def close(self):
-        self.stack.close()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.here.close)
+            if self.other:
+                stack.callback(self.other.close)
 
 
 class Contender:
@@ -231,6 +265,8 @@ KINDS = {
         "options": ["--compress", "none", "--no-fake-dirty", "--no-duplicate",
                     "--delta-cache", "0"],
     },
+    # As if the VM had never been at its destination.
+    "godwit-no-reuse": {"options": ["--no-reuse"]},
     "godwit-lz4": {"options": ["--compress", "lz4"]},
     "godwit-zstd": {"options": ["--compress", "zstd"]},
     "qemu": {},

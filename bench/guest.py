@@ -13,6 +13,7 @@ import time
 from hosts import GUEST_ADDRESS, Failure, Late, cpu_seconds, end, spawn, wait_until
 
 ECHO_PORT = 7
+WEB_PORT = 80
 
 
 class Qmp:
@@ -89,25 +90,37 @@ def is_migration_end(event):
 class Load:
     """What runs in the guest, and what loads it from outside, while it moves."""
 
-    def __init__(self, *runs, ready=(), quiet=False, client=None):
+    def __init__(self, *runs, ready=(), quiet=False, client=None, disk=None, writable=False):
         self.runs = runs        # as gw.run= takes them
         self.ready = ready      # (text, how often) that the console shows when it may move
         self.quiet = quiet      # whether nothing happens any more then
-        self.client = client    # kvload's LOAD, MIB and port
+        self.client = client    # its class, and words that this takes
+        self.disk = disk        # an ext4 in a file, the same one on all hosts, which becomes /disk
+        self.writable = writable
 
     @property
     def initrd(self):
-        return "servers.img" if self.client else "initrd.img"
+        return "servers.img" if self.client or self.disk else "initrd.img"
+
+    @property
+    def mount(self):
+        return [f"gw.disk={'rw' if self.writable else 'ro'}"] if self.disk else []
+
+    @property
+    def drive(self):
+        return ["-drive", f"file={self.disk},format=raw,if=virtio,"
+                f"readonly={'off' if self.writable else 'on'}"] if self.disk else []
 
 
 def command_line(qemu, images, load, folder):
     """The QEMU of a lab guest, without its memory; folder may be Godwit's {dir}."""
-    append = [(images / "append").read_text().strip(), *(f"gw.run={run}" for run in load.runs)]
+    append = [(images / "append").read_text().strip(), *load.mount,
+              *(f"gw.run={run}" for run in load.runs)]
     return [str(qemu), "-accel", "tcg", "-machine", "q35", "-display", "none", "-nodefaults",
             "-no-reboot", "-kernel", str(images / "vmlinuz"),
             "-initrd", str(images / load.initrd), "-append", " ".join(append),
             "-netdev", "tap,id=n,ifname=gwtap0,script=no,downscript=no",
-            "-device", "virtio-net-pci,netdev=n,romfile=",
+            "-device", "virtio-net-pci,netdev=n,romfile=", *load.drive,
             "-serial", f"file:{folder}/serial.log",
             "-qmp", f"unix:{folder}/bench.qmp,server=on,wait=off"]
 
@@ -177,11 +190,24 @@ class Blackout(Client):
                          "first echo", 60)
 
 
-class KeyValueLoad(Client):
-    """lab/host/kvload, from when the server is full."""
+class ServerLoad(Client):
+    """A client of a server, from when the server is full."""
 
-    def __init__(self, build, network, load, mib, port, seconds):
+    def __init__(self, network, argv, port, seconds):
         network.forget_guest()
         wait_until(lambda: network.answers("c", GUEST_ADDRESS, port), 60, f"the guest's port {port}")
-        super().__init__(network, [build / "lab/kvload", load, mib, GUEST_ADDRESS, port, 0],
-                         "filled", seconds)
+        super().__init__(network, argv + [GUEST_ADDRESS, port, 0], "filled", seconds)
+
+
+class KeyValueLoad(ServerLoad):
+    """lab/host/kvload."""
+
+    def __init__(self, build, network, load, mib, port, seconds):
+        super().__init__(network, [build / "lab/kvload", load, mib], port, seconds)
+
+
+class WebLoad(ServerLoad):
+    """lab/host/webload, which has fetched each file once."""
+
+    def __init__(self, build, network, files, kib, seconds):
+        super().__init__(network, [build / "lab/webload", "load", files, kib], WEB_PORT, seconds)

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -229,20 +230,32 @@ class Daemon:
     """A godwitd on one host."""
 
     def __init__(self, build, network, host, folder):
+        self.network = network
+        self.host = host
         self.godwit = build / "src/godwit"
+        self.godwitd = build / "src/godwitd"
         self.root = folder / host
         self.log = folder / f"godwitd-{host}.log"
         self.address = f"{ADDRESS[host]}:{PEER_PORT}"
-        with open(self.log, "w") as log:
+        self._start()
+
+    def _start(self):
+        with open(self.log, "a") as log:
             self.process = spawn(
-                network.enter(host) + [build / "src/godwitd", "--root", self.root,
-                                       "--listen", self.address, "--name", host],
+                self.network.enter(self.host) + [self.godwitd, "--root", self.root,
+                                                 "--listen", self.address, "--name", self.host],
                 stdout=log, stderr=log)
         try:
-            wait_until(self._ready, 10, f"godwitd on host {host}: see {self.log}")
+            wait_until(self._ready, 10, f"godwitd on host {self.host}: see {self.log}")
         except BaseException:
             end(self.process)
             raise
+
+    def begin_anew(self):
+        """From now on a host that has never seen a VM."""
+        self.close()
+        shutil.rmtree(self.root)
+        self._start()
 
     def _ready(self):
         if self.process.poll() is not None:

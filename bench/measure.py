@@ -8,7 +8,7 @@ import time
 
 import contenders
 import guest
-from hosts import MIB, Failure
+from hosts import MIB, Failure, wait_until
 
 FILL_SECONDS = 240
 AFTER = 3.0     # seconds for which a load goes on after the move
@@ -20,13 +20,16 @@ Mover = collections.namedtuple("Mover", "name contender load")
 class Bench:
     """What the scenarios work with."""
 
-    def __init__(self, setup, chosen, repetitions, fill_mib, phase_seconds, give_up):
+    def __init__(self, setup, chosen, repetitions, fill_mib, phase_seconds, give_up, stay,
+                 quick):
         self.setup = setup
         self.chosen = chosen            # contenders' names; None: the scenario's own choice
         self.give_up = give_up          # seconds for a move that may never end
         self.repetitions = repetitions
         self.fill_mib = fill_mib
         self.phase_seconds = phase_seconds
+        self.stay = stay                # seconds on a host before a guest leaves it again
+        self.quick = quick
 
     def say(self, text):
         print(f"  {text}", file=sys.stderr, flush=True)
@@ -51,8 +54,9 @@ class Bench:
                 guest.wait_quiet(vm.pid)
             client = None
             if load.client:
-                client = stack.enter_context(contextlib.closing(guest.KeyValueLoad(
-                    self.setup.build, self.setup.network, *load.client, FILL_SECONDS)))
+                kind, *words = load.client
+                client = stack.enter_context(contextlib.closing(
+                    kind(self.setup.build, self.setup.network, *words, FILL_SECONDS)))
             yield vm, client
 
     def all_in_turn(self, these):
@@ -85,6 +89,23 @@ def spread(rows, key):
     return (max(values) - min(values)) / statistics.median(values)
 
 
+def move_once(bench, vm, give_up=None):
+    """A guest moves to the other host; the run, with what its host put on the link."""
+    bench.setup.memory.warm()
+    network, source = bench.setup.network, vm.host
+    before = network.sent(source)
+    run = vm.move(give_up)
+    run["on-link"] = network.sent(source) - before
+    return run
+
+
+def say_run(bench, repetition, name, run):
+    how = f"downtime {run['downtime-ms']:.0f} ms" if run["ended"] else "given up"
+    bench.say(f"{repetition}/{bench.repetitions} {name}: "
+              f"{run['total-ms'] / 1e3:.2f} s, {run['transferred'] / MIB:.0f} MiB "
+              f"({run['on-link'] / MIB:.0f} on the link), {how}")
+
+
 def move_all(bench, rate, movers, give_up=None):
     """Each mover moves its guest over a link of that rate; the runs."""
     bench.setup.network.up(rate)
@@ -92,10 +113,7 @@ def move_all(bench, rate, movers, give_up=None):
     for repetition, mover in bench.all_in_turn(movers):
         bandwidth = bench.setup.network.measure_bandwidth()
         with bench.guest(mover.contender, mover.load) as (vm, client):
-            bench.setup.memory.warm()
-            before = bench.setup.network.sent("a")
-            run = vm.move(give_up)
-            run["on-link"] = bench.setup.network.sent("a") - before
+            run = move_once(bench, vm, give_up)
             if client:
                 time.sleep(AFTER)
                 run["client"] = client.finish()
@@ -107,11 +125,16 @@ def move_all(bench, rate, movers, give_up=None):
         # What the same bytes would take on this link alone.
         run["link-ms"] = run["transferred"] / bandwidth * 1e3
         runs.append(run)
-        how = f"downtime {run['downtime-ms']:.0f} ms" if run["ended"] else "given up"
-        bench.say(f"{repetition}/{bench.repetitions} {mover.name}: "
-                  f"{run['total-ms'] / 1e3:.2f} s, {run['transferred'] / MIB:.0f} MiB "
-                  f"({run['on-link'] / MIB:.0f} on the link), {how}")
+        say_run(bench, repetition, mover.name, run)
     return runs
+
+
+def units_for(vm, seconds):
+    """What busy gets done in each second of the next seconds."""
+    first = len(vm.console.numbers("busy")) + 1  # the line that is under way does not count
+    wait_until(lambda: len(vm.console.numbers("busy")) >= first + seconds, seconds * 3 + 10,
+               "the busy guest's reports", pause=0.2)
+    return vm.console.numbers("busy")[first:first + seconds]
 
 
 def survived(client):

@@ -27,9 +27,9 @@ def scaled(bench, mib):
     return min(mib, bench.fill_mib * mib // 1000)
 
 
-def filled(*others, fill_mib, ready=()):
+def filled(*others, fill_mib, ready=(), **more):
     """A load on top of random data."""
-    return guest.Load(f"fill:{fill_mib}", *others, ready=[("fill: filled", 1), *ready])
+    return guest.Load(f"fill:{fill_mib}", *others, ready=[("fill: filled", 1), *ready], **more)
 
 
 def fake(bench, same):
@@ -106,7 +106,7 @@ def memcached_1gbit(bench):
     total = result.target("godwit's total <= 0.6 x qemu", 0.6)
     # Values of 1000 bytes take 1184 with what memcached puts around them.
     load = guest.Load(f"memcached:-u:root:-m:{bench.fill_mib * 4 // 3}:-t:4:-U:0",
-                      client=("memaslap", bench.fill_mib, MEMCACHED_PORT))
+                      client=(guest.KeyValueLoad, "memaslap", bench.fill_mib, MEMCACHED_PORT))
     groups = moved(bench, result, under(bench, load, *USUAL))
     hold(total, groups, "total-ms", "godwit", "qemu")
     return result
@@ -115,7 +115,7 @@ def memcached_1gbit(bench):
 def ycsb_1gbit(bench):
     result = Result("ycsb-1gbit", "redis under YCSB's workload A, half of it changes")
     load = guest.Load("redis-server:--save::--protected-mode:no",
-                      client=("ycsb", bench.fill_mib, REDIS_PORT))
+                      client=(guest.KeyValueLoad, "ycsb", bench.fill_mib, REDIS_PORT))
     moved(bench, result, under(bench, load, *USUAL))
     return result
 

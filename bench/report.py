@@ -7,11 +7,12 @@ import sys
 
 
 class Target:
-    """Met if what was measured is not above the limit."""
+    """Met if what was measured is not above the limit, or, at_least, not below it."""
 
-    def __init__(self, text, limit):
+    def __init__(self, text, limit, at_least=False):
         self.text = text
         self.limit = limit
+        self.at_least = at_least
         self.measured = None
         self.measured_text = "not measured"
         self.missed = False     # without a number: it did not even end
@@ -20,7 +21,9 @@ class Target:
     def met(self):
         if self.missed:
             return False
-        return None if self.measured is None else self.measured <= self.limit
+        if self.measured is None:
+            return None
+        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
     def as_json(self):
         return {"target": self.text, "limit": self.limit, "measured": self.measured,
@@ -41,8 +44,8 @@ class Result:
         self.unit = ""      # of the bars
         self.runs = []      # everything, for machines
 
-    def target(self, text, limit):
-        self.targets.append(Target(text, limit))
+    def target(self, text, limit, at_least=False):
+        self.targets.append(Target(text, limit, at_least))
         return self.targets[-1]
 
     def as_json(self):

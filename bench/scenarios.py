@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is measured. Each scenario returns a report.Result; README.md has their meaning.
 
-Here are the foundation's; those of the page pipeline are in pages.py.
+Here are the foundation's; those of the page pipeline are in pages.py, of memory reuse in reuse.py.
 """
 import contextlib
 import json
@@ -11,9 +11,11 @@ import time
 
 import guest
 import pages
+import reuse
 from contenders import VM
 from hosts import GIB, Failure, children, cpu_seconds, end, wait_until
-from measure import FILL_SECONDS, Mover, by_contender, godwit_parts, medians, move_all, move_table
+from measure import (FILL_SECONDS, Mover, by_contender, godwit_parts, medians, move_all, move_table,
+                     units_for)
 from report import Result
 
 USUAL = ("godwit", "qemu", "qemu-multifd")
@@ -122,17 +124,9 @@ def blackout_1gbit(bench):
     return blackout(bench, "blackout-1gbit", "1gbit", 60)
 
 
-def units_for(vm, seconds):
-    """What busy gets done in each second of the next seconds."""
-    first = len(vm.console.numbers("busy")) + 1  # the line that is under way does not count
-    wait_until(lambda: len(vm.console.numbers("busy")) >= first + seconds, seconds * 3 + 10,
-               "the busy guest's reports", pause=0.2)
-    return vm.console.numbers("busy")[first:first + seconds]
-
-
 def units_while_moving(bench, vm, bandwidth):
     """The same inside a migration that never ends; and what its worker costs."""
-    a = vm.a
+    a = vm.daemon
     client = vm.begin("--max-bandwidth", bandwidth)
     try:
         wait_until(lambda: client.poll() is not None or
@@ -248,5 +242,6 @@ FOUNDATION = {
     "tracking": tracking,
     "scan": scan,
 }
-ALL = {**FOUNDATION, **pages.ALL}
-GROUPS = {"foundation": list(FOUNDATION), "pages": list(pages.ALL), "all": list(ALL)}
+ALL = {**FOUNDATION, **pages.ALL, **reuse.ALL}
+GROUPS = {"foundation": list(FOUNDATION), "pages": list(pages.ALL), "reuse": list(reuse.ALL),
+          "all": list(ALL)}
