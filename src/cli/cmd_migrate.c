@@ -124,24 +124,38 @@ static int take_option(struct migrate *m, int opt)
 	return rc;
 }
 
+/* What the destination had kept, for people: ", 1.2 GiB reused", or nothing. */
+static void print_reused(const json_t *godwit, char *text, size_t len)
+{
+	const json_t *reuse = json_object_get(godwit, "reuse");
+	const json_int_t saved = json_integer_value(json_object_get(reuse, "page-bytes-saved")) +
+				 json_integer_value(json_object_get(reuse, "block-bytes-saved"));
+	char size[32];
+
+	text[0] = '\0';
+	if (saved > 0)
+		snprintf(text, len, ", %s reused",
+			 gw_format_size((uint64_t)saved, size, sizeof(size)));
+}
+
 static void print_summary(const struct migrate *m, const json_t *result)
 {
 	const json_t *ram = json_object_get(result, "ram");
-	char sent[32], total[32];
+	const json_t *godwit = json_object_get(result, "godwit");
+	char sent[32], total[32], reused[64];
 
 	gw_format_size((uint64_t)json_integer_value(json_object_get(ram, "transferred")), sent,
 		       sizeof(sent));
 	gw_format_size((uint64_t)json_integer_value(json_object_get(ram, "total")), total,
 		       sizeof(total));
-	printf("%s moved to %s in %.2f s: %s sent for %s of memory in %d rounds, downtime %.1f "
+	print_reused(godwit, reused, sizeof(reused));
+	printf("%s moved to %s in %.2f s: %s sent for %s of memory in %d rounds%s, downtime %.1f "
 	       "ms%s\n",
 	       m->name, m->address,
 	       (double)json_integer_value(json_object_get(result, "total-time")) / 1000, sent,
-	       total, (int)json_integer_value(json_object_get(ram, "dirty-sync-count")),
+	       total, (int)json_integer_value(json_object_get(ram, "dirty-sync-count")), reused,
 	       json_real_value(json_object_get(result, "downtime")),
-	       json_is_true(json_object_get(json_object_get(result, "godwit"), "verified"))
-		       ? ", verified"
-		       : "");
+	       json_is_true(json_object_get(godwit, "verified")) ? ", verified" : "");
 }
 
 static int migrate(struct migrate *m)

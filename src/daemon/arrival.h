@@ -58,7 +58,7 @@ void gw_arrival_free(struct gw_arrival *a);
  *
  * So its next departure need not look at the rest. What arrives by dest/place.c
  * does not count as written. Sets @vm's uffd and since_arrival, for the caller to
- * save. What fails is logged, and costs only that.
+ * save. What fails is logged, and costs only that. Decision 14 has what it costs.
  */
 void gw_arrival_track(struct gw_vm *vm, const struct gw_ram *ram);
 

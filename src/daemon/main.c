@@ -37,6 +37,7 @@ struct options {
 	uint64_t memory_limit;
 	uint64_t image_quota; /* UINT64_MAX: as gw_paths_ram() has it */
 	uint64_t image_disk;
+	bool untracked;
 	bool verbose;
 	bool config_failed; /* the parser goes on after an error; the first is the message */
 };
@@ -68,6 +69,9 @@ static void usage(FILE *out)
 		"                       they come back (default: a quarter of all; 0: none)\n"
 		"  --image-disk SIZE    room for it in DIR/lib/image, or /var/lib/godwit/image, once\n"
 		"                       memory is full (default: 0, none)\n"
+		"  --track-arrivals yes|no\n"
+		"                       track what VMs that arrive write, so that only that is looked\n"
+		"                       at when they leave again; costs them huge pages (default: yes)\n"
 		"  --config FILE        read these options from FILE (godwit.conf(5))\n"
 		"  --verbose            log more\n"
 		"  --help, --version\n"
@@ -75,8 +79,18 @@ static void usage(FILE *out)
 		"godwitd runs in the foreground and logs to standard error; see godwitd(8).\n");
 }
 
+static int set_flag(bool *flag, const char *key, const char *value)
+{
+	*flag = !strcmp(value, "yes") || !strcmp(value, "true");
+	if (!*flag && strcmp(value, "no") != 0 && strcmp(value, "false") != 0)
+		return gw_fail(-EINVAL, "%s is yes or no, not '%s'", key, value);
+	return 0;
+}
+
 static int set_option(struct options *o, const char *key, const char *value)
 {
+	bool track = true;
+	int rc;
 	char **text = !strcmp(key, "root")	? &o->root
 		      : !strcmp(key, "listen")	? &o->listen
 		      : !strcmp(key, "name")	? &o->name
@@ -94,12 +108,13 @@ static int set_option(struct options *o, const char *key, const char *value)
 		return gw_parse_size(value, &o->image_quota);
 	if (!strcmp(key, "image-disk"))
 		return gw_parse_size(value, &o->image_disk);
-	if (!strcmp(key, "verbose")) {
-		o->verbose = !strcmp(value, "yes") || !strcmp(value, "true");
-		if (!o->verbose && strcmp(value, "no") != 0 && strcmp(value, "false") != 0)
-			return gw_fail(-EINVAL, "verbose is yes or no, not '%s'", value);
-		return 0;
+	if (!strcmp(key, "track-arrivals")) {
+		rc = set_flag(&track, key, value);
+		o->untracked = !track;
+		return rc;
 	}
+	if (!strcmp(key, "verbose"))
+		return set_flag(&o->verbose, key, value);
 	return gw_fail(-EINVAL, "unknown option '%s'", key);
 }
 
@@ -134,12 +149,19 @@ static int read_config(struct options *o, const char *path)
 static int parse_options(struct options *o, int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "root", 1, NULL, 'o' },	  { "listen", 1, NULL, 'o' },
-		{ "name", 1, NULL, 'o' },	  { "ram-dir", 1, NULL, 'o' },
-		{ "memory-limit", 1, NULL, 'o' }, { "config", 1, NULL, 'c' },
-		{ "image-quota", 1, NULL, 'o' },  { "image-disk", 1, NULL, 'o' },
-		{ "verbose", 0, NULL, 'v' },	  { "help", 0, NULL, 'h' },
-		{ "version", 0, NULL, 'V' },	  { NULL, 0, NULL, 0 },
+		{ "root", 1, NULL, 'o' },
+		{ "listen", 1, NULL, 'o' },
+		{ "name", 1, NULL, 'o' },
+		{ "ram-dir", 1, NULL, 'o' },
+		{ "memory-limit", 1, NULL, 'o' },
+		{ "config", 1, NULL, 'c' },
+		{ "image-quota", 1, NULL, 'o' },
+		{ "image-disk", 1, NULL, 'o' },
+		{ "track-arrivals", 1, NULL, 'o' },
+		{ "verbose", 0, NULL, 'v' },
+		{ "help", 0, NULL, 'h' },
+		{ "version", 0, NULL, 'V' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int opt, index, rc = 0;
 
@@ -273,6 +295,7 @@ static int run(struct options *o)
 		if (o->image_quota != UINT64_MAX)
 			paths.store.quota = o->image_quota;
 		paths.store.disk_quota = o->image_disk;
+		paths.store.untracked = o->untracked;
 		rc = serve(o, &paths);
 		gw_paths_unmount(&paths);
 	}

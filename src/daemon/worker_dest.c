@@ -265,7 +265,7 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, co
 	if (!rc)
 		rc = start_qemu(e, ram_paths);
 	if (!rc)
-		rc = describe(e, reuse);
+		rc = describe(e, reuse && !e->w->paths->store.untracked);
 	if (!rc)
 		rc = await_state(e);
 	compared = gw_arrival_compared(&e->arrival, &e->crew);

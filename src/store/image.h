@@ -42,6 +42,7 @@ struct gw_store {
 	const char *disk;      /* LIB/image; NULL: never to disk */
 	uint64_t quota;	       /* bytes of memory for all images; 0: keep none */
 	uint64_t disk_quota;   /* bytes on disk for all images; 0: none there */
+	bool untracked;	       /* do not watch what VMs that arrive write (decision 14) */
 };
 
 /** struct gw_image - a manifest, and the ledger beside it. */

@@ -74,6 +74,18 @@ class There(Two):
               own["pages"]["patched"] * PAGE - own["bytes"]["patched"], f"{own}")
         check("t" not in self.a.images(), "the image is there still, beside its VM")
 
+    def test_text(self):
+        """What a person sees of it."""
+        self.there_and_back()
+        home, to = self.vm.host, self.other()
+        out = home.godwit("images").ok().out
+        check(re.search(r"^NAME +LEFT", out, re.M) and not re.search(r"^t ", out, re.M), out)
+        out = to.godwit("images").ok().out
+        check(re.search(r"^t +.* memory ", out, re.M), out)
+        result = self.vm.migrate(to.address).finish().ok()
+        check(re.search(r" rounds, \d+(\.\d+)? MiB reused, downtime ", result.out), result.out)
+        self.vm.arrived(to)
+
     def test_ten_times(self):
         self.there_and_back()
         for _ in range(10):
@@ -333,6 +345,17 @@ class Others(Group):
         result = vm.move(c)
         check(result["godwit"]["pages"]["reused"] > 1000, f"{result['godwit']}")
         check(result["godwit"]["reuse"]["absent"] > 1000, f"{result['godwit']}")
+        vm.stop()
+        self.lab.drop(c)
+
+    def test_untracked(self):
+        """A host that does not watch its VMs compares all of their memory, and reuses as much."""
+        c = self.lab.host("c", "--track-arrivals", "no", images=IMAGES)
+        vm = self.boot(self.a)
+        vm.move(c)
+        record = json.loads(read_text(os.path.join(c.dir("o"), "vm.json")))
+        check(record["uffd"] == -1 and not record["since-arrival"], f"{record}")
+        check(reused(vm.move(self.a, "--compress", "none")) > 0.5, "hardly anything reused")
         vm.stop()
         self.lab.drop(c)
 
