@@ -42,6 +42,9 @@ static const struct {
 	[GW_MSG_BLOCKS] = { "BLOCKS", GW_WANT_PAGES / 8 + GW_WANT_PAGES * 128L },
 	[GW_MSG_LEDGER] = { "LEDGER", 100 * KIB },
 	[GW_MSG_LEDGER_END] = { "LEDGER_END", 0 },
+	/* A document of the registry, escaped; as many as a list may have. */
+	[GW_MSG_QUERY] = { "QUERY", 64 * KIB },
+	[GW_MSG_ANSWER] = { "ANSWER", 4096 * KIB },
 };
 
 const char *gw_message_name(unsigned int type)
@@ -83,7 +86,7 @@ int gw_open_decode(const uint8_t *wire, size_t len, struct gw_open *open, uint16
 			       "install neighbouring releases of Godwit on both hosts",
 			       open->version_min, open->version_max, GW_VERSION_MIN, GW_VERSION);
 	*version = open->version_max < GW_VERSION ? open->version_max : GW_VERSION;
-	if (open->kind < GW_OPEN_MIGRATE || open->kind > GW_OPEN_SETTLE)
+	if (open->kind < GW_OPEN_MIGRATE || open->kind > GW_OPEN_REGISTRY)
 		return gw_fail(-EPROTO, "OPEN of unknown kind %u", open->kind);
 	return 0;
 }

@@ -42,6 +42,12 @@
  *     OPEN {kind settle, id}            ->
  *                                       <-   SETTLED {outcome, text}
  *
+ *   The registry that a godwitd serves (store/registry_peer.c), likewise:
+ *     OPEN {kind registry}              ->
+ *                                       <-   ACCEPT {version}
+ *     QUERY {json}                      ->   (any number of times)
+ *                                       <-   ANSWER {json}
+ *
  * Rules: all integers are little-endian. Nothing here is trusted: frame.c
  * checks type, length and checksum, whoever reads a payload checks the rest
  * (invariant 10).
@@ -88,6 +94,8 @@ enum gw_message {
 	GW_MSG_BLOCKS,
 	GW_MSG_LEDGER,
 	GW_MSG_LEDGER_END,
+	GW_MSG_QUERY,
+	GW_MSG_ANSWER,
 	GW_MSG_COUNT,
 };
 
@@ -95,6 +103,7 @@ enum gw_open_kind {
 	GW_OPEN_MIGRATE = 1, /* control connection of a new migration */
 	GW_OPEN_STREAM,	     /* one more stream of migration @id */
 	GW_OPEN_SETTLE,	     /* what became of migration @id? (godwit recover) */
+	GW_OPEN_REGISTRY,    /* questions to the registry that this host serves */
 };
 
 /* What a destination answers to SETTLE. Final: it never changes afterwards. */
