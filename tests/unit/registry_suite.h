@@ -275,7 +275,7 @@ static inline void suite_race(const char *url)
 	gw_registry_close(r);
 }
 
-/* A call fails with @code, and not long after the registry's limit of @ms. */
+/* A call comes to @code, with nothing, and not long after the registry's limit of @ms. */
 static inline void suite_fails_in_time(struct gw_registry *r, int code, unsigned int ms)
 {
 	struct gw_host_record *list;
@@ -283,8 +283,9 @@ static inline void suite_fails_in_time(struct gw_registry *r, int code, unsigned
 	size_t nr;
 
 	assert_int_equal(gw_registry_hosts(r, &list, &nr), code);
-	assert_null(list);
 	assert_int_equal(nr, 0);
+	assert_true(!code || !list);
+	free(list);
 	/* Generous: machines that run tests are busy. What is excluded is the seconds of TCP. */
 	assert_true(gw_now() - begun < (ms + 2000) * GW_MS);
 }
