@@ -6,7 +6,6 @@
  * checked here, and a document with a bad one is as good as none.
  */
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,12 +36,12 @@ static uint64_t whole(struct fields *f, const char *key, uint64_t max)
 	return whole_of(f, json_object_get(f->json, key), max);
 }
 
-static double real(struct fields *f, const char *key)
+static double real(struct fields *f, const char *key, double max)
 {
 	const json_t *value = json_object_get(f->json, key);
 	const double number = json_number_value(value);
 
-	if (!json_is_number(value) || !isfinite(number) || number < 0) {
+	if (!json_is_number(value) || !(number >= 0 && number <= max)) {
 		f->bad = true;
 		return 0;
 	}
@@ -134,7 +133,7 @@ static void read_host(struct fields *f, const struct gw_document *d, void *recor
 	text(f, "address", host->address, sizeof(host->address));
 	host->memory = whole(f, "memory", INT64_MAX);
 	host->free = whole(f, "free", INT64_MAX);
-	host->load = real(f, "load");
+	host->load = real(f, "load", 1e6);
 	host->reported = (int64_t)whole(f, "reported", INT64_MAX);
 }
 
@@ -312,8 +311,8 @@ static void read_vm(struct fields *f, const struct gw_document *d, void *record)
 	vm->reported = (int64_t)whole(f, "reported", INT64_MAX);
 	vm->departures = (uint32_t)whole(f, "departures", UINT32_MAX);
 	vm->resident = whole(f, "resident", INT64_MAX);
-	vm->dirty_rate = real(f, "dirty-rate");
-	vm->wire_per_page = real(f, "wire-per-page");
+	vm->dirty_rate = real(f, "dirty-rate", 1e12);
+	vm->wire_per_page = real(f, "wire-per-page", 1e6);
 	read_history(f, json_object_get(f->json, "history"), &vm->history);
 }
 

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* placement.c - what moving a VM to a host would cost; see placement.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "page.h"
+#include "placement.h"
+
+uint64_t gw_placement_bandwidth(const struct gw_link_record *links, size_t nr, const char *to,
+				bool *assumed)
+{
+	uint64_t slowest = 0;
+
+	*assumed = false;
+	for (size_t i = 0; i < nr; i++) {
+		if (!strcmp(links[i].to, to))
+			return links[i].bandwidth;
+		if (!slowest || links[i].bandwidth < slowest)
+			slowest = links[i].bandwidth;
+	}
+	*assumed = true;
+	return slowest ? slowest : GW_PLACEMENT_BANDWIDTH;
+}
+
+static uint64_t reuse(const struct gw_placement_vm *vm, const struct gw_image_record *image,
+		      bool *stale)
+{
+	const struct gw_history_entry *e =
+		image ? gw_history_find(vm->history, image->departure, image->id) : NULL;
+
+	*stale = image && !e;
+	if (!e)
+		return 0;
+	return e->pages < vm->pages ? e->pages : vm->pages;
+}
+
+/* What a registry says may be absurd: beyond 63 bits it stays there. */
+static uint64_t rounded(double number)
+{
+	return number < 9e18 ? (uint64_t)(number + 0.5) : INT64_MAX;
+}
+
+/* The rounds, from the first on; see the formula in placement.h. */
+static void count_rounds(const struct gw_placement_vm *vm, struct gw_placement *p)
+{
+	const double page = vm->wire_per_page > 0 ? vm->wire_per_page : (double)GW_PAGE_SIZE;
+	const double limit = (double)vm->downtime_limit_ms - vm->device_ms;
+	const double bandwidth = (double)p->bandwidth / 1e3; /* bytes per ms */
+	const double first = (double)(vm->pages - p->reused);
+	double pages = first, sent = first, last = first * page / bandwidth, ms = last;
+
+	/* Round 1 is never the last: the guest runs while it is sent. */
+	for (p->rounds = 2; p->rounds <= GW_PLACEMENT_ROUNDS; p->rounds++) {
+		pages = vm->dirty_rate * last / 1e3;
+		/* More pages than it has cannot be due. */
+		if (pages > (double)vm->pages)
+			pages = (double)vm->pages;
+		last = pages * page / bandwidth;
+		sent += pages;
+		ms += last;
+		if (last <= limit)
+			break;
+	}
+	if (p->rounds > GW_PLACEMENT_ROUNDS) {
+		p->obstacle = GW_PLACEMENT_NEVER_ENDS;
+		p->rounds = 1;
+		sent = first;
+		ms = first * page / bandwidth;
+	}
+	p->travel = rounded(sent);
+	p->wire_bytes = rounded(sent * page);
+	p->downtime_ms = last + vm->device_ms;
+	p->total_ms = ms + vm->device_ms;
+}
+
+struct gw_placement gw_placement_predict(const struct gw_placement_vm *vm,
+					 const struct gw_host_record *host,
+					 const struct gw_image_record *image, uint64_t bandwidth,
+					 bool assumed, int64_t now)
+{
+	struct gw_placement p = { .host = host, .bandwidth = bandwidth, .assumed = assumed };
+	const uint64_t need = vm->pages * GW_PAGE_SIZE;
+	uint64_t kept;
+
+	p.reused = reuse(vm, image, &p.stale);
+	count_rounds(vm, &p);
+	/* Its image's memory becomes the VM's own. */
+	kept = image && !p.stale ? image->bytes : 0;
+	if (!host->address[0])
+		p.obstacle = GW_PLACEMENT_NO_ADDRESS;
+	else if (host->free < need && need - host->free > kept)
+		p.obstacle = GW_PLACEMENT_NO_MEMORY;
+	else if (now - host->reported > GW_PLACEMENT_SILENT_S)
+		p.obstacle = GW_PLACEMENT_SILENT;
+	return p;
+}
+
+static int better(const void *one, const void *other)
+{
+	const struct gw_placement *a = one, *b = other;
+
+	if (a->obstacle != b->obstacle)
+		return a->obstacle < b->obstacle ? -1 : 1;
+	if (a->total_ms < b->total_ms || a->total_ms > b->total_ms)
+		return a->total_ms < b->total_ms ? -1 : 1;
+	return strcmp(a->host->name, b->host->name);
+}
+
+size_t gw_placement_rank(const struct gw_placement_vm *vm, const struct gw_host_record *hosts,
+			 size_t nr_hosts, const struct gw_image_record *images, size_t nr_images,
+			 const struct gw_link_record *links, size_t nr_links, int64_t now,
+			 struct gw_placement *out)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < nr_hosts; i++) {
+		const struct gw_image_record *image = NULL;
+		uint64_t bandwidth;
+		bool assumed;
+
+		if (!strcmp(hosts[i].name, vm->host))
+			continue;
+		for (size_t k = 0; k < nr_images && !image; k++)
+			if (!strcmp(images[k].host, hosts[i].name))
+				image = &images[k];
+		bandwidth = gw_placement_bandwidth(links, nr_links, hosts[i].name, &assumed);
+		out[n++] = gw_placement_predict(vm, &hosts[i], image, bandwidth, assumed, now);
+	}
+	qsort(out, n, sizeof(*out), better);
+	return n;
+}
+
+const char *gw_placement_note(const struct gw_placement *p, char *text, size_t len)
+{
+	static const char *const obstacles[] = {
+		[GW_PLACEMENT_FINE] = "",
+		[GW_PLACEMENT_NEVER_ENDS] = "writes faster than the link",
+		[GW_PLACEMENT_SILENT] = "has not reported lately",
+		[GW_PLACEMENT_NO_MEMORY] = "not enough free memory",
+		[GW_PLACEMENT_NO_ADDRESS] = "does not listen",
+	};
+	const char *separator = p->obstacle ? ", " : "";
+
+	snprintf(text, len, "%s%s%s%s", obstacles[p->obstacle], p->assumed ? separator : "",
+		 p->assumed ? "bandwidth assumed" : "",
+		 !p->stale		     ? ""
+		 : p->assumed || p->obstacle ? ", its image is of no use"
+					     : "its image is of no use");
+	return text;
+}
