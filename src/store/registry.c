@@ -93,15 +93,6 @@ bool gw_registry_key_ok(const char *key)
 	return len > 0;
 }
 
-const struct gw_history_entry *gw_history_find(const struct gw_history *h, uint32_t departure,
-					       const uint8_t id[GW_ID_LEN])
-{
-	for (unsigned int i = 0; i < h->nr; i++)
-		if (h->at[i].departure == departure && !memcmp(h->at[i].id, id, GW_ID_LEN))
-			return &h->at[i];
-	return NULL;
-}
-
 static int check_keys(const char *first, const char *second)
 {
 	if (gw_registry_key_ok(first) && gw_registry_key_ok(second))

@@ -36,6 +36,7 @@
 #include <stdint.h>
 
 #include "define.h"
+#include "history.h"
 #include "messages.h"
 
 #define GW_REGISTRY_MS	     500   /* for a call, unless gw_registry_open() is told otherwise */
@@ -43,7 +44,6 @@
 #define GW_REGISTRY_TEXT_MAX 16384 /* bytes of a document */
 #define GW_REGISTRY_LIST_MAX 16384 /* documents in one answer; the rest is not looked at */
 #define GW_ADDRESS_MAX	     128
-#define GW_HISTORY_MAX	     64
 
 enum gw_registry_kind {
 	GW_REGISTRY_HOST,
@@ -145,27 +145,6 @@ struct gw_link_record {
 	uint64_t bandwidth; /* bytes per second */
 	int64_t measured;   /* seconds of the wall clock */
 };
-
-/**
- * struct gw_history - how much of a VM's memory each departure would still find.
- *
- * For each of the newest departures, ascending: its number, its id, and how
- * many of the VM's pages with data are not newer than it, so that an image
- * that it left holds them. A whole ledger in a few numbers: they predict reuse
- * without asking the host that keeps the image.
- */
-struct gw_history {
-	unsigned int nr;
-	struct gw_history_entry {
-		uint32_t departure;
-		uint8_t id[GW_ID_LEN];
-		uint64_t pages;
-	} at[GW_HISTORY_MAX];
-};
-
-/** gw_history_find() - the entry of departure @departure with @id, or NULL. */
-const struct gw_history_entry *gw_history_find(const struct gw_history *h, uint32_t departure,
-					       const uint8_t id[GW_ID_LEN]);
 
 /** struct gw_vm_record - a VM as its host last told of it. Zero: never measured. */
 struct gw_vm_record {

@@ -2,6 +2,7 @@
 /* test_placement.c - predictions on numbers that can be checked by hand. */
 #include "unit.h"
 
+#include "history.h"
 #include "page.h"
 #include "placement.h"
 
@@ -274,6 +275,46 @@ static void absurd_numbers(void **state)
 	about(p.total_ms, 25);
 }
 
+/* A ledger of 70 departures, where page n changed last at departure n, and some are zero. */
+static void history_of_a_ledger(void **state)
+{
+	const uint8_t some[GW_ID_LEN] = { 5 };
+	struct gw_history h;
+	struct gw_ledger l;
+
+	(void)state;
+	assert_int_equal(gw_ledger_create(&l, NULL, 1024), 0);
+	gw_history_of(&h, &l);
+	assert_int_equal(h.nr, 0);
+	for (uint8_t n = 1; n <= 70; n++)
+		gw_ledger_add(&l, (uint8_t[GW_ID_LEN]){ n });
+	for (uint32_t page = 0; page <= 70; page++) {
+		l.generations[page] = page;
+		if (page % 2)
+			l.digests[page].low = 1;
+	}
+	gw_history_of(&h, &l);
+	assert_int_equal(h.nr, GW_HISTORY_MAX);
+	for (uint32_t i = 0; i < h.nr; i++) {
+		assert_int_equal(h.at[i].departure, 7 + i);
+		assert_int_equal(h.at[i].id[0], 7 + i);
+		assert_int_equal(h.at[i].pages, (7 + i + 1) / 2);
+	}
+	assert_null(gw_history_find(&h, 5, some));
+	assert_null(gw_history_find(&h, 7, some));
+	assert_ptr_equal(gw_history_find(&h, 70, (uint8_t[GW_ID_LEN]){ 70 }), &h.at[63]);
+	/* A tenth was looked at. */
+	gw_history_begin(&h, &l);
+	gw_history_count(&h, 0);
+	gw_history_count(&h, 8);
+	gw_history_count(&h, 71); /* newer than all: no image has it */
+	gw_history_end(&h, 100, 1000);
+	assert_int_equal(h.at[0].pages, 10);
+	assert_int_equal(h.at[1].pages, 20);
+	assert_int_equal(h.at[63].pages, 20);
+	gw_ledger_close(&l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -285,6 +326,7 @@ int main(void)
 		cmocka_unit_test(memory),
 		cmocka_unit_test(ranking),
 		cmocka_unit_test(absurd_numbers),
+		cmocka_unit_test(history_of_a_ledger),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
