@@ -29,11 +29,13 @@
 #include "loop.h"
 #include "paths.h"
 #include "peer.h"
+#include "registrar.h"
+#include "registry.h"
 
 #define TICK_MS 500
 
 struct options {
-	char *root, *listen, *name, *ram_dir;
+	char *root, *listen, *name, *ram_dir, *registry;
 	uint64_t memory_limit;
 	uint64_t image_quota; /* UINT64_MAX: as gw_paths_ram() has it */
 	uint64_t image_disk;
@@ -46,6 +48,7 @@ struct daemon {
 	struct gw_loop *loop;
 	struct gw_jobs *jobs;
 	struct gw_peers *peers;
+	struct gw_registrar *registrar;
 	int signals;
 	struct gw_watch *watch_signals;
 };
@@ -72,6 +75,9 @@ static void usage(FILE *out)
 		"  --track-arrivals yes|no\n"
 		"                       track what VMs that arrive write, so that only that is looked\n"
 		"                       at when they leave again; costs them huge pages (default: yes)\n"
+		"  --registry URL       where hosts tell each other of themselves: sqlite:PATH,\n"
+		"                       godwit://IP:PORT (another godwitd's), redis://HOST:PORT or\n"
+		"                       rediss://HOST:PORT (default: a database of our own)\n"
 		"  --config FILE        read these options from FILE (godwit.conf(5))\n"
 		"  --verbose            log more\n"
 		"  --help, --version\n"
@@ -91,12 +97,15 @@ static int set_option(struct options *o, const char *key, const char *value)
 {
 	bool track = true;
 	int rc;
-	char **text = !strcmp(key, "root")	? &o->root
-		      : !strcmp(key, "listen")	? &o->listen
-		      : !strcmp(key, "name")	? &o->name
-		      : !strcmp(key, "ram-dir") ? &o->ram_dir
-						: NULL;
+	char **text = !strcmp(key, "root")	 ? &o->root
+		      : !strcmp(key, "listen")	 ? &o->listen
+		      : !strcmp(key, "name")	 ? &o->name
+		      : !strcmp(key, "ram-dir")	 ? &o->ram_dir
+		      : !strcmp(key, "registry") ? &o->registry
+						 : NULL;
 
+	if (text == &o->registry && gw_registry_url_ok(value))
+		return -EINVAL;
 	if (text) {
 		free(*text);
 		*text = strdup(value);
@@ -153,6 +162,7 @@ static int parse_options(struct options *o, int argc, char **argv)
 		{ "listen", 1, NULL, 'o' },
 		{ "name", 1, NULL, 'o' },
 		{ "ram-dir", 1, NULL, 'o' },
+		{ "registry", 1, NULL, 'o' },
 		{ "memory-limit", 1, NULL, 'o' },
 		{ "config", 1, NULL, 'c' },
 		{ "image-quota", 1, NULL, 'o' },
@@ -206,6 +216,7 @@ static void on_tick(void *arg)
 
 	gw_jobs_sweep(d->jobs);
 	gw_peers_expire(d->peers);
+	gw_registrar_tick(d->registrar);
 }
 
 /* One daemon per root: the lock is held until we end, however we end. */
@@ -251,8 +262,12 @@ static int serve(const struct options *o, struct gw_paths *paths)
 	d.jobs = d.loop ? gw_jobs_new(d.loop, paths, o->name) : NULL;
 	if (d.jobs)
 		rc = catch_signals(&d);
+	if (!rc) {
+		d.registrar = gw_registrar_new(paths, o->name, o->listen);
+		rc = d.registrar ? 0 : -ENOMEM;
+	}
 	if (!rc && o->listen) {
-		d.peers = gw_peers_new(d.loop, d.jobs, o->listen);
+		d.peers = gw_peers_new(d.loop, d.jobs, d.registrar, o->listen);
 		rc = d.peers ? 0 : -EADDRINUSE;
 	}
 	if (!rc) {
@@ -264,12 +279,14 @@ static int serve(const struct options *o, struct gw_paths *paths)
 			o->listen ? "listening on " : "not listening", o->listen ? o->listen : "");
 		gw_jobs_sweep(d.jobs);
 		gw_jobs_tidy(d.jobs);
+		gw_registrar_tick(d.registrar);
 		sd_notify(0, "READY=1");
 		gw_loop_run(d.loop, TICK_MS, on_tick, &d);
 		gw_info("ending; VMs run on");
 	}
 	gw_control_free(control);
 	gw_peers_free(d.peers);
+	gw_registrar_free(d.registrar);
 	if (d.jobs)
 		gw_jobs_free(d.jobs);
 	gw_loop_remove(d.loop, d.watch_signals);
@@ -277,6 +294,22 @@ static int serve(const struct options *o, struct gw_paths *paths)
 	if (d.signals >= 0)
 		close(d.signals);
 	return rc;
+}
+
+/* Without --registry, a database of our own: in /var/lib/godwit, or DIR/lib. */
+static void choose_registry(const struct options *o, struct gw_paths *paths)
+{
+	gw_autofree char *lib = o->root ? gw_path("%.*s/lib",
+						  (int)(strrchr(paths->run, '/') - paths->run),
+						  paths->run)
+					: gw_path("/var/lib/godwit");
+
+	if (o->registry)
+		paths->registry = gw_path("%s", o->registry);
+	else if (gw_mkdirs(lib, 0700))
+		gw_warn("no registry: %s", gw_error());
+	else
+		paths->registry = gw_path("sqlite:%s/registry.sqlite", lib);
 }
 
 static int run(struct options *o)
@@ -296,6 +329,7 @@ static int run(struct options *o)
 			paths.store.quota = o->image_quota;
 		paths.store.disk_quota = o->image_disk;
 		paths.store.untracked = o->untracked;
+		choose_registry(o, &paths);
 		rc = serve(o, &paths);
 		gw_paths_unmount(&paths);
 	}
@@ -324,5 +358,6 @@ int main(int argc, char **argv)
 	free(o.listen);
 	free(o.name);
 	free(o.ram_dir);
+	free(o.registry);
 	return rc < 0;
 }

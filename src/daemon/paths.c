@@ -51,6 +51,7 @@ void gw_paths_free(struct gw_paths *p)
 	free(p->disk_images);
 	free(p->ram);
 	free(p->ram_small);
+	free(p->registry);
 	memset(p, 0, sizeof(*p));
 }
 

@@ -31,6 +31,7 @@ struct caller {
 struct gw_peers {
 	struct gw_loop *loop;
 	struct gw_jobs *jobs;
+	struct gw_registrar *registrar;
 	int fd;
 	struct gw_watch *watch;
 	struct caller *callers;
@@ -79,6 +80,7 @@ static int parse(const struct caller *c, struct gw_open *open, uint16_t *version
 
 static void hand_on(struct caller *c)
 {
+	struct gw_registrar *registrar = c->peers->registrar;
 	struct gw_jobs *jobs = c->peers->jobs;
 	struct gw_open open;
 	uint16_t version = 0;
@@ -92,6 +94,11 @@ static void hand_on(struct caller *c)
 	if (!rc && open.kind == GW_OPEN_MIGRATE) {
 		if (gw_jobs_receive(jobs, fd, &open, version))
 			gw_err("%s", gw_error());
+		return;
+	}
+	if (!rc && open.kind == GW_OPEN_REGISTRY) {
+		if (gw_registrar_serve(registrar, fd, version))
+			refuse(fd);
 		return;
 	}
 	if (!rc) {
@@ -147,7 +154,8 @@ static void on_accept(void *arg)
 	p->nr_callers++;
 }
 
-struct gw_peers *gw_peers_new(struct gw_loop *loop, struct gw_jobs *jobs, const char *address)
+struct gw_peers *gw_peers_new(struct gw_loop *loop, struct gw_jobs *jobs,
+			      struct gw_registrar *registrar, const char *address)
 {
 	struct gw_peers *p = calloc(1, sizeof(*p));
 
@@ -155,6 +163,7 @@ struct gw_peers *gw_peers_new(struct gw_loop *loop, struct gw_jobs *jobs, const 
 		return NULL;
 	p->loop = loop;
 	p->jobs = jobs;
+	p->registrar = registrar;
 	p->fd = gw_tcp_listen(address);
 	if (p->fd >= 0)
 		p->watch = gw_loop_add(loop, p->fd, on_accept, p);

@@ -3,20 +3,22 @@
  * peer.h - the daemon's --listen socket: other hosts.
  *
  * The daemon reads only OPEN, 64 bytes, and hands the connection on: to a new
- * worker (migrate), to the worker that waits for it (stream), or answers when
- * the outcome is known (settle). Rules: nothing a peer sends makes the daemon
- * wait or allocate (invariant 10); one that says nothing is dropped.
+ * worker (migrate), to the worker that waits for it (stream), to a process that
+ * answers for the registry, or answers when the outcome is known (settle). Rules: nothing a peer
+ * sends makes the daemon wait or allocate (invariant 10); one that says nothing is dropped.
  */
 #ifndef GW_PEER_H
 #define GW_PEER_H
 
 #include "jobs.h"
 #include "loop.h"
+#include "registrar.h"
 
 struct gw_peers;
 
 /** gw_peers_new() - listen on @address ("IP:PORT"). NULL with a message. */
-struct gw_peers *gw_peers_new(struct gw_loop *loop, struct gw_jobs *jobs, const char *address);
+struct gw_peers *gw_peers_new(struct gw_loop *loop, struct gw_jobs *jobs,
+			      struct gw_registrar *registrar, const char *address);
 void gw_peers_free(struct gw_peers *p);
 
 /** gw_peers_expire() - drop connections that have not sent OPEN in time. */

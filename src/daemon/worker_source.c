@@ -22,6 +22,7 @@
 #include "inject.h"
 #include "io.h"
 #include "log.h"
+#include "registry_report.h"
 #include "source.h"
 #include "worker.h"
 
@@ -584,6 +585,8 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 	*result = gw_source_json(&e->s, gw_now());
 	if (rc)
 		gw_fail(rc, "%s", e->s.error);
+	else
+		gw_report_departure(w, &e->s, e->vm.def.name, e->journal.peer, NULL, 0);
 	json_decref(definition);
 	gw_crew_free(&e->crew);
 	env_free(e);

@@ -15,6 +15,7 @@
 #include "error.h"
 #include "io.h"
 #include "log.h"
+#include "registry_report.h"
 #include "worker.h"
 
 #define START_MS  60000
@@ -24,17 +25,26 @@
 /* How long `list` waits for a VM's monitor before it says that it does not know. */
 #define LIST_MS 1000
 
-/* Make the folder of a new VM, and take its lock. Return: the lock, or -errno. */
+/* Make the folder of a new VM, take its lock, claim its name. Return: the lock, or -errno. */
 static int claim(struct gw_worker *w, const char *name)
 {
 	gw_autofree char *dir = gw_vm_dir(w->paths, name);
+	gw_autofd int lock = -1;
 
 	if (mkdir(dir, 0700)) {
 		if (errno == EEXIST)
 			return gw_fail(-EEXIST, "there is a VM '%s' on this host already", name);
 		return gw_fail(-errno, "%s: %s", dir, strerror(errno));
 	}
-	return gw_vm_lock(w->paths, name);
+	lock = gw_vm_lock(w->paths, name);
+	if (lock >= 0 && gw_report_claim(w, name)) {
+		gw_autofree char *why = strdup(gw_error());
+
+		if (gw_remove_tree(dir))
+			gw_err("%s", gw_error());
+		return gw_fail(-EEXIST, "%s", why);
+	}
+	return gw_steal_fd(&lock);
 }
 
 /* Learn what QEMU made of the VM: machine version, memory map. */
@@ -124,6 +134,7 @@ int gw_worker_run_vm(struct gw_worker *w, const json_t *args, json_t **result)
 			gw_process_kill(&vm.process);
 			if (gw_vm_remove(w->paths, &vm.def, false))
 				gw_err("removing VM '%s' again: %s", name, gw_error());
+			gw_report_release(w, name);
 			gw_fail(rc, "%s", why);
 		}
 	}
@@ -182,6 +193,7 @@ int gw_worker_attach(struct gw_worker *w, const json_t *args, json_t **result)
 
 		if (gw_remove_tree(dir))
 			gw_err("%s", gw_error());
+		gw_report_release(w, name);
 		gw_fail(rc, "%s", why);
 	}
 	if (!rc)
@@ -221,6 +233,8 @@ int gw_worker_stop_vm(struct gw_worker *w, const json_t *args, json_t **result)
 		gw_qmp_close(qmp);
 	}
 	rc = gw_vm_remove(w->paths, &vm.def, vm.attached);
+	if (!rc)
+		gw_report_release(w, name);
 	if (!rc)
 		*result = json_pack("{s:s}", "name", name);
 	gw_vm_free(&vm);

@@ -112,6 +112,17 @@ static int open_connection(struct gw_source *s, unsigned int kind, unsigned int 
 }
 
 /* Setup: the destination has everything the VM needs before a byte of memory moves. */
+/* READY names the destination. Only registries ask for it: a bad name is none. */
+static void note_destination(struct gw_source *s)
+{
+	json_t *ready = json_loadb((const char *)s->inbox.payload, s->inbox.len, 0, NULL);
+	const char *host = json_string_value(json_object_get(ready, "host"));
+
+	if (host && strlen(host) < sizeof(s->destination))
+		snprintf(s->destination, sizeof(s->destination), "%s", host);
+	json_decref(ready);
+}
+
 static int gw_source_setup(struct gw_source *s)
 {
 	gw_autofree char *text = NULL;
@@ -132,6 +143,8 @@ static int gw_source_setup(struct gw_source *s)
 	rc = gw_frame_send_buf(s->control, GW_MSG_DEFINE, 0, text, strlen(text));
 	if (!rc)
 		rc = gw_source_expect(s, GW_MSG_READY, s->ops->now(s->env) + GW_READY_NS);
+	if (!rc)
+		note_destination(s);
 	if (!rc)
 		rc = gw_reuse_answer(s);
 	for (unsigned int i = 0; !rc && i < s->params.streams; i++)

@@ -131,6 +131,7 @@ struct gw_source {
 	bool direct_io;			/* some disk bypasses the page table: quiesce (F7) */
 
 	/* connections */
+	char destination[64]; /* the host's name, from READY; empty until then */
 	struct gw_transport *control;
 	struct gw_transport *streams[GW_STREAMS_MAX];
 	struct gw_frame inbox;

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* registry_report.c - what a worker tells the registry; see registry_report.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "log.h"
+#include "registry.h"
+#include "registry_report.h"
+
+/* NULL: this host uses none, or its URL is wrong, which main.c has said. */
+static struct gw_registry *open_registry(const struct gw_worker *w)
+{
+	return w->paths->registry ? gw_registry_open(w->paths->registry, 0) : NULL;
+}
+
+int gw_report_claim(const struct gw_worker *w, const char *name)
+{
+	struct gw_registry *r = open_registry(w);
+	int rc = r ? gw_registry_claim(r, name, w->host) : 0;
+
+	gw_registry_close(r);
+	if (!rc || rc == -EEXIST)
+		return rc;
+	gw_warn("VM '%s' starts although the registry cannot tell whether another host has one of "
+		"that name: %s",
+		name, gw_error());
+	return 0;
+}
+
+void gw_report_release(const struct gw_worker *w, const char *name)
+{
+	gw_autofree char *said = strdup(gw_error());
+	struct gw_registry *r = open_registry(w);
+
+	if (r && gw_registry_release(r, name, w->host))
+		gw_warn("VM '%s' is still in the registry for now: %s", name, gw_error());
+	gw_registry_close(r);
+	gw_fail(0, "%s", said ? said : "");
+}
+
+/* Bytes on the wire for a page that travelled, over the whole migration. */
+static double wire_per_page(const struct gw_source *s)
+{
+	uint64_t pages = 0, bytes = 0;
+
+	for (unsigned int id = 0; id < GW_STAGE_MAX; id++) {
+		if (id == GW_STAGE_ZERO || id == GW_STAGE_SAME)
+			continue;
+		pages += s->pages[id];
+		bytes += s->bytes[id];
+	}
+	return pages ? (double)bytes / (double)pages : s->wire_per_page;
+}
+
+static int tell_image(struct gw_registry *r, const struct gw_worker *w, const char *name,
+		      const struct gw_source *s, const struct gw_ledger *ledger, uint64_t bytes)
+{
+	struct gw_image_record image = { .departure = gw_ledger_departures(ledger),
+					 .bytes = bytes,
+					 .left = time(NULL) };
+
+	snprintf(image.vm, sizeof(image.vm), "%s", name);
+	snprintf(image.host, sizeof(image.host), "%s", w->host);
+	memcpy(image.id, s->id, GW_ID_LEN);
+	return gw_registry_put_image(r, &image);
+}
+
+static int tell_link(struct gw_registry *r, const struct gw_worker *w, const struct gw_source *s)
+{
+	struct gw_link_record link = { .bandwidth = s->bandwidth, .measured = time(NULL) };
+
+	snprintf(link.from, sizeof(link.from), "%s", w->host);
+	snprintf(link.to, sizeof(link.to), "%s", s->destination);
+	return gw_registry_put_link(r, &link);
+}
+
+static int tell_departure(struct gw_registry *r, const struct gw_worker *w,
+			  const struct gw_source *s, const char *name, const char *address,
+			  const struct gw_ledger *ledger, uint64_t image_bytes)
+{
+	struct gw_vm_record vm = { .reported = time(NULL),
+				   .resident = gw_ram_resident(s->ram),
+				   .dirty_rate = s->dirty_rate,
+				   .wire_per_page = wire_per_page(s) };
+	int rc;
+
+	snprintf(vm.name, sizeof(vm.name), "%s", name);
+	snprintf(vm.host, sizeof(vm.host), "%s", s->destination);
+	snprintf(vm.address, sizeof(vm.address), "%s", address);
+	if (ledger) {
+		vm.departures = gw_ledger_departures(ledger);
+		gw_history_of(&vm.history, ledger);
+	}
+	/* First what keeps others from starting a VM of that name. */
+	rc = gw_registry_move(r, &vm, w->host);
+	/* An image that it had kept there is the VM's memory now. */
+	if (!rc)
+		rc = gw_registry_drop_image(r, name, s->destination);
+	if (!rc && ledger && image_bytes)
+		rc = tell_image(r, w, name, s, ledger, image_bytes);
+	if (!rc && s->bandwidth)
+		rc = tell_link(r, w, s);
+	return rc;
+}
+
+void gw_report_departure(const struct gw_worker *w, const struct gw_source *s, const char *name,
+			 const char *address, const struct gw_ledger *ledger, uint64_t image_bytes)
+{
+	struct gw_registry *r = open_registry(w);
+
+	if (r && tell_departure(r, w, s, name, address, ledger, image_bytes))
+		gw_warn("the registry was not told all of where VM '%s' went: %s", name,
+			gw_error());
+	gw_registry_close(r);
+}
+
+void gw_report_image_gone(const struct gw_worker *w, const char *name)
+{
+	struct gw_registry *r = open_registry(w);
+
+	if (r && gw_registry_drop_image(r, name, w->host))
+		gw_warn("the registry still has the image of VM '%s': %s", name, gw_error());
+	gw_registry_close(r);
+}
