@@ -54,6 +54,9 @@ int gw_cli_options(int argc, char **argv, const struct option *longs, const char
 /** gw_cli_usage() - complain about the arguments and point to --help. Exit status 2. */
 int gw_cli_usage(const char *command, const char *complaint);
 
+/** gw_cli_number() - a decimal number from @min to @max. 0, or -EINVAL with a message. */
+int gw_cli_number(const char *text, long min, long max, long *value);
+
 int gw_cmd_run(int argc, char **argv);
 int gw_cmd_attach(int argc, char **argv);
 int gw_cmd_list(int argc, char **argv);
@@ -63,6 +66,7 @@ int gw_cmd_cancel(int argc, char **argv);
 int gw_cmd_stop(int argc, char **argv);
 int gw_cmd_images(int argc, char **argv);
 int gw_cmd_recover(int argc, char **argv);
+int gw_cmd_plan(int argc, char **argv);
 int gw_cmd_check(int argc, char **argv);
 
 struct gw_progress;

@@ -176,6 +176,17 @@ int gw_cli_call(struct gw_call *call, json_t **result)
 	return rc;
 }
 
+int gw_cli_number(const char *text, long min, long max, long *value)
+{
+	char *end;
+
+	errno = 0;
+	*value = strtol(text, &end, 10);
+	if (errno || end == text || *end || *value < min || *value > max)
+		return gw_fail(-EINVAL, "'%s' is not a number from %ld to %ld", text, min, max);
+	return 0;
+}
+
 int gw_cli_fail(void)
 {
 	fprintf(stderr, "godwit: %s\n", gw_error());

@@ -58,17 +58,6 @@ struct migrate {
 	int progress_fd;
 };
 
-static int number(const char *text, long min, long max, long *value)
-{
-	char *end;
-
-	errno = 0;
-	*value = strtol(text, &end, 10);
-	if (errno || end == text || *end || *value < min || *value > max)
-		return gw_fail(-EINVAL, "'%s' is not a number from %ld to %ld", text, min, max);
-	return 0;
-}
-
 static int take_option(struct migrate *m, int opt)
 {
 	uint64_t size = 0;
@@ -77,11 +66,11 @@ static int take_option(struct migrate *m, int opt)
 
 	switch (opt) {
 	case OPT_DOWNTIME:
-		rc = number(optarg, 1, 3600000, &value);
+		rc = gw_cli_number(optarg, 1, 3600000, &value);
 		json_object_set_new(m->args, "downtime-limit", json_integer(value));
 		break;
 	case OPT_STREAMS:
-		rc = number(optarg, 1, 64, &value);
+		rc = gw_cli_number(optarg, 1, 64, &value);
 		json_object_set_new(m->args, "streams", json_integer(value));
 		break;
 	case OPT_BANDWIDTH:
@@ -114,7 +103,7 @@ static int take_option(struct migrate *m, int opt)
 		json_object_set_new(m->args, "no-reuse", json_true());
 		break;
 	case OPT_PROGRESS:
-		rc = number(optarg, 0, 65535, &value);
+		rc = gw_cli_number(optarg, 0, 65535, &value);
 		m->progress_fd = (int)value;
 		break;
 	default:

@@ -64,7 +64,7 @@ static const struct {
 	{ "run", gw_worker_run_vm, false },	{ "attach", gw_worker_attach, false },
 	{ "stop", gw_worker_stop_vm, false },	{ "list", gw_worker_list, false },
 	{ "migrate", gw_worker_migrate, true }, { "recover", gw_worker_recover, false },
-	{ "images", gw_worker_images, false },
+	{ "images", gw_worker_images, false },	{ "plan", gw_worker_plan, false },
 };
 
 struct gw_jobs *gw_jobs_new(struct gw_loop *loop, const struct gw_paths *paths, const char *host)

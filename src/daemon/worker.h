@@ -61,6 +61,7 @@ int gw_worker_list(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_images(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result);
+int gw_worker_plan(struct gw_worker *w, const json_t *args, json_t **result);
 
 /**
  * gw_worker_receive() - the destination's end of a migration.
