@@ -5,6 +5,7 @@
 
 #include "error.h"
 #include "log.h"
+#include "registry_report.h"
 #include "worker.h"
 
 static bool has(const json_t *list, const char *name)
@@ -75,6 +76,8 @@ int gw_worker_images(struct gw_worker *w, const json_t *args, json_t **result)
 
 		if (!rc)
 			rc = rm ? gw_image_drop(st, text) : gw_image_pin(st, text, pin);
+		if (!rc && rm)
+			gw_report_image_gone(w, text);
 	}
 	if (!rc)
 		*result = json_pack("{s:O}", "names", names);

@@ -559,6 +559,17 @@ static int prepare(struct env *e, const json_t *args)
 	return 0;
 }
 
+/* Tell the registry where the VM went, and what of it is kept here. */
+static void report(const struct env *e)
+{
+	struct gw_image image = { 0 };
+	const bool kept = e->keeps && !gw_image_load(&e->w->paths->store, e->vm.def.name, &image);
+
+	gw_report_departure(e->w, &e->s, e->vm.def.name, e->journal.peer,
+			    kept ? &image.ledger : NULL, image.bytes);
+	gw_image_close(&image);
+}
+
 int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
@@ -586,7 +597,7 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 	if (rc)
 		gw_fail(rc, "%s", e->s.error);
 	else
-		gw_report_departure(w, &e->s, e->vm.def.name, e->journal.peer, NULL, 0);
+		report(e);
 	json_decref(definition);
 	gw_crew_free(&e->crew);
 	env_free(e);

@@ -111,7 +111,6 @@ static int open_connection(struct gw_source *s, unsigned int kind, unsigned int 
 	return rc;
 }
 
-/* Setup: the destination has everything the VM needs before a byte of memory moves. */
 /* READY names the destination. Only registries ask for it: a bad name is none. */
 static void note_destination(struct gw_source *s)
 {
@@ -123,6 +122,7 @@ static void note_destination(struct gw_source *s)
 	json_decref(ready);
 }
 
+/* Setup: the destination has everything the VM needs before a byte of memory moves. */
 static int gw_source_setup(struct gw_source *s)
 {
 	gw_autofree char *text = NULL;
