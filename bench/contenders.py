@@ -88,6 +88,14 @@ class GodwitVm:
         self.monitor = self.daemon.directory(VM) / "bench.qmp"
         self.console = guest.Console(self.daemon.directory(VM) / "serial.log")
 
+    def plan(self):
+        """What `godwit plan` predicts of a move to the other host."""
+        ranked = self.daemon.call("plan", VM, "--json")["hosts"]
+        found = [host for host in ranked if host["host"] == OTHER[self.host]]
+        if not found:
+            raise Failure(f"godwit plan does not know host {OTHER[self.host]}: {ranked}")
+        return found[0]
+
     def begin(self, *options):
         """Begin to move it to the other host; the process that does."""
         return spawn(self.daemon.command("migrate", VM, self.destination.address, "--json",

@@ -237,13 +237,16 @@ class Daemon:
         self.root = folder / host
         self.log = folder / f"godwitd-{host}.log"
         self.address = f"{ADDRESS[host]}:{PEER_PORT}"
+        # Host a keeps the registry of both.
+        self.registry = [] if host == "a" else ["--registry", f"godwit://{ADDRESS['a']}:{PEER_PORT}"]
         self._start()
 
     def _start(self):
         with open(self.log, "a") as log:
             self.process = spawn(
                 self.network.enter(self.host) + [self.godwitd, "--root", self.root,
-                                                 "--listen", self.address, "--name", self.host],
+                                                 "--listen", self.address, "--name", self.host,
+                                                 *self.registry],
                 stdout=log, stderr=log)
         try:
             wait_until(self._ready, 10, f"godwitd on host {self.host}: see {self.log}")

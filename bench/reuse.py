@@ -114,7 +114,9 @@ def there_and_back(bench, contender, load, works, stay):
         for leg in LEGS:
             time.sleep(stay)  # the procedure, not a wait for something
             well = not wrong(vm)
+            plan = vm.plan() if contender.name == "godwit" else None
             run = move_once(bench, vm, bench.give_up)
+            run["plan"] = plan
             run.update(leg=leg, survived=well and lives(vm, works))
             runs.append(run)
             if not (run["ended"] and run["survived"]):
@@ -191,7 +193,25 @@ def measure(bench, result, load, works, stay=None):
             result.notes.append(f"{name}'s client, both legs: {m['per-second']:.0f} operations/s, "
                                 f"longest time without an answer {m['gap-ms']:.0f} ms")
     godwit_stages(result, groups)
+    hold_plan(result, groups)
     return groups
+
+
+def hold_plan(result, groups):
+    """What `godwit plan` predicted of leg 2, right before it, against what came."""
+    rows = groups.get("godwit, leg 2", [])
+    for what, predicted, came in (("bytes", "wire-bytes", "transferred"),
+                                  ("time", "total-time", "total-ms")):
+        target = result.target(f"godwit plan's {what} for leg 2 within 25 %", 25)
+        off = [abs(row["plan"][predicted] / row[came] - 1) * 100 for row in rows]
+        if off:
+            target.measured = statistics.median(off)
+            target.measured_text = f"{target.measured:.1f} % off"
+    if rows:
+        m = medians([{"bytes": row["plan"]["wire-bytes"], "ms": row["plan"]["total-time"]}
+                     for row in rows], "bytes", "ms")
+        result.notes.append(f"godwit plan predicted of leg 2: {m['bytes'] / MIB:.1f} MiB, "
+                            f"{m['ms'] / 1e3:.2f} s")
 
 
 def always(load):
