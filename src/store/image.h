@@ -75,7 +75,8 @@ int gw_image_begin(const struct gw_store *st, const char *name, size_t nr_pages,
 
 /**
  * gw_image_finish() - the VM has left, its QEMU is gone: keep its memory.
- * @ram_paths: its RAM files, one per memory backend of @def; they are renamed
+ * @ram_paths: its RAM files, one per memory backend of @def, made by Godwit (not
+ *	those of an attached VM, which are the user's); they are renamed
  * @ledger: complete; sealed and closed here
  *
  * On failure nothing of the image is left, RAM files included. The images may be

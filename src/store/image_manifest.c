@@ -248,7 +248,7 @@ int gw_image_lock(const struct gw_store *st, const char *name, bool wait)
 
 	/* Its last holder removed the file, or the folder, under us: again. */
 	do {
-		fd = mkdir(dir, 0700) && errno == ENOENT ? gw_mkdirs(dir, 0700) : 0;
+		fd = gw_mkdirs(dir, 0700);
 		if (!fd)
 			fd = lock_file(path, wait);
 	} while (fd == -ESTALE);

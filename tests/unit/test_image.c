@@ -148,6 +148,22 @@ static void names_are_checked(void **state)
 	assert_false(exists(h->images));
 }
 
+/* Where there can be no folder there is no image, and nobody waits for one. */
+static void no_place_for_images(void **state)
+{
+	struct host *h = *state;
+	struct gw_ledger ledger;
+	struct gw_image image;
+
+	assert_int_equal(gw_write_file(h->images, "a file"), 0);
+	assert_int_equal(gw_image_load(&h->st, "web1", &image), -ENOTDIR);
+	assert_int_equal(gw_image_begin(&h->st, "web1", 1, &ledger), -ENOTDIR);
+	assert_int_equal(gw_image_drop(&h->st, "web1"), -ENOTDIR);
+	assert_int_equal(gw_image_balance(&h->st, 1), 0);
+	gw_image_sweep(&h->st);
+	assert_int_equal(gw_image_evictable(&h->st, NULL), 0);
+}
+
 /* Whatever does not belong together is no image, and is removed. */
 static void damaged_manifest(void **state)
 {
@@ -602,6 +618,7 @@ int main(void)
 		host_test(nothing_else_is_given_back),
 		host_test(others_do_not_fit),
 		host_test(names_are_checked),
+		host_test(no_place_for_images),
 		host_test(damaged_manifest),
 		host_test(damaged_ledger),
 		host_test(damaged_ram_file),
