@@ -53,6 +53,7 @@ static void leave_daemon(const char *who, int keep, pid_t daemon)
 	sigset_t none;
 
 	gw_log_rename(who);
+	prctl(PR_SET_NAME, "registry");
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != daemon)
 		_exit(UNTOLD);

@@ -315,9 +315,10 @@ class Host:
         return json.loads(text) if text else None
 
     def workers(self):
-        """Process ids of this daemon's workers."""
+        """Process ids of this daemon's workers; those for the registry come and go as they like."""
         return [pid for pid in processes(self.root) if is_godwitd(pid) and
-                pid != self.daemon.pid and parent(pid) == self.daemon.pid]
+                pid != self.daemon.pid and parent(pid) == self.daemon.pid and
+                read_text(f"/proc/{pid}/comm").strip() != "registry"]
 
     def worker(self):
         """The one worker; a `godwit list` of the test itself may just be ending."""
