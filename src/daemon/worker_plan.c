@@ -144,10 +144,11 @@ static int find_vm(struct gw_worker *w, struct plan *plan)
 			       "list",
 			       plan->name);
 	if (!known && !plan->record.reported)
-		return gw_fail(-ENODATA,
-			       "VM '%s' is on host '%s', and the registry knows no more of it: plan "
-			       "there, where its memory can be looked at",
-			       plan->name, plan->record.host);
+		return gw_fail(
+			-ENODATA,
+			"VM '%s' is on host '%s', and the registry knows no more of it: plan "
+			"there, where its memory can be looked at",
+			plan->name, plan->record.host);
 	if (known)
 		return known;
 	snprintf(plan->host, sizeof(plan->host), "%s", plan->record.host);

@@ -28,6 +28,9 @@ class Registry(Group):
         """Try to start another VM of the same name there."""
         return host.godwit("run", "t", "--memory", "128M", "--", *self.vm.args)
 
+    def has_none(self, host):
+        check(host.list() == {} and not os.path.exists(host.dir("t")), f"a VM on {host.name}")
+
     def plan(self, host, *options):
         """host -> prediction of `godwit plan` on @host, and the order."""
         plan = host.godwit("plan", "t", "--json", *options).ok().json()
@@ -41,10 +44,10 @@ class Registry(Group):
 
     def test_name_is_refused(self):
         self.run_on(self.b).failed("VM 't' on host 'a'")
-        check(self.b.list() == {} and not os.path.exists(self.b.dir("t")), "something of it is left")
+        self.has_none(self.b)
         self.vm.move(self.b)
         self.run_on(self.a).failed("VM 't' on host 'b'")
-        check(self.a.list() == {} and not os.path.exists(self.a.dir("t")), "something of it is left")
+        self.has_none(self.a)
         self.vm.move(self.a)
         # A name is free once its VM was stopped, or its QEMU ended by itself.
         second = self.lab.vm("second").boot(self.a)
