@@ -103,7 +103,8 @@ static int tell_departure(struct gw_registry *r, const struct gw_worker *w,
 		rc = gw_registry_drop_image(r, name, s->destination);
 	if (!rc && ledger && image_bytes)
 		rc = tell_image(r, w, name, s, ledger, image_bytes);
-	if (!rc && s->bandwidth)
+	/* With --max-bandwidth the limit was measured, not the link. */
+	if (!rc && s->bandwidth && !s->params.max_bandwidth)
 		rc = tell_link(r, w, s);
 	return rc;
 }

@@ -78,15 +78,14 @@ class Registry(Group):
         plan = self.plan(here)[0]
         check(plan["host"] == here.name and plan["name"] == "t", f"plan {plan}")
         check(0 < plan["pages"] <= 128 * MIB // 4096, f"{plan['pages']} pages")
-        self.vm.move(there, "--max-bandwidth", "50M")
+        self.vm.move(there)
         self.vm.move(here)
         plan, hosts, order = self.plan(here)
         check(plan["measured"] and plan["wire-per-page"] > 0, f"nothing measured: {plan}")
         entry = hosts[there.name]
         check(entry["address"] == there.address, f"address {entry}")
         check(not entry["assumed"] and entry["possible"] and entry["note"] == "", f"{entry}")
-        # It was held below 50 MiB/s, and may have been compressed to less than that.
-        check(0 < entry["bandwidth"] < 60 * MIB, f"bandwidth {entry['bandwidth']}")
+        check(entry["bandwidth"] > 0, f"bandwidth {entry['bandwidth']}")
         check(entry["pages"] + entry["reused"] >= plan["pages"], f"pages {entry} of {plan}")
         check(entry["wire-bytes"] > 0 and entry["total-time"] > 25 and entry["downtime"] >= 25,
               f"{entry}")

@@ -143,10 +143,11 @@ static void departure_without_ledger(void **state)
 {
 	struct world *x = *state;
 	struct gw_image_record *images;
+	struct gw_link_record *links;
 	struct gw_vm_record vm;
 	size_t nr;
 
-	x->s->bandwidth = 0;
+	x->s->params.max_bandwidth = 1; /* so that the link was not measured either */
 	gw_report_departure(&x->w, x->s, "web1", "10.0.0.2:7373", NULL, 0);
 	assert_int_equal(gw_registry_vm(x->r, "web1", &vm), 0);
 	assert_string_equal(vm.host, "b");
@@ -155,6 +156,14 @@ static void departure_without_ledger(void **state)
 	assert_int_equal(gw_registry_images(x->r, "web1", &images, &nr), 0);
 	assert_int_equal(nr, 0);
 	free(images);
+	assert_int_equal(gw_registry_links(x->r, "a", &links, &nr), 0);
+	assert_int_equal(nr, 0);
+	free(links);
+	x->s->params.max_bandwidth = x->s->bandwidth = 0;
+	gw_report_departure(&x->w, x->s, "web1", "10.0.0.2:7373", NULL, 0);
+	assert_int_equal(gw_registry_links(x->r, "a", &links, &nr), 0);
+	assert_int_equal(nr, 0);
+	free(links);
 }
 
 /* A name of the destination that no registry knows, as a hostile one may say. */
