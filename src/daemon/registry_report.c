@@ -79,6 +79,20 @@ static int tell_link(struct gw_registry *r, const struct gw_worker *w, const str
 	return gw_registry_put_link(r, &link);
 }
 
+/*
+ * Whether @host uses this registry too: 1, 0 or -errno. To one that does not, no
+ * claim can be handed on: it would never give it back.
+ */
+static int reports_here(struct gw_registry *r, const char *host)
+{
+	struct gw_host_record record;
+	int rc = gw_registry_key_ok(host) ? gw_registry_host(r, host, &record) : -ENOENT;
+
+	if (rc == -ENOENT || rc == -EBADMSG)
+		return 0;
+	return rc ? rc : time(NULL) - record.reported <= GW_REGISTRY_SILENT_S;
+}
+
 static int tell_departure(struct gw_registry *r, const struct gw_worker *w,
 			  const struct gw_source *s, const char *name, const char *address,
 			  const struct gw_ledger *ledger, uint64_t image_bytes)
@@ -97,7 +111,9 @@ static int tell_departure(struct gw_registry *r, const struct gw_worker *w,
 		gw_history_of(&vm.history, ledger);
 	}
 	/* First what keeps others from starting a VM of that name. */
-	rc = gw_registry_move(r, &vm, w->host);
+	rc = reports_here(r, s->destination);
+	if (rc >= 0)
+		rc = rc ? gw_registry_move(r, &vm, w->host) : gw_registry_release(r, name, w->host);
 	/* An image that it had kept there is the VM's memory now. */
 	if (!rc)
 		rc = gw_registry_drop_image(r, name, s->destination);

@@ -34,7 +34,9 @@ void gw_report_release(const struct gw_worker *w, const char *name);
  * @ledger: of this departure; NULL: none was kept, so that nothing can be reused
  * @image_bytes: that its image takes on this host; 0: no image was kept
  *
- * Tells too what the migration measured: the link, and what the next move will cost.
+ * Tells too what the migration measured: the link, and what the next move will
+ * cost. To a host that does not report to this registry nothing is handed on:
+ * then the claim is released.
  */
 void gw_report_departure(const struct gw_worker *w, const struct gw_source *s, const char *name,
 			 const char *address, const struct gw_ledger *ledger, uint64_t image_bytes);

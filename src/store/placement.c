@@ -91,7 +91,7 @@ struct gw_placement gw_placement_predict(const struct gw_placement_vm *vm,
 		p.obstacle = GW_PLACEMENT_NO_ADDRESS;
 	else if (host->free < need && need - host->free > kept)
 		p.obstacle = GW_PLACEMENT_NO_MEMORY;
-	else if (now - host->reported > GW_PLACEMENT_SILENT_S)
+	else if (now - host->reported > GW_REGISTRY_SILENT_S)
 		p.obstacle = GW_PLACEMENT_SILENT;
 	return p;
 }

@@ -33,9 +33,6 @@
 /* A link that nobody has measured, where no other was measured either: 1 Gbit/s. */
 #define GW_PLACEMENT_BANDWIDTH 125000000ULL
 
-/* A host that has not reported for so long is not counted on, s. */
-#define GW_PLACEMENT_SILENT_S 60
-
 /* Rounds after which a plan stops counting. */
 #define GW_PLACEMENT_ROUNDS 64
 
@@ -54,7 +51,7 @@ struct gw_placement_vm {
 enum gw_placement_obstacle {
 	GW_PLACEMENT_FINE,
 	GW_PLACEMENT_NEVER_ENDS, /* the guest writes faster than the link */
-	GW_PLACEMENT_SILENT,	 /* the host has not reported for GW_PLACEMENT_SILENT_S */
+	GW_PLACEMENT_SILENT,	 /* the host has not reported for GW_REGISTRY_SILENT_S */
 	GW_PLACEMENT_NO_MEMORY,
 	GW_PLACEMENT_NO_ADDRESS, /* it does not listen */
 };

@@ -120,6 +120,9 @@ int gw_registry_url_ok(const char *url);
  */
 const char *gw_registry_url_shown(const char *url, char *text, size_t len);
 
+/* A host that has not reported for so long is not counted on, s. */
+#define GW_REGISTRY_SILENT_S 60
+
 /** struct gw_host_record - what a host says of itself. */
 struct gw_host_record {
 	char name[GW_REGISTRY_KEY_MAX];
@@ -175,6 +178,9 @@ int gw_registry_images(struct gw_registry *r, const char *vm, struct gw_image_re
 		       size_t *nr);
 int gw_registry_links(struct gw_registry *r, const char *from, struct gw_link_record **list,
 		      size_t *nr);
+
+/** gw_registry_host() - what host @name said last. 0, -ENOENT, -EBADMSG or -errno. */
+int gw_registry_host(struct gw_registry *r, const char *name, struct gw_host_record *host);
 
 /** gw_registry_vm() - what is known of VM @name. 0, -ENOENT, -EBADMSG or -errno. */
 int gw_registry_vm(struct gw_registry *r, const char *name, struct gw_vm_record *vm);

@@ -316,6 +316,23 @@ static void read_vm(struct fields *f, const struct gw_document *d, void *record)
 	read_history(f, json_object_get(f->json, "history"), &vm->history);
 }
 
+static int take_host(void *arg, const struct gw_document *d)
+{
+	return parse(d, read_host, arg);
+}
+
+int gw_registry_host(struct gw_registry *r, const char *name, struct gw_host_record *host)
+{
+	int rc;
+
+	memset(host, 0, sizeof(*host));
+	gw_registry_begin(r);
+	rc = r->ops->get(r, GW_REGISTRY_HOST, "", name, take_host, host);
+	if (!rc && !host->name[0])
+		rc = gw_fail(-ENOENT, "the registry knows no host '%s'", name);
+	return rc;
+}
+
 static int take_vm(void *arg, const struct gw_document *d)
 {
 	return parse(d, read_vm, arg);

@@ -158,6 +158,13 @@ class Own(Group):
         result = self.a.godwit("plan", "t").ok()
         check(result.out == "" and "no other host" in result.err, f"plan {result}")
         vm.stop()
+        # Neither registry takes the name for the other host's.
+        vm = self.lab.vm().boot(self.b)
+        vm.stop()
+        vm = self.lab.vm().boot(self.a)
+        vm.stop()
+        for host in (self.a, self.b):
+            check("is on this host, but" not in read_text(host.log), f"log of {host.name}")
 
     def test_served_by_its_keeper_only(self):
         """A host that uses another's registry does not pass it on."""

@@ -234,8 +234,8 @@ static void ranking(void **state)
 	(void)state;
 	hosts[0].address[0] = '\0';
 	hosts[1].free = 1;
-	hosts[2].reported = NOW - GW_PLACEMENT_SILENT_S - 1;
-	hosts[3].reported = NOW - GW_PLACEMENT_SILENT_S;
+	hosts[2].reported = NOW - GW_REGISTRY_SILENT_S - 1;
+	hosts[3].reported = NOW - GW_REGISTRY_SILENT_S;
 	n = gw_placement_rank(&vm, hosts, GW_ARRAY_SIZE(hosts), images, 2, links,
 			      GW_ARRAY_SIZE(links), NOW, out);
 	assert_int_equal(n, GW_ARRAY_SIZE(expected));

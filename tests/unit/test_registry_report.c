@@ -74,6 +74,14 @@ static int drop(void **state)
 	return 0;
 }
 
+/* Host b reported @ago seconds ago. */
+static void b_reported(struct world *x, int64_t ago)
+{
+	const struct gw_host_record b = { .name = "b", .reported = time(NULL) - ago };
+
+	assert_int_equal(gw_registry_put_host(x->r, &b), 0);
+}
+
 static void claim_and_release(void **state)
 {
 	struct world *x = *state;
@@ -104,6 +112,7 @@ static void departure(void **state)
 	const struct gw_image_record kept_there = { .vm = "web1", .host = "b", .departure = 1 };
 	size_t nr;
 
+	b_reported(x, 0);
 	assert_int_equal(gw_registry_claim(x->r, "web1", "a"), 0);
 	assert_int_equal(gw_registry_put_image(x->r, &kept_there), 0);
 	gw_report_departure(&x->w, x->s, "web1", "10.0.0.2:7373", &x->ledger, 12288);
@@ -147,6 +156,7 @@ static void departure_without_ledger(void **state)
 	struct gw_vm_record vm;
 	size_t nr;
 
+	b_reported(x, 0);
 	x->s->params.max_bandwidth = 1; /* so that the link was not measured either */
 	gw_report_departure(&x->w, x->s, "web1", "10.0.0.2:7373", NULL, 0);
 	assert_int_equal(gw_registry_vm(x->r, "web1", &vm), 0);
@@ -166,17 +176,29 @@ static void departure_without_ledger(void **state)
 	free(links);
 }
 
-/* A name of the destination that no registry knows, as a hostile one may say. */
-static void strange_destination(void **state)
+/*
+ * To a host that has a registry of its own, or a name that cannot be: the name is
+ * free, so that the VM may come back.
+ */
+static void to_a_stranger(void **state)
 {
+	static const char *const names[] = { "b", "b", "b c\n", "" };
 	struct world *x = *state;
+	struct gw_image_record *images;
 	struct gw_vm_record vm;
+	size_t nr;
 
-	assert_int_equal(gw_registry_claim(x->r, "web1", "a"), 0);
-	snprintf(x->s->destination, sizeof(x->s->destination), "b c\n");
-	gw_report_departure(&x->w, x->s, "web1", "10.0.0.2:7373", NULL, 0);
-	assert_int_equal(gw_registry_vm(x->r, "web1", &vm), 0);
-	assert_string_equal(vm.host, "a");
+	for (size_t i = 0; i < GW_ARRAY_SIZE(names); i++) {
+		snprintf(x->s->destination, sizeof(x->s->destination), "%s", names[i]);
+		assert_int_equal(gw_report_claim(&x->w, "web1"), 0);
+		gw_report_departure(&x->w, x->s, "web1", "10.0.0.2:7373", &x->ledger, 4096);
+		assert_int_equal(gw_registry_vm(x->r, "web1", &vm), -ENOENT);
+		b_reported(x, 2 * GW_REGISTRY_SILENT_S); /* and no more since */
+	}
+	/* What is kept here is. */
+	assert_int_equal(gw_registry_images(x->r, "web1", &images, &nr), 0);
+	assert_int_equal(nr, 1);
+	free(images);
 }
 
 /* None, one that is away, one that is damaged: each is a success, and soon. */
@@ -210,7 +232,7 @@ int main(void)
 		with_world(claim_and_release),
 		with_world(departure),
 		with_world(departure_without_ledger),
-		with_world(strange_destination),
+		with_world(to_a_stranger),
 		with_world(no_registry),
 	};
 
