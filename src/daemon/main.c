@@ -159,20 +159,13 @@ static int read_config(struct options *o, const char *path)
 static int parse_options(struct options *o, int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "root", 1, NULL, 'o' },
-		{ "listen", 1, NULL, 'o' },
-		{ "name", 1, NULL, 'o' },
-		{ "ram-dir", 1, NULL, 'o' },
-		{ "registry", 1, NULL, 'o' },
-		{ "memory-limit", 1, NULL, 'o' },
-		{ "config", 1, NULL, 'c' },
-		{ "image-quota", 1, NULL, 'o' },
-		{ "image-disk", 1, NULL, 'o' },
-		{ "track-arrivals", 1, NULL, 'o' },
-		{ "verbose", 0, NULL, 'v' },
-		{ "help", 0, NULL, 'h' },
-		{ "version", 0, NULL, 'V' },
-		{ NULL, 0, NULL, 0 },
+		{ "root", 1, NULL, 'o' },	{ "listen", 1, NULL, 'o' },
+		{ "name", 1, NULL, 'o' },	{ "ram-dir", 1, NULL, 'o' },
+		{ "registry", 1, NULL, 'o' },	{ "memory-limit", 1, NULL, 'o' },
+		{ "config", 1, NULL, 'c' },	{ "image-quota", 1, NULL, 'o' },
+		{ "image-disk", 1, NULL, 'o' }, { "track-arrivals", 1, NULL, 'o' },
+		{ "verbose", 0, NULL, 'v' },	{ "help", 0, NULL, 'h' },
+		{ "version", 0, NULL, 'V' },	{ NULL, 0, NULL, 0 },
 	};
 	int opt, index, rc = 0;
 

@@ -249,9 +249,10 @@ static int op_guest_quit(void *env, struct gw_ledger *keep)
 static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
 {
 	struct env *e = env;
+	const struct gw_store *st = &e->w->paths->store;
 
-	e->keeps = e->w->paths->store.quota && !e->vm.attached &&
-		   !gw_image_begin(&e->w->paths->store, e->vm.def.name, nr_pages, l);
+	e->keeps = (st->quota || st->disk_quota) && !e->vm.attached &&
+		   !gw_image_begin(st, e->vm.def.name, nr_pages, l);
 	return e->keeps ? 0 : gw_ledger_create(l, NULL, nr_pages);
 }
 
