@@ -48,11 +48,12 @@ static void count_rounds(const struct gw_placement_vm *vm, struct gw_placement *
 	const double limit = (double)vm->downtime_limit_ms - vm->device_ms;
 	const double bandwidth = (double)p->bandwidth / 1e3; /* bytes per ms */
 	const double first = (double)(vm->pages - p->reused);
-	double pages = first, sent = first, last = first * page / bandwidth, ms = last;
+	double sent = first, last = first * page / bandwidth, ms = last;
 
 	/* Round 1 is never the last: the guest runs while it is sent. */
 	for (p->rounds = 2; p->rounds <= GW_PLACEMENT_ROUNDS; p->rounds++) {
-		pages = vm->dirty_rate * last / 1e3;
+		double pages = vm->dirty_rate * last / 1e3;
+
 		/* More pages than it has cannot be due. */
 		if (pages > (double)vm->pages)
 			pages = (double)vm->pages;

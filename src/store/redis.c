@@ -65,8 +65,8 @@ static int parse_files(struct gw_redis *c, char *query)
 
 		if (!file || !c->tls || *file)
 			return -EINVAL;
-		*file = strdup(strchr(one, '=') + 1);
-		if (!*file || unescape(*file))
+		*file = gw_path("%s", strchr(one, '=') + 1);
+		if (unescape(*file))
 			return -EINVAL;
 	}
 	return !c->cert == !c->key ? 0 : -EINVAL;
@@ -85,24 +85,23 @@ static int parse_user(struct gw_redis *c, char **rest)
 		return -EINVAL;
 	*colon = '\0';
 	if ((*rest)[0])
-		c->user = strdup(*rest);
-	c->password = strdup(colon + 1);
+		c->user = gw_path("%s", *rest);
+	c->password = gw_path("%s", colon + 1);
 	*rest = at + 1;
-	return !c->password || unescape(c->password) || (c->user && unescape(c->user)) ? -EINVAL
-										       : 0;
+	return unescape(c->password) || (c->user && unescape(c->user)) ? -EINVAL : 0;
 }
 
 static int parse_url(struct gw_redis *c, const char *url)
 {
-	gw_autofree char *copy = strdup(strstr(url, "://") + 3);
+	gw_autofree char *copy = gw_path("%s", strstr(url, "://") + 3);
 	char *rest = copy, *query, *slash, *port;
 	int rc;
 
 	c->tls = !strncmp(url, "rediss:", 7);
-	query = copy ? strchr(copy, '?') : NULL;
+	query = strchr(copy, '?');
 	if (query)
 		*query++ = '\0';
-	rc = !copy ? -ENOMEM : query ? parse_files(c, query) : 0;
+	rc = query ? parse_files(c, query) : 0;
 	if (!rc)
 		rc = parse_user(c, &rest);
 	slash = rc ? NULL : strchr(rest, '/');
@@ -111,7 +110,7 @@ static int parse_url(struct gw_redis *c, const char *url)
 	if (slash && *slash) {
 		if (strspn(slash, "0123456789") != strlen(slash))
 			return -EINVAL;
-		c->db = strdup(slash);
+		c->db = gw_path("%s", slash);
 	}
 	if (rc)
 		return rc;
@@ -126,10 +125,10 @@ static int parse_url(struct gw_redis *c, const char *url)
 	}
 	if (!rest[0] || (port && (!port[0] || strspn(port, "0123456789") != strlen(port))))
 		return -EINVAL;
-	c->host = strdup(rest);
-	c->port = strdup(port ? port : GW_REDIS_PORT);
-	c->shown = gw_path("redis%s://%s:%s", c->tls ? "s" : "", rest, c->port ? c->port : "");
-	return c->host && c->port ? 0 : -ENOMEM;
+	c->host = gw_path("%s", rest);
+	c->port = gw_path("%s", port ? port : GW_REDIS_PORT);
+	c->shown = gw_path("redis%s://%s:%s", c->tls ? "s" : "", c->host, c->port);
+	return 0;
 }
 
 struct gw_redis *gw_redis_new(const char *url)
@@ -275,8 +274,8 @@ static int reach(struct gw_redis *c)
 	int rc = look_up(c, &list), one = 1, err = 0;
 	socklen_t len = sizeof(err);
 
-	if (rc)
-		return rc;
+	if (rc || !list)
+		return rc ? rc : failed(c, EHOSTUNREACH);
 	c->fd = socket(list->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (c->fd < 0 || (connect(c->fd, list->ai_addr, list->ai_addrlen) && errno != EINPROGRESS))
 		err = errno;
@@ -428,7 +427,7 @@ static int exchange(struct gw_redis *c, int argc, const char *const argv[], redi
 	free(command);
 	if (!rc)
 		rc = receive(c, reply);
-	if (!rc && (*reply)->type == REDIS_REPLY_ERROR) {
+	if (!rc && *reply && (*reply)->type == REDIS_REPLY_ERROR) {
 		const char *text = (*reply)->str;
 		const bool denied = !strncmp(text, "NOAUTH", 6) || !strncmp(text, "WRONGPASS", 9) ||
 				    !strncmp(text, "NOPERM", 6);

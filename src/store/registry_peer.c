@@ -272,7 +272,7 @@ static const struct gw_registry_ops peer_ops = {
 static bool is_address(const char *address)
 {
 	const char *colon = strrchr(address, ':');
-	gw_autofree char *host = colon ? strndup(address, (size_t)(colon - address)) : NULL;
+	gw_autofree char *host = colon ? gw_path("%.*s", (int)(colon - address), address) : NULL;
 	struct in6_addr six;
 	struct in_addr four;
 	size_t len;
