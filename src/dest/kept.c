@@ -57,7 +57,7 @@ json_t *gw_kept_offer(const struct gw_dest *d)
 
 int gw_kept_send_absent(struct gw_dest *d)
 {
-	gw_autofree uint8_t *runs = malloc((size_t)GW_RUNS_MAX * GW_RUN_LEN);
+	gw_autofree uint8_t *runs = malloc(GW_RUNS_MAX * GW_RUN_LEN);
 	size_t at = 0, pages, len;
 	int rc = 0;
 

@@ -96,6 +96,14 @@ void gw_encoder_base(struct gw_encoder *e, size_t page, const struct gw_blocks *
 	gw_bitmap_set(&b->known, page);
 }
 
+/* Whether the destination's version of any page of the chunk at @page is known. */
+static bool has_bases(const struct bases *b, size_t page)
+{
+	const size_t end = page + GW_CHUNK_PAGES;
+
+	return gw_bitmap_next(&b->known, page, end, true) < end;
+}
+
 static int patch_open_batch(struct gw_batch *batch)
 {
 	batch->stage[GW_STAGE_PATCH] = malloc(BODY_MAX);
@@ -140,8 +148,7 @@ static void patch_encode(struct gw_batch *batch)
 	struct gw_pageset claimed = { { 0 } }, same = { { 0 } };
 	uint8_t *body = batch->stage[GW_STAGE_PATCH], *at = body;
 
-	if (gw_bitmap_next(&b->known, first, first + GW_CHUNK_PAGES, true) ==
-	    first + GW_CHUNK_PAGES)
+	if (!has_bases(b, first))
 		return;
 	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++) {
 		const uint8_t *bytes = batch->bytes + i * GW_PAGE_SIZE;
@@ -166,11 +173,13 @@ static void patch_encode(struct gw_batch *batch)
 static void patch_remember(struct gw_batch *batch, const struct gw_pageset *all)
 {
 	struct bases *b = batch->encoder->stage[GW_STAGE_PATCH];
-	uint64_t *known = &b->known.words[batch->chunk * GW_CHUNK_PAGES / 64];
+	const size_t page = batch->chunk * GW_CHUNK_PAGES;
+	unsigned int at = 0, first, count;
 
-	for (size_t i = 0; i < GW_CHUNK_PAGES / 64; i++)
-		if (known[i] & all->words[i])
-			known[i] &= ~all->words[i];
+	if (!has_bases(b, page))
+		return;
+	while ((count = gw_pageset_run(all, &at, &first)))
+		gw_bitmap_clear_range(&b->known, page + first, count);
 }
 
 /* Check a record to its end: its @pages, and the body of each. */

@@ -182,7 +182,7 @@ static int take_blocks(struct gw_source *s, const struct gw_bitmap *wanted, size
 /* Two questions are under way at a time, so that neither side waits for the other. */
 static int ask_for_blocks(struct gw_source *s, const struct gw_bitmap *wanted)
 {
-	gw_autofree uint8_t *runs = malloc((size_t)GW_RUNS_MAX * GW_RUN_LEN);
+	gw_autofree uint8_t *runs = malloc(GW_RUNS_MAX * GW_RUN_LEN);
 	size_t asked_from[2], asked[2], at = 0, sent = 0, answered = 0;
 	bool all = false;
 	int rc = 0;

@@ -37,8 +37,7 @@ int gw_image_drop(const struct gw_store *st, const char *name)
 	lock = gw_image_lock(st, name, true);
 	if (lock < 0)
 		return lock;
-	rc = gw_image_remove_memory(st, name);
-	rc = gw_image_remove_disk(st, name) ?: rc;
+	rc = gw_image_remove(st, name);
 	gw_image_unlock(st, name, lock);
 	return rc;
 }
@@ -55,8 +54,7 @@ int gw_image_begin(const struct gw_store *st, const char *name, size_t nr_pages,
 	lock = gw_image_lock(st, name, true);
 	if (lock < 0)
 		return lock;
-	rc = gw_image_remove_memory(st, name);
-	rc = gw_image_remove_disk(st, name) ?: rc;
+	rc = gw_image_remove(st, name);
 	if (!rc)
 		rc = gw_ledger_create(ledger, path, nr_pages);
 	/* Held until the ledger is closed: it is in the making, not garbage. */
@@ -172,8 +170,7 @@ int gw_image_load(const struct gw_store *st, const char *name, struct gw_image *
 		gw_autofree char *why = strdup(gw_error());
 
 		gw_warn("the image of VM '%s' is removed: %s", name, why);
-		gw_image_remove_memory(st, name);
-		gw_image_remove_disk(st, name);
+		gw_image_remove(st, name);
 		gw_fail(rc, "%s", why);
 	}
 	gw_image_unlock(st, name, lock);
@@ -251,8 +248,7 @@ int gw_image_take(const struct gw_store *st, const struct gw_image *image, char 
 	if (rc == -EBADMSG) {
 		gw_autofree char *why = strdup(gw_error());
 
-		gw_image_remove_memory(st, image->name);
-		gw_image_remove_disk(st, image->name);
+		gw_image_remove(st, image->name);
 		gw_fail(rc, "%s", why);
 	}
 	gw_image_unlock(st, image->name, lock);

@@ -77,6 +77,7 @@ bool gw_image_in_making(const struct gw_store *st, const char *name);
 /* Remove what is in memory, or on disk. The image's lock is held. 0 or -errno. */
 int gw_image_remove_memory(const struct gw_store *st, const char *name);
 int gw_image_remove_disk(const struct gw_store *st, const char *name);
+int gw_image_remove(const struct gw_store *st, const char *name); /* wherever it is */
 
 /**
  * gw_images_read() - manifests of all images, without ledgers, measured; oldest first.

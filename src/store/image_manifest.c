@@ -303,7 +303,8 @@ int gw_image_remove_memory(const struct gw_store *st, const char *name)
 	for (int discards = 0; discards < 2; discards++) {
 		gw_autofree char *kept = gw_image_kept_dir(st, discards, name);
 
-		rc = gw_remove_tree(kept) ?: rc;
+		if (gw_remove_tree(kept))
+			rc = -EIO;
 		gw_image_kept_prune(st, discards, name);
 	}
 	return rc;
@@ -319,6 +320,14 @@ int gw_image_remove_disk(const struct gw_store *st, const char *name)
 	if (unlink(manifest) && errno != ENOENT)
 		return gw_fail(-errno, "%s: %s", manifest, strerror(errno));
 	return gw_remove_tree(dir);
+}
+
+int gw_image_remove(const struct gw_store *st, const char *name)
+{
+	const int memory = gw_image_remove_memory(st, name);
+	const int disk = gw_image_remove_disk(st, name);
+
+	return memory ? memory : disk;
 }
 
 static int oldest_first(const void *a, const void *b)

@@ -12,8 +12,8 @@
 #include "bitmap.h"
 #include "codec.h"
 
-#define GW_RUN_LEN  12
-#define GW_RUNS_MAX 4096 /* in one message */
+#define GW_RUN_LEN  12UL
+#define GW_RUNS_MAX 4096UL /* in one message */
 
 /**
  * gw_runs_put() - the next pages of @map, as a message's payload.

@@ -12,7 +12,7 @@
 
 static void there_and_back(void **state)
 {
-	uint8_t *out = malloc((size_t)GW_RUNS_MAX * GW_RUN_LEN);
+	uint8_t *out = malloc(GW_RUNS_MAX * GW_RUN_LEN);
 	struct gw_bitmap map, back;
 	struct rng rng = { 1 };
 	size_t at = 0, pages, len, messages = 0, total = 0;
@@ -29,7 +29,7 @@ static void there_and_back(void **state)
 		struct gw_reader r = { out, len };
 		size_t first = 0, count = 0, here = 0;
 
-		assert_true(pages >= 1 && pages <= 3000 && len <= (size_t)GW_RUNS_MAX * GW_RUN_LEN);
+		assert_true(pages >= 1 && pages <= 3000 && len <= GW_RUNS_MAX * GW_RUN_LEN);
 		while (gw_runs_take(&r, PAGES, &first, &count) > 0) {
 			assert_int_equal(gw_bitmap_count(&back, first, count), 0);
 			gw_bitmap_set_range(&back, first, count);
