@@ -17,12 +17,11 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "crew.h"
+#include "departure.h"
 #include "error.h"
-#include "image.h"
 #include "inject.h"
 #include "io.h"
 #include "log.h"
-#include "registry_report.h"
 #include "source.h"
 #include "worker.h"
 
@@ -39,10 +38,9 @@ struct env {
 	struct gw_qmp *qmp;
 	struct gw_crew crew;
 	struct gw_journal journal;
-	struct gw_ledger ledger; /* of the guest's arrival here */
-	bool keeps;		 /* an image of this departure was begun */
-	int device;		 /* our end of QEMU's device state, -1 outside the switchover */
-	bool saving;		 /* QEMU's migrate was issued */
+	struct gw_departure departure;
+	int device;  /* our end of QEMU's device state, -1 outside the switchover */
+	bool saving; /* QEMU's migrate was issued */
 	int64_t reported;
 };
 
@@ -106,28 +104,6 @@ static struct gw_transport *op_connect(void *env, int64_t deadline)
 	return t;
 }
 
-/* What has tracked the guest since it came here, if it is still there. */
-static struct gw_tracker *resume_tracking(struct env *e, const struct gw_track_range *ranges,
-					  bool *since_arrival)
-{
-	const bool since = e->vm.since_arrival;
-	int uffd;
-
-	if (e->vm.uffd < 0)
-		return NULL;
-	uffd = gw_inject_found(e->vm.process.pid, e->vm.uffd);
-	/* From the first scan on, what was written before it is known to nobody else. */
-	e->vm.since_arrival = false;
-	if (uffd < 0 || gw_vm_save(e->w->paths, &e->vm)) {
-		gw_warn("VM '%s' was not tracked since it came: %s", e->vm.def.name, gw_error());
-		if (uffd >= 0)
-			close(uffd);
-		return NULL;
-	}
-	*since_arrival = since;
-	return gw_tracker_resume(e->vm.process.pid, uffd, ranges, e->ram.nr_files);
-}
-
 static struct gw_tracker *op_track(void *env, bool *resumed, bool *since_arrival)
 {
 	struct env *e = env;
@@ -139,7 +115,7 @@ static struct gw_tracker *op_track(void *env, bool *resumed, bool *since_arrival
 		ranges[i] = (struct gw_track_range){ .hva = e->ram.files[i].hva,
 						     .first_page = e->ram.files[i].first_page,
 						     .nr_pages = e->ram.files[i].nr_pages };
-	t = resume_tracking(e, ranges, since_arrival);
+	t = gw_departure_resume(e->w->paths, &e->vm, ranges, e->ram.nr_files, since_arrival);
 	*resumed = t;
 	if (t)
 		return t;
@@ -219,41 +195,20 @@ static void quit_qemu(struct env *e)
 	}
 }
 
-/* The memory that it leaves becomes the kept image. */
-static int keep_image(struct env *e, struct gw_ledger *ledger)
-{
-	char *paths[GW_RAM_FILES_MAX] = { NULL };
-	int rc;
-
-	for (unsigned int i = 0; i < e->vm.def.nr_memory; i++)
-		paths[i] = gw_vm_ram_path(e->w->paths, &e->vm.def, i);
-	rc = gw_image_finish(&e->w->paths->store, &e->vm.def, paths, ledger);
-	for (unsigned int i = 0; i < e->vm.def.nr_memory; i++)
-		free(paths[i]);
-	return rc;
-}
-
 static int op_guest_quit(void *env, struct gw_ledger *keep)
 {
 	struct env *e = env;
 
 	quit_qemu(e);
-	if (e->keeps && keep && keep_image(e, keep))
-		gw_warn("the memory of VM '%s' is not kept: %s", e->vm.def.name, gw_error());
-	else if (e->keeps && !keep)
-		gw_image_drop(&e->w->paths->store, e->vm.def.name);
+	gw_departure_keep(&e->departure, e->w->paths, &e->vm.def, keep);
 	return gw_vm_remove(e->w->paths, &e->vm.def, e->vm.attached);
 }
 
-/* Where the image of this departure is kept, or, if it is not, in memory. */
 static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
 {
 	struct env *e = env;
-	const struct gw_store *st = &e->w->paths->store;
 
-	e->keeps = (st->quota || st->disk_quota) && !e->vm.attached &&
-		   !gw_image_begin(st, e->vm.def.name, nr_pages, l);
-	return e->keeps ? 0 : gw_ledger_create(l, NULL, nr_pages);
+	return gw_departure_ledger(&e->departure, e->w->paths, &e->vm, nr_pages, l);
 }
 
 static int op_device_begin(void *env)
@@ -361,7 +316,7 @@ static void env_free(struct env *e)
 	gw_qmp_close(e->qmp);
 	gw_ram_close(&e->ram);
 	gw_vm_free(&e->vm);
-	gw_ledger_close(&e->ledger);
+	gw_departure_free(&e->departure);
 	free(e);
 }
 
@@ -476,27 +431,6 @@ static int check_memory(const struct env *e)
 	return 0;
 }
 
-/*
- * What the guest's memory was when it came here, if that is known. Reuse goes by
- * the digests of --hash xxh3; the others are for measuring.
- */
-static void open_ledger(struct env *e, const json_t *args)
-{
-	gw_autofree char *path = gw_vm_ledger_path(e->w->paths, e->vm.def.name);
-	struct gw_source *s = &e->s;
-	int rc;
-
-	s->params.reuse = !is_true(args, "no-reuse") && s->params.pages.hash == GW_HASH_XXH3;
-	if (!s->params.reuse)
-		return;
-	rc = gw_ledger_open(&e->ledger, path);
-	if (!rc && e->ledger.nr_pages == s->ram->nr_pages)
-		s->ledger = &e->ledger;
-	else if (rc != -ENOENT)
-		gw_warn("nothing of VM '%s' can be reused: %s", e->vm.def.name,
-			rc ? gw_error() : "its memory is not what it was");
-}
-
 /* Everything that can be refused before the destination is even called. */
 static int prepare(struct env *e, const json_t *args)
 {
@@ -549,7 +483,11 @@ static int prepare(struct env *e, const json_t *args)
 	rc = page_options(&s->params.pages, args);
 	if (rc)
 		return rc;
-	open_ledger(e, args);
+	/* Reuse goes by the digests of xxh3; the others are for measuring. */
+	s->params.reuse = !is_true(args, "no-reuse") && s->params.pages.hash == GW_HASH_XXH3;
+	if (s->params.reuse)
+		s->ledger = gw_departure_recall(&e->departure, e->w->paths, e->vm.def.name,
+						e->ram.nr_pages);
 	if (!s->params.streams || s->params.streams > GW_STREAMS_MAX)
 		return gw_fail(-EINVAL, "--streams must be 1 to %d", GW_STREAMS_MAX);
 	if (s->params.downtime_limit_ms < GW_SOURCE_FIXED_MS)
@@ -558,17 +496,6 @@ static int prepare(struct env *e, const json_t *args)
 			       "device state and resuming it may take that long",
 			       GW_SOURCE_FIXED_MS);
 	return 0;
-}
-
-/* Tell the registry where the VM went, and what of it is kept here. */
-static void report(const struct env *e)
-{
-	struct gw_image image = { 0 };
-	const bool kept = e->keeps && !gw_image_load(&e->w->paths->store, e->vm.def.name, &image);
-
-	gw_report_departure(e->w, &e->s, e->vm.def.name, e->journal.peer,
-			    kept ? &image.ledger : NULL, image.bytes);
-	gw_image_close(&image);
 }
 
 int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
@@ -598,7 +525,7 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 	if (rc)
 		gw_fail(rc, "%s", e->s.error);
 	else
-		report(e);
+		gw_departure_report(&e->departure, w, &e->s, e->vm.def.name, e->journal.peer);
 	json_decref(definition);
 	gw_crew_free(&e->crew);
 	env_free(e);

@@ -76,6 +76,16 @@ static bool defined(void)
 	return expect(control, GW_MSG_READY);
 }
 
+static bool joined_streams(void)
+{
+	for (unsigned int i = 0; i < STREAMS; i++) {
+		streams[i] = dial(GW_OPEN_STREAM, i);
+		if (!expect(streams[i], GW_MSG_ACCEPT))
+			return false;
+	}
+	return true;
+}
+
 /* The same with the departure that the destination keeps an image of. */
 static bool came_back(void)
 {
@@ -87,26 +97,12 @@ static bool came_back(void)
 	json_decref(json);
 	define(text);
 	free(text);
-	if (!expect(control, GW_MSG_READY) || !expect(control, GW_MSG_ABSENT))
-		return false;
-	for (unsigned int i = 0; i < STREAMS; i++) {
-		streams[i] = dial(GW_OPEN_STREAM, i);
-		if (!expect(streams[i], GW_MSG_ACCEPT))
-			return false;
-	}
-	return true;
+	return expect(control, GW_MSG_READY) && expect(control, GW_MSG_ABSENT) && joined_streams();
 }
 
 static bool joined(void)
 {
-	if (!defined())
-		return false;
-	for (unsigned int i = 0; i < STREAMS; i++) {
-		streams[i] = dial(GW_OPEN_STREAM, i);
-		if (!expect(streams[i], GW_MSG_ACCEPT))
-			return false;
-	}
-	return true;
+	return defined() && joined_streams();
 }
 
 static bool round_sent(void)
