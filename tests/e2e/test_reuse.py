@@ -58,6 +58,13 @@ class Two(Group):
 class There(Two):
     """And back, in good weather."""
 
+    def begin(self, to):
+        """A move that goes on until it is ended: even the few pages that travel take long."""
+        command = self.vm.migrate(to.address, "--max-bandwidth", "100K", "--downtime-limit", "25",
+                                  "--compress", "none")
+        wait_for("the move to begin", lambda: self.vm.host.status("t")["status"] == "active")
+        return command
+
     def test_back(self):
         first = nothing_reused(self.move())
         image = self.a.images()["t"]
@@ -105,8 +112,7 @@ class There(Two):
         """What an arrival that failed has overwritten is absent, the rest is of use."""
         self.there_and_back()
         to = self.other()
-        command = self.vm.migrate(to.address, "--max-bandwidth", "1M", "--compress", "none")
-        wait_for("the move to begin", lambda: self.vm.host.status("t")["status"] == "active")
+        command = self.begin(to)
         command.signal(signal.SIGINT)
         command.finish().failed("cancelled")
         wait_for("the image to be one again", lambda: "t" in to.images())
@@ -121,8 +127,7 @@ class There(Two):
         """The same, when the destination's worker is killed."""
         self.there_and_back()
         to = self.other()
-        command = self.vm.migrate(to.address, "--max-bandwidth", "1M", "--compress", "none")
-        wait_for("the move to begin", lambda: self.vm.host.status("t")["status"] == "active")
+        command = self.begin(to)
         os.kill(to.worker(), signal.SIGKILL)
         command.finish().failed("destination")
         wait_for("the image to be one again", lambda: "t" in to.images())
