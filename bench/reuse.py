@@ -28,7 +28,7 @@ LEGS = (1, 2)
 LIVES_SECONDS = 20          # in which a load must be seen to go on after a move
 WEB_KIB = 128               # a file; 100 of them a second are 105 Mbit/s, as in the paper
 STREAM_MIB, STREAM_RATE = 256, 16
-SHOP_WAREHOUSES, SHOP_RATE = 2, 100
+SHOP_WAREHOUSES, SHOP_RATE = 4, 300
 SHOP_STAYS = 3              # times as long: the paper's longest stay is three times its shortest
 TRACKED_MIB = (64, 256)
 # What became of a page that was sent and has data; other stages send none of it.
@@ -277,7 +277,7 @@ def reuse_stream(bench):
 
 @contextlib.contextmanager
 def shop_load(bench):
-    warehouses, share = (1, 10) if bench.quick else (SHOP_WAREHOUSES, 100)
+    warehouses, share = (1, 50) if bench.quick else (SHOP_WAREHOUSES, 100)
     with disk(bench, 128 + 128 * warehouses) as path:
         yield guest.Load(f"shop:/disk/shop.db:{warehouses}:{SHOP_RATE}:{share}",
                          ready=[("shop: ", 3)], disk=path, writable=True)

@@ -101,7 +101,7 @@ static const char *const statements[NR_STATEMENTS] = {
 	[DELIVER] = "UPDATE customer SET balance=balance+?2, deliveries=deliveries+1 WHERE id=?1",
 	[STOCK_LEVEL] = "SELECT count(DISTINCT stock.id) FROM order_line JOIN stock "
 			"ON stock.id=order_line.stock "
-			"WHERE order_line.id BETWEEN ?1 AND ?2 AND quantity<?3",
+			"WHERE order_line.id BETWEEN ?1 AND ?2 AND stock.quantity<?3",
 	[CHECK_WAREHOUSE] =
 		"SELECT ytd, (SELECT sum(ytd) FROM district WHERE id BETWEEN ?2 AND ?3) "
 		"FROM warehouse WHERE id=?1",
