@@ -74,9 +74,10 @@ static json_t *reuse_json(const struct gw_source *s)
 {
 	const json_int_t patched = (json_int_t)s->pages[GW_STAGE_PATCH];
 
-	return json_pack("{s:I,s:I,s:I,s:I}", "departure", (json_int_t)s->image, "absent",
-			 (json_int_t)s->absent_pages, "page-bytes-saved",
-			 (json_int_t)s->reused * (json_int_t)GW_PAGE_SIZE, "block-bytes-saved",
+	return json_pack("{s:I,s:I,s:I,s:I,s:I}", "departure", (json_int_t)s->image, "ledger-bytes",
+			 (json_int_t)s->ledger_bytes, "absent", (json_int_t)s->absent_pages,
+			 "page-bytes-saved", (json_int_t)s->reused * (json_int_t)GW_PAGE_SIZE,
+			 "block-bytes-saved",
 			 patched * (json_int_t)GW_PAGE_SIZE - (json_int_t)s->bytes[GW_STAGE_PATCH]);
 }
 

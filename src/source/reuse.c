@@ -236,6 +236,7 @@ static int send_ledger(struct gw_source *s, const struct gw_ledger *l)
 
 		if (len < 0)
 			return (int)len;
+		s->ledger_bytes += (uint64_t)len;
 		rc = gw_frame_send_buf(s->control, GW_MSG_LEDGER, page, part, (size_t)len);
 	}
 	if (!rc)

@@ -145,7 +145,7 @@ struct gw_source {
 	struct gw_round *round;	   /* round.c's */
 	uint32_t image;		   /* departure whose image the destination kept; 0: none */
 	struct gw_bitmap absent;   /* of that image */
-	uint64_t absent_pages;
+	uint64_t absent_pages, ledger_bytes;
 	bool resumed, since_arrival; /* of the tracker */
 
 	/* progress; read by report at any time */

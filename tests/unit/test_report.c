@@ -93,9 +93,9 @@ static void under_way(void **state)
 /* Scripts may look at any of these, whether this build has the stage or not. */
 static void every_key_is_there(void **state)
 {
-	static const char *const keys[] = { "zero",	 "same",     "reused",	   "teleported",
-					    "duplicate", "delta",    "compressed", "raw",
-					    "deferred",	 "redirtied" };
+	static const char *const keys[] = { "zero",	  "same",      "reused",   "patched",
+					    "teleported", "duplicate", "delta",	   "compressed",
+					    "raw",	  "deferred",  "redirtied" };
 	static const char *const steps[] = { "stop-ms", "final-pages-ms", "device-state-ms",
 					     "resume-ms" };
 	struct gw_ram ram;
