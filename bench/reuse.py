@@ -8,6 +8,7 @@ hosts begin each time as hosts that have never seen the guest.
 import contextlib
 import functools
 import pathlib
+import re
 import shutil
 import statistics
 import subprocess
@@ -40,22 +41,19 @@ def own(run, kind, stage):
     return run["detail"].get("godwit", {}).get(kind, {}).get(stage, 0)
 
 
-def contenders(bench, result, *usual):
-    """The scenario's contenders; a build without reuse runs all the same, and says so."""
+def contenders(bench, result, *more):
+    """The usual ones, Godwit with more options; a build without reuse runs too, and says so."""
     known = "--no-reuse" in subprocess.run([str(bench.setup.build / "src/godwit"), "migrate", "--help"],
                                            capture_output=True, text=True).stdout
-    chosen = bench.contenders(*usual)
-    if known or not any(contender.name.startswith("godwit") for contender in chosen):
-        return chosen
-    result.notes.append("THIS GODWIT KEEPS NO IMAGES: with reuse and without are the same here")
-    without = []
-    for contender in chosen:
-        options = contender.kind.get("options", ())
-        if "--no-reuse" in options:
-            kind = {"options": [word for word in options if word != "--no-reuse"]}
-            contender = Contender(bench.setup, contender.name, kind)
-        without.append(contender)
-    return without
+    if not known:
+        result.notes.append("THIS GODWIT KEEPS NO IMAGES: with reuse and without are the same here")
+    chosen = []
+    for contender in bench.contenders(*USUAL):
+        if "options" in contender.kind:
+            options = [word for word in contender.kind["options"] if known or word != "--no-reuse"]
+            contender = Contender(bench.setup, contender.name, {"options": [*options, *more]})
+        chosen.append(contender)
+    return chosen
 
 
 @contextlib.contextmanager
@@ -96,6 +94,12 @@ def lives(vm, works):
     return not wrong(vm)
 
 
+def last_words(vm):
+    """The lines of the console that tell best what became of the guest."""
+    lines = [line.strip() for line in vm.console.text().splitlines()]
+    return " / ".join(([line for line in lines if re.search("BAD|BUG:|panic", line)] or lines)[-2:])
+
+
 def shares(runs):
     """How many of its pages with data each leg reused and patched, in %."""
     first = runs[0]["detail"].get("godwit")
@@ -118,6 +122,7 @@ def there_and_back(bench, contender, load, works, stay):
             run = move_once(bench, vm, bench.give_up)
             run["plan"] = plan
             run.update(leg=leg, survived=well and lives(vm, works))
+            run["last-words"] = last_words(vm)
             runs.append(run)
             if not (run["ended"] and run["survived"]):
                 break
@@ -147,7 +152,7 @@ def move_both_ways(bench, result, movers, load, works, stay):
             say_run(bench, repetition, run["contender"], run)
         result.runs += runs
         if not runs[-1]["survived"]:
-            how = runs[-1].get("client", {}).get("error") or "its console shows no work, or BAD"
+            how = runs[-1].get("client", {}).get("error") or runs[-1]["last-words"]
             if ours:
                 raise Failure(f"{runs[-1]['contender']}: the guest did not survive: {how}")
             result.notes.append(f"{runs[-1]['contender']}, repetition {repetition}: the guest DID "
@@ -178,10 +183,10 @@ def leg_table(result, groups):
     result.unit = "total time, s"
 
 
-def measure(bench, result, load, works, stay=None):
+def measure(bench, result, load, works, stay=None, options=()):
     """Both legs of all contenders; the table, and groups for the targets."""
     stay = stay or bench.stay
-    move_both_ways(bench, result, contenders(bench, result, *USUAL), load, works, stay)
+    move_both_ways(bench, result, contenders(bench, result, *options), load, works, stay)
     groups = by_contender(result.runs)
     leg_table(result, groups)
     result.notes.append(f"the paper's N minutes are {stay} s here, on each host, before each leg; "
@@ -287,7 +292,8 @@ def blocks_over_pages(groups):
     """Bytes that reuse saved in leg 2, over those that whole pages alone would have saved.
 
     A page that is reused saves what a page with data took on average in leg 2
-    without reuse, compression and all.
+    without reuse: 4096 and its share of a header, or less if it was sent as a
+    duplicate or a delta.
     """
     ours, without = groups.get("godwit, leg 2"), groups.get("godwit-no-reuse, leg 2")
     if not ours or not without:
@@ -305,7 +311,8 @@ def reuse_shop(bench):
     blocks = result.target("bytes saved in leg 2 >= 1.6 x what whole pages alone would save", 1.6,
                            at_least=True)
     groups = measure(bench, result, functools.partial(shop_load, bench), "shop",
-                     SHOP_STAYS * bench.stay)
+                     SHOP_STAYS * bench.stay, ("--compress", "none"))
+    result.notes.append("godwit's without compression, with which bytes would not tell pages saved")
     blocks.measured = blocks_over_pages(groups)
     if blocks.measured is not None:
         blocks.measured_text = f"{blocks.measured:.2f} x"
@@ -326,7 +333,7 @@ def reuse_tracking(bench):
     result.columns = ["", "units/s without", "with reuse", "loss", "mean loss"]
     result.unit = "work lost, %"
     bench.setup.network.up("")
-    movers = [mover for mover in contenders(bench, result, *USUAL) if mover.name in USUAL[:2]]
+    movers = [mover for mover in contenders(bench, result) if mover.name in USUAL[:2]]
     if len(movers) < 2:
         return result
     losses = []
