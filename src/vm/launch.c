@@ -155,7 +155,7 @@ int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_
 	char **argv = gw_definition_command(def, dir, ram_paths, QMP_FD, incoming);
 	struct report r = { 0 };
 	int pipes[2], rc = 0, status;
-	pid_t child;
+	pid_t child, pid = 0;
 
 	if (pipe2(pipes, O_CLOEXEC)) {
 		gw_strings_free(argv);
@@ -175,7 +175,7 @@ int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_
 	if (!rc && read(pipes[0], &r, sizeof(r)) != sizeof(r))
 		rc = gw_fail(-EIO, "the process for QEMU ended early");
 	if (!rc) {
-		process->pid = r.pid;
+		process->pid = pid = r.pid;
 		/* Closed by exec: silence means that QEMU runs. */
 		if (read(pipes[0], &r, sizeof(r)) == sizeof(r) || r.err)
 			rc = gw_fail(-r.err, "cannot run %s: %s%s", argv[0], strerror(r.err),
@@ -186,8 +186,8 @@ int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_
 	close(pipes[0]);
 	gw_strings_free(argv);
 	/* A QEMU that ended at once is reported by its monitor, with its reason. */
-	if (!rc && gw_process_identify(process->pid, process))
-		process->start = 0;
+	if (!rc && gw_process_identify(pid, process))
+		*process = (struct gw_process){ .pid = pid };
 	return rc;
 }
 

@@ -97,7 +97,8 @@ static void surroundings(void **state)
 	expected = gw_path("%s\n", v->root);
 	assert_string_equal(cwd, expected);
 	session = file_in(v->root, "sid");
-	assert_int_equal(atoi(session), v->process.pid);
+	assert_int_equal(atoi(session),
+			 v->process.pid); /* also where it ended before it was looked at */
 }
 
 /* A shell would unblock its signals by itself, so this program is the stand-in. */
