@@ -43,6 +43,9 @@ void gw_report_release(const struct gw_worker *w, const char *name)
 	gw_fail(0, "%s", said ? said : "");
 }
 
+/* Bytes of a first round below which its pace says more of processors than of the link. */
+#define TELLING (16ULL << 20)
+
 /* Bytes on the wire for a page that travelled, over the whole migration. */
 static double wire_per_page(const struct gw_source *s)
 {
@@ -72,7 +75,9 @@ static int tell_image(struct gw_registry *r, const struct gw_worker *w, const ch
 
 static int tell_link(struct gw_registry *r, const struct gw_worker *w, const struct gw_source *s)
 {
-	struct gw_link_record link = { .bandwidth = s->bandwidth, .measured = time(NULL) };
+	struct gw_link_record link = { .bandwidth = s->bandwidth,
+				       .round_trip = (uint64_t)s->round_trip,
+				       .measured = time(NULL) };
 
 	snprintf(link.from, sizeof(link.from), "%s", w->host);
 	snprintf(link.to, sizeof(link.to), "%s", s->destination);
@@ -119,8 +124,8 @@ static int tell_departure(struct gw_registry *r, const struct gw_worker *w,
 		rc = gw_registry_drop_image(r, name, s->destination);
 	if (!rc && ledger && image_bytes)
 		rc = tell_image(r, w, name, s, ledger, image_bytes);
-	/* With --max-bandwidth the limit was measured, not the link. */
-	if (!rc && s->bandwidth && !s->params.max_bandwidth)
+	/* With --max-bandwidth the limit was measured, not the link; with little, neither. */
+	if (!rc && s->bandwidth && !s->params.max_bandwidth && s->rounds[0].wire_bytes >= TELLING)
 		rc = tell_link(r, w, s);
 	return rc;
 }

@@ -174,14 +174,15 @@ static json_t *placement_json(const struct gw_placement *p)
 	char note[128];
 
 	return json_pack(
-		"{s:s,s:s,s:I,s:I,s:I,s:f,s:f,s:i,s:I,s:b,s:I,s:I,s:f,s:I,s:b,s:s}", "host",
+		"{s:s,s:s,s:I,s:I,s:I,s:f,s:f,s:i,s:I,s:f,s:b,s:I,s:I,s:f,s:I,s:b,s:s}", "host",
 		p->host->name, "address", p->host->address, "reused", (json_int_t)p->reused,
 		"pages", (json_int_t)p->travel, "wire-bytes", (json_int_t)p->wire_bytes,
 		"total-time", p->total_ms, "downtime", p->downtime_ms, "rounds", (int)p->rounds,
-		"bandwidth", (json_int_t)p->bandwidth, "assumed", p->assumed, "memory",
-		(json_int_t)p->host->memory, "free", (json_int_t)p->host->free, "load",
-		p->host->load, "reported", (json_int_t)p->host->reported, "possible",
-		p->obstacle == GW_PLACEMENT_FINE, "note", gw_placement_note(p, note, sizeof(note)));
+		"bandwidth", (json_int_t)p->link.bandwidth, "round-trip", p->link.round_trip_ms,
+		"assumed", p->link.assumed, "memory", (json_int_t)p->host->memory, "free",
+		(json_int_t)p->host->free, "load", p->host->load, "reported",
+		(json_int_t)p->host->reported, "possible", p->obstacle == GW_PLACEMENT_FINE, "note",
+		gw_placement_note(p, note, sizeof(note)));
 }
 
 static json_t *rank(const struct plan *plan, unsigned int downtime_limit_ms)

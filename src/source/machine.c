@@ -133,6 +133,7 @@ static int gw_source_setup(struct gw_source *s)
 		rc = open_connection(s, GW_OPEN_MIGRATE, 0, &s->control);
 	if (rc)
 		return rc;
+	s->round_trip = s->control->round_trip;
 	define = json_pack("{s:O,s:b,s:i,s:I,s:o*}", "definition", s->definition, "run",
 			   s->was_running, "streams", (int)s->params.streams, "resident",
 			   (json_int_t)gw_ram_resident(s->ram), "reuse", gw_reuse_offer(s));

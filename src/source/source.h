@@ -156,6 +156,7 @@ struct gw_source {
 	struct gw_round_stats rounds[GW_ROUNDS_KEPT];
 	unsigned int nr_rounds;
 	uint64_t bandwidth;	   /* bytes per second, measured */
+	int64_t round_trip;	   /* ns, of the control connection */
 	double wire_per_page;	   /* bytes, measured */
 	double page_ns;		   /* in a round, measured: however little of it travels */
 	double dirty_rate;	   /* pages per second */

@@ -7,20 +7,23 @@
 #include "page.h"
 #include "placement.h"
 
-uint64_t gw_placement_bandwidth(const struct gw_link_record *links, size_t nr, const char *to,
-				bool *assumed)
+struct gw_placement_link gw_placement_link(const struct gw_link_record *links, size_t nr,
+					   const char *to)
 {
-	uint64_t slowest = 0;
+	struct gw_placement_link assumed = { .assumed = true };
 
-	*assumed = false;
 	for (size_t i = 0; i < nr; i++) {
 		if (!strcmp(links[i].to, to))
-			return links[i].bandwidth;
-		if (!slowest || links[i].bandwidth < slowest)
-			slowest = links[i].bandwidth;
+			return (struct gw_placement_link){
+				.bandwidth = links[i].bandwidth,
+				.round_trip_ms = (double)links[i].round_trip / 1e6,
+			};
+		if (!assumed.bandwidth || links[i].bandwidth < assumed.bandwidth)
+			assumed.bandwidth = links[i].bandwidth;
 	}
-	*assumed = true;
-	return slowest ? slowest : GW_PLACEMENT_BANDWIDTH;
+	if (!assumed.bandwidth)
+		assumed.bandwidth = GW_PLACEMENT_BANDWIDTH;
+	return assumed;
 }
 
 static uint64_t reuse(const struct gw_placement_vm *vm, const struct gw_image_record *image,
@@ -46,7 +49,8 @@ static void count_rounds(const struct gw_placement_vm *vm, struct gw_placement *
 {
 	const double page = vm->wire_per_page > 0 ? vm->wire_per_page : (double)GW_PAGE_SIZE;
 	const double limit = (double)vm->downtime_limit_ms - vm->device_ms;
-	const double bandwidth = (double)p->bandwidth / 1e3; /* bytes per ms */
+	const double bandwidth = (double)p->link.bandwidth / 1e3; /* bytes per ms */
+	const double trip = p->link.round_trip_ms, leave = vm->device_ms + 2 * trip;
 	const double first = (double)(vm->pages - p->reused);
 	double sent = first, last = first * page / bandwidth, ms = last;
 
@@ -71,16 +75,16 @@ static void count_rounds(const struct gw_placement_vm *vm, struct gw_placement *
 	}
 	p->travel = rounded(sent);
 	p->wire_bytes = rounded(sent * page);
-	p->downtime_ms = last + vm->device_ms;
-	p->total_ms = ms + vm->device_ms;
+	p->downtime_ms = last + leave;
+	p->total_ms = ms + leave + (p->rounds + GW_PLACEMENT_SETUP_TRIPS) * trip;
 }
 
 struct gw_placement gw_placement_predict(const struct gw_placement_vm *vm,
 					 const struct gw_host_record *host,
-					 const struct gw_image_record *image, uint64_t bandwidth,
-					 bool assumed, int64_t now)
+					 const struct gw_image_record *image,
+					 struct gw_placement_link link, int64_t now)
 {
-	struct gw_placement p = { .host = host, .bandwidth = bandwidth, .assumed = assumed };
+	struct gw_placement p = { .host = host, .link = link };
 	const uint64_t need = vm->pages * GW_PAGE_SIZE;
 	uint64_t kept;
 
@@ -117,16 +121,15 @@ size_t gw_placement_rank(const struct gw_placement_vm *vm, const struct gw_host_
 
 	for (size_t i = 0; i < nr_hosts; i++) {
 		const struct gw_image_record *image = NULL;
-		uint64_t bandwidth;
-		bool assumed;
 
 		if (!strcmp(hosts[i].name, vm->host))
 			continue;
 		for (size_t k = 0; k < nr_images && !image; k++)
 			if (!strcmp(images[k].host, hosts[i].name))
 				image = &images[k];
-		bandwidth = gw_placement_bandwidth(links, nr_links, hosts[i].name, &assumed);
-		out[n++] = gw_placement_predict(vm, &hosts[i], image, bandwidth, assumed, now);
+		out[n++] = gw_placement_predict(vm, &hosts[i], image,
+						gw_placement_link(links, nr_links, hosts[i].name),
+						now);
 	}
 	qsort(out, n, sizeof(*out), better);
 	return n;
@@ -143,10 +146,10 @@ const char *gw_placement_note(const struct gw_placement *p, char *text, size_t l
 	};
 	const char *separator = p->obstacle ? ", " : "";
 
-	snprintf(text, len, "%s%s%s%s", obstacles[p->obstacle], p->assumed ? separator : "",
-		 p->assumed ? "bandwidth assumed" : "",
-		 !p->stale		     ? ""
-		 : p->assumed || p->obstacle ? ", its image is of no use"
-					     : "its image is of no use");
+	snprintf(text, len, "%s%s%s%s", obstacles[p->obstacle], p->link.assumed ? separator : "",
+		 p->link.assumed ? "bandwidth assumed" : "",
+		 !p->stale			  ? ""
+		 : p->link.assumed || p->obstacle ? ", its image is of no use"
+						  : "its image is of no use");
 	return text;
 }

@@ -20,6 +20,9 @@
  * with t_n + fixed <= downtime limit, by the same estimate that
  * source/converge.c makes of a migration under way. With q >= 1 there may be
  * none: then the guest writes faster than its memory can be moved.
+ *
+ * Each round ends with a round trip of the link, the setup takes
+ * GW_PLACEMENT_SETUP_TRIPS of them, and the switchover two: LOADED and RUNNING.
  */
 #ifndef GW_PLACEMENT_H
 #define GW_PLACEMENT_H
@@ -32,6 +35,9 @@
 
 /* A link that nobody has measured, where no other was measured either: 1 Gbit/s. */
 #define GW_PLACEMENT_BANDWIDTH 125000000ULL
+
+/* Connections, OPEN, DEFINE and the streams' own, one after the other. */
+#define GW_PLACEMENT_SETUP_TRIPS 8
 
 /* Rounds after which a plan stops counting. */
 #define GW_PLACEMENT_ROUNDS 64
@@ -56,6 +62,13 @@ enum gw_placement_obstacle {
 	GW_PLACEMENT_NO_ADDRESS, /* it does not listen */
 };
 
+/** struct gw_placement_link - the link to a host. */
+struct gw_placement_link {
+	uint64_t bandwidth;   /* bytes per second */
+	double round_trip_ms; /* 0: not measured */
+	bool assumed;	      /* nobody has measured it */
+};
+
 /** struct gw_placement - the prediction for one host. */
 struct gw_placement {
 	const struct gw_host_record *host;
@@ -64,32 +77,30 @@ struct gw_placement {
 	uint64_t wire_bytes; /* that they make */
 	unsigned int rounds;
 	double total_ms, downtime_ms;
-	uint64_t bandwidth;
-	bool assumed; /* nobody has measured that link */
-	bool stale;   /* it keeps an image that is not in the VM's history */
+	struct gw_placement_link link;
+	bool stale; /* it keeps an image that is not in the VM's history */
 	enum gw_placement_obstacle obstacle;
 };
 
 /**
- * gw_placement_bandwidth() - what to take for a link.
- * @links: all that lead from the VM's host
- * @assumed: set if this one was never measured: then the slowest that was counts
+ * gw_placement_link() - what to take for the link to host @to.
+ * @links: all that lead from the VM's host; if that one was never measured the slowest counts
  */
-uint64_t gw_placement_bandwidth(const struct gw_link_record *links, size_t nr, const char *to,
-				bool *assumed);
+struct gw_placement_link gw_placement_link(const struct gw_link_record *links, size_t nr,
+					   const char *to);
 
 /**
  * gw_placement_predict() - what moving @vm to @host would cost.
  * @image: what @host has kept of it, or NULL
- * @bandwidth, @assumed: of gw_placement_bandwidth()
+ * @link: of gw_placement_link()
  * @now: seconds of the wall clock
  *
  * An image counts only if its departure's number and id are in the VM's history.
  */
 struct gw_placement gw_placement_predict(const struct gw_placement_vm *vm,
 					 const struct gw_host_record *host,
-					 const struct gw_image_record *image, uint64_t bandwidth,
-					 bool assumed, int64_t now);
+					 const struct gw_image_record *image,
+					 struct gw_placement_link link, int64_t now);
 
 /**
  * gw_placement_rank() - predict for all hosts but the VM's own, best first.

@@ -145,8 +145,9 @@ struct gw_image_record {
 /** struct gw_link_record - what a finished migration made of a link. */
 struct gw_link_record {
 	char from[GW_REGISTRY_KEY_MAX], to[GW_REGISTRY_KEY_MAX];
-	uint64_t bandwidth; /* bytes per second */
-	int64_t measured;   /* seconds of the wall clock */
+	uint64_t bandwidth;  /* bytes per second */
+	uint64_t round_trip; /* ns */
+	int64_t measured;    /* seconds of the wall clock */
 };
 
 /** struct gw_vm_record - a VM as its host last told of it. Zero: never measured. */

@@ -171,7 +171,8 @@ int gw_registry_drop_image(struct gw_registry *r, const char *vm, const char *ho
 int gw_registry_put_link(struct gw_registry *r, const struct gw_link_record *link)
 {
 	return put(r, GW_REGISTRY_LINK, link->from, link->to,
-		   json_pack("{s:I,s:I}", "bandwidth", (json_int_t)link->bandwidth, "measured",
+		   json_pack("{s:I,s:I,s:I}", "bandwidth", (json_int_t)link->bandwidth,
+			     "round-trip", (json_int_t)link->round_trip, "measured",
 			     (json_int_t)link->measured));
 }
 
@@ -182,6 +183,7 @@ static void read_link(struct fields *f, const struct gw_document *d, void *recor
 	key_of(f, d->group, link->from, sizeof(link->from));
 	key_of(f, d->key, link->to, sizeof(link->to));
 	link->bandwidth = whole(f, "bandwidth", INT64_MAX);
+	link->round_trip = whole(f, "round-trip", INT64_MAX);
 	link->measured = (int64_t)whole(f, "measured", INT64_MAX);
 	f->bad |= !link->bandwidth;
 }

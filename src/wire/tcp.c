@@ -221,6 +221,17 @@ static struct addrinfo *parse_address(const char *address, int flags)
 	return list;
 }
 
+/* The kernel has measured the round trip of SYN and its answer. */
+static struct gw_transport *measured(struct gw_transport *t)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+
+	if (t && !getsockopt(tcp_of(t)->fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+		t->round_trip = (int64_t)info.tcpi_rtt * 1000;
+	return t;
+}
+
 struct gw_transport *gw_tcp_connect(const char *address, int64_t deadline)
 {
 	struct addrinfo *list = parse_address(address, 0);
@@ -248,7 +259,7 @@ struct gw_transport *gw_tcp_connect(const char *address, int64_t deadline)
 			close(fd);
 		return NULL;
 	}
-	return adopt(fd, address);
+	return measured(adopt(fd, address));
 }
 
 int gw_tcp_listen(const char *address)

@@ -31,6 +31,7 @@ struct gw_transport {
 	const struct gw_transport_ops *ops;
 	_Atomic uint64_t sent;	   /* bytes handed to the network */
 	_Atomic uint64_t received; /* bytes taken from it */
+	int64_t round_trip;	   /* ns, of the connection's first packets; 0: not measured */
 	/*
 	 * While a receiver waits, it also watches wake_fd (-1: none) and calls
 	 * on_wake when that is readable: 0 to go on waiting, -errno (message

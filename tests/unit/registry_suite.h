@@ -113,6 +113,7 @@ static inline void suite_links(struct gw_registry *r)
 	struct gw_link_record link = { .from = "a",
 				       .to = "b",
 				       .bandwidth = 125000000,
+				       .round_trip = 200000,
 				       .measured = 3 },
 			      *list;
 	size_t nr;
@@ -127,6 +128,7 @@ static inline void suite_links(struct gw_registry *r)
 	assert_string_equal(list[0].from, "a");
 	assert_string_equal(list[0].to, "b");
 	assert_int_equal(list[0].bandwidth, 1250000000);
+	assert_int_equal(list[0].round_trip, 200000);
 	assert_int_equal(list[0].measured, 3);
 	free(list);
 }

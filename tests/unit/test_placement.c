@@ -46,12 +46,18 @@ static struct gw_image_record make_image(const char *host, uint32_t departure, u
 	return image;
 }
 
+static struct gw_placement_link link_of(uint64_t bandwidth, bool assumed)
+{
+	return (struct gw_placement_link){ .bandwidth = bandwidth, .assumed = assumed };
+}
+
 /* 1 GB at 125 MB/s: 8 s and the 25 ms that it always takes. */
 static void idle_guest(void **state)
 {
 	const struct gw_placement_vm vm = make_vm();
 	const struct gw_host_record host = make_host("b");
-	struct gw_placement p = gw_placement_predict(&vm, &host, NULL, 125000000, true, NOW);
+	struct gw_placement p = gw_placement_predict(&vm, &host, NULL, link_of(125000000, true),
+						     NOW);
 	char text[128];
 
 	(void)state;
@@ -64,8 +70,23 @@ static void idle_guest(void **state)
 	about(p.downtime_ms, 25);
 	assert_int_equal(p.obstacle, GW_PLACEMENT_FINE);
 	assert_string_equal(gw_placement_note(&p, text, sizeof(text)), "bandwidth assumed");
-	p = gw_placement_predict(&vm, &host, NULL, 125000000, false, NOW);
+	p = gw_placement_predict(&vm, &host, NULL, link_of(125000000, false), NOW);
 	assert_string_equal(gw_placement_note(&p, text, sizeof(text)), "");
+}
+
+/* The same 20 ms away: eight trips before it, one a round, two of the downtime. */
+static void far_away(void **state)
+{
+	const struct gw_placement_vm vm = make_vm();
+	const struct gw_host_record host = make_host("b");
+	struct gw_placement_link link = link_of(125000000, false);
+	struct gw_placement p;
+
+	(void)state;
+	link.round_trip_ms = 20;
+	p = gw_placement_predict(&vm, &host, NULL, link, NOW);
+	about(p.downtime_ms, 25 + 40);
+	about(p.total_ms, 8025 + 40 + (2 + 8) * 20);
 }
 
 /*
@@ -80,23 +101,23 @@ static void busy_guest(void **state)
 
 	(void)state;
 	vm.dirty_rate = 3125;
-	p = gw_placement_predict(&vm, &host, NULL, 125000000, false, NOW);
+	p = gw_placement_predict(&vm, &host, NULL, link_of(125000000, false), NOW);
 	assert_int_equal(p.rounds, 3);
 	assert_int_equal(p.travel, 250000 + 25000 + 2500);
 	assert_int_equal(p.wire_bytes, 1110000000);
 	about(p.total_ms, 8000 + 800 + 80 + 25);
 	about(p.downtime_ms, 105);
 	vm.downtime_limit_ms = 104; /* one round more */
-	p = gw_placement_predict(&vm, &host, NULL, 125000000, false, NOW);
+	p = gw_placement_predict(&vm, &host, NULL, link_of(125000000, false), NOW);
 	assert_int_equal(p.rounds, 4);
 	about(p.downtime_ms, 33);
 	vm.downtime_limit_ms = 900; /* one less */
-	p = gw_placement_predict(&vm, &host, NULL, 125000000, false, NOW);
+	p = gw_placement_predict(&vm, &host, NULL, link_of(125000000, false), NOW);
 	assert_int_equal(p.rounds, 2);
 	about(p.downtime_ms, 825);
 	/* Not measured: a page travels as it is. */
 	vm.wire_per_page = 0;
-	p = gw_placement_predict(&vm, &host, NULL, 125000000, false, NOW);
+	p = gw_placement_predict(&vm, &host, NULL, link_of(125000000, false), NOW);
 	about(p.total_ms, 8192 * (1 + 0.1024) + 25);
 }
 
@@ -109,18 +130,18 @@ static void guest_that_is_too_fast(void **state)
 
 	(void)state;
 	vm.dirty_rate = 31250 * 1.01;
-	p = gw_placement_predict(&vm, &host, NULL, 125000000, false, NOW);
+	p = gw_placement_predict(&vm, &host, NULL, link_of(125000000, false), NOW);
 	assert_int_equal(p.obstacle, GW_PLACEMENT_NEVER_ENDS);
 	assert_int_equal(p.travel, PAGES);
 	about(p.total_ms, 8025);
 	assert_string_equal(gw_placement_note(&p, text, sizeof(text)),
 			    "writes faster than the link");
 	/* On a faster link it goes. */
-	p = gw_placement_predict(&vm, &host, NULL, 10 * GB / 8, false, NOW);
+	p = gw_placement_predict(&vm, &host, NULL, link_of(10 * GB / 8, false), NOW);
 	assert_int_equal(p.obstacle, GW_PLACEMENT_FINE);
 	/* What is fixed takes longer than what is allowed. */
 	vm.downtime_limit_ms = 24;
-	p = gw_placement_predict(&vm, &host, NULL, 10 * GB / 8, false, NOW);
+	p = gw_placement_predict(&vm, &host, NULL, link_of(10 * GB / 8, false), NOW);
 	assert_int_equal(p.obstacle, GW_PLACEMENT_NEVER_ENDS);
 }
 
@@ -143,8 +164,8 @@ static void reuse(void **state)
 	for (size_t i = 0; i < GW_ARRAY_SIZE(images); i++) {
 		const struct gw_image_record image = make_image("b", images[i].departure,
 								images[i].id);
-		const struct gw_placement p = gw_placement_predict(&vm, &host, &image, 125000000,
-								   false, NOW);
+		const struct gw_placement p = gw_placement_predict(&vm, &host, &image,
+								   link_of(125000000, false), NOW);
 
 		assert_int_equal(p.reused, images[i].reused);
 		assert_int_equal(p.travel, PAGES - images[i].reused);
@@ -157,8 +178,8 @@ static void reuse(void **state)
 	vm.pages = 1000;
 	{
 		const struct gw_image_record image = make_image("b", 3, 3);
-		const struct gw_placement p = gw_placement_predict(&vm, &host, &image, 125000000,
-								   false, NOW);
+		const struct gw_placement p = gw_placement_predict(&vm, &host, &image,
+								   link_of(125000000, false), NOW);
 
 		assert_int_equal(p.reused, 1000);
 		assert_int_equal(p.travel, 0);
@@ -168,18 +189,24 @@ static void reuse(void **state)
 
 static void bandwidth(void **state)
 {
-	const struct gw_link_record links[] = { { .from = "a", .to = "b", .bandwidth = 7 },
-						{ .from = "a", .to = "c", .bandwidth = 5 },
-						{ .from = "a", .to = "d", .bandwidth = 6 } };
-	bool assumed;
+	const struct gw_link_record links[] = {
+		{ .from = "a", .to = "b", .bandwidth = 7 },
+		{ .from = "a", .to = "c", .bandwidth = 5 },
+		{ .from = "a", .to = "d", .bandwidth = 6, .round_trip = 2000000 }
+	};
+	struct gw_placement_link link;
 
 	(void)state;
-	assert_int_equal(gw_placement_bandwidth(links, 3, "d", &assumed), 6);
-	assert_false(assumed);
-	assert_int_equal(gw_placement_bandwidth(links, 3, "e", &assumed), 5);
-	assert_true(assumed);
-	assert_int_equal(gw_placement_bandwidth(NULL, 0, "e", &assumed), GW_PLACEMENT_BANDWIDTH);
-	assert_true(assumed);
+	link = gw_placement_link(links, 3, "d");
+	assert_int_equal(link.bandwidth, 6);
+	assert_true(link.round_trip_ms > 1.9 && link.round_trip_ms < 2.1);
+	assert_false(link.assumed);
+	link = gw_placement_link(links, 3, "e");
+	assert_int_equal(link.bandwidth, 5);
+	assert_true(link.assumed);
+	link = gw_placement_link(NULL, 0, "e");
+	assert_int_equal(link.bandwidth, GW_PLACEMENT_BANDWIDTH);
+	assert_true(link.assumed);
 }
 
 static void memory(void **state)
@@ -192,19 +219,19 @@ static void memory(void **state)
 
 	(void)state;
 	host.free = PAGES * GW_PAGE_SIZE;
-	p = gw_placement_predict(&vm, &host, NULL, 125000000, true, NOW);
+	p = gw_placement_predict(&vm, &host, NULL, link_of(125000000, true), NOW);
 	assert_int_equal(p.obstacle, GW_PLACEMENT_FINE);
 	host.free--;
-	p = gw_placement_predict(&vm, &host, NULL, 125000000, true, NOW);
+	p = gw_placement_predict(&vm, &host, NULL, link_of(125000000, true), NOW);
 	assert_int_equal(p.obstacle, GW_PLACEMENT_NO_MEMORY);
 	assert_string_equal(gw_placement_note(&p, text, sizeof(text)),
 			    "not enough free memory, bandwidth assumed");
 	/* What its image takes becomes the VM's; one of no use does not count. */
 	image.bytes = 1;
-	p = gw_placement_predict(&vm, &host, &image, 125000000, true, NOW);
+	p = gw_placement_predict(&vm, &host, &image, link_of(125000000, true), NOW);
 	assert_int_equal(p.obstacle, GW_PLACEMENT_FINE);
 	image.departure = 9;
-	p = gw_placement_predict(&vm, &host, &image, 125000000, true, NOW);
+	p = gw_placement_predict(&vm, &host, &image, link_of(125000000, true), NOW);
 	assert_int_equal(p.obstacle, GW_PLACEMENT_NO_MEMORY);
 }
 
@@ -242,7 +269,7 @@ static void ranking(void **state)
 	for (size_t i = 0; i < n; i++)
 		assert_string_equal(out[i].host->name, expected[i]);
 	assert_true(out[2].stale);
-	assert_true(out[7].assumed);
+	assert_true(out[7].link.assumed);
 	/* Where it would never end comes after where it would, however slow; 3200 pages a second.
 	 */
 	vm.dirty_rate = 3200;
@@ -265,11 +292,11 @@ static void absurd_numbers(void **state)
 	vm.pages = INT64_MAX / GW_PAGE_SIZE;
 	vm.wire_per_page = 1e6;
 	vm.dirty_rate = 1e12;
-	p = gw_placement_predict(&vm, &host, NULL, 1, false, NOW);
+	p = gw_placement_predict(&vm, &host, NULL, link_of(1, false), NOW);
 	assert_int_equal(p.obstacle, GW_PLACEMENT_NO_MEMORY);
 	assert_int_equal(p.wire_bytes, INT64_MAX);
 	vm.pages = 0;
-	p = gw_placement_predict(&vm, &host, NULL, 1, false, NOW);
+	p = gw_placement_predict(&vm, &host, NULL, link_of(1, false), NOW);
 	assert_int_equal(p.obstacle, GW_PLACEMENT_FINE);
 	assert_int_equal(p.wire_bytes, 0);
 	about(p.total_ms, 25);
@@ -318,15 +345,11 @@ static void history_of_a_ledger(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(idle_guest),
-		cmocka_unit_test(busy_guest),
-		cmocka_unit_test(guest_that_is_too_fast),
-		cmocka_unit_test(reuse),
-		cmocka_unit_test(bandwidth),
-		cmocka_unit_test(memory),
-		cmocka_unit_test(ranking),
-		cmocka_unit_test(absurd_numbers),
-		cmocka_unit_test(history_of_a_ledger),
+		cmocka_unit_test(idle_guest),	  cmocka_unit_test(far_away),
+		cmocka_unit_test(busy_guest),	  cmocka_unit_test(guest_that_is_too_fast),
+		cmocka_unit_test(reuse),	  cmocka_unit_test(bandwidth),
+		cmocka_unit_test(memory),	  cmocka_unit_test(ranking),
+		cmocka_unit_test(absurd_numbers), cmocka_unit_test(history_of_a_ledger),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,6 +41,8 @@ static int make(void **state)
 	x->s = calloc(1, sizeof(*x->s));
 	x->s->ram = &x->ram;
 	x->s->bandwidth = 125000000;
+	x->s->rounds[0].wire_bytes = 16 << 20;
+	x->s->round_trip = 300000;
 	x->s->dirty_rate = 50;
 	x->s->id[0] = 2;
 	snprintf(x->s->destination, sizeof(x->s->destination), "b");
@@ -139,12 +141,28 @@ static void departure(void **state)
 	assert_int_equal(nr, 1);
 	assert_string_equal(links[0].to, "b");
 	assert_int_equal(links[0].bandwidth, 125000000);
+	assert_int_equal(links[0].round_trip, 300000);
 	free(images);
 	free(links);
 	gw_report_image_gone(&x->w, "web1");
 	assert_int_equal(gw_registry_images(x->r, "web1", &images, &nr), 0);
 	assert_int_equal(nr, 0);
 	free(images);
+}
+
+/* A few pages travelled: what their pace was says nothing of the link. */
+static void departure_of_little(void **state)
+{
+	struct world *x = *state;
+	struct gw_link_record *links;
+	size_t nr;
+
+	b_reported(x, 0);
+	x->s->rounds[0].wire_bytes--;
+	gw_report_departure(&x->w, x->s, "web1", "10.0.0.2:7373", &x->ledger, 12288);
+	assert_int_equal(gw_registry_links(x->r, "a", &links, &nr), 0);
+	assert_int_equal(nr, 0);
+	free(links);
 }
 
 /* Nothing was kept: it went, and what was measured is known. */
@@ -231,6 +249,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		with_world(claim_and_release),
 		with_world(departure),
+		with_world(departure_of_little),
 		with_world(departure_without_ledger),
 		with_world(to_a_stranger),
 		with_world(no_registry),
