@@ -105,6 +105,8 @@ static int tell_departure(struct gw_registry *r, const struct gw_worker *w,
 	struct gw_vm_record vm = { .reported = time(NULL),
 				   .resident = gw_ram_resident(s->ram),
 				   .dirty_rate = s->dirty_rate,
+				   .setup_ms = (double)(s->ready_ns - s->started_ns) / 1e6,
+				   .device_bytes = s->device_bytes,
 				   .wire_per_page = wire_per_page(s) };
 	int rc;
 

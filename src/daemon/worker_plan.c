@@ -191,6 +191,8 @@ static json_t *rank(const struct plan *plan, unsigned int downtime_limit_ms)
 					    .pages = plan->pages,
 					    .history = &plan->history,
 					    .dirty_rate = plan->record.dirty_rate,
+					    .setup_ms = plan->record.setup_ms,
+					    .device_bytes = plan->record.device_bytes,
 					    .wire_per_page = plan->record.wire_per_page,
 					    .device_ms = GW_SOURCE_FIXED_MS,
 					    .downtime_limit_ms = downtime_limit_ms };

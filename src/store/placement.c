@@ -74,9 +74,9 @@ static void count_rounds(const struct gw_placement_vm *vm, struct gw_placement *
 		ms = first * page / bandwidth;
 	}
 	p->travel = rounded(sent);
-	p->wire_bytes = rounded(sent * page);
+	p->wire_bytes = rounded(sent * page + (double)vm->device_bytes);
 	p->downtime_ms = last + leave;
-	p->total_ms = ms + leave + (p->rounds + GW_PLACEMENT_SETUP_TRIPS) * trip;
+	p->total_ms = vm->setup_ms + ms + leave + (p->rounds + GW_PLACEMENT_SETUP_TRIPS) * trip;
 }
 
 struct gw_placement gw_placement_predict(const struct gw_placement_vm *vm,

@@ -48,6 +48,8 @@ struct gw_placement_vm {
 	uint64_t pages;			  /* with data: what travels, and what must be free there */
 	const struct gw_history *history; /* of these pages: what each departure would find */
 	double dirty_rate;		  /* pages per second */
+	double setup_ms;		  /* before the first page travels */
+	uint64_t device_bytes;
 	double wire_per_page;	/* bytes; 0: not measured, as if nothing were compressed */
 	unsigned int device_ms; /* stop, device state, resume */
 	unsigned int downtime_limit_ms;
