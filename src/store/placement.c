@@ -92,6 +92,7 @@ struct gw_placement gw_placement_predict(const struct gw_placement_vm *vm,
 	count_rounds(vm, &p);
 	/* Its image's memory becomes the VM's own. */
 	kept = image && !p.stale ? image->bytes : 0;
+	p.total_ms += (double)kept / GW_PLACEMENT_COMPARED * 1e3;
 	if (!host->address[0])
 		p.obstacle = GW_PLACEMENT_NO_ADDRESS;
 	else if (host->free < need && need - host->free > kept)

@@ -39,6 +39,12 @@
 /* Connections, OPEN, DEFINE and the streams' own, one after the other. */
 #define GW_PLACEMENT_SETUP_TRIPS 8
 
+/*
+ * Bytes of a kept image that its host compares with the ledger in a second, before
+ * the first page travels: of 1.1 GiB on two processors (doc/measurements/).
+ */
+#define GW_PLACEMENT_COMPARED 4e9
+
 /* Rounds after which a plan stops counting. */
 #define GW_PLACEMENT_ROUNDS 64
 

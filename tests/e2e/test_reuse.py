@@ -366,6 +366,20 @@ class Others(Group):
         vm.stop()
         self.lab.drop(c)
 
+    def test_disk(self):
+        """What there is no memory for goes to disk, outlives godwitd, and comes back from there."""
+        c = self.lab.host("c", "--image-disk", "1G", images="8M")
+        vm = self.boot(c)
+        vm.move(self.b)
+        wait_for("the image to be on disk", lambda: c.images()["o"]["place"] == "disk")
+        check(not os.path.exists(c.kept_file("o")), "memory is kept, too")
+        c.stop()
+        c.start()
+        check(reused(vm.move(c, "--compress", "none")) > 0.5, "hardly anything reused")
+        check("o" not in c.images(), "the image is on disk still")
+        vm.stop()
+        self.lab.drop(c)
+
     def test_no_quota(self):
         c = self.lab.host("c")
         vm = self.boot(c)

@@ -74,6 +74,27 @@ static void idle_guest(void **state)
 	assert_string_equal(gw_placement_note(&p, text, sizeof(text)), "");
 }
 
+/* What a host has kept is looked through first. */
+static void kept_image(void **state)
+{
+	struct gw_placement_vm vm = make_vm();
+	const struct gw_host_record host = make_host("b");
+	struct gw_image_record image = make_image("b", 1, 1);
+	struct gw_history past = { .nr = 1, .at = { { .departure = 1, .id = { 1 } } } };
+	struct gw_placement p;
+
+	(void)state;
+	past.at[0].pages = PAGES;
+	vm.history = &past;
+	vm.setup_ms = 60;
+	vm.device_bytes = 300000;
+	image.bytes = 2000000000;
+	p = gw_placement_predict(&vm, &host, &image, link_of(125000000, false), NOW);
+	assert_int_equal(p.wire_bytes, 300000);
+	about(p.total_ms, 60 + 500 + 25);
+	about(p.downtime_ms, 25);
+}
+
 /* The same 20 ms away: eight trips before it, one a round, two of the downtime. */
 static void far_away(void **state)
 {
@@ -345,11 +366,17 @@ static void history_of_a_ledger(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(idle_guest),	  cmocka_unit_test(far_away),
-		cmocka_unit_test(busy_guest),	  cmocka_unit_test(guest_that_is_too_fast),
-		cmocka_unit_test(reuse),	  cmocka_unit_test(bandwidth),
-		cmocka_unit_test(memory),	  cmocka_unit_test(ranking),
-		cmocka_unit_test(absurd_numbers), cmocka_unit_test(history_of_a_ledger),
+		cmocka_unit_test(idle_guest),
+		cmocka_unit_test(kept_image),
+		cmocka_unit_test(far_away),
+		cmocka_unit_test(busy_guest),
+		cmocka_unit_test(guest_that_is_too_fast),
+		cmocka_unit_test(reuse),
+		cmocka_unit_test(bandwidth),
+		cmocka_unit_test(memory),
+		cmocka_unit_test(ranking),
+		cmocka_unit_test(absurd_numbers),
+		cmocka_unit_test(history_of_a_ledger),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
