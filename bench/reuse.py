@@ -29,8 +29,8 @@ LEGS = (1, 2)
 LIVES_SECONDS = 20          # in which a load must be seen to go on after a move
 WEB_KIB = 128               # a file; 100 of them a second are 105 Mbit/s, as in the paper
 STREAM_MIB, STREAM_RATE = 256, 16
-SHOP_WAREHOUSES, SHOP_RATE = 4, 300
-SHOP_STAYS = 3              # times as long: the paper's longest stay is three times its shortest
+SHOP_WAREHOUSES, SHOP_RATE = 8, 400
+SHOP_STAYS = 6              # times as long: until more than half of its pages have changed
 TRACKED_MIB = (64, 256)
 # What became of a page that was sent and has data; other stages send none of it.
 SENT = ("raw", "compressed", "delta", "duplicate", "patched")
