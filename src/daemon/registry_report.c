@@ -46,13 +46,14 @@ void gw_report_release(const struct gw_worker *w, const char *name)
 /* Bytes of a first round below which its pace says more of processors than of the link. */
 #define TELLING (16ULL << 20)
 
-/* Bytes on the wire for a page that travelled, over the whole migration. */
-static double wire_per_page(const struct gw_source *s)
+/* Bytes on the wire for a page that travelled, @patched ones too, over the whole migration. */
+static double wire_per_page(const struct gw_source *s, bool patched)
 {
 	uint64_t pages = 0, bytes = 0;
 
 	for (unsigned int id = 0; id < GW_STAGE_MAX; id++) {
-		if (id == GW_STAGE_ZERO || id == GW_STAGE_SAME)
+		if (id == GW_STAGE_ZERO || id == GW_STAGE_SAME ||
+		    (id == GW_STAGE_PATCH && !patched))
 			continue;
 		pages += s->pages[id];
 		bytes += s->bytes[id];
@@ -107,12 +108,18 @@ static int tell_departure(struct gw_registry *r, const struct gw_worker *w,
 				   .dirty_rate = s->dirty_rate,
 				   .setup_ms = (double)(s->ready_ns - s->started_ns) / 1e6,
 				   .device_bytes = s->device_bytes,
-				   .wire_per_page = wire_per_page(s) };
+				   .wire_per_page = wire_per_page(s, false) },
+			    before;
 	int rc;
 
 	snprintf(vm.name, sizeof(vm.name), "%s", name);
 	snprintf(vm.host, sizeof(vm.host), "%s", s->destination);
 	snprintf(vm.address, sizeof(vm.address), "%s", address);
+	/* What a page costs where an older version was kept, only such a move can tell. */
+	if (s->image)
+		vm.wire_per_changed = wire_per_page(s, true);
+	else if (!gw_registry_vm(r, name, &before))
+		vm.wire_per_changed = before.wire_per_changed;
 	if (ledger) {
 		vm.departures = gw_ledger_departures(ledger);
 		gw_history_of(&vm.history, ledger);

@@ -194,6 +194,7 @@ static json_t *rank(const struct plan *plan, unsigned int downtime_limit_ms)
 					    .setup_ms = plan->record.setup_ms,
 					    .device_bytes = plan->record.device_bytes,
 					    .wire_per_page = plan->record.wire_per_page,
+					    .wire_per_changed = plan->record.wire_per_changed,
 					    .device_ms = GW_SOURCE_FIXED_MS,
 					    .downtime_limit_ms = downtime_limit_ms };
 	gw_autofree struct gw_placement *ranked = calloc(plan->nr_hosts + 1,

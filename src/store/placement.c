@@ -52,7 +52,8 @@ static void count_rounds(const struct gw_placement_vm *vm, struct gw_placement *
 	const double bandwidth = (double)p->link.bandwidth / 1e3; /* bytes per ms */
 	const double trip = p->link.round_trip_ms, leave = vm->device_ms + 2 * trip;
 	const double first = (double)(vm->pages - p->reused);
-	double sent = first, last = first * page / bandwidth, ms = last;
+	const double changed = p->reused && vm->wire_per_changed > 0 ? vm->wire_per_changed : page;
+	double sent = first, bytes = first * changed, last = bytes / bandwidth, ms = last;
 
 	/* Round 1 is never the last: the guest runs while it is sent. */
 	for (p->rounds = 2; p->rounds <= GW_PLACEMENT_ROUNDS; p->rounds++) {
@@ -63,6 +64,7 @@ static void count_rounds(const struct gw_placement_vm *vm, struct gw_placement *
 			pages = (double)vm->pages;
 		last = pages * page / bandwidth;
 		sent += pages;
+		bytes += pages * page;
 		ms += last;
 		if (last <= limit)
 			break;
@@ -71,10 +73,11 @@ static void count_rounds(const struct gw_placement_vm *vm, struct gw_placement *
 		p->obstacle = GW_PLACEMENT_NEVER_ENDS;
 		p->rounds = 1;
 		sent = first;
-		ms = first * page / bandwidth;
+		bytes = first * changed;
+		ms = bytes / bandwidth;
 	}
 	p->travel = rounded(sent);
-	p->wire_bytes = rounded(sent * page + (double)vm->device_bytes);
+	p->wire_bytes = rounded(bytes + (double)vm->device_bytes);
 	p->downtime_ms = last + leave;
 	p->total_ms = vm->setup_ms + ms + leave + (p->rounds + GW_PLACEMENT_SETUP_TRIPS) * trip;
 }

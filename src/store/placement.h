@@ -8,7 +8,8 @@
  * "Performance and Energy Modeling for Live Migration of Virtual Machines",
  * HPDC 2011, equations 1 to 5), with two changes: round 1 leaves out what the
  * destination has kept, and a page costs the bytes that it was measured to cost
- * on the wire, not its size. With
+ * on the wire, not its size: in round 1, where older versions were kept, what such
+ * pages cost, if a move has shown that. With
  *
  *   P  pages with data       w  bytes on the wire for a page
  *   R  of these, reused      B  bandwidth, bytes per second
@@ -56,8 +57,9 @@ struct gw_placement_vm {
 	double dirty_rate;		  /* pages per second */
 	double setup_ms;		  /* before the first page travels */
 	uint64_t device_bytes;
-	double wire_per_page;	/* bytes; 0: not measured, as if nothing were compressed */
-	unsigned int device_ms; /* stop, device state, resume */
+	double wire_per_page;	 /* bytes; 0: not measured, as if nothing were compressed */
+	double wire_per_changed; /* where an older version was kept; 0: not measured, as others */
+	unsigned int device_ms;	 /* stop, device state, resume */
 	unsigned int downtime_limit_ms;
 };
 

@@ -157,11 +157,13 @@ struct gw_vm_record {
 	char address[GW_ADDRESS_MAX];
 	int64_t reported; /* seconds of the wall clock; 0: claimed, nothing told yet */
 	uint32_t departures;
-	uint64_t resident;     /* bytes of its memory that hold data */
-	double dirty_rate;     /* pages per second */
-	double setup_ms;       /* before the first page travelled */
-	uint64_t device_bytes; /* of device state */
-	double wire_per_page;  /* bytes on the wire for a page that travelled */
+	uint64_t resident;	 /* bytes of its memory that hold data */
+	double dirty_rate;	 /* pages per second */
+	double setup_ms;	 /* before the first page travelled */
+	uint64_t device_bytes;	 /* of device state */
+	double wire_per_changed; /* bytes for a page, where an older version was kept; 0: not known
+				  */
+	double wire_per_page;	 /* bytes on the wire for a page that travelled */
 	struct gw_history history;
 };
 

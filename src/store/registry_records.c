@@ -315,6 +315,7 @@ static void read_vm(struct fields *f, const struct gw_document *d, void *record)
 	vm->resident = whole(f, "resident", INT64_MAX);
 	vm->dirty_rate = real(f, "dirty-rate", 1e12);
 	vm->setup_ms = real(f, "setup", 1e9);
+	vm->wire_per_changed = real(f, "wire-per-changed", 1e9);
 	vm->device_bytes = whole(f, "device", INT64_MAX / 2);
 	vm->wire_per_page = real(f, "wire-per-page", 1e6);
 	read_history(f, json_object_get(f->json, "history"), &vm->history);
@@ -358,12 +359,12 @@ int gw_registry_vm(struct gw_registry *r, const char *name, struct gw_vm_record 
 
 int gw_registry_move(struct gw_registry *r, const struct gw_vm_record *vm, const char *from)
 {
-	json_t *json = json_pack("{s:s,s:I,s:I,s:I,s:f,s:f,s:I,s:f,s:o}", "address", vm->address,
-				 "reported", (json_int_t)vm->reported, "departures",
-				 (json_int_t)vm->departures, "resident", (json_int_t)vm->resident,
-				 "dirty-rate", vm->dirty_rate, "setup", vm->setup_ms, "device",
-				 (json_int_t)vm->device_bytes, "wire-per-page", vm->wire_per_page,
-				 "history", history_json(&vm->history));
+	json_t *json = json_pack(
+		"{s:s,s:I,s:I,s:I,s:f,s:f,s:I,s:f,s:f,s:o}", "address", vm->address, "reported",
+		(json_int_t)vm->reported, "departures", (json_int_t)vm->departures, "resident",
+		(json_int_t)vm->resident, "dirty-rate", vm->dirty_rate, "setup", vm->setup_ms,
+		"device", (json_int_t)vm->device_bytes, "wire-per-page", vm->wire_per_page,
+		"wire-per-changed", vm->wire_per_changed, "history", history_json(&vm->history));
 	gw_autofree char *doc = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9))
 				     : NULL;
 	char holder[GW_REGISTRY_KEY_MAX] = "";

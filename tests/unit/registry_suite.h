@@ -159,6 +159,7 @@ static inline void suite_claims(struct gw_registry *r)
 				   .dirty_rate = 1234.5,
 				   .setup_ms = 60.5,
 				   .device_bytes = 300000,
+				   .wire_per_changed = 700.5,
 				   .wire_per_page = 900.25 },
 			    back;
 
@@ -197,6 +198,7 @@ static inline void suite_claims(struct gw_registry *r)
 	assert_true(back.dirty_rate > 1234.4 && back.dirty_rate < 1234.6);
 	assert_true(back.setup_ms > 60.4 && back.setup_ms < 60.6);
 	assert_int_equal(back.device_bytes, 300000);
+	assert_true(back.wire_per_changed > 700.4 && back.wire_per_changed < 700.6);
 	assert_true(back.wire_per_page > 900.2 && back.wire_per_page < 900.3);
 	assert_int_equal(back.history.nr, GW_HISTORY_MAX);
 	assert_memory_equal(back.history.at, vm.history.at, sizeof(vm.history.at));

@@ -93,6 +93,14 @@ static void kept_image(void **state)
 	assert_int_equal(p.wire_bytes, 300000);
 	about(p.total_ms, 60 + 500 + 25);
 	about(p.downtime_ms, 25);
+	/* A fifth has changed since, and costs what such pages cost: a quarter of a page. */
+	past.at[0].pages = PAGES / 5 * 4;
+	vm.wire_per_changed = 1000;
+	p = gw_placement_predict(&vm, &host, &image, link_of(125000000, false), NOW);
+	assert_int_equal(p.wire_bytes, PAGES / 5 * 1000 + 300000);
+	image.departure = 2; /* not one of its own: every page is sent whole */
+	p = gw_placement_predict(&vm, &host, &image, link_of(125000000, false), NOW);
+	assert_int_equal(p.wire_bytes, GB + 300000);
 }
 
 /* The same 20 ms away: eight trips before it, one a round, two of the downtime. */

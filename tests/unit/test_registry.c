@@ -248,21 +248,21 @@ static void damaged_rows(void **state)
 		"{\"address\":\"x\"}",
 		"{\"address\":\"x\",\"reported\":1,\"departures\":1,\"resident\":1,\"setup\":0,"
 		"\"device\":0,\"dirty-rate\":0,"
-		"\"wire-per-page\":0,\"history\":[[0,\"000102030405060708090a0b0c0d0e0f\",1]]}",
+		"\"wire-per-page\":0,\"wire-per-changed\":0,\"history\":[[0,\"000102030405060708090a0b0c0d0e0f\",1]]}",
 		"{\"address\":\"x\",\"reported\":1,\"departures\":1,\"resident\":1,\"setup\":0,"
 		"\"device\":0,\"dirty-rate\":0,"
-		"\"wire-per-page\":0,\"history\":[[1,\"00\",1]]}",
+		"\"wire-per-page\":0,\"wire-per-changed\":0,\"history\":[[1,\"00\",1]]}",
 		"{\"address\":\"x\",\"reported\":1,\"departures\":1,\"resident\":1,\"setup\":0,"
 		"\"device\":0,\"dirty-rate\":0,"
-		"\"wire-per-page\":0,\"history\":[[2,\"000102030405060708090a0b0c0d0e0f\",1],"
+		"\"wire-per-page\":0,\"wire-per-changed\":0,\"history\":[[2,\"000102030405060708090a0b0c0d0e0f\",1],"
 		"[1,\"000102030405060708090a0b0c0d0e0f\",1]]}",
 		"{\"address\":\"x\",\"reported\":1,\"departures\":1,\"resident\":1,\"setup\":0,"
 		"\"device\":0,\"dirty-rate\":0,"
-		"\"wire-per-page\":0,\"history\":[[1,\"000102030405060708090a0b0c0d0e0f\",2],"
+		"\"wire-per-page\":0,\"wire-per-changed\":0,\"history\":[[1,\"000102030405060708090a0b0c0d0e0f\",2],"
 		"[2,\"000102030405060708090a0b0c0d0e0f\",1]]}",
 		"{\"address\":\"x\",\"reported\":1,\"departures\":1,\"resident\":1,\"setup\":0,"
 		"\"device\":0,\"dirty-rate\":0,"
-		"\"wire-per-page\":0,\"history\":7}",
+		"\"wire-per-page\":0,\"wire-per-changed\":0,\"history\":7}",
 	};
 	struct place *p = *state;
 	const struct gw_host_record good = { .name = "good", .address = "x" };

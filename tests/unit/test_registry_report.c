@@ -117,8 +117,12 @@ static void departure(void **state)
 	b_reported(x, 0);
 	assert_int_equal(gw_registry_claim(x->r, "web1", "a"), 0);
 	assert_int_equal(gw_registry_put_image(x->r, &kept_there), 0);
+	x->s->image = 1;
+	x->s->pages[GW_STAGE_PATCH] = 1000000; /* next to which the others do not count */
+	x->s->bytes[GW_STAGE_PATCH] = 500000000;
 	gw_report_departure(&x->w, x->s, "web1", "10.0.0.2:7373", &x->ledger, 12288);
 	assert_int_equal(gw_registry_vm(x->r, "web1", &vm), 0);
+	assert_true(vm.wire_per_changed > 499 && vm.wire_per_changed < 510);
 	assert_string_equal(vm.host, "b");
 	assert_string_equal(vm.address, "10.0.0.2:7373");
 	assert_true(time(NULL) - vm.reported < 60);
@@ -247,12 +251,9 @@ static void no_registry(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		with_world(claim_and_release),
-		with_world(departure),
-		with_world(departure_of_little),
-		with_world(departure_without_ledger),
-		with_world(to_a_stranger),
-		with_world(no_registry),
+		with_world(claim_and_release),	 with_world(departure),
+		with_world(departure_of_little), with_world(departure_without_ledger),
+		with_world(to_a_stranger),	 with_world(no_registry),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
