@@ -279,6 +279,7 @@ static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
 	struct env *e = env;
 	gw_autofree char *path = gw_vm_ledger_path(e->w->paths, e->vm.def.name);
 
+	gw_worker_yield(); /* the guest runs */
 	return gw_ledger_create(l, path, nr_pages);
 }
 

@@ -208,6 +208,7 @@ static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
 {
 	struct env *e = env;
 
+	gw_worker_yield(); /* the guest has left */
 	return gw_departure_ledger(&e->departure, e->w->paths, &e->vm, nr_pages, l);
 }
 
