@@ -30,11 +30,8 @@
 
 int gw_image_drop(const struct gw_store *st, const char *name)
 {
-	int lock, rc;
+	int lock = gw_image_lock(st, name, true), rc;
 
-	if (!gw_name_ok(name))
-		return -EINVAL;
-	lock = gw_image_lock(st, name, true);
 	if (lock < 0)
 		return lock;
 	rc = gw_image_remove(st, name);
@@ -49,8 +46,6 @@ int gw_image_begin(const struct gw_store *st, const char *name, size_t nr_pages,
 	int lock, rc;
 
 	memset(ledger, 0, sizeof(*ledger));
-	if (!gw_name_ok(name))
-		return -EINVAL;
 	lock = gw_image_lock(st, name, true);
 	if (lock < 0)
 		return lock;
@@ -154,8 +149,6 @@ int gw_image_load(const struct gw_store *st, const char *name, struct gw_image *
 	int lock, rc;
 
 	memset(image, 0, sizeof(*image));
-	if (!gw_name_ok(name))
-		return -EINVAL;
 	lock = gw_image_lock(st, name, true);
 	if (lock < 0)
 		return lock;
@@ -258,11 +251,8 @@ int gw_image_take(const struct gw_store *st, const struct gw_image *image, char 
 int gw_image_give_back(const struct gw_store *st, const char *name, char *const ram_paths[])
 {
 	struct gw_image image;
-	int lock, rc;
+	int lock = gw_image_lock(st, name, true), rc;
 
-	if (!gw_name_ok(name))
-		return -EINVAL;
-	lock = gw_image_lock(st, name, true);
 	if (lock < 0)
 		return lock;
 	rc = gw_manifest_read(st, name, false, &image);
@@ -284,11 +274,8 @@ int gw_image_give_back(const struct gw_store *st, const char *name, char *const 
 int gw_image_pin(const struct gw_store *st, const char *name, bool pinned)
 {
 	struct gw_image image;
-	int lock, rc;
+	int lock = gw_image_lock(st, name, true), rc;
 
-	if (!gw_name_ok(name))
-		return -EINVAL;
-	lock = gw_image_lock(st, name, true);
 	if (lock < 0)
 		return lock;
 	rc = gw_manifest_find(st, name, &image);

@@ -63,7 +63,7 @@ void gw_image_measure(const struct gw_store *st, struct gw_image *image);
  * gw_image_lock() - the lock of the image of @name, whether there is one or not.
  * @wait: until it is free; else -EBUSY
  *
- * Return: what gw_image_unlock() wants, or -errno.
+ * Return: what gw_image_unlock() wants, or -errno; -EINVAL for what is no name (gw_name_ok()).
  */
 int gw_image_lock(const struct gw_store *st, const char *name, bool wait);
 void gw_image_unlock(const struct gw_store *st, const char *name, int lock);

@@ -246,6 +246,8 @@ int gw_image_lock(const struct gw_store *st, const char *name, bool wait)
 	gw_autofree char *path = gw_path("%s/lock", dir);
 	int fd;
 
+	if (!gw_name_ok(name))
+		return -EINVAL;
 	/* Its last holder removed the file, or the folder, under us: again. */
 	do {
 		fd = gw_mkdirs(dir, 0700);
