@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the lab's clients share; see host.h. */
 #include <errno.h>
+#include <inttypes.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -152,4 +153,44 @@ void gap_event(struct gap *gap, int64_t now)
 		gap->at = gap->last;
 	}
 	gap->last = now;
+}
+
+void tally_start(struct tally *tally, int64_t now)
+{
+	tally->started_ns = now;
+	gap_event(&tally->gap, now);
+}
+
+void tally_operation(struct tally *tally)
+{
+	int64_t now = now_ns();
+	size_t second = (size_t)((now - tally->started_ns) / NSEC_PER_SEC);
+
+	if (!tally->started_ns)
+		return;
+	tally->operations++;
+	if (second < SECONDS_MAX)
+		tally->rates[second]++;
+	gap_event(&tally->gap, now);
+}
+
+void tally_print(struct tally *tally, const char *error, bool json)
+{
+	int64_t now = now_ns(), silent = tally->started_ns ? now - tally->gap.last : 0;
+	double seconds = tally->started_ns ? (double)(now - tally->started_ns) / NSEC_PER_SEC : 0;
+
+	if (tally->started_ns)
+		gap_event(&tally->gap, now);
+	printf(json ? "{\"operations\":%" PRIu64 ",\"per-second\":%.1f,\"gap-ms\":%.3f,"
+		      "\"gap-at-ms\":%.3f,\"silent-ms\":%.3f,\"broken\":%s,\"error\":\"%s\","
+		      "\"rates\":["
+		    : "operations %" PRIu64 "\nper-second %.1f\ngap-ms %.3f\n"
+		      "gap-at-ms %.3f\nsilent-ms %.3f\nbroken %s\nerror %s\n"
+		      "rates ",
+	       tally->operations, seconds > 0 ? (double)tally->operations / seconds : 0,
+	       milliseconds(tally->gap.longest), milliseconds(tally->gap.at - tally->gap.first),
+	       milliseconds(silent), error[0] ? "true" : "false", error);
+	for (int i = 0; i < SECONDS_MAX && i < (int)seconds; i++)
+		printf("%s%u", i ? (json ? "," : " ") : "", tally->rates[i]);
+	puts(json ? "]}" : "");
 }

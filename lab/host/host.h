@@ -15,6 +15,7 @@
 #define NSEC_PER_SEC  1000000000ll
 #define NSEC_PER_MSEC 1000000ll
 #define NSEC_PER_USEC 1000ll
+#define SECONDS_MAX   600
 
 struct options {
 	const char *host;
@@ -36,6 +37,20 @@ struct gap {
 	int64_t last;
 	int64_t longest;
 	int64_t at;
+};
+
+/**
+ * struct tally - what a load counts of its operations once the guest is filled
+ * @started_ns: since when, 0 if not yet
+ * @operations: that were answered
+ * @rates: operations in each second
+ * @gap: between two answers
+ */
+struct tally {
+	int64_t started_ns;
+	uint64_t operations;
+	uint32_t rates[SECONDS_MAX];
+	struct gap gap;
 };
 
 extern const char *program_name;
@@ -65,6 +80,15 @@ int64_t now_ns(void);
 
 /* An event at @now, or the end of the watch: what lies before it may be the longest gap. */
 void gap_event(struct gap *gap, int64_t now);
+
+/* From @now on operations count. */
+void tally_start(struct tally *tally, int64_t now);
+
+/* An operation was answered; before the start it does not count. */
+void tally_operation(struct tally *tally);
+
+/* Prints the results; @error is empty if all is well. */
+void tally_print(struct tally *tally, const char *error, bool json);
 
 static inline double milliseconds(int64_t ns)
 {

@@ -34,7 +34,6 @@
 #define BUFFER_BYTES  (FILLING_DEPTH * MESSAGE_MAX)
 /* memaslap cuts its values from such a block of letters and digits. */
 #define BLOCK_BYTES   (10 << 20)
-#define SECONDS_MAX   600
 #define ZIPF	      0.99 /* YCSB's constant */
 #define LATE_NS	      (10 * NSEC_PER_MSEC)
 
@@ -133,10 +132,7 @@ struct state {
 	double zeta, zeta_eta; /* of the zipfian distribution over the keys */
 	uint64_t random;
 	int64_t interval_ns, due_ns;
-	int64_t filled_ns; /* 0: still filling */
-	uint64_t operations;
-	uint32_t rates[SECONDS_MAX]; /* operations in each second */
-	struct gap gap;
+	struct tally tally;
 	struct connection connections[CONNECTIONS];
 	struct pollfd polled[CONNECTIONS + 1];
 };
@@ -217,15 +213,7 @@ static void take_answers(struct state *s, struct connection *c)
 		at += bytes;
 		c->first = (c->first + 1) % FILLING_DEPTH;
 		c->count--;
-		if (s->filled_ns) {
-			int64_t now = now_ns();
-			size_t second = (size_t)((now - s->filled_ns) / NSEC_PER_SEC);
-
-			s->operations++;
-			if (second < SECONDS_MAX)
-				s->rates[second]++;
-			gap_event(&s->gap, now);
-		}
+		tally_operation(&s->tally);
 	}
 	c->in_bytes -= at;
 	memmove(c->in, c->in + at, c->in_bytes);
@@ -267,15 +255,15 @@ static int64_t give_work(struct state *s, int64_t now)
 {
 	bool filling = false;
 
-	if (!s->filled_ns) {
+	if (!s->tally.started_ns) {
 		for (unsigned int i = 0; i < CONNECTIONS; i++) {
 			fill(s, &s->connections[i]);
 			filling |= s->connections[i].count > 0;
 		}
 		if (filling)
 			return INT64_MAX;
-		s->filled_ns = s->due_ns = now;
-		gap_event(&s->gap, now);
+		s->due_ns = now;
+		tally_start(&s->tally, now);
 		fputs("kvload: filled\n", stderr);
 	}
 	if (s->due_ns < now - LATE_NS)
@@ -322,27 +310,6 @@ static void run(struct state *s, int64_t end)
 	}
 }
 
-static void print(struct state *s, bool json)
-{
-	int64_t now = now_ns(), silent = s->filled_ns ? now - s->gap.last : 0;
-	double seconds = s->filled_ns ? (double)(now - s->filled_ns) / NSEC_PER_SEC : 0;
-
-	if (s->filled_ns)
-		gap_event(&s->gap, now);
-	printf(json ? "{\"operations\":%" PRIu64 ",\"per-second\":%.1f,\"gap-ms\":%.3f,"
-		      "\"gap-at-ms\":%.3f,\"silent-ms\":%.3f,\"broken\":%s,\"error\":\"%s\","
-		      "\"rates\":["
-		    : "operations %" PRIu64 "\nper-second %.1f\ngap-ms %.3f\n"
-		      "gap-at-ms %.3f\nsilent-ms %.3f\nbroken %s\nerror %s\n"
-		      "rates ",
-	       s->operations, seconds > 0 ? (double)s->operations / seconds : 0,
-	       milliseconds(s->gap.longest), milliseconds(s->gap.at - s->gap.first),
-	       milliseconds(silent), error[0] ? "true" : "false", error);
-	for (int i = 0; i < SECONDS_MAX && i < (int)seconds; i++)
-		printf("%s%u", i ? (json ? "," : " ") : "", s->rates[i]);
-	puts(json ? "]}" : "");
-}
-
 int main(int argc, char **argv)
 {
 	static struct state s = { .random = 1 };
@@ -377,6 +344,6 @@ int main(int argc, char **argv)
 		s.polled[i].fd = s.connections[i].fd;
 	}
 	run(&s, options.duration_ns ? now_ns() + options.duration_ns : INT64_MAX);
-	print(&s, options.json);
+	tally_print(&s.tally, error, options.json);
 	return error[0] ? EXIT_FAILURE : EXIT_SUCCESS;
 }

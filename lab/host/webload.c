@@ -35,7 +35,6 @@
 #define KIB_MAX	     (64 << 10)
 #define HEAD_MAX     2048
 #define BUFFER_BYTES (256 << 10)
-#define SECONDS_MAX  600
 #define LATE_NS	     (10 * NSEC_PER_MSEC)
 
 struct slot {
@@ -52,10 +51,9 @@ struct state {
 	struct addrinfo *server;
 	uint32_t files, next; /* next: to be fetched for the first time */
 	size_t bytes;
-	uint64_t random, operations;
-	int64_t due_ns, filled_ns; /* filled_ns 0: still fetching all once */
-	struct gap gap;
-	uint32_t rates[SECONDS_MAX];
+	uint64_t random;
+	int64_t due_ns;
+	struct tally tally; /* from when all were fetched once */
 	struct slot slots[SLOTS];
 	struct pollfd polled[SLOTS + 1];
 };
@@ -123,18 +121,9 @@ static void connected(struct slot *slot)
 
 static void count(struct state *s, struct slot *slot)
 {
-	int64_t now = now_ns();
-	size_t second;
-
 	close(slot->fd);
 	slot->fd = -1;
-	if (!s->filled_ns)
-		return;
-	second = (size_t)((now - s->filled_ns) / NSEC_PER_SEC);
-	s->operations++;
-	if (second < SECONDS_MAX)
-		s->rates[second]++;
-	gap_event(&s->gap, now);
+	tally_operation(&s->tally);
 }
 
 /* The answer's end: all of the file must have come. */
@@ -211,16 +200,16 @@ static int64_t give_work(struct state *s, int64_t now)
 {
 	bool fetching = false;
 
-	for (unsigned int i = 0; i < SLOTS && !s->filled_ns; i++) {
+	for (unsigned int i = 0; i < SLOTS && !s->tally.started_ns; i++) {
 		if (s->slots[i].fd < 0 && s->next < s->files)
 			ask(s, &s->slots[i], s->next++);
 		fetching |= s->slots[i].fd >= 0;
 	}
 	if (fetching)
 		return INT64_MAX;
-	if (!s->filled_ns) {
-		s->filled_ns = s->due_ns = now;
-		gap_event(&s->gap, now);
+	if (!s->tally.started_ns) {
+		s->due_ns = now;
+		tally_start(&s->tally, now);
 		fputs("webload: filled\n", stderr);
 	}
 	if (s->due_ns < now - LATE_NS)
@@ -266,27 +255,6 @@ static void run(struct state *s, int64_t end)
 	}
 }
 
-static void print(struct state *s, bool json)
-{
-	int64_t now = now_ns(), silent = s->filled_ns ? now - s->gap.last : 0;
-	double seconds = s->filled_ns ? (double)(now - s->filled_ns) / NSEC_PER_SEC : 0;
-
-	if (s->filled_ns)
-		gap_event(&s->gap, now);
-	printf(json ? "{\"operations\":%" PRIu64 ",\"per-second\":%.1f,\"gap-ms\":%.3f,"
-		      "\"gap-at-ms\":%.3f,\"silent-ms\":%.3f,\"broken\":%s,\"error\":\"%s\","
-		      "\"rates\":["
-		    : "operations %" PRIu64 "\nper-second %.1f\ngap-ms %.3f\n"
-		      "gap-at-ms %.3f\nsilent-ms %.3f\nbroken %s\nerror %s\n"
-		      "rates ",
-	       s->operations, seconds > 0 ? (double)s->operations / seconds : 0,
-	       milliseconds(s->gap.longest), milliseconds(s->gap.at - s->gap.first),
-	       milliseconds(silent), error[0] ? "true" : "false", error);
-	for (int i = 0; i < SECONDS_MAX && i < (int)seconds; i++)
-		printf("%s%u", i ? (json ? "," : " ") : "", s->rates[i]);
-	puts(json ? "]}" : "");
-}
-
 static uint32_t number(const char *what, const char *text, unsigned long max)
 {
 	unsigned long value = strtoul(text, NULL, 10);
@@ -319,6 +287,6 @@ int main(int argc, char **argv)
 	for (unsigned int i = 0; i < SLOTS; i++)
 		s.slots[i].fd = -1;
 	run(&s, options.duration_ns ? now_ns() + options.duration_ns : INT64_MAX);
-	print(&s, options.json);
+	tally_print(&s.tally, error, options.json);
 	return error[0] ? EXIT_FAILURE : EXIT_SUCCESS;
 }
