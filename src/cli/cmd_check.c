@@ -3,7 +3,7 @@
  * cmd_check.c - check: what this host's kernel and QEMU offer, in words.
  *
  * Rules: nothing is concluded from a version number that can be tried instead
- * (track/probe.h); nothing is left behind; no daemon is needed. "possible" means
+ * (probe/probe.h); nothing is left behind; no daemon is needed. "possible" means
  * that a VM can be migrated from and to this host, whatever else is missing.
  */
 #include <errno.h>
