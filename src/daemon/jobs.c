@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* jobs.c - the daemon's view of its workers; see jobs.h. */
-#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,46 +12,10 @@
 
 #include "cleanup.h"
 #include "error.h"
-#include "frame.h"
 #include "io.h"
-#include "jobs.h"
+#include "jobs_internal.h"
 #include "log.h"
-#include "record.h"
 #include "worker.h"
-
-struct gw_job {
-	struct gw_jobs *jobs;
-	struct gw_job *next;
-	char name[GW_NAME_MAX]; /* the VM; empty for none, or not known yet (incoming) */
-	bool migrates;		/* its progress is a migration's status */
-	bool incoming;
-	bool recovers;
-	bool arrived; /* incoming, and the guest runs here: only housekeeping is left */
-	uint8_t id[GW_ID_LEN];
-	pid_t pid;	/* 0: waits for the VM's present job to end */
-	size_t command; /* index into commands, for a job of the control socket */
-	json_t *args;
-	int pidfd, ctl;
-	struct gw_watch *watch_pid, *watch_ctl;
-	json_t *result;
-	struct gw_job_client client;
-};
-
-struct settle {
-	struct settle *next;
-	int conn;
-	uint8_t id[GW_ID_LEN];
-};
-
-struct gw_jobs {
-	struct gw_loop *loop;
-	const struct gw_paths *paths;
-	const char *host;
-	struct gw_job *list;
-	struct settle *settles;
-	json_t *last;	  /* VM name -> its last migration's status */
-	json_t *given_up; /* VM name -> true: its recovery failed; only the user may try again */
-};
 
 typedef int (*job_fn)(struct gw_worker *w, const json_t *args, json_t **result);
 
@@ -107,7 +70,7 @@ void gw_jobs_free(struct gw_jobs *jobs)
 	free(jobs);
 }
 
-static struct gw_job *job_of(struct gw_jobs *jobs, const char *name)
+struct gw_job *gw_jobs_of(struct gw_jobs *jobs, const char *name)
 {
 	struct gw_job *found = NULL;
 
@@ -160,7 +123,6 @@ static void on_ctl(void *arg)
 	}
 }
 
-static void answer_settles(struct gw_jobs *jobs);
 static void launch_next(struct gw_jobs *jobs, const char *name);
 static void unlist(struct gw_job *job);
 
@@ -235,7 +197,7 @@ static void on_worker_end(void *arg)
 	launch_next(jobs, name);
 	if (left)
 		gw_jobs_tidy(jobs);
-	answer_settles(jobs);
+	gw_jobs_answer_settles(jobs);
 }
 
 /* In the worker: everything of the daemon's is closed but what it was given. */
@@ -347,7 +309,7 @@ static int launch(struct gw_job *job)
 /* The VM's job has ended: the next that waits for it, if any, may begin. */
 static void launch_next(struct gw_jobs *jobs, const char *name)
 {
-	struct gw_job *next = job_of(jobs, name);
+	struct gw_job *next = gw_jobs_of(jobs, name);
 	json_t *result;
 
 	if (!next || next->pid || !launch(next))
@@ -378,7 +340,7 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 		name = "";
 	else if (!gw_name_ok(name))
 		return NULL;
-	busy = job_of(jobs, name);
+	busy = gw_jobs_of(jobs, name);
 	if (busy && (!busy->pid || (busy->migrates && !busy->arrived))) {
 		gw_fail(-EBUSY, "VM '%s' is busy: %s of it is under way", name,
 			busy->migrates ? "a migration" : "another operation");
@@ -430,7 +392,7 @@ int gw_jobs_receive(struct gw_jobs *jobs, int conn, const struct gw_open *open, 
 	return rc;
 }
 
-static struct gw_job *incoming_of(struct gw_jobs *jobs, const uint8_t id[GW_ID_LEN])
+struct gw_job *gw_jobs_incoming(struct gw_jobs *jobs, const uint8_t id[GW_ID_LEN])
 {
 	for (struct gw_job *job = jobs->list; job; job = job->next)
 		if (job->incoming && !memcmp(job->id, id, GW_ID_LEN))
@@ -440,83 +402,12 @@ static struct gw_job *incoming_of(struct gw_jobs *jobs, const uint8_t id[GW_ID_L
 
 int gw_jobs_stream(struct gw_jobs *jobs, int conn, const struct gw_open *open)
 {
-	struct gw_job *job = incoming_of(jobs, open->id);
+	struct gw_job *job = gw_jobs_incoming(jobs, open->id);
 	int rc = job ? gw_ctl_send(job->ctl, json_pack("{s:i}", "stream", (int)open->stream), conn)
 		     : -ENOENT;
 
 	close(conn);
 	return rc ? gw_fail(rc, "a stream for a migration that is not under way") : 0;
-}
-
-static void answer(struct settle *s, enum gw_outcome outcome)
-{
-	static const char *const texts[] = {
-		[GW_OUTCOME_UNKNOWN] = "nothing is known here of that migration",
-		[GW_OUTCOME_ABORTED] = "the guest never ran here and never will",
-		[GW_OUTCOME_RUNNING] = "the guest was resumed here",
-		[GW_OUTCOME_LOST] = "the guest was committed to this host, but its QEMU is gone",
-	};
-	struct gw_transport *t = gw_tcp_adopt(s->conn);
-
-	if (t)
-		gw_frame_send_buf(t, GW_MSG_SETTLED, outcome, texts[outcome],
-				  strlen(texts[outcome]));
-	gw_transport_close(&t);
-}
-
-/* Whether somebody still has to put migration @id right here. */
-static bool unsettled(struct gw_jobs *jobs, const uint8_t id[GW_ID_LEN])
-{
-	gw_autofree char *path = gw_path("%s/vm", jobs->paths->run);
-	DIR *dir = opendir(path);
-	struct dirent *e;
-	bool found = false;
-
-	while (dir && !found && (e = readdir(dir))) {
-		struct gw_journal j;
-
-		found = e->d_name[0] != '.' && !json_object_get(jobs->given_up, e->d_name) &&
-			!gw_journal_load(jobs->paths, e->d_name, &j) && j.role == GW_ROLE_DEST &&
-			!memcmp(j.id, id, GW_ID_LEN);
-	}
-	if (dir)
-		closedir(dir);
-	return found;
-}
-
-static void answer_settles(struct gw_jobs *jobs)
-{
-	struct settle **at = &jobs->settles;
-
-	while (*at) {
-		struct settle *s = *at;
-
-		if (incoming_of(jobs, s->id) || unsettled(jobs, s->id)) {
-			at = &s->next;
-			continue;
-		}
-		*at = s->next;
-		answer(s, gw_settled_load(jobs->paths, s->id));
-		free(s);
-	}
-}
-
-void gw_jobs_settle(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN])
-{
-	struct settle *s = calloc(1, sizeof(*s));
-	struct gw_job *job = incoming_of(jobs, id);
-
-	if (!s) {
-		close(conn);
-		return;
-	}
-	s->conn = conn;
-	memcpy(s->id, id, GW_ID_LEN);
-	s->next = jobs->settles;
-	jobs->settles = s;
-	if (job)
-		kill(job->pid, SIGKILL); /* its end continues in on_worker_end() */
-	gw_jobs_sweep(jobs);
 }
 
 void gw_jobs_detach(struct gw_job *job)
@@ -526,7 +417,7 @@ void gw_jobs_detach(struct gw_job *job)
 
 int gw_jobs_cancel(struct gw_jobs *jobs, const char *name)
 {
-	struct gw_job *job = job_of(jobs, name);
+	struct gw_job *job = gw_jobs_of(jobs, name);
 
 	if (!job || !job->migrates)
 		return gw_fail(-ENOENT, "no migration of VM '%s' is under way", name);
@@ -538,76 +429,6 @@ json_t *gw_jobs_status(struct gw_jobs *jobs, const char *name)
 	return json_incref(json_object_get(jobs->last, name));
 }
 
-static void start_recovery(struct gw_jobs *jobs, const char *name)
-{
-	json_t *args = json_pack("{s:s}", "name", name);
-	struct gw_job *job;
-
-	gw_info("VM '%s': putting an interrupted migration right", name);
-	job = gw_jobs_start(jobs, "recover", args, (struct gw_job_client){ 0 });
-	if (!job)
-		gw_err("VM '%s': %s", name, gw_error());
-	json_decref(args);
-}
-
-/* A VM whose QEMU ended by itself: a guest's power-off, or a crash. */
-static void bury(struct gw_jobs *jobs, struct gw_vm *vm)
-{
-	gw_autofree char *dir = gw_vm_dir(jobs->paths, vm->def.name);
-	gw_autofree char *reason = vm->attached ? NULL : gw_launch_reason(dir);
-
-	gw_info("VM '%s' has ended%s%s", vm->def.name, reason ? ": " : "", reason ? reason : "");
-	if (gw_vm_remove(jobs->paths, &vm->def, vm->attached))
-		gw_err("%s", gw_error());
-}
-
-/* Whether a worker may just be making a folder, before it has told its VM's name. */
-static bool arriving(const struct gw_jobs *jobs)
-{
-	for (const struct gw_job *job = jobs->list; job; job = job->next)
-		if (job->incoming && !job->name[0])
-			return true;
-	return false;
-}
-
-static void look_after(struct gw_jobs *jobs, const char *name)
-{
-	bool given_up = json_object_get(jobs->given_up, name), moving, ended;
-	gw_autofree char *dir = gw_vm_dir(jobs->paths, name);
-	gw_autofree char *record = gw_path("%s/vm.json", dir);
-	struct gw_journal j;
-	struct gw_vm vm;
-	gw_autofd int lock = -1;
-	int rc;
-
-	if (job_of(jobs, name) || (arriving(jobs) && access(record, F_OK)))
-		return;
-	lock = gw_vm_lock(jobs->paths, name);
-	if (lock < 0)
-		return; /* a worker of an earlier godwitd is still at it */
-	moving = !gw_journal_load(jobs->paths, name, &j);
-	rc = gw_vm_load(jobs->paths, name, &vm);
-	ended = !rc && !gw_process_alive(&vm.process);
-	/* A dead QEMU leaves nothing to settle, but an arrival's outcome is written down. */
-	if (moving && (j.role == GW_ROLE_DEST || !ended)) {
-		close(gw_steal_fd(&lock));
-		/* In doubt, or after a failure, the user decides. */
-		if (!given_up && (j.role == GW_ROLE_DEST || j.phase == 0))
-			start_recovery(jobs, name);
-	} else if (ended) {
-		bury(jobs, &vm);
-		json_object_del(jobs->given_up, name);
-	} else if (rc && rc != -ENOENT && !given_up) {
-		gw_err("VM '%s' is left alone: %s", name, gw_error());
-		json_object_set_new(jobs->given_up, name, json_true());
-	} else if (rc == -ENOENT && gw_remove_tree(dir)) {
-		/* Made, and left at once: nothing was started in it. */
-		gw_err("%s", gw_error());
-	}
-	if (!rc)
-		gw_vm_free(&vm);
-}
-
 void gw_jobs_tidy(struct gw_jobs *jobs)
 {
 	json_t *args = json_pack("{s:s}", "action", "gc");
@@ -615,18 +436,4 @@ void gw_jobs_tidy(struct gw_jobs *jobs)
 	if (!gw_jobs_start(jobs, "images", args, (struct gw_job_client){ 0 }))
 		gw_warn("kept images: %s", gw_error());
 	json_decref(args);
-}
-
-void gw_jobs_sweep(struct gw_jobs *jobs)
-{
-	gw_autofree char *path = gw_path("%s/vm", jobs->paths->run);
-	DIR *dir = opendir(path);
-	struct dirent *e;
-
-	while (dir && (e = readdir(dir)))
-		if (e->d_name[0] != '.')
-			look_after(jobs, e->d_name);
-	if (dir)
-		closedir(dir);
-	answer_settles(jobs);
 }

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * jobs_internal.h - what jobs.c (workers, their clients) and jobs_recover.c
+ * (what they leave to be put right) share.
+ */
+#ifndef GW_JOBS_INTERNAL_H
+#define GW_JOBS_INTERNAL_H
+
+#include "jobs.h"
+#include "record.h"
+
+struct gw_job {
+	struct gw_jobs *jobs;
+	struct gw_job *next;
+	char name[GW_NAME_MAX]; /* the VM; empty for none, or not known yet (incoming) */
+	bool migrates;		/* its progress is a migration's status */
+	bool incoming;
+	bool recovers;
+	bool arrived; /* incoming, and the guest runs here: only housekeeping is left */
+	uint8_t id[GW_ID_LEN];
+	pid_t pid;	/* 0: waits for the VM's present job to end */
+	size_t command; /* index into commands, for a job of the control socket */
+	json_t *args;
+	int pidfd, ctl;
+	struct gw_watch *watch_pid, *watch_ctl;
+	json_t *result;
+	struct gw_job_client client;
+};
+
+struct settle {
+	struct settle *next;
+	int conn;
+	uint8_t id[GW_ID_LEN];
+};
+
+struct gw_jobs {
+	struct gw_loop *loop;
+	const struct gw_paths *paths;
+	const char *host;
+	struct gw_job *list;
+	struct settle *settles;
+	json_t *last;	  /* VM name -> its last migration's status */
+	json_t *given_up; /* VM name -> true: its recovery failed; only the user may try again */
+};
+
+/** gw_jobs_of() - the oldest job on VM @name, or NULL: younger ones wait for it. */
+struct gw_job *gw_jobs_of(struct gw_jobs *jobs, const char *name);
+
+/** gw_jobs_incoming() - the job that receives migration @id, or NULL. */
+struct gw_job *gw_jobs_incoming(struct gw_jobs *jobs, const uint8_t id[GW_ID_LEN]);
+
+/** gw_jobs_answer_settles() - answer whoever asked for a migration that is settled now. */
+void gw_jobs_answer_settles(struct gw_jobs *jobs);
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * source_env.h - what the source's machine works on in a worker: a VM of this
+ * host, its QEMU and its monitor. worker_source.c holds the ops; the workers
+ * that use them are worker_migrate.c and worker_recover.c.
+ */
+#ifndef GW_SOURCE_ENV_H
+#define GW_SOURCE_ENV_H
+
+#include "crew.h"
+#include "departure.h"
+#include "source.h"
+#include "worker.h"
+
+struct gw_source_env {
+	struct gw_worker *w;
+	struct gw_source s;
+	struct gw_vm vm;
+	struct gw_ram ram;
+	struct gw_guest_facts facts;
+	struct gw_qmp *qmp;
+	struct gw_crew crew;
+	struct gw_journal journal;
+	struct gw_departure departure;
+	int device;  /* our end of QEMU's device state, -1 outside the switchover */
+	bool saving; /* QEMU's migrate was issued */
+	int64_t reported;
+};
+
+/**
+ * gw_source_env_new() - the VM's monitor, and the right to work on it.
+ * @lock: set to the VM's lock, for the caller to close
+ *
+ * Return: gw_source_env_free(), or NULL with a message.
+ */
+struct gw_source_env *gw_source_env_new(struct gw_worker *w, const char *name, int *lock);
+void gw_source_env_free(struct gw_source_env *e);
+
+/** gw_source_end_saving() - make QEMU forget a migration that was begun, so that it can run on. */
+int gw_source_end_saving(struct gw_source_env *e);
+
+extern const struct gw_source_ops gw_source_live_ops;
+
+#endif

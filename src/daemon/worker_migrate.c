@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * worker_migrate.c - the worker behind `godwit migrate`: what is asked for, and
+ * what can be refused before the destination is even called.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "log.h"
+#include "source_env.h"
+
+static unsigned int unsigned_arg(const json_t *args, const char *key, unsigned int otherwise)
+{
+	const json_t *value = json_object_get(args, key);
+
+	return json_is_integer(value) ? (unsigned int)json_integer_value(value) : otherwise;
+}
+
+static bool is_true(const json_t *args, const char *key)
+{
+	return json_is_true(json_object_get(args, key));
+}
+
+/*
+ * Streams are also the threads that hash and compress. Half of the processors,
+ * because guests need them too, and never so many that a big host opens dozens.
+ */
+static unsigned int default_streams(void)
+{
+	unsigned int half = 0;
+	cpu_set_t cpus;
+
+	if (!sched_getaffinity(0, sizeof(cpus), &cpus))
+		half = (unsigned int)CPU_COUNT(&cpus) / 2;
+	return half < GW_STREAMS_LEAST	? GW_STREAMS_LEAST
+	       : half > GW_STREAMS_MOST ? GW_STREAMS_MOST
+					: half;
+}
+
+/* How the pages are to travel: every technique can be switched off alone. */
+static int page_options(struct gw_page_options *o, const json_t *args)
+{
+	const char *hash = json_string_value(json_object_get(args, "hash"));
+	const char *compress = json_string_value(json_object_get(args, "compress"));
+	const json_t *cache = json_object_get(args, "delta-cache");
+	int rc = 0;
+
+	o->compress = GW_COMPRESS_AUTO;
+	o->delta_cache = cache ? (uint64_t)json_integer_value(cache) : GW_DELTA_CACHE_DEFAULT;
+	if (hash)
+		rc = gw_hash_parse(hash, &o->hash);
+	if (!rc && compress)
+		rc = gw_compress_parse(compress, &o->compress);
+	if (is_true(args, "no-zero"))
+		o->off |= 1U << GW_STAGE_ZERO;
+	if (is_true(args, "no-fake-dirty"))
+		o->off |= 1U << GW_STAGE_SAME;
+	if (is_true(args, "no-duplicate"))
+		o->off |= 1U << GW_STAGE_DUPLICATE;
+	if (!o->delta_cache)
+		o->off |= 1U << GW_STAGE_DELTA;
+	if (o->compress == GW_COMPRESS_NONE)
+		o->off |= 1U << GW_STAGE_COMPRESS;
+	return rc;
+}
+
+/* The destination numbers pages by the definition: it must say what QEMU says. */
+static int check_memory(const struct gw_source_env *e)
+{
+	const struct gw_definition *def = &e->vm.def;
+	bool same = def->nr_memory == e->ram.nr_files;
+
+	for (unsigned int i = 0; same && i < def->nr_memory; i++)
+		same = !strcmp(def->memory[i].id, e->ram.files[i].id) &&
+		       def->memory[i].size == e->ram.files[i].size;
+	if (!same)
+		return gw_fail(-ENOTSUP,
+			       "VM '%s' has other memory backends than when it was started "
+			       "(hot-plugged memory?); that cannot be moved",
+			       def->name);
+	if (gw_ram_has_huge_pages(&e->ram) && (e->facts.discards || !gw_track_has_uffd()))
+		return gw_fail(-ENOTSUP,
+			       "the RAM file of VM '%s' lies on a file system with huge "
+			       "pages, which %s: start it with its RAM file on a tmpfs "
+			       "mounted with huge=never",
+			       def->name,
+			       e->facts.discards ? "a balloon can empty unseen"
+						 : "this kernel's soft-dirty bits do not survive");
+	return 0;
+}
+
+/* Everything that can be refused before the destination is even called. */
+static int prepare(struct gw_source_env *e, const json_t *args)
+{
+	static const char *const capabilities[] = { "x-ignore-shared", "events", NULL };
+	const char *address = json_string_value(json_object_get(args, "address"));
+	struct gw_source *s = &e->s;
+	struct gw_journal found;
+	char status[32] = "";
+	int rc;
+
+	if (!address || strlen(address) >= sizeof(e->journal.peer))
+		return gw_fail(-EINVAL, "where to? write godwit migrate NAME IP:PORT");
+	rc = gw_journal_load(e->w->paths, e->vm.def.name, &found);
+	if (rc != -ENOENT)
+		return gw_fail(-EBUSY,
+			       "VM '%s' has an unsettled migration; first run godwit "
+			       "recover %s",
+			       e->vm.def.name, e->vm.def.name);
+	snprintf(e->journal.peer, sizeof(e->journal.peer), "%s", address);
+	e->journal.role = GW_ROLE_SOURCE;
+	if (getrandom(e->journal.id, GW_ID_LEN, 0) != GW_ID_LEN)
+		return gw_fail(-errno, "getrandom: %s", strerror(errno));
+	rc = gw_attach(e->qmp, e->vm.process.pid, &e->ram, &e->facts);
+	if (!rc)
+		rc = check_memory(e);
+	if (!rc)
+		rc = gw_qmp_capabilities(e->qmp, capabilities);
+	if (!rc)
+		rc = gw_qmp_call(e->qmp, "migrate-set-parameters",
+				 json_pack("{s:I}", "max-bandwidth", (json_int_t)1 << 40), NULL);
+	if (!rc)
+		rc = gw_qmp_status(e->qmp, status, sizeof(status));
+	if (rc)
+		return rc;
+	s->was_running = !strcmp(status, "running");
+	if (!s->was_running && strcmp(status, "paused") != 0)
+		return gw_fail(-ENOTSUP, "the guest is in state '%s'; it must run or be paused",
+			       status);
+	e->journal.was_running = s->was_running;
+	memcpy(s->id, e->journal.id, GW_ID_LEN);
+	s->ops = &gw_source_live_ops;
+	s->env = e;
+	s->ram = &e->ram;
+	s->direct_io = e->facts.direct_io;
+	s->params.max_bandwidth =
+		(uint64_t)json_integer_value(json_object_get(args, "max-bandwidth"));
+	s->params.downtime_limit_ms = unsigned_arg(args, "downtime-limit", 300);
+	s->params.streams = unsigned_arg(args, "streams", default_streams());
+	s->params.verify = is_true(args, "verify");
+	rc = page_options(&s->params.pages, args);
+	if (rc)
+		return rc;
+	/* Reuse goes by the digests of xxh3; the others are for measuring. */
+	s->params.reuse = !is_true(args, "no-reuse") && s->params.pages.hash == GW_HASH_XXH3;
+	if (s->params.reuse)
+		s->ledger = gw_departure_recall(&e->departure, e->w->paths, e->vm.def.name,
+						e->ram.nr_pages);
+	if (!s->params.streams || s->params.streams > GW_STREAMS_MAX)
+		return gw_fail(-EINVAL, "--streams must be 1 to %d", GW_STREAMS_MAX);
+	if (s->params.downtime_limit_ms < GW_SOURCE_FIXED_MS)
+		return gw_fail(-EINVAL,
+			       "--downtime-limit must be at least %d ms: stopping the guest, its "
+			       "device state and resuming it may take that long",
+			       GW_SOURCE_FIXED_MS);
+	return 0;
+}
+
+int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
+{
+	const char *name = json_string_value(json_object_get(args, "name"));
+	gw_autofd int lock = -1;
+	struct gw_source_env *e = gw_source_env_new(w, name, &lock);
+	json_t *definition;
+	int rc;
+
+	if (!e)
+		return -EINVAL;
+	rc = prepare(e, args);
+	if (!rc)
+		rc = gw_crew_init(&e->crew);
+	if (rc) {
+		gw_source_env_free(e);
+		return rc;
+	}
+	definition = gw_definition_json(&e->vm.def);
+	e->s.definition = definition;
+	rc = gw_source_run(&e->s);
+	/* In doubt, the journal is what `godwit recover` goes by. */
+	if (e->s.state != GW_SOURCE_IN_DOUBT && e->s.state != GW_SOURCE_COMPLETED && !e->s.stopped)
+		gw_journal_remove(w->paths, e->vm.def.name);
+	*result = gw_source_json(&e->s, gw_now());
+	if (rc)
+		gw_fail(rc, "%s", e->s.error);
+	else
+		gw_departure_report(&e->departure, w, &e->s, e->vm.def.name, e->journal.peer);
+	json_decref(definition);
+	gw_crew_free(&e->crew);
+	gw_source_env_free(e);
+	return rc;
+}
