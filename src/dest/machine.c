@@ -11,7 +11,9 @@
 #include "dest.h"
 #include "digest.h"
 #include "error.h"
+#include "feature.h"
 #include "kept.h"
+#include "pipeline.h"
 #include "receive.h"
 
 /* A live source sends at least this often while the guest is stopped. */
@@ -59,6 +61,35 @@ static int unexpected(const struct gw_dest *d)
 		       gw_message_name(d->inbox.type));
 }
 
+/* What the source can do: nothing else is asked of it. Which stages it reads, we need not know. */
+static int note_features(struct gw_dest *d, const json_t *define)
+{
+	uint32_t features = 0;
+	int rc = d->version < 2 ? 0
+				: gw_names_parse(json_object_get(define, "features"),
+						 GW_FEATURE_COUNT, gw_feature_name, &features);
+
+	d->features = features & GW_FEATURES_ALL;
+	return rc ? gw_fail_prefix(rc, "source: ") : 0;
+}
+
+static char *make_ready(const struct gw_dest *d)
+{
+	json_t *json = json_pack("{s:s,s:o*}", "host", d->host, "image", gw_kept_offer(d));
+	char *text;
+
+	if (json && d->version >= 2) {
+		json_object_set_new(
+			json, "features",
+			gw_names_json(GW_FEATURES_ALL, GW_FEATURE_COUNT, gw_feature_name));
+		json_object_set_new(json, "stages",
+				    gw_names_json(gw_stages_read(), GW_STAGE_MAX, gw_stage_name));
+	}
+	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	json_decref(json);
+	return text;
+}
+
 static int define(struct gw_dest *d)
 {
 	json_t *json = json_loadb((const char *)d->inbox.payload, d->inbox.len, 0, NULL);
@@ -73,7 +104,9 @@ static int define(struct gw_dest *d)
 	}
 	d->nr_streams = (unsigned int)streams;
 	d->run = json_is_true(json_object_get(json, "run"));
-	rc = gw_kept_heed(d, json_object_get(json, "reuse"));
+	rc = note_features(d, json);
+	if (!rc)
+		rc = gw_kept_heed(d, json_object_get(json, "reuse"));
 	if (!rc)
 		rc = d->ops->prepare(d->env, json_object_get(json, "definition"),
 				     (uint64_t)resident, json_object_get(json, "reuse"), &d->ram,
@@ -105,7 +138,6 @@ static int join_streams(struct gw_dest *d)
 static int gw_dest_setup(struct gw_dest *d)
 {
 	gw_autofree char *ready = NULL;
-	json_t *json;
 	int rc = gw_frame_send(d->control, GW_MSG_ACCEPT, d->version, NULL, 0);
 
 	if (!rc)
@@ -116,9 +148,9 @@ static int gw_dest_setup(struct gw_dest *d)
 		rc = define(d);
 	if (rc)
 		return rc;
-	json = json_pack("{s:s,s:o*}", "host", d->host, "image", gw_kept_offer(d));
-	ready = json_dumps(json, JSON_COMPACT);
-	json_decref(json);
+	ready = make_ready(d);
+	if (!ready)
+		return gw_fail(-ENOMEM, "no memory for an answer");
 	rc = gw_frame_send_buf(d->control, GW_MSG_READY, 0, ready, strlen(ready));
 	if (!rc)
 		rc = gw_kept_send_absent(d);

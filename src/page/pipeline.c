@@ -278,3 +278,22 @@ const char *gw_stage_name(unsigned int id)
 
 	return stage ? stage->name : NULL;
 }
+
+/* `same` has no record, so nobody needs to read it. */
+uint32_t gw_stages_read(void)
+{
+	uint32_t all = 0;
+
+	for (size_t s = 0; s < NR_STAGES; s++)
+		if (stages[s]->id != GW_STAGE_SAME)
+			all |= 1U << stages[s]->id;
+	return all;
+}
+
+int gw_stages_limit(struct gw_page_options *options, uint32_t read)
+{
+	if (!(read & 1U << GW_STAGE_RAW))
+		return gw_fail(-EPROTO, "destination: takes no raw pages");
+	options->off |= gw_stages_read() & ~read;
+	return 0;
+}

@@ -88,7 +88,18 @@ void gw_decoder_free(struct gw_decoder *d);
  */
 int gw_pipeline_decode(struct gw_decoder *d, uint64_t chunk, const uint8_t *payload, size_t len);
 
-/** gw_stage_name() - JSON key of stage @id, or NULL. */
+/** gw_stage_name() - of stage @id, in JSON and in lists of stages (wire/feature.h), or NULL. */
 const char *gw_stage_name(unsigned int id);
+
+/** gw_stages_read() - a bit per enum gw_stage_id: those whose records this release decodes. */
+uint32_t gw_stages_read(void);
+
+/**
+ * gw_stages_limit() - leave out of @options what the destination cannot read.
+ * @read: its gw_stages_read()
+ *
+ * Return: 0, or -EPROTO for a destination that does not even take raw pages.
+ */
+int gw_stages_limit(struct gw_page_options *options, uint32_t read);
 
 #endif

@@ -54,6 +54,11 @@ enum gw_stage_id {
 	GW_STAGE_MAX = 9,
 };
 
+/* What a peer of version 1 of the protocol can read: it tells no list of names. */
+#define GW_STAGES_FIRST                                                          \
+	(1U << GW_STAGE_ZERO | 1U << GW_STAGE_DUPLICATE | 1U << GW_STAGE_DELTA | \
+	 1U << GW_STAGE_COMPRESS | 1U << GW_STAGE_RAW | 1U << GW_STAGE_PATCH)
+
 #define GW_RECORD_HEADER 8
 
 /* A record and its body are two parts of the frame; at most one per page. */

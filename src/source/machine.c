@@ -9,6 +9,7 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "feature.h"
 #include "holes.h"
 #include "internal.h"
 
@@ -104,6 +105,11 @@ static int open_connection(struct gw_source *s, unsigned int kind, unsigned int 
 	else if (!rc && (f.type != GW_MSG_ACCEPT || f.arg < GW_VERSION_MIN || f.arg > GW_VERSION))
 		rc = gw_fail(-EPROTO, "destination: answered OPEN with %s %llu",
 			     gw_message_name(f.type), (unsigned long long)f.arg);
+	else if (!rc && s->control && f.arg != s->version)
+		rc = gw_fail(-EPROTO, "destination: speaks version %llu on a stream, %u before",
+			     (unsigned long long)f.arg, s->version);
+	if (!rc)
+		s->version = (uint16_t)f.arg;
 	gw_frame_free(&f);
 	if (rc)
 		gw_transport_close(&t);
@@ -111,22 +117,62 @@ static int open_connection(struct gw_source *s, unsigned int kind, unsigned int 
 	return rc;
 }
 
+/* What it can do that its release may lack: from here on it is asked for nothing else. */
+static int note_features(struct gw_source *s, const json_t *ready)
+{
+	uint32_t features;
+	int rc;
+
+	s->features = 0;
+	s->stages = GW_STAGES_FIRST;
+	if (s->version < 2)
+		return 0;
+	rc = gw_names_parse(json_object_get(ready, "features"), GW_FEATURE_COUNT, gw_feature_name,
+			    &features);
+	if (!rc)
+		rc = gw_names_parse(json_object_get(ready, "stages"), GW_STAGE_MAX, gw_stage_name,
+				    &s->stages);
+	s->features = features & GW_FEATURES_ALL;
+	return rc ? gw_fail_prefix(rc, "destination: ") : 0;
+}
+
 /* READY names the destination. Only registries ask for it: a bad name is none. */
-static void note_destination(struct gw_source *s)
+static int note_destination(struct gw_source *s)
 {
 	json_t *ready = json_loadb((const char *)s->inbox.payload, s->inbox.len, 0, NULL);
 	const char *host = json_string_value(json_object_get(ready, "host"));
+	int rc = note_features(s, ready);
 
 	if (host && strlen(host) < sizeof(s->destination))
 		snprintf(s->destination, sizeof(s->destination), "%s", host);
 	json_decref(ready);
+	return rc;
+}
+
+/* What the destination is told of the VM, and of what we can do. */
+static char *make_define(const struct gw_source *s)
+{
+	json_t *define = json_pack("{s:O,s:b,s:i,s:I,s:o*}", "definition", s->definition, "run",
+				   s->was_running, "streams", (int)s->params.streams, "resident",
+				   (json_int_t)gw_ram_resident(s->ram), "reuse", gw_reuse_offer(s));
+	char *text;
+
+	if (define && s->version >= 2) {
+		json_object_set_new(
+			define, "features",
+			gw_names_json(GW_FEATURES_ALL, GW_FEATURE_COUNT, gw_feature_name));
+		json_object_set_new(define, "stages",
+				    gw_names_json(gw_stages_read(), GW_STAGE_MAX, gw_stage_name));
+	}
+	text = define ? json_dumps(define, JSON_COMPACT) : NULL;
+	json_decref(define);
+	return text;
 }
 
 /* Setup: the destination has everything the VM needs before a byte of memory moves. */
 static int gw_source_setup(struct gw_source *s)
 {
 	gw_autofree char *text = NULL;
-	json_t *define;
 	int rc = s->ops->journal(s->env, GW_SOURCE_MOVING);
 
 	if (!rc)
@@ -134,18 +180,14 @@ static int gw_source_setup(struct gw_source *s)
 	if (rc)
 		return rc;
 	s->round_trip = s->control->round_trip;
-	define = json_pack("{s:O,s:b,s:i,s:I,s:o*}", "definition", s->definition, "run",
-			   s->was_running, "streams", (int)s->params.streams, "resident",
-			   (json_int_t)gw_ram_resident(s->ram), "reuse", gw_reuse_offer(s));
-	text = define ? json_dumps(define, JSON_COMPACT) : NULL;
-	json_decref(define);
+	text = make_define(s);
 	if (!text)
 		return gw_fail(-ENOMEM, "no memory for the VM's definition");
 	rc = gw_frame_send_buf(s->control, GW_MSG_DEFINE, 0, text, strlen(text));
 	if (!rc)
 		rc = gw_source_expect(s, GW_MSG_READY, s->ops->now(s->env) + GW_READY_NS);
 	if (!rc)
-		note_destination(s);
+		rc = note_destination(s);
 	if (!rc)
 		rc = gw_reuse_answer(s);
 	for (unsigned int i = 0; !rc && i < s->params.streams; i++)

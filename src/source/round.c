@@ -37,15 +37,19 @@ struct gw_round {
 
 int gw_round_start(struct gw_source *s)
 {
-	struct gw_round *r = calloc(1, sizeof(*r));
-	int rc;
+	struct gw_page_options options = s->params.pages;
+	struct gw_round *r;
+	int rc = gw_stages_limit(&options, s->stages);
 
+	if (rc)
+		return rc;
+	r = calloc(1, sizeof(*r));
 	if (!r)
 		return gw_fail(-ENOMEM, "no memory for the streams");
 	r->s = s;
 	pthread_mutex_init(&r->pace_lock, NULL);
 	s->round = r;
-	rc = gw_encoder_init(&s->encoder, &s->params.pages, s->ram->nr_pages, s->ops->now, s->env);
+	rc = gw_encoder_init(&s->encoder, &options, s->ram->nr_pages, s->ops->now, s->env);
 	for (unsigned int i = 0; !rc && i < s->params.streams; i++)
 		rc = gw_batch_init(&r->batches[i], &s->encoder, i);
 	return rc;

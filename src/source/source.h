@@ -132,6 +132,9 @@ struct gw_source {
 
 	/* connections */
 	char destination[64]; /* the host's name, from READY; empty until then */
+	uint16_t version;     /* agreed in OPEN */
+	uint32_t features;    /* of enum gw_feature: those that both sides have */
+	uint32_t stages;      /* of enum gw_stage_id: those that the destination reads */
 	struct gw_transport *control;
 	struct gw_transport *streams[GW_STREAMS_MAX];
 	struct gw_frame inbox;

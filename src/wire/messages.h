@@ -9,8 +9,9 @@
  *   control connection
  *     OPEN {versions, kind, id}         ->
  *                                       <-   ACCEPT {version}
- *     DEFINE {definition, sizes, reuse} ->   (starts QEMU -incoming defer)
- *                                       <-   READY {host, image}
+ *     DEFINE {definition, sizes, reuse,
+ *             features, stages}         ->   (starts QEMU -incoming defer)
+ *                                       <-   READY {host, image, features, stages}
  *                                       <-   ABSENT {pages} ... (of the image, as many
  *                                              as READY said)
  *   each stream
@@ -59,8 +60,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The first version; GW_VERSION_MIN is always the one before, or the first. */
-#define GW_VERSION     1
+/*
+ * GW_VERSION_MIN is always the one before, or the first. What version 2 has and 1
+ * has not: the lists of feature.h in DEFINE and READY, and what those name.
+ */
+#define GW_VERSION     2
 #define GW_VERSION_MIN 1
 
 /* Bytes that name one migration on both hosts. */

@@ -461,7 +461,7 @@ static void greet(void *arg, unsigned int i)
 	       !gw_open_decode(f.payload, f.len, &open, &version);
 	gw_frame_free(&f);
 	if (fits && open.kind == GW_OPEN_MIGRATE && !sim.dst.d.control) {
-		sim.dst.d.version = version;
+		sim.dst.d.version = sim.sc->version ? sim.sc->version : version;
 		sim.dst.d.control = t;
 		net_give(t, &sim.dst.worker);
 		t->wake_fd = WAKE_DEST;

@@ -25,7 +25,9 @@ static const struct scenario sc = {
 	.reuse = REUSE_BACK,
 };
 
-#define IMAGE "{\"image\":{\"departure\":1,\"absent\":0}}"
+#define STAGES "\"features\":[],\"stages\":[\"raw\",\"patched\",\"what is to come\"]"
+#define READY  "{" STAGES "}"
+#define IMAGE  "{\"image\":{\"departure\":1,\"absent\":0}," STAGES "}"
 
 static const struct lie {
 	unsigned int to;   /* answered wrongly, every time */
@@ -54,6 +56,10 @@ static const struct lie {
 	  "image that cannot be" },
 	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"image\":{\"departure\":1,\"absent\":9}}",
 	  "did not answer in time" },
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"stages\":7}", "a list of names that is none" },
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"stages\":[\"raw\",7]}", "something else in it" },
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"features\":{},\"stages\":[\"raw\"]}",
+	  "a list of names that is none" },
 	{ GW_MSG_WANT, GW_MSG_BLOCKS, 0, "", "blocks that cannot be" },
 	{ GW_MSG_WANT, GW_MSG_BLOCKS, 0, "\377\377\377 and nothing behind",
 	  "blocks that cannot be" },
@@ -81,9 +87,9 @@ static const struct lie *lie;
 static const struct {
 	unsigned int to, with;
 } honest[] = {
-	{ GW_MSG_OPEN, GW_MSG_ACCEPT },		 { GW_MSG_DEFINE, GW_MSG_READY },
-	{ GW_MSG_ROUND_END, GW_MSG_ROUND_DONE }, { GW_MSG_VERIFY_END, GW_MSG_VERIFIED },
-	{ GW_MSG_DEVICE_END, GW_MSG_LOADED },	 { GW_MSG_COMMIT, GW_MSG_RUNNING },
+	{ GW_MSG_OPEN, GW_MSG_ACCEPT },		{ GW_MSG_ROUND_END, GW_MSG_ROUND_DONE },
+	{ GW_MSG_VERIFY_END, GW_MSG_VERIFIED }, { GW_MSG_DEVICE_END, GW_MSG_LOADED },
+	{ GW_MSG_COMMIT, GW_MSG_RUNNING },
 };
 
 /* Return: whether to go on. */
@@ -96,8 +102,10 @@ static bool answer(struct gw_transport *t, const struct gw_frame *f)
 			gw_frame_send_buf(t, lie->with, lie->arg, lie->text, strlen(lie->text));
 		return true;
 	}
-	if (f->type == GW_MSG_DEFINE && lie->to == GW_MSG_WANT) {
-		gw_frame_send_buf(t, GW_MSG_READY, 0, IMAGE, strlen(IMAGE));
+	if (f->type == GW_MSG_DEFINE) {
+		const char *ready = lie->to == GW_MSG_WANT ? IMAGE : READY;
+
+		gw_frame_send_buf(t, GW_MSG_READY, 0, ready, strlen(ready));
 		return true;
 	}
 	for (size_t i = 0; i < sizeof(honest) / sizeof(honest[0]); i++)

@@ -134,6 +134,16 @@ static const struct scenario scenarios[] = {
 	  .downtime_limit_ms = 30,
 	  .stride = 5,
 	  .reuse = REUSE_STRANGER },
+	/* A destination of the release before, which lists neither features nor stages. */
+	{ .name = "older",
+	  .guest = { .writes_per_ms = 30, .working_set = 100, .punches = true, .familiar = true },
+	  .streams = 2,
+	  .link_rate = 50000000,
+	  .downtime_limit_ms = 26,
+	  .verify = true,
+	  .stride = 3,
+	  .version = 1,
+	  .pages = { .compress = GW_COMPRESS_LZ4, .delta_cache = FEW_PAGES } },
 };
 
 #define NR_SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
@@ -269,6 +279,7 @@ static struct scenario random_scenario(uint64_t seed)
 			sc.pages.off |= 1U << id;
 	if (rng_one_in(&rng, 2))
 		sc.reuse = (enum reuse)rng_below(&rng, REUSE_STRANGER + 1);
+	sc.version = rng_one_in(&rng, 6) ? 1 : 0;
 	sc.result = SIM_MAY_BE_TOO_FAST;
 	return sc;
 }

@@ -79,6 +79,7 @@ struct scenario {
 		REUSE_UNTRACKED, /* nobody watched it since it arrived */
 		REUSE_STRANGER,	 /* the image that is kept is of another history */
 	} reuse;
+	uint16_t version;     /* that the destination speaks at most; 0: this release's */
 	bool unequal;	      /* memory must differ: shows that the comparison can tell */
 	unsigned int stride;  /* of a sweep's steps; 0: every one */
 	int result;	      /* of a run without fault, or: */

@@ -303,6 +303,49 @@ static void without_zero_and_same(void **state)
 	}
 }
 
+/* What the destination cannot read is never sent: every record is of a stage that it listed. */
+static void only_what_can_be_read(void **state)
+{
+	const uint32_t all = gw_stages_read(), raw = 1U << GW_STAGE_RAW;
+	const uint32_t reads[] = { raw, raw | 1U << GW_STAGE_ZERO, raw | 1U << GW_STAGE_DELTA,
+				   all };
+	struct gw_pageset pages = all_pages();
+
+	(void)state;
+	assert_true(all & raw && !(all & 1U << GW_STAGE_SAME));
+	for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
+		assert_true(!(all & 1U << id) || gw_stage_name(id));
+	for (size_t k = 0; k < GW_ARRAY_SIZE(reads); k++) {
+		struct gw_page_options options = { .compress = GW_COMPRESS_LZ4,
+						   .delta_cache = GW_DELTA_CACHE_DEFAULT };
+		struct rng rng = { 10 };
+		uint32_t sent = 0;
+		struct road *r;
+
+		assert_int_equal(gw_stages_limit(&options, reads[k]), 0);
+		r = make_road(&options);
+		rng_fill(&rng, r->source, GW_CHUNK_SIZE);
+		memcpy(r->source + 9 * GW_PAGE_SIZE, r->source, GW_PAGE_SIZE);
+		for (unsigned int i = 20; i < 40; i++)
+			memset(r->source + i * GW_PAGE_SIZE, (int)i, GW_PAGE_SIZE);
+		for (int round = 0; round < 4; round++) {
+			send_round(r, 0, &pages);
+			assert_memory_equal(r->shadow.bytes, r->source, GW_CHUNK_SIZE);
+			for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
+				if (r->batch.count[id].bytes)
+					sent |= 1U << id;
+			for (unsigned int i = 50; i < 60; i++)
+				r->source[i * GW_PAGE_SIZE + (size_t)round]++;
+			memset(r->source + (size_t)(round + 60) * GW_PAGE_SIZE, 0, GW_PAGE_SIZE);
+		}
+		assert_int_equal(sent & ~reads[k], 0);
+		if (reads[k] == all)
+			assert_int_equal(sent, all & ~(1U << GW_STAGE_PATCH));
+		leave_road(r);
+	}
+	assert_int_equal(gw_stages_limit(&(struct gw_page_options){ 0 }, all & ~raw), -EPROTO);
+}
+
 static void stages_have_names(void **state)
 {
 	(void)state;
@@ -331,6 +374,7 @@ int main(void)
 		road_test(nothing_changed_costs_nothing),
 		road_test(written_again),
 		cmocka_unit_test(without_zero_and_same),
+		cmocka_unit_test(only_what_can_be_read),
 		cmocka_unit_test(stages_have_names),
 	};
 

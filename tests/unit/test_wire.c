@@ -7,6 +7,7 @@
 
 #include "clock.h"
 #include "codec.h"
+#include "feature.h"
 #include "frame.h"
 #include "messages.h"
 #include "rng.h"
@@ -113,6 +114,54 @@ static void open_settles_on_a_version(void **state)
 	gw_open_encode(&old, wire);
 	assert_int_equal(gw_open_decode(wire, sizeof(wire), &back, &version), -EPROTONOSUPPORT);
 #endif
+}
+
+static const char *letter(unsigned int i)
+{
+	static const char *const letters[] = { "a", NULL, "c", "d" };
+
+	return letters[i];
+}
+
+static void names_travel(void **state)
+{
+	json_t *list = gw_names_json(0xf, 4, letter);
+	gw_autofree char *text = json_dumps(list, JSON_COMPACT);
+	uint32_t set = 77;
+
+	(void)state;
+	assert_string_equal(text, "[\"a\",\"c\",\"d\"]"); /* 1 has no name */
+	assert_int_equal(gw_names_parse(list, 4, letter, &set), 0);
+	assert_int_equal(set, 0xd);
+	/* What a release to come has says nothing here. */
+	json_array_append_new(list, json_string("z"));
+	json_array_append_new(list, json_string(""));
+	json_array_remove(list, 0);
+	assert_int_equal(gw_names_parse(list, 4, letter, &set), 0);
+	assert_int_equal(set, 0xc);
+	json_decref(list);
+	assert_int_equal(gw_names_parse(NULL, 4, letter, &set), 0);
+	assert_int_equal(set, 0);
+	for (unsigned int i = 0; i < GW_FEATURE_COUNT; i++)
+		assert_non_null(gw_feature_name(i));
+	assert_null(gw_feature_name(GW_FEATURE_COUNT));
+}
+
+static void names_that_are_none(void **state)
+{
+	static const char *const tries[] = { "{}",	     "7",	 "null", "\"a\"", "[1]",
+					     "[\"a\",null]", "[[\"a\"]]" };
+
+	(void)state;
+	for (size_t i = 0; i < GW_ARRAY_SIZE(tries); i++) {
+		json_t *list = json_loads(tries[i], JSON_DECODE_ANY, NULL);
+		uint32_t set = 77;
+
+		assert_non_null(list);
+		assert_int_equal(gw_names_parse(list, 4, letter, &set), -EPROTO);
+		assert_message("a list of names");
+		json_decref(list);
+	}
 }
 
 static void open_refuses_garbage(void **state)
@@ -378,6 +427,8 @@ int main(void)
 		cmocka_unit_test(open_round_trip),
 		cmocka_unit_test(open_settles_on_a_version),
 		cmocka_unit_test(open_refuses_garbage),
+		cmocka_unit_test(names_travel),
+		cmocka_unit_test(names_that_are_none),
 		cmocka_unit_test(ids_are_hex),
 		cmocka_unit_test(every_message_is_known),
 		cmocka_unit_test_setup_teardown(frames_look_as_documented, connect_ends,
