@@ -15,7 +15,8 @@
  * Rules: the guest is resumed only on COMMIT, and the journal says so first,
  * so that whoever finds us dead knows whose guest it is (invariant 1). Pages
  * are written through the RAM file only while the guest does not run
- * (invariant 6). Nothing the source sends is trusted (invariant 10).
+ * (invariant 6): the receivers end before QEMU sees its device state. Nothing the source sends is
+ * trusted (invariant 10).
  */
 #ifndef GW_DEST_H
 #define GW_DEST_H

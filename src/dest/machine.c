@@ -236,12 +236,17 @@ static int gw_dest_receive(struct gw_dest *d, uint64_t *last_round)
 	return rc;
 }
 
-/* Every stream has reached the last barrier, so QEMU may look at memory now. */
+/*
+ * Every stream has reached the last barrier. QEMU looks at memory from the first
+ * byte of its state on, and the guest after it: nobody else writes to it any more
+ * (invariant 6), whatever the source may still send.
+ */
 static int gw_dest_load(struct gw_dest *d)
 {
 	int64_t deadline = d->ops->now(d->env) + SWITCHOVER_NS;
 	int rc = enter(d, GW_DEST_LOADING);
 
+	gw_receive_stop(d);
 	while (!rc && d->inbox.type == GW_MSG_DEVICE) {
 		rc = d->ops->device_write(d->env, d->inbox.payload, d->inbox.len);
 		if (!rc)

@@ -15,7 +15,11 @@ int gw_receive_start(struct gw_dest *d);
  */
 int gw_receive_wait(struct gw_dest *d, uint64_t round, int64_t deadline);
 
-/** gw_receive_stop() - end the receivers and wait for them. */
+/**
+ * gw_receive_stop() - end the receivers and wait for them.
+ *
+ * When it returns no frame can change memory any more. Harmless where none run.
+ */
 void gw_receive_stop(struct gw_dest *d);
 
 #endif

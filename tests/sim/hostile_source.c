@@ -378,6 +378,30 @@ static void silent_in_switchover(void)
 	expect(control, GW_MSG_LOADED);
 }
 
+/* Pages that come after the last barrier: QEMU has seen memory by then. */
+static void pages_after_loading(void)
+{
+	uint8_t frame[8 + GW_PAGE_SIZE] = { GW_STAGE_RAW, 5 }, bytes[GW_PAGE_SIZE];
+
+	if (!round_sent())
+		return;
+	sim.src.qemu = QEMU_STOPPED;
+	guest_stop(&sim.guest);
+	sim.device_len = 64;
+	memset(sim.device_state, 7, sim.device_len);
+	gw_frame_send_buf(control, GW_MSG_DEVICE, 0, sim.device_state, sim.device_len);
+	say(control, GW_MSG_DEVICE_END, 0);
+	if (!expect(control, GW_MSG_LOADED))
+		return;
+	gw_put32(frame + 4, GW_PAGE_SIZE);
+	memset(frame + 8, 0xee, GW_PAGE_SIZE);
+	gw_frame_send_buf(streams[1], GW_MSG_PAGES, 0, frame, sizeof(frame));
+	expect(streams[1], GW_MSG_ACCEPT); /* nothing comes: until it has hung up, or for a while */
+	sim_check(!gw_ram_read(&sim.dst.ram, 5, 1, bytes), "no memory at the destination");
+	sim_check(bytes[0] != 0xee, "a page was placed after the device state was loaded");
+	say(control, GW_MSG_ROUND_END, 2);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -416,6 +440,7 @@ static const struct {
 	{ "wrong digests", verify_wrong, "verification failed" },
 	{ "4 KiB of percent signs", text_and_percents, "%s%n%s%n%%%" },
 	{ "HTTP", no_frame, "does not speak" },
+	{ "pages after the device state", pages_after_loading, "ROUND_END, which is not due" },
 	{ "silence in the switchover", silent_in_switchover, "did not answer in time" },
 };
 
