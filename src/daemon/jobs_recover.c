@@ -2,8 +2,10 @@
 /* jobs_recover.c - what workers left to be put right, and what became of migrations; see jobs.h. */
 #include <dirent.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -108,6 +110,35 @@ static void bury(struct gw_jobs *jobs, struct gw_vm *vm)
 		gw_err("%s", gw_error());
 }
 
+/* A folder without a VM. */
+static void remove_left(struct gw_jobs *jobs, const char *name)
+{
+	struct gw_definition def = { .nr_memory = 0 };
+
+	snprintf(def.name, sizeof(def.name), "%s", name);
+	if (gw_vm_remove(jobs->paths, &def, true))
+		gw_err("%s", gw_error());
+}
+
+/*
+ * A worker that was killed between starting QEMU and recording it leaves a QEMU
+ * that nobody was told of. True: it was there, and has been told to end.
+ */
+static bool launched_unrecorded(const char *dir, const struct gw_vm *vm)
+{
+	struct gw_process process;
+	gw_autofd int fd = -1;
+
+	if (vm->process.pid)
+		return false;
+	if (gw_launch_find(dir, &process) || !gw_process_alive(&process)) {
+		gw_error_clear();
+		return false;
+	}
+	fd = gw_process_open(&process);
+	return fd >= 0 && !syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
+}
+
 /* Whether a worker may just be making a folder, before it has told its VM's name. */
 static bool arriving(const struct gw_jobs *jobs)
 {
@@ -135,21 +166,24 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 	moving = !gw_journal_load(jobs->paths, name, &j);
 	rc = gw_vm_load(jobs->paths, name, &vm);
 	ended = !rc && !gw_process_alive(&vm.process);
-	/* A dead QEMU leaves nothing to settle, but an arrival's outcome is written down. */
-	if (moving && (j.role == GW_ROLE_DEST || !ended)) {
+	/*
+	 * A dead QEMU leaves nothing to settle, but an arrival's outcome is written down.
+	 * A source without vm.json was in removal.
+	 */
+	if (moving && (j.role == GW_ROLE_DEST || (!ended && rc != -ENOENT))) {
 		close(gw_steal_fd(&lock));
 		/* In doubt, or after a failure, the user decides. */
 		if (!given_up && (j.role == GW_ROLE_DEST || j.phase == 0))
 			start_recovery(jobs, name);
-	} else if (ended) {
+	} else if (ended && !launched_unrecorded(dir, &vm)) {
 		bury(jobs, &vm);
 		json_object_del(jobs->given_up, name);
 	} else if (rc && rc != -ENOENT && !given_up) {
 		gw_err("VM '%s' is left alone: %s", name, gw_error());
 		json_object_set_new(jobs->given_up, name, json_true());
-	} else if (rc == -ENOENT && gw_remove_tree(dir)) {
+	} else if (rc == -ENOENT) {
 		/* Made, and left at once: nothing was started in it. */
-		gw_err("%s", gw_error());
+		remove_left(jobs, name);
 	}
 	if (!rc)
 		gw_vm_free(&vm);
@@ -166,5 +200,6 @@ void gw_jobs_sweep(struct gw_jobs *jobs)
 			look_after(jobs, e->d_name);
 	if (dir)
 		closedir(dir);
+	gw_vm_sweep(jobs->paths);
 	gw_jobs_answer_settles(jobs);
 }

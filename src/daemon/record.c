@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* record.c - VM records, journals and outcomes; see record.h. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,9 +12,13 @@
 #include "cleanup.h"
 #include "error.h"
 #include "io.h"
+#include "log.h"
 #include "record.h"
 
 #define RECORD_MAX (4U << 20)
+
+/* Begins the name of a folder in removal, after a dot. */
+#define GW_GONE "gone-"
 
 void gw_vm_free(struct gw_vm *vm)
 {
@@ -112,9 +117,17 @@ void gw_vm_describe(struct gw_vm *vm, const struct gw_ram *ram)
 	}
 }
 
+/* Where a folder lies that nobody shall find any more; free(). */
+static char *gone_path(const struct gw_paths *p, const char *name)
+{
+	return gw_path("%s/vm/." GW_GONE "%s", p->run, name);
+}
+
 int gw_vm_remove(const struct gw_paths *p, const struct gw_definition *def, bool attached)
 {
 	gw_autofree char *dir = gw_vm_dir(p, def->name);
+	gw_autofree char *gone = gone_path(p, def->name);
+	int rc;
 
 	for (unsigned int i = 0; !attached && i < def->nr_memory; i++) {
 		gw_autofree char *ram = gw_vm_ram_path(p, def, i);
@@ -122,7 +135,30 @@ int gw_vm_remove(const struct gw_paths *p, const struct gw_definition *def, bool
 		if (unlink(ram) && errno != ENOENT)
 			return gw_fail(-errno, "%s: %s", ram, strerror(errno));
 	}
-	return gw_remove_tree(dir);
+	/* What an earlier removal left there. */
+	rc = gw_remove_tree(gone);
+	if (!rc && rename(dir, gone) && errno != ENOENT)
+		rc = gw_fail(-errno, "%s: %s", dir, strerror(errno));
+	return rc ? rc : gw_remove_tree(gone);
+}
+
+void gw_vm_sweep(const struct gw_paths *p)
+{
+	gw_autofree char *path = gw_path("%s/vm", p->run);
+	DIR *dir = opendir(path);
+	struct dirent *e;
+
+	while (dir && (e = readdir(dir))) {
+		gw_autofree char *gone = NULL;
+
+		if (strncmp(e->d_name, "." GW_GONE, strlen("." GW_GONE)) != 0)
+			continue;
+		gone = gw_path("%s/%s", path, e->d_name);
+		if (gw_remove_tree(gone))
+			gw_err("%s", gw_error());
+	}
+	if (dir)
+		closedir(dir);
 }
 
 int gw_vm_lock(const struct gw_paths *p, const char *name)

@@ -70,8 +70,15 @@ void gw_vm_describe(struct gw_vm *vm, const struct gw_ram *ram);
 /**
  * gw_vm_remove() - remove the VM's folder, and its RAM files unless attached.
  * @def: whose RAM files; its process is not touched
+ *
+ * RAM files first, then the folder at once, by a rename: whoever is killed on
+ * the way leaves a VM with its records, or none, and its name is free (or will be,
+ * once the sweep of gw_jobs_sweep() has found its QEMU dead).
  */
 int gw_vm_remove(const struct gw_paths *p, const struct gw_definition *def, bool attached);
+
+/** gw_vm_sweep() - remove what removals left that were killed. May run beside them. */
+void gw_vm_sweep(const struct gw_paths *p);
 
 /**
  * gw_vm_lock() - take the VM's lock; -EBUSY if another worker holds it.

@@ -2,7 +2,10 @@
 /* test_record.c - what a host writes down, damaged or not, and who may write it. */
 #include "unit.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <signal.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -287,16 +290,108 @@ static void removal(void **state)
 	assert_int_equal(gw_vm_remove(&h->paths, &h->vm.def, false), 0);
 }
 
+/* A VM that moves, in all its files. */
+static void furnish(struct host *h)
+{
+	static const char *const files[] = { "lock", "qemu.log", "qemu.pid", "qmp.sock", "ledger" };
+	const struct gw_journal j = { .role = GW_ROLE_SOURCE, .phase = GW_SOURCE_COMMITTING };
+
+	if (mkdir(h->dir, 0700))
+		assert_int_equal(errno, EEXIST);
+	for (size_t i = 0; i < GW_ARRAY_SIZE(files); i++) {
+		gw_autofree char *path = gw_path("%s/%s", h->dir, files[i]);
+
+		assert_int_equal(gw_write_file(path, "x"), 0);
+	}
+	for (unsigned int i = 0; i < h->vm.def.nr_memory; i++) {
+		gw_autofree char *ram = gw_vm_ram_path(&h->paths, &h->vm.def, i);
+
+		assert_int_equal(gw_write_file(ram, "memory"), 0);
+	}
+	assert_int_equal(gw_vm_save(&h->paths, &h->vm), 0);
+	assert_int_equal(gw_journal_save(&h->paths, "web1", &j), 0);
+}
+
+/* Remove it, and be killed at the @n-th stop at a system call. False: it had ended before. */
+static bool killed_in_removal(struct host *h, unsigned int n)
+{
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (!child) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		raise(SIGSTOP);
+		_exit(gw_vm_remove(&h->paths, &h->vm.def, false) != 0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(ptrace(PTRACE_SETOPTIONS, child, NULL, PTRACE_O_EXITKILL), 0);
+	for (unsigned int i = 0; i <= n; i++) {
+		assert_int_equal(ptrace(PTRACE_SYSCALL, child, NULL, NULL), 0);
+		assert_int_equal(waitpid(child, &status, 0), child);
+		if (WIFEXITED(status)) {
+			assert_int_equal(WEXITSTATUS(status), 0);
+			return false;
+		}
+		assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
+	}
+	kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return true;
+}
+
+/* Killed anywhere, it leaves a VM that can be removed again, or a name that is free. */
+static void removal_can_be_killed(void **state)
+{
+	struct host *h = *state;
+	gw_autofree char *vms = gw_path("%s/vm", h->paths.run);
+	unsigned int whole = 0, n = 0;
+
+	for (;; n++) {
+		bool killed;
+
+		furnish(h);
+		killed = killed_in_removal(h, n);
+		if (!access(h->dir, F_OK)) {
+			struct gw_journal j;
+			struct gw_vm vm;
+
+			whole++;
+			assert_int_equal(gw_journal_load(&h->paths, "web1", &j), 0);
+			assert_int_equal(gw_vm_load(&h->paths, "web1", &vm), 0);
+			assert_int_equal(gw_vm_remove(&h->paths, &vm.def, false), 0);
+			gw_vm_free(&vm);
+		}
+		gw_vm_sweep(&h->paths);
+		assert_int_equal(rmdir(vms), 0); /* nothing was left in it */
+		assert_int_equal(mkdir(vms, 0700), 0);
+		for (unsigned int i = 0; i < h->vm.def.nr_memory; i++) {
+			gw_autofree char *ram = gw_vm_ram_path(&h->paths, &h->vm.def, i);
+
+			assert_int_equal(access(ram, F_OK), -1);
+		}
+		if (!killed)
+			break;
+	}
+	assert_true(whole && n > whole);
+}
+
 #define host_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		host_test(folders_are_private), host_test(free_bytes_obey_the_limit),
-		host_test(vm_round_trip),	host_test(no_vm),
-		host_test(damaged_vm),		host_test(journal_round_trip),
-		host_test(damaged_journal),	host_test(lock_is_for_one),
-		host_test(outcomes_are_kept),	host_test(removal),
+		host_test(folders_are_private),
+		host_test(free_bytes_obey_the_limit),
+		host_test(vm_round_trip),
+		host_test(no_vm),
+		host_test(damaged_vm),
+		host_test(journal_round_trip),
+		host_test(damaged_journal),
+		host_test(lock_is_for_one),
+		host_test(outcomes_are_kept),
+		host_test(removal),
+		host_test(removal_can_be_killed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
