@@ -8,30 +8,32 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "cli.h"
 #include "error.h"
 #include "io.h"
+#include "lines.h"
+#include "sockets.h"
+
+/* A thousand VMs, and each with many blocks; this bounds what is no godwitd. */
+#define ANSWER_MAX (64UL << 20)
 
 struct connection {
 	int fd;
-	char *buf;
-	size_t used, room;
+	struct gw_lines in;
 };
 
 static int open_connection(struct connection *c)
 {
 	gw_autofree char *path = gw_cli_root ? gw_path("%s/run/control.sock", gw_cli_root)
 					     : gw_path("/run/godwit/control.sock");
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr;
 
-	memset(c, 0, sizeof(*c));
-	if (strlen(path) >= sizeof(addr.sun_path))
-		return gw_fail(-ENAMETOOLONG, "%s: too long for a socket's path", path);
-	memcpy(addr.sun_path, path, strlen(path));
+	*c = (struct connection){ .in = { .max = ANSWER_MAX } };
+	if (gw_unix_address(&addr, path))
+		return -ENAMETOOLONG;
 	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&addr, sizeof(addr))) {
 		int err = errno;
@@ -51,7 +53,7 @@ static int open_connection(struct connection *c)
 static void close_connection(struct connection *c)
 {
 	close(c->fd);
-	free(c->buf);
+	gw_lines_free(&c->in);
 }
 
 static int send_request(const struct connection *c, const char *command, json_t *args)
@@ -64,51 +66,49 @@ static int send_request(const struct connection *c, const char *command, json_t 
 	return line ? gw_write_all(c->fd, line, strlen(line)) : gw_fail(-ENOMEM, "no memory");
 }
 
-/* Cut the next whole line off the buffer; NULL if there is none yet. */
+/* The next whole line; NULL if there is none yet. */
 static json_t *take_line(struct connection *c)
 {
-	char *newline = c->used ? memchr(c->buf, '\n', c->used) : NULL;
-	size_t len = newline ? (size_t)(newline - c->buf) + 1 : 0;
-	json_t *json;
+	size_t len;
+	const char *line = gw_lines_next(&c->in, &len);
+	json_t *json = line ? json_loadb(line, len, 0, NULL) : NULL;
 
-	if (!newline)
-		return NULL;
-	json = json_loadb(c->buf, len, 0, NULL);
-	memmove(c->buf, c->buf + len, c->used - len);
-	c->used -= len;
-	return json ? json : json_object();
+	return json || !line ? json : json_object();
 }
 
 static int fill(struct connection *c)
 {
-	ssize_t n;
+	int rc = gw_lines_fill(&c->in, c->fd);
 
-	if (c->used == c->room) {
-		char *bigger = realloc(c->buf, c->room * 2 + 65536);
-
-		if (!bigger)
-			return gw_fail(-ENOMEM, "no memory for godwitd's answer");
-		c->buf = bigger;
-		c->room = c->room * 2 + 65536;
-	}
-	n = read(c->fd, c->buf + c->used, c->room - c->used);
-	if (n < 0 && errno == EINTR)
+	if (!rc || rc == -EAGAIN)
 		return 0;
-	if (n <= 0)
-		return gw_fail(-EPIPE, "godwitd ended before it answered; the guest runs on. Start "
-				       "godwitd again and see godwit list");
-	c->used += (size_t)n;
-	return 0;
+	if (rc != -EPIPE)
+		return gw_fail(rc, "godwitd's answer is too long");
+	return gw_fail(-EPIPE, "godwitd ended before it answered; the guest runs on. Start "
+			       "godwitd again and see godwit list");
 }
 
+/* How long the answer to Ctrl-C may take before the wait for the migration goes on. */
+#define CANCEL_MS 2000
+
+/* Ask for an end; a refusal (it comes too late, for example) is said at once. */
 static void send_cancel(const char *name)
 {
 	struct connection c;
+	struct pollfd pfd = { .events = POLLIN };
+	json_t *line = NULL;
+	int rc;
 
 	if (open_connection(&c))
 		return;
-	if (!send_request(&c, "cancel", json_pack("{s:s}", "name", name)))
-		fill(&c);
+	pfd.fd = c.fd;
+	rc = send_request(&c, "cancel", json_pack("{s:s}", "name", name));
+	while (!rc && !(line = take_line(&c)) && poll(&pfd, 1, CANCEL_MS) > 0)
+		rc = fill(&c);
+	if (json_object_get(line, "error"))
+		fprintf(stderr, "\ngodwit: %s\n",
+			json_string_value(json_object_get(line, "error")));
+	json_decref(line);
 	close_connection(&c);
 }
 

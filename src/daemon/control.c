@@ -5,15 +5,16 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "control.h"
 #include "error.h"
 #include "io.h"
+#include "lines.h"
 #include "log.h"
 #include "record.h"
+#include "sockets.h"
 
 #define REQUEST_MAX (1UL << 20)
 
@@ -23,8 +24,7 @@ struct client {
 	int fd;
 	struct gw_watch *watch;
 	struct gw_job *job;
-	char *buf;
-	size_t used, room;
+	struct gw_lines in;
 };
 
 struct gw_control {
@@ -48,7 +48,7 @@ static void drop(struct client *c)
 		gw_jobs_detach(c->job);
 	gw_loop_remove(c->control->loop, c->watch);
 	close(c->fd);
-	free(c->buf);
+	gw_lines_free(&c->in);
 	free(c);
 }
 
@@ -143,46 +143,23 @@ static void execute(struct client *c, const json_t *request)
 	}
 }
 
-static int take_lines(struct client *c)
-{
-	char *newline;
-
-	while (c->used && (newline = memchr(c->buf, '\n', c->used))) {
-		size_t len = (size_t)(newline - c->buf) + 1;
-		json_t *request = json_loadb(c->buf, len, 0, NULL);
-
-		memmove(c->buf, c->buf + len, c->used - len);
-		c->used -= len;
-		execute(c, request);
-		json_decref(request);
-	}
-	return 0;
-}
-
 static void on_client(void *arg)
 {
 	struct client *c = arg;
-	ssize_t n;
+	int rc = gw_lines_fill(&c->in, c->fd);
+	const char *line;
+	size_t len;
 
-	if (c->used == c->room) {
-		char *bigger = c->room < REQUEST_MAX ? realloc(c->buf, c->room * 2 + 4096) : NULL;
-
-		if (!bigger) {
-			drop(c);
-			return;
-		}
-		c->buf = bigger;
-		c->room = c->room * 2 + 4096;
-	}
-	n = recv(c->fd, c->buf + c->used, c->room - c->used, MSG_DONTWAIT);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
+	if (rc && rc != -EAGAIN) {
 		drop(c);
 		return;
 	}
-	c->used += (size_t)n;
-	take_lines(c);
+	while ((line = gw_lines_next(&c->in, &len))) {
+		json_t *request = json_loadb(line, len, 0, NULL);
+
+		execute(c, request);
+		json_decref(request);
+	}
 }
 
 static void on_accept(void *arg)
@@ -198,6 +175,7 @@ static void on_accept(void *arg)
 		return;
 	c->control = control;
 	c->fd = fd;
+	c->in.max = REQUEST_MAX;
 	c->watch = gw_loop_add(control->loop, fd, on_client, c);
 	if (!c->watch) {
 		free(c);
@@ -212,7 +190,7 @@ struct gw_control *gw_control_new(struct gw_loop *loop, struct gw_jobs *jobs,
 				  const struct gw_paths *paths)
 {
 	struct gw_control *c = calloc(1, sizeof(*c));
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr;
 
 	if (!c)
 		return NULL;
@@ -221,11 +199,7 @@ struct gw_control *gw_control_new(struct gw_loop *loop, struct gw_jobs *jobs,
 	c->paths = paths;
 	c->path = gw_path("%s/control.sock", paths->run);
 	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (strlen(c->path) >= sizeof(addr.sun_path)) {
-		gw_fail(-ENAMETOOLONG, "%s: too long for a socket's path; use a shorter --root",
-			c->path);
-	} else {
-		memcpy(addr.sun_path, c->path, strlen(c->path));
+	if (!gw_unix_address(&addr, c->path)) {
 		unlink(c->path); /* RUN/lock says that no other daemon uses it */
 		if (bind(c->fd, (struct sockaddr *)&addr, sizeof(addr)) || chmod(c->path, 0600) ||
 		    listen(c->fd, 16))

@@ -11,6 +11,7 @@
 #include "cleanup.h"
 #include "error.h"
 #include "log.h"
+#include "sockets.h"
 #include "worker.h"
 
 #define PACKET_MAX (192UL << 10)
@@ -18,51 +19,27 @@
 int gw_ctl_send(int ctl, json_t *json, int fd)
 {
 	gw_autofree char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
-	char control[CMSG_SPACE(sizeof(int))] = { 0 };
-	struct iovec iov = { text, text ? strlen(text) : 0 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	int rc;
 
 	json_decref(json);
 	if (!text || ctl < 0)
 		return -EPIPE;
-	if (fd >= 0) {
-		struct cmsghdr *c;
-
-		msg.msg_control = control;
-		msg.msg_controllen = sizeof(control);
-		c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof(int));
-	}
-	return sendmsg(ctl, &msg, MSG_NOSIGNAL) < 0 ? -EPIPE : 0;
+	rc = gw_send_fd(ctl, text, strlen(text), fd, 0);
+	return rc ? -EPIPE : 0;
 }
 
 int gw_ctl_recv(int ctl, json_t **json, int *fd)
 {
 	gw_autofree char *text = malloc(PACKET_MAX);
-	char control[CMSG_SPACE(sizeof(int))];
-	struct iovec iov = { text, PACKET_MAX };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = control,
-			      .msg_controllen = sizeof(control) };
-	struct cmsghdr *c;
-	ssize_t n;
+	long n;
 
 	*json = NULL;
 	*fd = -1;
 	if (!text)
 		return -EAGAIN;
-	n = recvmsg(ctl, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? -EAGAIN : -EPIPE;
-	if (n == 0)
-		return -EPIPE;
-	c = CMSG_FIRSTHDR(&msg);
-	if (c && c->cmsg_type == SCM_RIGHTS)
-		memcpy(fd, CMSG_DATA(c), sizeof(int));
+	n = gw_recv_fd(ctl, text, PACKET_MAX, fd, MSG_DONTWAIT);
+	if (n <= 0)
+		return n == -EAGAIN ? -EAGAIN : -EPIPE;
 	*json = json_loadb(text, (size_t)n, 0, NULL);
 	return 0;
 }

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +19,7 @@
 #include "io.h"
 #include "launch.h"
 #include "log.h"
+#include "sockets.h"
 
 #define QMP_FD 3 /* of the monitor's listening socket in QEMU */
 
@@ -39,14 +39,13 @@ struct report {
 
 static int listen_at(const char *path)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr;
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
-	if (strlen(path) >= sizeof(addr.sun_path)) {
+	if (gw_unix_address(&addr, path)) {
 		errno = ENAMETOOLONG;
 		return -1;
 	}
-	memcpy(addr.sun_path, path, strlen(path));
 	unlink(path);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || listen(fd, 4))
 		return -1;

@@ -6,22 +6,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
 #include "io.h"
+#include "lines.h"
 #include "qmp.h"
+#include "sockets.h"
 
 /* The longest answers are device trees; this bounds a broken peer. */
 #define ANSWER_MAX (64UL << 20)
 
 struct gw_qmp {
 	int fd;
-	char *buf;
-	size_t used, room;
+	struct gw_lines in;
 	json_t *events; /* array, oldest first */
 	json_int_t last_id;
 };
@@ -31,43 +31,28 @@ static int broken(const char *what)
 	return gw_fail(-EPIPE, "QEMU's monitor %s; QEMU has ended, see qemu.log", what);
 }
 
-/* Receive until the buffer holds a line; cut it off and parse it. */
+/* Receive until there is a line, and parse it. */
 static int receive(struct gw_qmp *q, int64_t deadline, json_t **out)
 {
 	for (;;) {
-		char *newline = q->used ? memchr(q->buf, '\n', q->used) : NULL;
 		struct pollfd pfd = { .fd = q->fd, .events = POLLIN };
-		ssize_t n;
+		size_t len;
+		const char *line = gw_lines_next(&q->in, &len);
+		int rc;
 
-		if (newline) {
-			size_t len = (size_t)(newline - q->buf) + 1;
-
-			*out = json_loadb(q->buf, len, 0, NULL);
-			memmove(q->buf, q->buf + len, q->used - len);
-			q->used -= len;
+		if (line) {
+			*out = json_loadb(line, len, 0, NULL);
 			return *out ? 0 : gw_fail(-EPROTO, "QEMU's monitor sent no JSON");
 		}
-		if (q->used == q->room) {
-			char *bigger = q->room < ANSWER_MAX
-					       ? realloc(q->buf, q->room ? q->room * 2 : 16384)
-					       : NULL;
-
-			if (!bigger)
-				return gw_fail(-ENOMEM, "QEMU's answer is too long");
-			q->buf = bigger;
-			q->room = q->room ? q->room * 2 : 16384;
-		}
-		n = poll(&pfd, 1, gw_poll_ms(deadline));
-		if (n == 0)
+		if (poll(&pfd, 1, gw_poll_ms(deadline)) == 0)
 			return gw_fail(-ETIMEDOUT, "QEMU's monitor does not answer; if another "
 						   "program uses this socket, give Godwit one of "
 						   "its own (-qmp unix:PATH,server=on,wait=off)");
-		n = recv(q->fd, q->buf + q->used, q->room - q->used, MSG_DONTWAIT);
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			continue;
-		if (n <= 0)
+		rc = gw_lines_fill(&q->in, q->fd);
+		if (rc == -ENOMEM || rc == -EMSGSIZE)
+			return gw_fail(rc, "QEMU's answer is too long");
+		if (rc == -EPIPE)
 			return broken("closed the connection");
-		q->used += (size_t)n;
 	}
 }
 
@@ -103,10 +88,6 @@ static int send_command(struct gw_qmp *q, const char *command, json_t *args, int
 {
 	json_t *msg = json_pack("{s:s,s:I}", "execute", command, "id", ++q->last_id);
 	gw_autofree char *text = NULL;
-	char control[CMSG_SPACE(sizeof(int))] = { 0 };
-	struct iovec iov;
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
-	ssize_t n;
 
 	if (args)
 		json_object_set_new(msg, "arguments", args);
@@ -114,22 +95,7 @@ static int send_command(struct gw_qmp *q, const char *command, json_t *args, int
 	json_decref(msg);
 	if (!text)
 		return gw_fail(-ENOMEM, "no memory for a QMP command");
-	iov = (struct iovec){ text, strlen(text) };
-	if (fd >= 0) {
-		struct cmsghdr *c;
-
-		hdr.msg_control = control;
-		hdr.msg_controllen = sizeof(control);
-		c = CMSG_FIRSTHDR(&hdr);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof(int));
-	}
-	n = sendmsg(q->fd, &hdr, MSG_NOSIGNAL);
-	if (n != (ssize_t)iov.iov_len)
-		return broken("cannot be written to");
-	return 0;
+	return gw_send_fd(q->fd, text, strlen(text), fd, 0) ? broken("cannot be written to") : 0;
 }
 
 static int execute(struct gw_qmp *q, const char *command, json_t *args, int fd, json_t **answer)
@@ -276,22 +242,19 @@ int gw_qmp_capabilities(struct gw_qmp *q, const char *const names[])
 
 struct gw_qmp *gw_qmp_open(const char *path, int64_t deadline)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr;
 	struct gw_qmp *q = calloc(1, sizeof(*q));
 	json_t *greeting = NULL;
-	int rc = 0;
+	int rc;
 
 	if (!q)
 		return NULL;
+	q->in.max = ANSWER_MAX;
 	q->events = json_array();
 	q->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (q->fd < 0 || strlen(path) >= sizeof(addr.sun_path)) {
-		gw_fail(-ENAMETOOLONG, "%s: too long for a socket's path", path);
-		gw_qmp_close(q);
-		return NULL;
-	}
-	memcpy(addr.sun_path, path, strlen(path));
-	if (connect(q->fd, (struct sockaddr *)&addr, sizeof(addr)))
+	rc = q->fd < 0 ? gw_fail(-errno, "QMP socket: %s", strerror(errno))
+		       : gw_unix_address(&addr, path);
+	if (!rc && connect(q->fd, (struct sockaddr *)&addr, sizeof(addr)))
 		rc = gw_fail(-errno, "QMP socket %s: %s", path, strerror(errno));
 	if (!rc)
 		rc = receive(q, deadline, &greeting);
@@ -312,6 +275,6 @@ void gw_qmp_close(struct gw_qmp *q)
 	if (q->fd >= 0)
 		close(q->fd);
 	json_decref(q->events);
-	free(q->buf);
+	gw_lines_free(&q->in);
 	free(q);
 }
