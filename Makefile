@@ -3,6 +3,7 @@
 #
 #   make            build into build/
 #   make test       everything: unit, simulation, probes, fuzz smoke, end to end
+#   make soak       random simulations and real moves under load, SOAK_MINUTES=30
 #   make demo       two hosts, one guest, A to B and back, while a client talks to it
 #   make bench      against stock QEMU; takes about half an hour (bench/README.md)
 #   make install    honours DESTDIR and PREFIX
@@ -10,9 +11,10 @@
 
 BUILD  ?= build
 PREFIX ?= /usr
+SOAK_MINUTES ?= 30
 MESON  := meson setup --prefix=$(PREFIX) --sysconfdir=/etc --localstatedir=/var
 
-.PHONY: all test demo bench install lint deps clean
+.PHONY: all test soak demo bench install lint deps clean
 
 all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
@@ -28,6 +30,9 @@ $(BUILD)/build.ninja: | deps
 
 test: deps-test
 	tests/run --build $(BUILD)
+
+soak: deps-test
+	tests/run --build $(BUILD) --soak $(SOAK_MINUTES)
 
 demo: | all
 	tools/deps guest

@@ -5,21 +5,25 @@
  *   sim sweep [SCENARIO...]     every fault at every step where it can be
  *   sim pairs                   two faults, the second while the first is being put right
  *   sim random [COUNT [SEED]]   random guests, options, schedules and faults
+ *   sim seeds FILE              the same by the seeds that failed once (tests/sim/seeds)
+ *   sim soak SECONDS [SEED]     the same for a time, from a seed by the clock
  *   sim models                  the simulated world itself can tell right from wrong
  *   sim hostile                 peers that break the rules
  *   sim --scenario NAME [--seed N] [--fault KIND:STEP]... [--trace]    one run again
  *
- * A seed decides everything about a run, so a failure can be repeated; seed 0
- * is the plain schedule, in which whoever has waited longest goes on.
+ * A seed decides everything about a run, so a failure can be repeated: each random
+ * run is made twice and must take the same steps at the same times to the same end.
+ * Seed 0 is the plain schedule, in which whoever has waited longest goes on.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "clock.h"
 #include "log.h"
-#include "sim.h"
+#include "scenarios.h"
 
 #ifdef __SANITIZE_ADDRESS__
 /* A run frees everything at its end: what went before need not be kept for long. */
@@ -35,135 +39,6 @@ const char *__asan_default_options(void)
 #define SHARES 1
 #endif
 
-/* A delta cache that has no room for what the guest writes. */
-#define FEW_PAGES (64 * GW_PAGE_SIZE)
-
-static const struct scenario scenarios[] = {
-	{ .name = "plain",
-	  .guest = { .writes_per_ms = 5, .working_set = 60 },
-	  .streams = 2,
-	  .downtime_limit_ms = 26 },
-	{ .name = "verify",
-	  .guest = { .writes_per_ms = 5, .working_set = 200, .punches = true },
-	  .streams = 1,
-	  .downtime_limit_ms = 300,
-	  .verify = true },
-	{ .name = "paused",
-	  .guest = { .working_set = 1 },
-	  .streams = 1,
-	  .downtime_limit_ms = 300,
-	  .verify = true,
-	  .paused = true },
-	{ .name = "direct",
-	  .guest = { .writes_per_ms = 8, .working_set = 40, .direct_io = true },
-	  .streams = 2,
-	  .downtime_limit_ms = 30,
-	  .direct_io = true },
-	{ .name = "quiesce",
-	  .guest = { .writes_per_ms = 8,
-		     .working_set = 40,
-		     .direct_io = true,
-		     .punches = true,
-		     .needs_quiesce = true },
-	  .streams = 1,
-	  .downtime_limit_ms = 27,
-	  .verify = true,
-	  .direct_io = true },
-	{ .name = "fast",
-	  .guest = { .writes_per_ms = 150, .working_set = 760 },
-	  .streams = 2,
-	  .downtime_limit_ms = 27,
-	  .stride = 7, /* a dozen rounds of the same steps */
-	  .result = -ETIME },
-	{ .name = "big",
-	  .guest = { .writes_per_ms = 8, .working_set = 80, .punches = true, .big = true },
-	  .streams = 2,
-	  .downtime_limit_ms = 27,
-	  .stride = 2 },
-	{ .name = "many",
-	  .guest = { .writes_per_ms = 10, .working_set = 100, .punches = true },
-	  .streams = 4,
-	  .downtime_limit_ms = 60,
-	  .max_bandwidth = 40 << 20 },
-	{ .name = "stages",
-	  .guest = { .writes_per_ms = 30, .working_set = 100, .punches = true, .familiar = true },
-	  .streams = 2,
-	  .link_rate = 50000000,
-	  .downtime_limit_ms = 26,
-	  .pages = { .compress = GW_COMPRESS_LZ4, .delta_cache = FEW_PAGES } },
-	{ .name = "measured",
-	  .guest = { .writes_per_ms = 40, .working_set = 120, .direct_io = true, .familiar = true },
-	  .streams = 3,
-	  .downtime_limit_ms = 40,
-	  .verify = true,
-	  .direct_io = true,
-	  .stride = 3,
-	  .pages = { .hash = GW_HASH_SHA1,
-		     .compress = GW_COMPRESS_AUTO,
-		     .delta_cache = GW_DELTA_CACHE_DEFAULT } },
-	{ .name = "back",
-	  .guest = { .writes_per_ms = 8, .working_set = 60, .punches = true },
-	  .streams = 2,
-	  .downtime_limit_ms = 27,
-	  .reuse = REUSE_BACK },
-	{ .name = "round",
-	  .guest = { .writes_per_ms = 8, .working_set = 60, .direct_io = true },
-	  .streams = 2,
-	  .downtime_limit_ms = 40,
-	  .verify = true,
-	  .direct_io = true,
-	  .stride = 2,
-	  .pages = { .compress = GW_COMPRESS_LZ4, .delta_cache = FEW_PAGES },
-	  .reuse = REUSE_ROUND },
-	{ .name = "ring",
-	  .guest = { .writes_per_ms = 20, .working_set = 60, .punches = true, .familiar = true },
-	  .streams = 3,
-	  .downtime_limit_ms = 27,
-	  .stride = 3,
-	  .reuse = REUSE_ROUND,
-	  .pages = { .compress = GW_COMPRESS_ZSTD, .delta_cache = GW_DELTA_CACHE_DEFAULT } },
-	{ .name = "untracked",
-	  .guest = { .writes_per_ms = 8, .working_set = 60, .punches = true },
-	  .streams = 1,
-	  .downtime_limit_ms = 30,
-	  .stride = 3,
-	  .reuse = REUSE_UNTRACKED },
-	{ .name = "stranger",
-	  .guest = { .writes_per_ms = 5, .working_set = 60 },
-	  .streams = 2,
-	  .downtime_limit_ms = 30,
-	  .stride = 5,
-	  .reuse = REUSE_STRANGER },
-	/* A destination of the release before, which lists neither features nor stages. */
-	{ .name = "older",
-	  .guest = { .writes_per_ms = 30, .working_set = 100, .punches = true, .familiar = true },
-	  .streams = 2,
-	  .link_rate = 50000000,
-	  .downtime_limit_ms = 26,
-	  .verify = true,
-	  .stride = 3,
-	  .version = 1,
-	  .pages = { .compress = GW_COMPRESS_LZ4, .delta_cache = FEW_PAGES } },
-};
-
-#define NR_SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
-
-/* Runs that must go wrong, or the checks are worth nothing. */
-static const struct scenario blind[] = {
-	{ .name = "blind",
-	  .guest = { .writes_per_ms = 8, .working_set = 40, .direct_io = true },
-	  .streams = 2,
-	  .downtime_limit_ms = 30,
-	  .unequal = true },
-	{ .name = "blind-verify",
-	  .guest = { .writes_per_ms = 8, .working_set = 40, .direct_io = true },
-	  .streams = 2,
-	  .downtime_limit_ms = 30,
-	  .verify = true,
-	  .unequal = true,
-	  .result = -EREMOTEIO },
-};
-
 static const struct fault no_faults[2];
 
 static unsigned int runs;
@@ -172,6 +47,23 @@ static int run(const struct scenario *sc, uint64_t seed, const struct fault faul
 {
 	runs++;
 	return sim_run(sc, seed, faults);
+}
+
+/* Twice, and the second time must be the first over again. */
+static int run_twice(const struct scenario *sc, uint64_t seed, const struct fault faults[2])
+{
+	uint64_t hash;
+	unsigned int steps;
+
+	run(sc, seed, faults);
+	hash = sim.hash;
+	steps = sim.steps;
+	run(sc, seed, faults);
+	if (sim.hash != hash)
+		sim_wrong("the same run twice, and not the same: %u steps, then %u; compare two "
+			  "traces",
+			  steps, sim.steps);
+	return sim.src.rc;
 }
 
 static bool can_strike(enum fault_kind kind, uint8_t traits)
@@ -198,7 +90,7 @@ static void sweep(const struct scenario *sc, uint64_t seed)
 	static uint8_t traits[STEPS_MAX];
 	unsigned int steps, before = runs;
 
-	run(sc, seed, no_faults);
+	run_twice(sc, seed, no_faults);
 	steps = sim.steps;
 	memcpy(traits, sim.traits, sizeof(traits));
 	for (unsigned int step = 1; step <= steps; step += sc->stride ? sc->stride : 1) {
@@ -252,46 +144,14 @@ static void pairs(const struct scenario *sc)
 	printf("%s, two faults: %u runs\n", sc->name, runs - before);
 }
 
-static struct scenario random_scenario(uint64_t seed)
-{
-	struct rng rng = { seed * 7919 };
-	struct scenario sc = { .name = "random" };
-
-	sc.guest.writes_per_ms = (unsigned int)rng_below(&rng, 20);
-	sc.guest.working_set = 1 + (unsigned int)rng_below(&rng, 400);
-	sc.guest.direct_io = rng_one_in(&rng, 2);
-	sc.guest.punches = rng_one_in(&rng, 2);
-	sc.guest.needs_quiesce = rng_one_in(&rng, 4);
-	sc.guest.big = rng_one_in(&rng, 8);
-	sc.streams = 1 + (unsigned int)rng_below(&rng, 4);
-	sc.downtime_limit_ms = 26 + (unsigned int)rng_below(&rng, 3) * 20;
-	sc.max_bandwidth = rng_one_in(&rng, 4) ? (20ULL << 20) + rng_below(&rng, 100 << 20) : 0;
-	sc.link_rate = 12500000ULL << rng_below(&rng, 8);
-	sc.verify = rng_one_in(&rng, 2);
-	sc.paused = rng_one_in(&rng, 8);
-	sc.direct_io = sc.guest.direct_io;
-	sc.guest.familiar = !rng_one_in(&rng, 4);
-	sc.pages.hash = (enum gw_hash)rng_below(&rng, GW_HASH_COUNT);
-	sc.pages.compress = (enum gw_compress)rng_below(&rng, 4);
-	sc.pages.delta_cache = rng_below(&rng, 3) * FEW_PAGES;
-	for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
-		if (rng_one_in(&rng, 6))
-			sc.pages.off |= 1U << id;
-	if (rng_one_in(&rng, 2))
-		sc.reuse = (enum reuse)rng_below(&rng, REUSE_STRANGER + 1);
-	sc.version = rng_one_in(&rng, 6) ? 1 : 0;
-	sc.result = SIM_MAY_BE_TOO_FAST;
-	return sc;
-}
-
 /* One or two faults, anywhere. */
 static void random_run(uint64_t seed)
 {
-	const struct scenario sc = random_scenario(seed);
+	const struct scenario sc = scenario_random(seed);
 	struct rng rng = { seed };
 	struct fault faults[2] = { 0 };
 
-	run(&sc, seed, no_faults);
+	run_twice(&sc, seed, no_faults);
 	for (int i = 0; i < 2; i++) {
 		/* The switchover is what the last steps are about. */
 		unsigned int among = rng_one_in(&rng, 2) ? sim.steps : sim.steps / 4;
@@ -299,7 +159,46 @@ static void random_run(uint64_t seed)
 		faults[i].kind = (enum fault_kind)rng_below(&rng, FAULT_KINDS);
 		faults[i].step = sim.steps - (unsigned int)rng_below(&rng, among);
 	}
-	run(&sc, seed, faults);
+	run_twice(&sc, seed, faults);
+}
+
+/* Seeds that failed once: lines "random SEED  # why". */
+static int kept_seeds(const char *path)
+{
+	FILE *f = fopen(path, "r");
+	char line[512];
+
+	if (!f) {
+		perror(path);
+		return 2;
+	}
+	for (unsigned int n = 1; fgets(line, sizeof(line), f); n++) {
+		unsigned long long seed;
+
+		if (line[0] == '#' || line[0] == '\n')
+			continue;
+		if (sscanf(line, "random %llu", &seed) != 1) {
+			fprintf(stderr, "%s:%u: not 'random SEED  # why'\n", path, n);
+			fclose(f);
+			return 2;
+		}
+		random_run(seed);
+	}
+	fclose(f);
+	return 0;
+}
+
+static void soak(int64_t seconds, uint64_t seed)
+{
+	const int64_t end = gw_now() + seconds * GW_S;
+	const uint64_t first = seed;
+
+	printf("seeds from %llu\n", (unsigned long long)first);
+	fflush(stdout);
+	do {
+		random_run(seed++);
+	} while (gw_now() < end);
+	printf("seeds %llu to %llu\n", (unsigned long long)first, (unsigned long long)seed - 1);
 }
 
 /* A guest that has work for every stage must have given it to each. */
@@ -339,11 +238,11 @@ static void check_reuse(const struct scenario *sc, uint64_t reused, uint64_t pat
  */
 static void models(void)
 {
-	unsigned int lost[NR_SCENARIOS] = { 0 }, punched = 0, redirtied = 0, many_rounds = 0;
-	uint64_t pages[NR_SCENARIOS][GW_STAGE_MAX] = { 0 }, reused[NR_SCENARIOS] = { 0 };
+	static unsigned int lost[SCENARIOS_MAX], punched, redirtied, many_rounds;
+	static uint64_t pages[SCENARIOS_MAX][GW_STAGE_MAX], reused[SCENARIOS_MAX];
 
 	for (uint64_t seed = 0; seed < 20; seed++) {
-		for (size_t i = 0; i < NR_SCENARIOS; i++) {
+		for (size_t i = 0; i < nr_scenarios; i++) {
 			run(&scenarios[i], seed, no_faults);
 			lost[i] += sim.guest.lost;
 			punched += sim.guest.punched;
@@ -353,12 +252,12 @@ static void models(void)
 			for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
 				pages[i][id] += sim.src.s.pages[id];
 		}
-		for (size_t i = 0; i < sizeof(blind) / sizeof(blind[0]); i++) {
+		for (size_t i = 0; i < nr_blind; i++) {
 			run(&blind[i], seed, no_faults);
 			sim_check(sim.guest.lost, "no direct read went unseen");
 		}
 	}
-	for (size_t i = 0; i < NR_SCENARIOS; i++) {
+	for (size_t i = 0; i < nr_scenarios; i++) {
 		sim_check(!scenarios[i].guest.direct_io || lost[i] > 10,
 			  "%s: only %u direct reads went unseen", scenarios[i].name, lost[i]);
 		if (lost[i])
@@ -371,24 +270,6 @@ static void models(void)
 	sim_check(punched > 100 && redirtied > 100 && many_rounds > 50,
 		  "guests too tame: %u punched, %u written again, %u runs of several rounds",
 		  punched, redirtied, many_rounds);
-}
-
-static const struct scenario *find(const char *name, uint64_t seed)
-{
-	static struct scenario random;
-
-	for (size_t i = 0; i < NR_SCENARIOS; i++)
-		if (!strcmp(scenarios[i].name, name))
-			return &scenarios[i];
-	for (size_t i = 0; i < sizeof(blind) / sizeof(blind[0]); i++)
-		if (!strcmp(blind[i].name, name))
-			return &blind[i];
-	if (!strcmp(name, "random")) {
-		random = random_scenario(seed);
-		return &random;
-	}
-	fprintf(stderr, "no scenario '%s'\n", name);
-	exit(2);
 }
 
 static struct fault parse_fault(const char *text)
@@ -425,9 +306,9 @@ static int repeat(int argc, char **argv)
 			faults[n++] = parse_fault(value);
 		i++;
 	}
-	rc = run(find(name, seed), seed, faults);
-	printf("returned %d (%s), %u steps, %.1f ms\n", rc, sim.src.s.error, sim.steps,
-	       (double)sim_now() / GW_MS);
+	rc = run(scenario_find(name, seed), seed, faults);
+	printf("returned %d (%s), %u steps, %.1f ms, hash %016llx\n", rc, sim.src.s.error,
+	       sim.steps, (double)sim_now() / GW_MS, (unsigned long long)sim.hash);
 	return 0;
 }
 
@@ -438,18 +319,26 @@ int main(int argc, char **argv)
 	gw_log_init("sim", 0); /* what recovery logs is part of many runs */
 	if (!strcmp(what, "sweep")) {
 		for (int i = 2; i < argc; i++)
-			sweep(find(argv[i], 0), 0);
-		for (size_t i = 0; argc == 2 && i < NR_SCENARIOS; i++)
+			sweep(scenario_find(argv[i], 0), 0);
+		for (size_t i = 0; argc == 2 && i < nr_scenarios; i++)
 			sweep(&scenarios[i], 0);
 	} else if (!strcmp(what, "pairs")) {
-		pairs(find("plain", 0));
-		pairs(find("paused", 0));
+		pairs(scenario_find("plain", 0));
+		pairs(scenario_find("paused", 0));
 	} else if (!strcmp(what, "random")) {
 		uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : 300;
 		uint64_t first = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
 
 		for (uint64_t seed = first; seed < first + count; seed++)
 			random_run(seed);
+	} else if (!strcmp(what, "seeds") && argc == 3) {
+		int rc = kept_seeds(argv[2]);
+
+		if (rc)
+			return rc;
+	} else if (!strcmp(what, "soak") && argc > 2) {
+		soak(strtoll(argv[2], NULL, 10),
+		     argc > 3 ? strtoull(argv[3], NULL, 10) : (uint64_t)time(NULL) << 20);
 	} else if (!strcmp(what, "models")) {
 		models();
 	} else if (!strcmp(what, "hostile")) {
@@ -458,7 +347,8 @@ int main(int argc, char **argv)
 		return repeat(argc, argv);
 	} else {
 		fprintf(stderr,
-			"usage: sim sweep|pairs|random|models|hostile|--scenario NAME ...\n");
+			"usage: sim sweep|pairs|random|seeds|soak|models|hostile|--scenario NAME "
+			"...\n");
 		return 2;
 	}
 	printf("%u runs\n", runs);

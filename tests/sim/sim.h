@@ -159,6 +159,7 @@ struct sim {
 	bool trace;
 
 	unsigned int steps;
+	uint64_t hash;		   /* of every step, its time and its result, and of the end */
 	uint8_t traits[STEPS_MAX]; /* of each step */
 	bool settle_at_once;
 	bool cancelled, cancelled_in_time;

@@ -150,7 +150,45 @@ int sim_late(void)
 	return late ? gw_fail(-ETIMEDOUT, "QEMU's monitor does not answer") : 0;
 }
 
-int sim_step(struct process *process, const char *what, unsigned int traits)
+/* FNV-1a, of what must be the same when a run is repeated. */
+static void mix(const void *bytes, size_t len)
+{
+	const uint8_t *at = bytes;
+
+	while (len--)
+		sim.hash = (sim.hash ^ *at++) * 0x100000001b3ULL;
+}
+
+static void mix_number(uint64_t n)
+{
+	mix(&n, sizeof(n));
+}
+
+static void mix_text(const char *text)
+{
+	mix(text, strlen(text) + 1);
+}
+
+static int mix_result(int rc)
+{
+	mix_number((uint64_t)sim_now());
+	mix_number((uint64_t)rc);
+	return rc;
+}
+
+/* What a run came to; memory is what the guest's numbers have made of it. */
+static void mix_end(void)
+{
+	mix_text(sim.src.s.error);
+	mix_text(sim.dst.d.error);
+	mix_number(sim.guest.rng.state);
+	mix_number(sim.src.s.state);
+	mix_number(sim.src.s.transferred);
+	mix_number(sim.src.s.nr_rounds);
+	mix_result(sim.src.rc);
+}
+
+static int step(struct process *process, const char *what, unsigned int traits)
 {
 	enum fault_kind strikes = FAULT_NONE;
 
@@ -176,6 +214,14 @@ int sim_step(struct process *process, const char *what, unsigned int traits)
 		return gw_fail(-ESHUTDOWN, "%s is dead", process->name);
 	sim.late = strikes == FAULT_OP_LATE && traits & STEP_LATE;
 	return strikes == FAULT_OP && traits & STEP_FAILS ? gw_fail(-EIO, "%s fails", what) : 0;
+}
+
+int sim_step(struct process *process, const char *what, unsigned int traits)
+{
+	mix_number((uint64_t)sim_now());
+	mix_text(process->name);
+	mix_text(what);
+	return mix_result(step(process, what, traits));
 }
 
 /* `godwit recover`, by an operator who looks at the destination where nobody else can tell. */
@@ -351,6 +397,7 @@ void sim_begin(const struct scenario *sc, uint64_t seed, const struct fault faul
 	sim.seed = seed;
 	memcpy(sim.faults, faults, sizeof(sim.faults));
 	sim.steps = 0;
+	sim.hash = 0xcbf29ce484222325ULL;
 	sim.device_len = 0;
 	sim.settle_at_once = sim.cancelled = sim.cancelled_in_time = false;
 	sim.impostor = NULL;
@@ -399,6 +446,7 @@ int sim_run(const struct scenario *sc, uint64_t seed, const struct fault faults[
 		kept_check();
 	check_fault();
 	check_end();
+	mix_end();
 	sim_end();
 	return sim.src.rc;
 }

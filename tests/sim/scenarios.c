@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* scenarios.c - guests, options and links that runs are made of; see scenarios.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "scenarios.h"
+
+/* A delta cache that has no room for what the guest writes. */
+#define FEW_PAGES (64 * GW_PAGE_SIZE)
+
+const struct scenario scenarios[] = {
+	{ .name = "plain",
+	  .guest = { .writes_per_ms = 5, .working_set = 60 },
+	  .streams = 2,
+	  .downtime_limit_ms = 26 },
+	{ .name = "verify",
+	  .guest = { .writes_per_ms = 5, .working_set = 200, .punches = true },
+	  .streams = 1,
+	  .downtime_limit_ms = 300,
+	  .verify = true },
+	{ .name = "paused",
+	  .guest = { .working_set = 1 },
+	  .streams = 1,
+	  .downtime_limit_ms = 300,
+	  .verify = true,
+	  .paused = true },
+	{ .name = "direct",
+	  .guest = { .writes_per_ms = 8, .working_set = 40, .direct_io = true },
+	  .streams = 2,
+	  .downtime_limit_ms = 30,
+	  .direct_io = true },
+	{ .name = "quiesce",
+	  .guest = { .writes_per_ms = 8,
+		     .working_set = 40,
+		     .direct_io = true,
+		     .punches = true,
+		     .needs_quiesce = true },
+	  .streams = 1,
+	  .downtime_limit_ms = 27,
+	  .verify = true,
+	  .direct_io = true },
+	{ .name = "fast",
+	  .guest = { .writes_per_ms = 150, .working_set = 760 },
+	  .streams = 2,
+	  .downtime_limit_ms = 27,
+	  .stride = 7, /* a dozen rounds of the same steps */
+	  .result = -ETIME },
+	{ .name = "big",
+	  .guest = { .writes_per_ms = 8, .working_set = 80, .punches = true, .big = true },
+	  .streams = 2,
+	  .downtime_limit_ms = 27,
+	  .stride = 2 },
+	{ .name = "many",
+	  .guest = { .writes_per_ms = 10, .working_set = 100, .punches = true },
+	  .streams = 4,
+	  .downtime_limit_ms = 60,
+	  .max_bandwidth = 40 << 20 },
+	{ .name = "stages",
+	  .guest = { .writes_per_ms = 30, .working_set = 100, .punches = true, .familiar = true },
+	  .streams = 2,
+	  .link_rate = 50000000,
+	  .downtime_limit_ms = 26,
+	  .pages = { .compress = GW_COMPRESS_LZ4, .delta_cache = FEW_PAGES } },
+	{ .name = "measured",
+	  .guest = { .writes_per_ms = 40, .working_set = 120, .direct_io = true, .familiar = true },
+	  .streams = 3,
+	  .downtime_limit_ms = 40,
+	  .verify = true,
+	  .direct_io = true,
+	  .stride = 3,
+	  .pages = { .hash = GW_HASH_SHA1,
+		     .compress = GW_COMPRESS_AUTO,
+		     .delta_cache = GW_DELTA_CACHE_DEFAULT } },
+	{ .name = "back",
+	  .guest = { .writes_per_ms = 8, .working_set = 60, .punches = true },
+	  .streams = 2,
+	  .downtime_limit_ms = 27,
+	  .reuse = REUSE_BACK },
+	{ .name = "round",
+	  .guest = { .writes_per_ms = 8, .working_set = 60, .direct_io = true },
+	  .streams = 2,
+	  .downtime_limit_ms = 40,
+	  .verify = true,
+	  .direct_io = true,
+	  .stride = 2,
+	  .pages = { .compress = GW_COMPRESS_LZ4, .delta_cache = FEW_PAGES },
+	  .reuse = REUSE_ROUND },
+	{ .name = "ring",
+	  .guest = { .writes_per_ms = 20, .working_set = 60, .punches = true, .familiar = true },
+	  .streams = 3,
+	  .downtime_limit_ms = 27,
+	  .stride = 3,
+	  .reuse = REUSE_ROUND,
+	  .pages = { .compress = GW_COMPRESS_ZSTD, .delta_cache = GW_DELTA_CACHE_DEFAULT } },
+	{ .name = "untracked",
+	  .guest = { .writes_per_ms = 8, .working_set = 60, .punches = true },
+	  .streams = 1,
+	  .downtime_limit_ms = 30,
+	  .stride = 3,
+	  .reuse = REUSE_UNTRACKED },
+	{ .name = "stranger",
+	  .guest = { .writes_per_ms = 5, .working_set = 60 },
+	  .streams = 2,
+	  .downtime_limit_ms = 30,
+	  .stride = 5,
+	  .reuse = REUSE_STRANGER },
+	/* A destination of the release before, which lists neither features nor stages. */
+	{ .name = "older",
+	  .guest = { .writes_per_ms = 30, .working_set = 100, .punches = true, .familiar = true },
+	  .streams = 2,
+	  .link_rate = 50000000,
+	  .downtime_limit_ms = 26,
+	  .verify = true,
+	  .stride = 3,
+	  .version = 1,
+	  .pages = { .compress = GW_COMPRESS_LZ4, .delta_cache = FEW_PAGES } },
+};
+
+_Static_assert(sizeof(scenarios) / sizeof(scenarios[0]) <= SCENARIOS_MAX, "too many");
+const size_t nr_scenarios = sizeof(scenarios) / sizeof(scenarios[0]);
+
+/* Runs that must go wrong, or the checks are worth nothing. */
+const struct scenario blind[] = {
+	{ .name = "blind",
+	  .guest = { .writes_per_ms = 8, .working_set = 40, .direct_io = true },
+	  .streams = 2,
+	  .downtime_limit_ms = 30,
+	  .unequal = true },
+	{ .name = "blind-verify",
+	  .guest = { .writes_per_ms = 8, .working_set = 40, .direct_io = true },
+	  .streams = 2,
+	  .downtime_limit_ms = 30,
+	  .verify = true,
+	  .unequal = true,
+	  .result = -EREMOTEIO },
+};
+
+const size_t nr_blind = sizeof(blind) / sizeof(blind[0]);
+
+struct scenario scenario_random(uint64_t seed)
+{
+	struct rng rng = { seed * 7919 };
+	struct scenario sc = { .name = "random" };
+
+	sc.guest.writes_per_ms = (unsigned int)rng_below(&rng, 20);
+	sc.guest.working_set = 1 + (unsigned int)rng_below(&rng, 400);
+	sc.guest.direct_io = rng_one_in(&rng, 2);
+	sc.guest.punches = rng_one_in(&rng, 2);
+	sc.guest.needs_quiesce = rng_one_in(&rng, 4);
+	sc.guest.big = rng_one_in(&rng, 8);
+	sc.streams = 1 + (unsigned int)rng_below(&rng, 4);
+	sc.downtime_limit_ms = 26 + (unsigned int)rng_below(&rng, 3) * 20;
+	sc.max_bandwidth = rng_one_in(&rng, 4) ? (20ULL << 20) + rng_below(&rng, 100 << 20) : 0;
+	sc.link_rate = 12500000ULL << rng_below(&rng, 8);
+	sc.verify = rng_one_in(&rng, 2);
+	sc.paused = rng_one_in(&rng, 8);
+	sc.direct_io = sc.guest.direct_io;
+	sc.guest.familiar = !rng_one_in(&rng, 4);
+	sc.pages.hash = (enum gw_hash)rng_below(&rng, GW_HASH_COUNT);
+	sc.pages.compress = (enum gw_compress)rng_below(&rng, 4);
+	sc.pages.delta_cache = rng_below(&rng, 3) * FEW_PAGES;
+	for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
+		if (rng_one_in(&rng, 6))
+			sc.pages.off |= 1U << id;
+	if (rng_one_in(&rng, 2))
+		sc.reuse = (enum reuse)rng_below(&rng, REUSE_STRANGER + 1);
+	sc.version = rng_one_in(&rng, 6) ? 1 : 0;
+	sc.result = SIM_MAY_BE_TOO_FAST;
+	return sc;
+}
+
+const struct scenario *scenario_find(const char *name, uint64_t seed)
+{
+	static struct scenario random;
+
+	for (size_t i = 0; i < nr_scenarios; i++)
+		if (!strcmp(scenarios[i].name, name))
+			return &scenarios[i];
+	for (size_t i = 0; i < nr_blind; i++)
+		if (!strcmp(blind[i].name, name))
+			return &blind[i];
+	if (!strcmp(name, "random")) {
+		random = scenario_random(seed);
+		return &random;
+	}
+	fprintf(stderr, "no scenario '%s'\n", name);
+	exit(2);
+}
