@@ -181,17 +181,17 @@ int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_
 	char id[2 * GW_ID_LEN + 1];
 
 	gw_id_format(j->id, id);
-	return save_json(path, json_pack("{s:s,s:i,s:s,s:s,s:b}", "role",
+	return save_json(path, json_pack("{s:s,s:i,s:s,s:s,s:b,s:s}", "role",
 					 j->role == GW_ROLE_SOURCE ? "source" : "destination",
 					 "phase", j->phase, "id", id, "peer", j->peer,
-					 "was-running", j->was_running));
+					 "was-running", j->was_running, "settings", j->settings));
 }
 
 int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j)
 {
 	gw_autofree char *dir = gw_vm_dir(p, name);
 	gw_autofree char *path = gw_path("%s/journal.json", dir);
-	const char *role, *peer;
+	const char *role, *peer, *settings;
 	const json_t *phase;
 	bool known;
 	int rc;
@@ -210,6 +210,8 @@ int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journa
 	j->phase = (int)json_integer_value(phase);
 	j->was_running = json_is_true(json_object_get(json, "was-running"));
 	snprintf(j->peer, sizeof(j->peer), "%s", peer ? peer : "");
+	settings = json_string_value(json_object_get(json, "settings"));
+	snprintf(j->settings, sizeof(j->settings), "%s", settings ? settings : "");
 	rc = gw_id_parse(json_string_value(json_object_get(json, "id")), j->id);
 	json_decref(json);
 	return rc || known ? rc : gw_fail(-EINVAL, "%s is damaged", path);

@@ -24,6 +24,7 @@
 #include "launch.h"
 #include "messages.h"
 #include "paths.h"
+#include "settings.h"
 
 /** struct gw_vm - a VM of this host. */
 struct gw_vm {
@@ -49,8 +50,9 @@ struct gw_journal {
 	enum gw_role role;
 	int phase; /* enum gw_source_phase or gw_dest_phase */
 	uint8_t id[GW_ID_LEN];
-	char peer[128];	  /* source: where it was going */
-	bool was_running; /* source: resume it */
+	char peer[128];			/* source: where it was going */
+	bool was_running;		/* source: resume it */
+	char settings[GW_SETTINGS_MAX]; /* of its QEMU, to put back (invariant 14); "": none */
 };
 
 void gw_vm_free(struct gw_vm *vm);

@@ -22,8 +22,9 @@ struct gw_source_env {
 	struct gw_crew crew;
 	struct gw_journal journal;
 	struct gw_departure departure;
-	int device;  /* our end of QEMU's device state, -1 outside the switchover */
-	bool saving; /* QEMU's migrate was issued */
+	int device;	  /* our end of QEMU's device state, -1 outside the switchover */
+	bool saving;	  /* QEMU's migrate was issued */
+	json_t *settings; /* of QEMU, changed and to be put back (invariant 14) */
 	int64_t reported;
 };
 
@@ -38,6 +39,16 @@ void gw_source_env_free(struct gw_source_env *e);
 
 /** gw_source_end_saving() - make QEMU forget a migration that was begun, so that it can run on. */
 int gw_source_end_saving(struct gw_source_env *e);
+
+/**
+ * gw_source_put_back() - give QEMU the migration settings that it had (invariant 14).
+ *
+ * Once its migration has ended. A failure is only a warning: the guest comes first.
+ */
+void gw_source_put_back(struct gw_source_env *e);
+
+/** What QEMU needs so that only its device state travels (F5). */
+extern const char *const gw_source_capabilities[];
 
 extern const struct gw_source_ops gw_source_live_ops;
 

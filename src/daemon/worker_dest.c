@@ -35,6 +35,7 @@ struct env {
 	struct gw_dest d;
 	struct gw_vm vm;
 	struct gw_qmp *qmp;
+	json_t *settings; /* of QEMU, changed and to be put back (invariant 14) */
 	struct gw_crew crew;
 	struct gw_journal journal;
 	struct gw_arrival arrival;
@@ -211,8 +212,14 @@ static int await_state(struct env *e)
 {
 	static const char *const capabilities[] = { "x-ignore-shared", "late-block-activate",
 						    "events", NULL };
-	int pair[2], rc = gw_qmp_capabilities(e->qmp, capabilities);
+	int pair[2], rc = gw_settings_find(e->qmp, capabilities, &e->settings);
 
+	if (!rc)
+		rc = gw_settings_format(e->settings, e->journal.settings);
+	if (!rc)
+		rc = gw_journal_save(e->w->paths, e->vm.def.name, &e->journal);
+	if (!rc)
+		rc = gw_settings_apply(e->qmp, e->settings);
 	if (rc)
 		return rc;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
@@ -399,6 +406,15 @@ static int op_guest_resume(void *env)
 	return gw_qmp_call(((struct env *)env)->qmp, "cont", NULL, NULL);
 }
 
+/* The VM lives on here, in a QEMU like any other (invariant 14). */
+static void put_back(struct env *e)
+{
+	if (e->settings && gw_settings_restore(e->qmp, e->settings))
+		gw_warn("VM '%s': %s", e->vm.def.name, gw_error());
+	json_decref(e->settings);
+	e->settings = NULL;
+}
+
 static void op_guest_announce(void *env)
 {
 	struct env *e = env;
@@ -409,6 +425,7 @@ static void op_guest_announce(void *env)
 			NULL))
 		gw_warn("the network was not told that '%s' has moved: %s", e->vm.def.name,
 			gw_error());
+	put_back(e);
 }
 
 static void op_discard(void *env)
@@ -484,6 +501,7 @@ static void env_free(struct env *e)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	gw_qmp_close(e->qmp);
+	json_decref(e->settings);
 	gw_arrival_free(&e->arrival);
 	gw_vm_free(&e->vm);
 	gw_crew_free(&e->crew);
@@ -517,6 +535,7 @@ int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open,
 	e->d.control->wake_arg = e;
 	rc = gw_dest_run(&e->d);
 	if (!rc) {
+		put_back(e); /* of a guest that stays paused */
 		/* Its memory is the VM's now. */
 		gw_image_drop(&w->paths->store, e->vm.def.name);
 		gw_journal_remove(w->paths, e->vm.def.name);
@@ -540,6 +559,7 @@ enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, const s
 	}
 	e->journal = *j;
 	e->d.run = j->was_running;
+	e->settings = gw_settings_parse(j->settings);
 	e->lock = gw_vm_lock(w->paths, name);
 	if (e->lock < 0) {
 		env_free(e);
@@ -560,6 +580,8 @@ enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, const s
 		outcome = gw_dest_recover(&ops, e, (enum gw_dest_phase)j->phase, j->was_running);
 	if (outcome && outcome != GW_OUTCOME_ABORTED && gw_settled_save(w->paths, j->id, outcome))
 		gw_err("%s", gw_error());
+	if (outcome == GW_OUTCOME_RUNNING && e->qmp)
+		put_back(e);
 	if (outcome && outcome != GW_OUTCOME_ABORTED) {
 		gw_image_drop(&w->paths->store, name);
 		gw_journal_remove(w->paths, name);

@@ -98,10 +98,10 @@ static int check_memory(const struct gw_source_env *e)
 /* Everything that can be refused before the destination is even called. */
 static int prepare(struct gw_source_env *e, const json_t *args)
 {
-	static const char *const capabilities[] = { "x-ignore-shared", "events", NULL };
 	const char *address = json_string_value(json_object_get(args, "address"));
 	struct gw_source *s = &e->s;
 	struct gw_journal found;
+	json_t *settings = NULL;
 	char status[32] = "";
 	int rc;
 
@@ -121,10 +121,10 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	if (!rc)
 		rc = check_memory(e);
 	if (!rc)
-		rc = gw_qmp_capabilities(e->qmp, capabilities);
+		rc = gw_settings_find(e->qmp, gw_source_capabilities, &settings);
 	if (!rc)
-		rc = gw_qmp_call(e->qmp, "migrate-set-parameters",
-				 json_pack("{s:I}", "max-bandwidth", (json_int_t)1 << 40), NULL);
+		rc = gw_settings_format(settings, e->journal.settings);
+	json_decref(settings);
 	if (!rc)
 		rc = gw_qmp_status(e->qmp, status, sizeof(status));
 	if (rc)
@@ -182,6 +182,12 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 	definition = gw_definition_json(&e->vm.def);
 	e->s.definition = definition;
 	rc = gw_source_run(&e->s);
+	/* A guest that was not resumed, because it was paused, has its QEMU as it was, too. */
+	if (e->settings && e->s.state != GW_SOURCE_IN_DOUBT && e->s.state != GW_SOURCE_COMPLETED) {
+		if (gw_source_end_saving(e))
+			gw_warn("VM '%s': %s", e->vm.def.name, gw_error());
+		gw_source_put_back(e);
+	}
 	/* In doubt, the journal is what `godwit recover` goes by. */
 	if (e->s.state != GW_SOURCE_IN_DOUBT && e->s.state != GW_SOURCE_COMPLETED && !e->s.stopped)
 		gw_journal_remove(w->paths, e->vm.def.name);

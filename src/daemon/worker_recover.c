@@ -72,6 +72,7 @@ static int recover_source(struct gw_worker *w, const json_t *args, const char *n
 	if (!e)
 		return -EIO;
 	e->journal = *j;
+	e->settings = gw_settings_parse(j->settings);
 	e->saving = true; /* it may have been under way; ending none is harmless */
 	e->s.stopped = j->was_running;
 	if (j->phase == GW_SOURCE_COMMITTING) {
@@ -84,6 +85,8 @@ static int recover_source(struct gw_worker *w, const json_t *args, const char *n
 		rc = j->was_running ? gw_source_recover(&gw_source_live_ops, e, GW_SOURCE_MOVING)
 				    : gw_source_end_saving(e);
 	}
+	if (!rc && outcome != GW_OUTCOME_RUNNING)
+		gw_source_put_back(e); /* of a guest that stays paused */
 	if (!rc && outcome != GW_OUTCOME_RUNNING)
 		gw_journal_remove(w->paths, name);
 	if (!rc)

@@ -145,12 +145,24 @@ int gw_source_end_saving(struct gw_source_env *e)
 	return 0;
 }
 
+void gw_source_put_back(struct gw_source_env *e)
+{
+	if (e->settings && gw_settings_restore(e->qmp, e->settings))
+		gw_warn("VM '%s': %s", e->vm.def.name, gw_error());
+	json_decref(e->settings);
+	e->settings = NULL;
+}
+
 static int op_guest_resume(void *env)
 {
 	struct gw_source_env *e = env;
 	int rc = gw_source_end_saving(e);
 
-	return rc ? rc : gw_qmp_call(e->qmp, "cont", NULL, NULL);
+	if (!rc)
+		rc = gw_qmp_call(e->qmp, "cont", NULL, NULL);
+	/* After, so that the guest does not wait for it; and even if it does not run. */
+	gw_source_put_back(e);
+	return rc;
 }
 
 static void quit_qemu(struct gw_source_env *e)
@@ -187,11 +199,37 @@ static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
 	return gw_departure_ledger(&e->departure, e->w->paths, &e->vm, nr_pages, l);
 }
 
+const char *const gw_source_capabilities[] = { "x-ignore-shared", "events", NULL };
+
+/*
+ * Make QEMU's migration settings ours, now that the guest has stopped: whoever
+ * else uses this QEMU finds them as they were for as long as it may run on here.
+ */
+static int take_settings(struct gw_source_env *e)
+{
+	char text[GW_SETTINGS_MAX];
+	int rc;
+
+	if (e->settings) /* of an attempt before this one, and still ours */
+		return gw_settings_apply(e->qmp, e->settings);
+	rc = gw_settings_find(e->qmp, gw_source_capabilities, &e->settings);
+	if (!rc)
+		rc = gw_settings_format(e->settings, text);
+	/* Written down before it is done; they are seldom other than at the start. */
+	if (!rc && strcmp(text, e->journal.settings) != 0) {
+		memcpy(e->journal.settings, text, sizeof(text));
+		rc = gw_journal_save(e->w->paths, e->vm.def.name, &e->journal);
+	}
+	return rc ? rc : gw_settings_apply(e->qmp, e->settings);
+}
+
 static int op_device_begin(void *env)
 {
 	struct gw_source_env *e = env;
-	int pair[2], size = DEVICE_SOCKET_BUF, rc;
+	int pair[2], size = DEVICE_SOCKET_BUF, rc = take_settings(e);
 
+	if (rc)
+		return rc;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return gw_fail(-errno, "socketpair: %s", strerror(errno));
 	if (setsockopt(pair[1], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)))
@@ -290,6 +328,7 @@ void gw_source_env_free(struct gw_source_env *e)
 	if (e->device >= 0)
 		close(e->device);
 	gw_qmp_close(e->qmp);
+	json_decref(e->settings);
 	gw_ram_close(&e->ram);
 	gw_vm_free(&e->vm);
 	gw_departure_free(&e->departure);

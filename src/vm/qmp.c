@@ -229,17 +229,6 @@ int gw_qmp_pid(struct gw_qmp *q, pid_t *pid)
 	return 0;
 }
 
-int gw_qmp_capabilities(struct gw_qmp *q, const char *const names[])
-{
-	json_t *list = json_array();
-
-	for (; *names; names++)
-		json_array_append_new(list,
-				      json_pack("{s:s,s:b}", "capability", *names, "state", 1));
-	return gw_qmp_call(q, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list),
-			   NULL);
-}
-
 struct gw_qmp *gw_qmp_open(const char *path, int64_t deadline)
 {
 	struct sockaddr_un addr;

@@ -59,10 +59,4 @@ int gw_qmp_status(struct gw_qmp *q, char *status, size_t len);
 /** gw_qmp_pid() - the QEMU's process, whoever made its socket (by its vCPU threads). */
 int gw_qmp_pid(struct gw_qmp *q, pid_t *pid);
 
-/**
- * gw_qmp_capabilities() - switch migration capabilities on.
- * @names: NULL-terminated
- */
-int gw_qmp_capabilities(struct gw_qmp *q, const char *const names[]);
-
 #endif

@@ -604,6 +604,19 @@ class Vm:
             problems.append(f"QEMU of {self.name} holds a userfaultfd")
         if "TracerPid:\t0" not in read_text(f"/proc/{pid}/status"):
             problems.append(f"QEMU of {self.name} is traced")
+        return problems + self._settings()
+
+    def _settings(self):
+        """Migration settings that QEMU did not have when it was started."""
+        if self.attached:
+            return []
+        qmp = self.qmp()
+        on = [c["capability"] for c in qmp.call("query-migrate-capabilities") if c["state"]]
+        rate = qmp.call("query-migrate-parameters")["max-bandwidth"]
+        qmp.close()
+        problems = [f"capabilities of {self.name} are on: {on}"] if on else []
+        if rate != 128 * MIB:
+            problems.append(f"max-bandwidth of {self.name} is {rate}")
         return problems
 
 

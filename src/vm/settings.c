@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* settings.c - migration capabilities and parameters, found and put back; see settings.h. */
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "settings.h"
+
+/* QEMU must not pace a few hundred KB through a local socket. */
+#define BANDWIDTH (1LL << 40)
+
+static bool named(const char *const names[], const char *name)
+{
+	for (; *names; names++)
+		if (!strcmp(*names, name))
+			return true;
+	return false;
+}
+
+/* What parameter @name must be while device state travels; NULL: Godwit does not care. */
+static json_t *needed_parameter(const char *name)
+{
+	if (!strcmp(name, "max-bandwidth"))
+		return json_integer(BANDWIDTH);
+	if (!strcmp(name, "tls-creds")) /* the socket never leaves this host */
+		return json_string("");
+	if (!strcmp(name, "mode"))
+		return json_string("normal");
+	return NULL;
+}
+
+static int find_capabilities(struct gw_qmp *q, const char *const on[], json_t *changes)
+{
+	json_t *list = NULL;
+	const json_t *entry;
+	size_t i, needed = 0, known = 0;
+	int rc = gw_qmp_call(q, "query-migrate-capabilities", NULL, &list);
+
+	if (rc)
+		return rc;
+	json_array_foreach(list, i, entry) {
+		const char *name = json_string_value(json_object_get(entry, "capability"));
+		const json_t *state = json_object_get(entry, "state");
+		const bool need = name && named(on, name);
+
+		known += need;
+		if (name && json_is_boolean(state) && json_is_true(state) != need)
+			json_object_set_new(changes, name, json_boolean(!need));
+	}
+	json_decref(list);
+	while (on[needed])
+		needed++;
+	if (known < needed)
+		return gw_fail(-ENOTSUP, "this QEMU lacks a migration capability that Godwit "
+					 "needs (x-ignore-shared)");
+	return 0;
+}
+
+static int find_parameters(struct gw_qmp *q, json_t *changes)
+{
+	json_t *all = NULL;
+	json_t *value;
+	const char *name;
+	int rc = gw_qmp_call(q, "query-migrate-parameters", NULL, &all);
+
+	if (rc)
+		return rc;
+	json_object_foreach(all, name, value) {
+		json_t *need = needed_parameter(name);
+
+		if (need && !json_equal(need, value))
+			json_object_set(changes, name, value);
+		json_decref(need);
+	}
+	json_decref(all);
+	return 0;
+}
+
+int gw_settings_find(struct gw_qmp *q, const char *const on[], json_t **found)
+{
+	json_t *capabilities = json_object(), *parameters = json_object();
+	int rc = find_capabilities(q, on, capabilities);
+
+	if (!rc)
+		rc = find_parameters(q, parameters);
+	*found = json_pack("{s:o,s:o}", "capabilities", capabilities, "parameters", parameters);
+	if (!rc && !*found)
+		rc = gw_fail(-ENOMEM, "no memory for QEMU's migration settings");
+	if (rc) {
+		json_decref(*found);
+		*found = NULL;
+	}
+	return rc;
+}
+
+/* Set what @found lists: to its opposite or our need (@ours), or to what it was. */
+static int set(struct gw_qmp *q, const json_t *found, bool ours)
+{
+	json_t *capabilities = json_object_get(found, "capabilities"), *list = json_array();
+	json_t *parameters = json_object_get(found, "parameters"), *values = json_object();
+	const char *name;
+	json_t *was;
+	int rc = 0, second = 0;
+
+	json_object_foreach(capabilities, name, was)
+		json_array_append_new(list, json_pack("{s:s,s:b}", "capability", name, "state",
+						      json_is_true(was) != ours));
+	json_object_foreach(parameters, name, was)
+		json_object_set_new(values, name, ours ? needed_parameter(name) : json_incref(was));
+	if (json_array_size(list))
+		rc = gw_qmp_call(q, "migrate-set-capabilities",
+				 json_pack("{s:O}", "capabilities", list), NULL);
+	/* One that cannot be put back is no reason to leave the others. */
+	if (json_object_size(values) && (!rc || !ours))
+		second = gw_qmp_call(q, "migrate-set-parameters", json_incref(values), NULL);
+	json_decref(list);
+	json_decref(values);
+	return rc ? rc : second;
+}
+
+int gw_settings_apply(struct gw_qmp *q, const json_t *found)
+{
+	return set(q, found, true);
+}
+
+int gw_settings_restore(struct gw_qmp *q, const json_t *found)
+{
+	int rc = set(q, found, false);
+
+	return rc ? gw_fail_prefix(rc, "QEMU's migration capabilities are not as they were (see "
+				       "'info migrate_capabilities' in its monitor): ")
+		  : 0;
+}
+
+int gw_settings_format(const json_t *found, char text[GW_SETTINGS_MAX])
+{
+	size_t n = found ? json_dumpb(found, text, GW_SETTINGS_MAX - 1, JSON_COMPACT) : 0;
+
+	text[0] = n && n < GW_SETTINGS_MAX ? text[0] : '\0';
+	if (n >= GW_SETTINGS_MAX)
+		return gw_fail(-E2BIG, "QEMU's migration settings take %zu bytes to write down", n);
+	text[n] = '\0';
+	return 0;
+}
+
+json_t *gw_settings_parse(const char *text)
+{
+	return *text ? json_loads(text, 0, NULL) : NULL;
+}
