@@ -139,6 +139,8 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	s->env = e;
 	s->ram = &e->ram;
 	s->direct_io = e->facts.direct_io;
+	s->discards = e->facts.discards;
+	s->reports = e->facts.reports;
 	s->params.max_bandwidth =
 		(uint64_t)json_integer_value(json_object_get(args, "max-bandwidth"));
 	s->params.downtime_limit_ms = unsigned_arg(args, "downtime-limit", 300);

@@ -40,16 +40,16 @@ struct plan {
 	size_t nr_hosts, nr_images, nr_links;
 };
 
-static uint64_t count_data(const struct gw_ram *ram)
+static int count_data(const struct gw_ram *ram, uint64_t *pages)
 {
-	uint64_t pages = 0;
-	size_t stop;
+	struct gw_ram_walk walk = gw_ram_walk(ram);
+	size_t first, stop;
+	int rc;
 
-	for (size_t page = 0;
-	     (page = gw_ram_next_data(ram, page, ram->nr_pages, &stop)) < ram->nr_pages;
-	     page = stop)
-		pages += stop - page;
-	return pages;
+	*pages = 0;
+	while ((rc = gw_ram_walk_next(&walk, &first, &stop)) > 0)
+		*pages += stop - first;
+	return rc;
 }
 
 /* Every so many pages with data: which have not changed since the VM arrived? */
@@ -58,15 +58,13 @@ static int sample(struct plan *plan, const struct gw_ram *ram, const struct gw_l
 	const uint64_t step = plan->pages / SAMPLE_MAX + 1;
 	uint64_t at = 0, looked = 0;
 	uint8_t page_bytes[GW_PAGE_SIZE];
-	size_t stop;
+	struct gw_ram_walk walk = gw_ram_walk(ram);
+	size_t first, stop;
+	int rc;
 
 	gw_history_begin(&plan->history, ledger);
-	for (size_t page = 0;
-	     (page = gw_ram_next_data(ram, page, ram->nr_pages, &stop)) < ram->nr_pages;
-	     page = stop) {
-		for (; page < stop; page++) {
-			int rc;
-
+	while ((rc = gw_ram_walk_next(&walk, &first, &stop)) > 0) {
+		for (size_t page = first; page < stop; page++) {
 			if (at++ % step)
 				continue;
 			rc = gw_ram_read(ram, page, 1, page_bytes);
@@ -78,7 +76,7 @@ static int sample(struct plan *plan, const struct gw_ram *ram, const struct gw_l
 		}
 	}
 	gw_history_end(&plan->history, looked, looked < plan->pages ? plan->pages : looked);
-	return 0;
+	return rc;
 }
 
 static int look_at_memory(const struct gw_worker *w, struct plan *plan, const struct gw_ram *ram)
@@ -88,7 +86,9 @@ static int look_at_memory(const struct gw_worker *w, struct plan *plan, const st
 	struct gw_ledger ledger;
 	int rc;
 
-	plan->pages = count_data(ram);
+	rc = count_data(ram, &plan->pages);
+	if (rc)
+		return rc;
 	if (access(path, F_OK))
 		return 0; /* it has never moved: nobody has kept anything of it */
 	rc = gw_ledger_open(&ledger, path);

@@ -169,12 +169,12 @@ static int verify_frame(struct gw_dest *d, size_t *next)
 	    n > d->ram.nr_pages / GW_CHUNK_PAGES - *next)
 		return unexpected(d);
 	for (size_t i = 0; i < n; i++, (*next)++) {
-		size_t first = *next * GW_CHUNK_PAGES, end = first + GW_CHUNK_PAGES, stop;
-		bool hole = gw_ram_next_data(&d->ram, first, end, &stop) == end;
+		const size_t first = *next * GW_CHUNK_PAGES, end = first + GW_CHUNK_PAGES;
+		const int hole = gw_ram_is_hole(&d->ram, first, GW_CHUNK_PAGES);
 		struct gw_digest ours;
-		int rc = hole ? 0 : gw_ram_read(&d->ram, first, GW_CHUNK_PAGES, bytes);
+		int rc = hole ? hole : gw_ram_read(&d->ram, first, GW_CHUNK_PAGES, bytes);
 
-		if (rc)
+		if (rc < 0)
 			return rc;
 		ours = gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
 		if (ours.low != gw_get64(d->inbox.payload + i * 16) ||

@@ -200,6 +200,7 @@ static int gw_source_setup(struct gw_source *s)
 
 struct scan {
 	struct gw_source *s;
+	bool heard; /* something was punched */
 	_Atomic size_t next;
 	_Atomic bool halted;
 };
@@ -216,7 +217,9 @@ static int scan_parts(void *arg, unsigned int i)
 
 		if (first >= s->ram->nr_pages)
 			return 0;
-		rc = s->tracker->ops->scan(s->tracker, first, SCAN_PART, &s->due, &s->unmapped);
+		rc = s->tracker->ops->scan(s->tracker, first, SCAN_PART, &s->due);
+		if (!rc && pass->heard)
+			rc = gw_holes_due(s->holes, first, SCAN_PART, &s->encoder.held, &s->due);
 		if (rc)
 			return rc;
 	}
@@ -236,17 +239,16 @@ int gw_source_scan(struct gw_source *s)
 	int rc;
 
 	gw_bitmap_zero(&s->due);
-	gw_bitmap_zero(&s->unmapped);
+	rc = gw_holes_heard(s->holes);
+	if (rc < 0)
+		return rc;
+	pass.heard = rc;
 	/* A thread costs more than it saves where memory is small. */
 	if (s->ram->nr_pages <= SCAN_PART)
 		rc = scan_parts(&pass, 0);
 	else
 		rc = s->ops->parallel(s->env, s->params.streams, scan_parts, &pass, scan_halt);
-	if (!rc && ops->forget)
-		rc = ops->forget(s->tracker);
-	if (!rc)
-		gw_holes_due(s->ram, &s->unmapped, &s->encoder.held, &s->due);
-	return rc;
+	return rc || !ops->forget ? rc : ops->forget(s->tracker);
 }
 
 int gw_source_stop(struct gw_source *s)
@@ -272,15 +274,15 @@ int gw_source_resume(struct gw_source *s)
 	return rc;
 }
 
-static void due_everything(struct gw_source *s)
+static int due_everything(struct gw_source *s)
 {
-	size_t page = 0, stop;
+	struct gw_ram_walk walk = gw_ram_walk(s->ram);
+	size_t first, stop;
+	int rc;
 
-	while ((page = gw_ram_next_data(s->ram, page, s->ram->nr_pages, &stop)) <
-	       s->ram->nr_pages) {
-		gw_bitmap_set_range(&s->due, page, stop - page);
-		page = stop;
-	}
+	while ((rc = gw_ram_walk_next(&walk, &first, &stop)) > 0)
+		gw_bitmap_set_range(&s->due, first, stop - first);
+	return rc;
 }
 
 /* Pages written by now, without forgetting that they were. */
@@ -299,12 +301,15 @@ static int start_tracking(struct gw_source *s)
 	int rc = gw_bitmap_init(&s->due, s->ram->nr_pages);
 
 	if (!rc)
-		rc = gw_bitmap_init(&s->unmapped, s->ram->nr_pages);
-	if (!rc)
 		rc = gw_bitmap_init(&s->again, s->ram->nr_pages);
+	if (!rc)
+		rc = gw_holes_open(&s->holes, s->ram, s->reports);
 	if (rc)
 		return rc;
 	s->tracker = s->ops->track(s->env, &s->resumed, &s->since_arrival);
+	/* What such a guest gave back, and read, before we came looks like what it never touched.
+	 */
+	s->since_arrival &= !s->discards;
 	return s->tracker ? 0 : -ENOTSUP;
 }
 
@@ -317,8 +322,7 @@ static int first_due(struct gw_source *s)
 		return rc;
 	if (s->image)
 		return gw_reuse_due(s);
-	due_everything(s);
-	return 0;
+	return due_everything(s);
 }
 
 /*
@@ -436,13 +440,14 @@ static void release(struct gw_source *s)
 	gw_round_stop(s);
 	gw_tracker_stop(s->tracker);
 	s->tracker = NULL;
+	gw_holes_close(s->holes);
+	s->holes = NULL;
 	s->transferred = gw_source_transferred(s);
 	gw_transport_close(&s->control);
 	for (unsigned int i = 0; i < GW_STREAMS_MAX; i++)
 		gw_transport_close(&s->streams[i]);
 	gw_frame_free(&s->inbox);
 	gw_bitmap_free(&s->due);
-	gw_bitmap_free(&s->unmapped);
 	gw_bitmap_free(&s->again);
 	gw_bitmap_free(&s->absent);
 }

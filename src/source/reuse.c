@@ -23,7 +23,6 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
-#include "holes.h"
 #include "internal.h"
 #include "runs.h"
 
@@ -114,39 +113,48 @@ static bool is_reused(const struct gw_source *s, size_t page)
  * Of s->due, which holds what was written since the arrival (if that is known),
  * make what must be looked at: the rest of the data, less what is reused.
  */
-static void choose_due(struct gw_source *s)
+static int choose_due(struct gw_source *s)
 {
+	const struct gw_bitmap *held = &s->encoder.held.filled;
+	struct gw_ram_walk walk = gw_ram_walk(s->ram);
 	const struct gw_ledger *l = s->ledger;
-	size_t page = 0, stop;
+	size_t page = 0, first, stop, start, end;
+	int rc;
 
-	while ((page = gw_ram_next_data(s->ram, page, s->ram->nr_pages, &stop)) <
-	       s->ram->nr_pages) {
-		for (; page < stop; page++) {
+	do {
+		rc = gw_ram_walk_next(&walk, &first, &stop);
+		if (rc < 0)
+			return rc;
+		if (!rc)
+			first = stop = s->ram->nr_pages;
+		/* What is a hole here and is not known to be zero there. */
+		gw_bitmap_for_each_run(held, page, first, start, end)
+			gw_bitmap_set_range(&s->due, start, end - start);
+		for (page = first; page < stop; page++) {
 			if (!is_reused(s, page))
 				gw_bitmap_set(&s->due, page);
 			else if (!gw_digest_is_zero(l->digests[page]))
 				s->reused++;
 		}
-	}
-	/* What is a hole here and is not known to be zero there. */
-	gw_bitmap_set_range(&s->unmapped, 0, s->ram->nr_pages);
-	gw_holes_due(s->ram, &s->unmapped, &s->encoder.held, &s->due);
+	} while (rc);
+	return 0;
 }
 
 /* Pages of which the destination may have an older version. */
-static void choose_wanted(const struct gw_source *s, struct gw_bitmap *wanted)
+static int choose_wanted(const struct gw_source *s, struct gw_bitmap *wanted)
 {
+	struct gw_ram_walk walk = gw_ram_walk(s->ram);
 	const struct gw_ledger *l = s->ledger;
-	size_t page = 0, stop;
+	size_t first, stop;
+	int rc;
 
-	while ((page = gw_ram_next_data(s->ram, page, s->ram->nr_pages, &stop)) <
-	       s->ram->nr_pages) {
-		for (; page < stop; page++)
+	while ((rc = gw_ram_walk_next(&walk, &first, &stop)) > 0)
+		for (size_t page = first; page < stop; page++)
 			if (gw_bitmap_test(&s->due, page) && !gw_bitmap_test(&s->absent, page) &&
 			    (l->generations[page] > s->image ||
 			     !gw_digest_is_zero(l->digests[page])))
 				gw_bitmap_set(wanted, page);
-	}
+	return rc;
 }
 
 /* An answer to a WANT for the @pages of @wanted from @page on. */
@@ -212,14 +220,14 @@ int gw_reuse_due(struct gw_source *s)
 	int rc;
 
 	assume(s);
-	choose_due(s);
-	if (!gw_encoder_patches(&s->encoder))
-		return 0;
-	rc = gw_bitmap_init(&wanted, s->ram->nr_pages);
-	if (rc)
+	rc = choose_due(s);
+	if (rc || !gw_encoder_patches(&s->encoder))
 		return rc;
-	choose_wanted(s, &wanted);
-	rc = ask_for_blocks(s, &wanted);
+	rc = gw_bitmap_init(&wanted, s->ram->nr_pages);
+	if (!rc)
+		rc = choose_wanted(s, &wanted);
+	if (!rc)
+		rc = ask_for_blocks(s, &wanted);
 	gw_bitmap_free(&wanted);
 	return rc;
 }

@@ -137,8 +137,8 @@ static int copy_pages(struct gw_source *s, size_t first, struct gw_batch *batch)
 			i++;
 			continue;
 		}
-		rc = gw_ram_read(s->ram, first + start, i - start,
-				 batch->bytes + start * GW_PAGE_SIZE);
+		rc = gw_holes_read(s->holes, first + start, i - start,
+				   batch->bytes + start * GW_PAGE_SIZE);
 		if (rc)
 			return rc;
 	}
@@ -286,7 +286,10 @@ int gw_round_wait(struct gw_source *s, int64_t deadline)
 	return rc;
 }
 
-/* Make a page due again if its bytes are not those that travelled. */
+/*
+ * Make a page due again if its bytes are not those that travelled. A chunk that
+ * is a hole is one of zeros.
+ */
 static int compare_stream(void *arg, unsigned int stream)
 {
 	struct gw_round *r = arg;
@@ -295,21 +298,27 @@ static int compare_stream(void *arg, unsigned int stream)
 	uint8_t *bytes = r->batches[stream].bytes;
 
 	while (!r->halted) {
-		size_t chunk = r->next_chunk++, page = chunk * GW_CHUNK_PAGES;
-		size_t end = page + GW_CHUNK_PAGES, stop;
+		const size_t chunk = r->next_chunk++, first = chunk * GW_CHUNK_PAGES;
+		size_t start, stop;
+		int rc;
 
 		if (chunk >= chunks)
 			return 0;
-		for (; (page = gw_ram_next_data(s->ram, page, end, &stop)) < end; page = stop) {
-			int rc = gw_ram_read(s->ram, page, stop - page, bytes);
-
-			if (rc)
-				return rc;
-			for (size_t i = page; i < stop; i++)
-				if (!gw_encoder_unchanged(&s->encoder, i,
-							  bytes + (i - page) * GW_PAGE_SIZE))
-					gw_bitmap_set(&s->due, i);
+		rc = gw_ram_is_hole(s->ram, first, GW_CHUNK_PAGES);
+		if (rc < 0)
+			return rc;
+		if (rc) {
+			gw_bitmap_for_each_run(&s->encoder.held.filled, first,
+					       first + GW_CHUNK_PAGES, start, stop)
+				gw_bitmap_set_range(&s->due, start, stop - start);
+			continue;
 		}
+		rc = gw_ram_read(s->ram, first, GW_CHUNK_PAGES, bytes);
+		if (rc)
+			return rc;
+		for (size_t i = 0; i < GW_CHUNK_PAGES; i++)
+			if (!gw_encoder_unchanged(&s->encoder, first + i, bytes + i * GW_PAGE_SIZE))
+				gw_bitmap_set(&s->due, first + i);
 	}
 	return gw_fail(GW_HALTED, "the comparison was ended");
 }

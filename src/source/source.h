@@ -29,6 +29,7 @@
 
 #include "bitmap.h"
 #include "frame.h"
+#include "holes.h"
 #include "ledger.h"
 #include "messages.h"
 #include "pipeline.h"
@@ -129,6 +130,7 @@ struct gw_source {
 	const struct gw_ledger *ledger; /* of the guest's arrival here; NULL: none */
 	bool was_running;		/* a paused guest stays paused at the destination */
 	bool direct_io;			/* some disk bypasses the page table: quiesce (F7) */
+	bool discards, reports;		/* it may give memory back, does so all the time: holes.h */
 
 	/* connections */
 	char destination[64]; /* the host's name, from READY; empty until then */
@@ -142,12 +144,12 @@ struct gw_source {
 	/* memory */
 	struct gw_tracker *tracker;
 	struct gw_encoder encoder;
-	struct gw_bitmap due;	   /* pages of this round */
-	struct gw_bitmap unmapped; /* from the scan: may be holes */
-	struct gw_bitmap again;	   /* found written again just before reading */
-	struct gw_round *round;	   /* round.c's */
-	uint32_t image;		   /* departure whose image the destination kept; 0: none */
-	struct gw_bitmap absent;   /* of that image */
+	struct gw_bitmap due; /* pages of this round */
+	struct gw_holes *holes;
+	struct gw_bitmap again;	 /* found written again just before reading */
+	struct gw_round *round;	 /* round.c's */
+	uint32_t image;		 /* departure whose image the destination kept; 0: none */
+	struct gw_bitmap absent; /* of that image */
 	uint64_t absent_pages, ledger_bytes;
 	bool resumed, since_arrival; /* of the tracker */
 

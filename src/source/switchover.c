@@ -100,18 +100,15 @@ static int verify_some(void *arg, unsigned int stream)
 	if (!bytes)
 		return gw_fail(-ENOMEM, "no memory to verify with");
 	while (!v->halted) {
-		size_t chunk = v->next_chunk++, stop;
-		size_t first = chunk * GW_CHUNK_PAGES, end = first + GW_CHUNK_PAGES;
-		bool hole;
+		const size_t chunk = v->next_chunk++, first = chunk * GW_CHUNK_PAGES;
 		struct gw_digest d;
-		int rc = 0;
+		int hole, rc;
 
 		if (chunk >= v->chunks)
 			return 0;
-		hole = gw_ram_next_data(ram, first, end, &stop) == end;
-		if (!hole)
-			rc = gw_ram_read(ram, first, GW_CHUNK_PAGES, bytes);
-		if (rc)
+		hole = gw_ram_is_hole(ram, first, GW_CHUNK_PAGES);
+		rc = hole ? hole : gw_ram_read(ram, first, GW_CHUNK_PAGES, bytes);
+		if (rc < 0)
 			return rc;
 		d = gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
 		gw_put64(v->digests + chunk * 16, d.low);

@@ -313,24 +313,28 @@ json_t *gw_image_list(const struct gw_store *st)
 	return list;
 }
 
-/* Of the data in [first, first + count), all in one chunk. */
+/* Pages of [first, first + count), all in one chunk. */
 static int compare(const struct gw_image *image, const struct gw_ram *ram, size_t first,
 		   size_t count, uint8_t *buf, struct gw_bitmap *absent)
 {
-	int rc = gw_ram_read(ram, first, count, buf);
+	const int hole = gw_ram_is_hole(ram, first, count);
+	int rc = hole ? hole : gw_ram_read(ram, first, count, buf);
 
-	for (size_t i = 0; !rc && i < count; i++)
-		if (!gw_digest_equal(gw_digest_page(buf + i * GW_PAGE_SIZE),
-				     image->ledger.digests[first + i]))
+	for (size_t i = 0; rc >= 0 && i < count; i++) {
+		const struct gw_digest is = hole ? (struct gw_digest){ 0 }
+						 : gw_digest_page(buf + i * GW_PAGE_SIZE);
+
+		if (!gw_digest_equal(is, image->ledger.digests[first + i]))
 			gw_bitmap_set(absent, first + i);
-	return rc;
+	}
+	return rc < 0 ? rc : 0;
 }
 
 int gw_image_absent(const struct gw_image *image, const struct gw_ram *ram, size_t first,
 		    size_t count, struct gw_bitmap *absent)
 {
 	gw_autofree uint8_t *buf = malloc(GW_CHUNK_SIZE);
-	size_t page = first, end = first + count;
+	size_t end = first + count;
 	int rc = 0;
 
 	if (!buf)
@@ -338,19 +342,10 @@ int gw_image_absent(const struct gw_image *image, const struct gw_ram *ram, size
 	if (ram->nr_pages != image->ledger.nr_pages || end > ram->nr_pages || end < first)
 		return gw_fail(-EINVAL, "pages %zu to %zu of a kept image of %zu", first, end,
 			       image->ledger.nr_pages);
-	while (!rc && page < end) {
-		size_t stop, data = gw_ram_next_data(ram, page, end, &stop);
-
-		for (; page < data; page++)
-			if (!gw_digest_is_zero(image->ledger.digests[page]))
-				gw_bitmap_set(absent, page);
-		while (!rc && page < stop) {
-			size_t most = GW_CHUNK_PAGES - page % GW_CHUNK_PAGES;
-
-			most = stop - page < most ? stop - page : most;
-			rc = compare(image, ram, page, most, buf, absent);
-			page += most;
-		}
+	for (size_t page = first, n; !rc && page < end; page += n) {
+		n = GW_CHUNK_PAGES - page % GW_CHUNK_PAGES;
+		n = end - page < n ? end - page : n;
+		rc = compare(image, ram, page, n, buf, absent);
 	}
 	return rc;
 }

@@ -192,16 +192,27 @@ static int walk_run(struct walk *w, const struct gw_ram_file *f, size_t unit, si
 	return rc;
 }
 
-static int walk_file(struct walk *w, const struct gw_ram_file *f)
+static int walk_files(struct walk *w)
 {
-	const size_t end = f->first_page + f->nr_pages, unit = unit_of(f);
-	struct run run = { f->first_page, f->first_page };
-	size_t page = f->first_page, stop;
-	int rc = 0;
+	struct gw_ram_walk walk = gw_ram_walk(w->ram);
+	const struct gw_ram_file *f = NULL;
+	struct run run = { 0, 0 };
+	size_t first, stop, unit = 1;
+	int rc;
 
-	while (!rc && (page = gw_ram_next_data(w->ram, page, end, &stop)) < end) {
-		rc = walk_run(w, f, unit, page, stop, &run);
-		page = stop;
+	while ((rc = gw_ram_walk_next(&walk, &first, &stop)) > 0) {
+		const struct gw_ram_file *of = gw_ram_file_of(w->ram, first);
+
+		if (of != f) {
+			rc = punch(w->ram, &run);
+			f = of;
+			unit = unit_of(f);
+			run = (struct run){ f->first_page, f->first_page };
+		}
+		if (rc >= 0)
+			rc = walk_run(w, f, unit, first, stop, &run);
+		if (rc < 0)
+			break;
 	}
 	return punch(w->ram, &run) ?: rc;
 }
@@ -222,8 +233,8 @@ static void walk_image(struct balance *b, struct gw_image *image, uint64_t bytes
 		return;
 	rc = gw_image_open_kept(b->st, image, &ram);
 	w.ram = &ram;
-	for (unsigned int i = 0; !rc && i < ram.nr_files; i++)
-		rc = walk_file(&w, &ram.files[i]);
+	if (!rc)
+		rc = walk_files(&w);
 	if (rc && rc != -ENOENT)
 		gw_warn("the image of VM '%s': %s", image->name, gw_error());
 	if (!bytes) {

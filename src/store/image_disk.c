@@ -148,7 +148,8 @@ static int pack_chunk(struct packed *p, int ram, size_t i, uint64_t *at)
 }
 
 /* Write the RAM file of @f to @path; *@room is what may still be written. */
-static int pack_file(const struct gw_ram_file *f, const char *path, uint64_t *room)
+static int pack_file(const struct gw_ram *ram, const struct gw_ram_file *f, const char *path,
+		     uint64_t *room)
 {
 	struct packed p;
 	uint64_t at;
@@ -161,12 +162,12 @@ static int pack_file(const struct gw_ram_file *f, const char *path, uint64_t *ro
 	if (!rc && at > *room)
 		rc = gw_fail(-ENOSPC, "larger than what may be used of the disk");
 	for (size_t i = 0; !rc && i < p.head.chunks; i++) {
-		const off_t from = (off_t)(i * GW_CHUNK_SIZE);
-		const off_t data = lseek(f->fd, from, SEEK_DATA);
+		const int hole = gw_ram_is_hole(ram, f->first_page + i * GW_CHUNK_PAGES,
+						GW_CHUNK_PAGES);
 
-		if (data < 0 || (uint64_t)data >= (uint64_t)from + chunk_bytes(&p, i))
+		if (hole > 0)
 			continue;
-		rc = pack_chunk(&p, f->fd, i, &at);
+		rc = hole ? hole : pack_chunk(&p, f->fd, i, &at);
 		if (!rc && at > *room)
 			rc = gw_fail(-ENOSPC, "larger than what may be used of the disk");
 	}
@@ -223,7 +224,7 @@ static int copy_to_disk(const struct gw_store *st, const struct gw_image *image,
 	for (unsigned int i = 0; !rc && i < image->nr_memory; i++) {
 		gw_autofree char *file = packed_path(st, image, i);
 
-		rc = pack_file(&ram->files[i], file, &room);
+		rc = pack_file(ram, &ram->files[i], file, &room);
 	}
 	if (!rc)
 		rc = copy_ledger(ledger, path, room);

@@ -6,9 +6,10 @@
  * newer) and written_softdirty.c (F4, older kernels such as Debian 12's).
  *
  * Invariant 4: a page is due if it was written, if its state is unknown
- * (neither mapped nor marked), or if it became a hole; the scan comes before
- * the read. Neither tracker sees direct I/O in flight (F7): the scan that
- * counts is made while the VM is quiesced (source/switchover.c).
+ * (neither mapped nor marked), or if it was emptied; the scan comes before
+ * the read. What was emptied and does not look written is holes.h's business. Neither tracker sees
+ * direct I/O in flight (F7): the scan that counts is made while the VM is quiesced
+ * (source/switchover.c).
  *
  */
 #ifndef GW_TRACKER_H
@@ -36,12 +37,9 @@ struct gw_tracker_ops {
 	/*
 	 * Collect and forget, for the pages of [first, first + count): set the bits
 	 * of written pages in @due and forget that they were, in one step per page.
-	 * @unmapped: set the bits of pages without an entry in QEMU's page table;
-	 * one of these that is now a hole was emptied unseen (F8).
 	 * Any thread, as long as parts scanned at once begin at different chunks.
 	 */
-	int (*scan)(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *due,
-		    struct gw_bitmap *unmapped);
+	int (*scan)(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *due);
 	/* Called once when all pages were scanned, where forgetting is a step of its own. */
 	int (*forget)(struct gw_tracker *t);
 	/* Set in @written the pages of [first, first + count) written since the last scan; forget
@@ -86,7 +84,7 @@ struct gw_tracker *gw_tracker_softdirty(pid_t pid, const struct gw_track_range *
 					unsigned int nr_ranges);
 
 /** gw_tracker_scan() - scan all pages from this thread. 0 or -errno. */
-int gw_tracker_scan(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitmap *unmapped);
+int gw_tracker_scan(struct gw_tracker *t, struct gw_bitmap *due);
 
 /** gw_tracker_stop() - stop tracking; QEMU's memory is as if it had never been. */
 void gw_tracker_stop(struct gw_tracker *t);

@@ -82,7 +82,7 @@ static int walk(struct gw_tracker *t, uint64_t *entries, size_t room, size_t fir
 
 struct scan_arg {
 	struct soft_tracker *s;
-	struct gw_bitmap *due, *unmapped;
+	struct gw_bitmap *due;
 };
 
 static void scan_visit(void *arg, size_t page, uint64_t entry)
@@ -92,18 +92,15 @@ static void scan_visit(void *arg, size_t page, uint64_t entry)
 
 	if (entry & SOFT_DIRTY || (!here && gw_bitmap_test(&a->s->mapped, page)))
 		gw_bitmap_set(a->due, page);
-	if (here) {
+	if (here)
 		gw_bitmap_set(&a->s->mapped, page);
-	} else {
+	else
 		gw_bitmap_clear(&a->s->mapped, page);
-		gw_bitmap_set(a->unmapped, page);
-	}
 }
 
-static int soft_scan(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *due,
-		     struct gw_bitmap *unmapped)
+static int soft_scan(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *due)
 {
-	struct scan_arg arg = { soft_of(t), due, unmapped };
+	struct scan_arg arg = { soft_of(t), due };
 	uint64_t entries[ENTRIES];
 
 	return walk(t, entries, ENTRIES, first, count, scan_visit, &arg);

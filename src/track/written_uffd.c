@@ -10,7 +10,7 @@
  *   present       yes         not written
  *   present       no          written
  *   marker        yes         not written; if it was present before: emptied
- *                             or taken away, so due; if it is a hole: see F8
+ *                             or taken away, so due; emptied unseen: see holes.h
  *   none                      written, then taken away: due
  *
  * One pass asks for "written, or not present" and sorts by category: 0.75 ms
@@ -76,7 +76,7 @@ static struct uffd_tracker *uffd_of(struct gw_tracker *t)
 
 /* Note pages [first, first + count) of one region of a scan. */
 static void sort_region(struct uffd_tracker *u, uint64_t categories, size_t first, size_t count,
-			struct gw_bitmap *due, struct gw_bitmap *unmapped)
+			struct gw_bitmap *due)
 {
 	size_t start, stop;
 
@@ -90,7 +90,6 @@ static void sort_region(struct uffd_tracker *u, uint64_t categories, size_t firs
 	} else {
 		gw_bitmap_for_each_run(&u->mapped, first, first + count, start, stop)
 			gw_bitmap_set_range(due, start, stop - start);
-		gw_bitmap_set_range(unmapped, first, count);
 	}
 	gw_bitmap_clear_range(&u->mapped, first, count);
 }
@@ -111,7 +110,7 @@ static bool clip(const struct gw_track_range *r, size_t first, size_t count, uin
 
 /* Scan one mapping's part; what lies between the returned regions is present and clean. */
 static int scan_range(struct uffd_tracker *u, const struct gw_track_range *r, uint64_t start,
-		      uint64_t end, struct gw_bitmap *due, struct gw_bitmap *unmapped)
+		      uint64_t end, struct gw_bitmap *due)
 {
 	struct page_region regions[REGIONS];
 	struct pm_scan_arg arg = {
@@ -137,7 +136,7 @@ static int scan_range(struct uffd_tracker *u, const struct gw_track_range *r, ui
 			size_t count = page_at(r, regions[k].end) - first;
 
 			gw_bitmap_set_range(&u->mapped, next, first - next);
-			sort_region(u, regions[k].categories, first, count, due, unmapped);
+			sort_region(u, regions[k].categories, first, count, due);
 			next = first + count;
 		}
 		arg.start = scanned_to(&arg, n, REGIONS);
@@ -148,8 +147,7 @@ static int scan_range(struct uffd_tracker *u, const struct gw_track_range *r, ui
 	return 0;
 }
 
-static int uffd_scan(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *due,
-		     struct gw_bitmap *unmapped)
+static int uffd_scan(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *due)
 {
 	int rc = 0;
 
@@ -157,7 +155,7 @@ static int uffd_scan(struct gw_tracker *t, size_t first, size_t count, struct gw
 		uint64_t start, end;
 
 		if (clip(&t->ranges[i], first, count, &start, &end))
-			rc = scan_range(uffd_of(t), &t->ranges[i], start, end, due, unmapped);
+			rc = scan_range(uffd_of(t), &t->ranges[i], start, end, due);
 	}
 	return rc;
 }
@@ -290,9 +288,9 @@ struct gw_tracker *gw_tracker_resume(pid_t pid, int uffd, const struct gw_track_
 	return &u->t;
 }
 
-int gw_tracker_scan(struct gw_tracker *t, struct gw_bitmap *due, struct gw_bitmap *unmapped)
+int gw_tracker_scan(struct gw_tracker *t, struct gw_bitmap *due)
 {
-	int rc = t->ops->scan(t, 0, due->bits, due, unmapped);
+	int rc = t->ops->scan(t, 0, due->bits, due);
 
 	return rc || !t->ops->forget ? rc : t->ops->forget(t);
 }

@@ -336,6 +336,8 @@ int gw_attach(struct gw_qmp *q, pid_t pid, struct gw_ram *ram, struct gw_guest_f
 		tree = gw_qmp_hmp(q, "info qtree");
 		facts->discards = !tree || strstr(tree, "dev: virtio-balloon") ||
 				  strstr(tree, "dev: virtio-mem");
+		facts->reports = !tree || strstr(tree, "free-page-reporting = true") ||
+				 strstr(tree, "dev: virtio-mem");
 	}
 	if (rc)
 		gw_ram_close(ram);

@@ -16,6 +16,7 @@ struct gw_guest_facts {
 	char machine[64]; /* "pc-q35-7.2": the versioned type, as -machine takes it */
 	bool direct_io;	  /* some disk has cache.direct: the scan that counts must be quiesced */
 	bool discards;	  /* a balloon or virtio-mem can punch the RAM file */
+	bool reports;	  /* ... and does, all the time: free-page reporting, virtio-mem */
 };
 
 /**

@@ -166,31 +166,61 @@ int gw_ram_punch(const struct gw_ram *ram, size_t page, size_t count)
 	return 0;
 }
 
-size_t gw_ram_next_data(const struct gw_ram *ram, size_t page, size_t end, size_t *stop)
+/* The first data in @f at or after @offset; @size if there is none. */
+static int seek_data(const struct gw_ram_file *f, uint64_t offset, uint64_t *data)
 {
-	for (unsigned int i = 0; i < ram->nr_files; i++) {
-		const struct gw_ram_file *f = &ram->files[i];
-		size_t file_end = f->first_page + f->nr_pages;
-		size_t from = page > f->first_page ? page : f->first_page;
-		size_t to = end < file_end ? end : file_end;
-		off_t data, hole;
+	off_t at = lseek(f->fd, (off_t)offset, SEEK_DATA);
 
-		if (from >= to)
+	if (at < 0 && errno != ENXIO)
+		return gw_fail(-errno, "RAM file of %s: where its data is: %s", f->id,
+			       strerror(errno));
+	*data = at < 0 || (uint64_t)at > f->size ? f->size : (uint64_t)at;
+	return 0;
+}
+
+int gw_ram_is_hole(const struct gw_ram *ram, size_t page, size_t count)
+{
+	const struct gw_ram_file *f = gw_ram_file_of(ram, page);
+	uint64_t data;
+	off_t offset;
+	size_t len;
+	int rc;
+
+	if (!f)
+		return 1;
+	len = clip(f, page, count, &offset);
+	rc = seek_data(f, (uint64_t)offset, &data);
+	return rc ? rc : data >= (uint64_t)offset + len;
+}
+
+int gw_ram_walk_next(struct gw_ram_walk *w, size_t *first, size_t *stop)
+{
+	while (w->file < w->ram->nr_files) {
+		const struct gw_ram_file *f = &w->ram->files[w->file];
+		uint64_t data = f->size;
+		off_t hole;
+		int rc = w->at < f->nr_pages ? seek_data(f, w->at * GW_PAGE_SIZE, &data) : 0;
+
+		if (rc)
+			return rc;
+		if (data >= f->size) {
+			w->file++;
+			w->at = 0;
 			continue;
-		data = lseek(f->fd, (off_t)((from - f->first_page) * GW_PAGE_SIZE), SEEK_DATA);
-		if (data < 0)
-			continue; /* ENXIO: nothing but a hole up to the end */
-		from = f->first_page + (size_t)data / GW_PAGE_SIZE;
-		if (from >= to)
-			continue;
-		hole = lseek(f->fd, data, SEEK_HOLE);
+		}
+		hole = lseek(f->fd, (off_t)data, SEEK_HOLE);
 		if (hole < 0)
-			hole = (off_t)f->size;
+			return gw_fail(-errno, "RAM file of %s: where its holes are: %s", f->id,
+				       strerror(errno));
+		*first = f->first_page + (size_t)data / GW_PAGE_SIZE;
 		*stop = f->first_page + ((size_t)hole + GW_PAGE_SIZE - 1) / GW_PAGE_SIZE;
-		if (*stop > to)
-			*stop = to;
-		return from;
+		/* Punched between the two: the data was there, and what follows is not known. */
+		if (*stop <= *first)
+			*stop = *first + 1;
+		if (*stop > f->first_page + f->nr_pages)
+			*stop = f->first_page + f->nr_pages;
+		w->at = *stop - f->first_page;
+		return 1;
 	}
-	*stop = end;
-	return end;
+	return 0;
 }

@@ -89,15 +89,44 @@ int gw_ram_write(const struct gw_ram *ram, size_t page, size_t count, const void
 int gw_ram_punch(const struct gw_ram *ram, size_t page, size_t count);
 
 /**
- * gw_ram_next_data() - the next run of pages that are not holes.
- * @page: where to begin looking
- * @end: where to stop
- * @stop: set to the page after the run
+ * gw_ram_is_hole() - whether [page, page + count), all in one chunk, holds no data at all.
+ *
+ * Cheap, whatever else the file holds: SEEK_DATA is answered from the file's
+ * tree. Padding is a hole. A page that is no hole may be zero all the same.
+ *
+ * Return: 1, 0 or -errno.
+ */
+int gw_ram_is_hole(const struct gw_ram *ram, size_t page, size_t count);
+
+/**
+ * struct gw_ram_walk - all runs of data, once, in order.
+ *
+ * A walk is of all memory because the kernel's is: on tmpfs SEEK_HOLE looks at
+ * each page up to the next hole or the file's end (10 ms per GiB where
+ * measured), however little of it the caller wants to know (F20). So asking it
+ * for a part after the other costs the square; there is no such function here.
+ * And it is work that grows with the memory: never while a guest is stopped.
+ */
+struct gw_ram_walk {
+	const struct gw_ram *ram;
+	unsigned int file;
+	size_t at; /* pages of that file which are behind us */
+};
+
+/** gw_ram_walk() - one that is at its beginning. */
+static inline struct gw_ram_walk gw_ram_walk(const struct gw_ram *ram)
+{
+	return (struct gw_ram_walk){ .ram = ram };
+}
+
+/**
+ * gw_ram_walk_next() - the next run of pages that are not holes, all in one file.
+ * @first, @stop: its first page and the one after it
  *
  * A hole is zero whatever a tracker says (F8). Partly filled pages count as data.
  *
- * Return: first page of the run, or @end if there is none.
+ * Return: 1; 0: there is none; -errno: the file system does not say.
  */
-size_t gw_ram_next_data(const struct gw_ram *ram, size_t page, size_t end, size_t *stop);
+int gw_ram_walk_next(struct gw_ram_walk *w, size_t *first, size_t *stop);
 
 #endif

@@ -64,7 +64,7 @@ static struct {
 static uint8_t *ram, *view; /* the tracked mapping, and ours of the same pages */
 static uint8_t copy[BYTES]; /* what has "travelled" */
 static struct gw_tracker *tracker;
-static struct gw_bitmap due, unmapped;
+static struct gw_bitmap due;
 
 static void wait_for(sem_t *sem, const char *what)
 {
@@ -195,8 +195,7 @@ static size_t scan_and_send(void)
 	size_t start, stop;
 
 	gw_bitmap_zero(&due);
-	gw_bitmap_zero(&unmapped);
-	NEED(!gw_tracker_scan(tracker, &due, &unmapped), "scan: %s", gw_error());
+	NEED(!gw_tracker_scan(tracker, &due), "scan: %s", gw_error());
 	gw_bitmap_for_each_run(&due, 0, PAGES, start, stop)
 		memcpy(copy + start * GW_PAGE_SIZE, view + start * GW_PAGE_SIZE,
 		       (stop - start) * GW_PAGE_SIZE);
@@ -279,7 +278,7 @@ int main(void)
 	view = map_shared(0, memfd);
 	gate = map_shared(MAP_ANONYMOUS, -1);
 	NEED(!sem_init(&gate->arrived, 1, 0) && !sem_init(&gate->go, 1, 0), "semaphores");
-	NEED(!gw_bitmap_init(&due, PAGES) && !gw_bitmap_init(&unmapped, PAGES), "bitmaps");
+	NEED(!gw_bitmap_init(&due, PAGES), "bitmaps");
 	memset(ram, OLD, BYTES);
 
 	server = serve("/tmp");

@@ -58,8 +58,7 @@ static size_t scan(struct copy *c)
 	int64_t began = gw_now();
 
 	gw_bitmap_zero(&c->due);
-	gw_bitmap_zero(&c->other);
-	live_need(gw_tracker_scan(c->t, &c->due, &c->other), "scan");
+	live_need(gw_tracker_scan(c->t, &c->due), "scan");
 	c->scan_ms += (double)(gw_now() - began) / GW_MS;
 	return copy_due(c);
 }

@@ -33,7 +33,6 @@ static void write_page(struct guest *g, size_t page, size_t offset, const void *
 
 	if (pwrite(f->fd, bytes, len, at) != (ssize_t)len)
 		abort();
-	gw_bitmap_set(&g->mapped, page);
 }
 
 /* Bytes that no other page has. */
@@ -117,20 +116,26 @@ static void write_something(struct guest *g)
 	}
 }
 
-/* What a balloon does: the marker stays, so the page looks unwritten. */
+/* What a balloon does: the page looks unwritten. Often the guest takes it back at once. */
 static void punch_something(struct guest *g)
 {
+	const struct gw_ram_file *f;
 	size_t page = any_page(g);
 
-	if (gw_bitmap_test(&g->written, page) || !gw_bitmap_test(&g->mapped, page))
+	if (gw_bitmap_test(&g->written, page))
 		return;
 	for (unsigned int i = 0; i < GUEST_IOS; i++)
 		if (g->io[i].busy && g->io[i].page == page)
 			return; /* pinned */
 	if (gw_ram_punch(&g->ram, page, 1))
 		abort();
-	gw_bitmap_clear(&g->mapped, page);
 	g->punched++;
+	if (!rng_one_in(&g->rng, 2))
+		return;
+	/* Reading a hole through QEMU's mapping makes a page of zeros of it. */
+	f = gw_ram_file_of(&g->ram, page);
+	if (fallocate(f->fd, 0, (off_t)((page - f->first_page) * GW_PAGE_SIZE), GW_PAGE_SIZE))
+		abort();
 }
 
 static void land(struct guest *g, struct guest_io *io)
@@ -157,7 +162,6 @@ static void start_io(struct guest *g)
 		io->scans = g->scans;
 		io->busy = true;
 		gw_bitmap_set(&g->written, io->page); /* pinning it for writing faults */
-		gw_bitmap_set(&g->mapped, io->page);
 		return;
 	}
 }
@@ -207,8 +211,7 @@ static struct guest *guest_of(struct gw_tracker *t)
 	return (struct guest *)((char *)t - offsetof(struct guest, tracker));
 }
 
-static int track_scan(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *due,
-		      struct gw_bitmap *unmapped)
+static int track_scan(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *due)
 {
 	struct guest *g = guest_of(t);
 	size_t start, stop;
@@ -224,9 +227,6 @@ static int track_scan(struct gw_tracker *t, size_t first, size_t count, struct g
 		gw_bitmap_set_range(due, start, stop - start);
 		gw_bitmap_clear_range(&g->written, start, stop - start);
 	}
-	gw_bitmap_set_range(unmapped, first, count);
-	gw_bitmap_for_each_run(&g->mapped, first, first + count, start, stop)
-		gw_bitmap_clear_range(unmapped, start, stop - start);
 	g->scans++;
 	return 0;
 }
@@ -261,10 +261,6 @@ void guest_work(struct guest *g, unsigned int writes)
 void guest_arrive(struct guest *g)
 {
 	gw_bitmap_zero(&g->written);
-	/* What it has looked at by now. */
-	for (size_t page = 0; page < MAIN_PAGES + SMALL_PAGES; page++)
-		if (rng_one_in(&g->rng, 2))
-			gw_bitmap_clear(&g->mapped, page);
 }
 
 static struct gw_tracker *tracker_of(struct guest *g)
@@ -318,25 +314,16 @@ void guest_init(struct guest *g, const struct behaviour *b, uint64_t seed)
 	add_file(g, "small", SMALL_PAGES);
 	if (b->big)
 		add_file(g, "holes", HOLE_PAGES);
-	if (gw_bitmap_init(&g->written, g->ram.nr_pages) ||
-	    gw_bitmap_init(&g->mapped, g->ram.nr_pages))
+	if (gw_bitmap_init(&g->written, g->ram.nr_pages))
 		abort();
 	for (unsigned int i = 0; i < DATA_RUNS; i++) {
 		size_t page = any_page(g) / RUN_PAGES * RUN_PAGES;
-		/* Some are in the file but not in QEMU's page table, as after a restart. */
-		const bool mapped = !rng_one_in(&g->rng, 4);
 
 		for (size_t k = 0; k < RUN_PAGES; k++)
 			new_content(g, bytes + k * GW_PAGE_SIZE);
 		write_page(g, page, 0, bytes,
 			   (gw_ram_file_of(&g->ram, page + RUN_PAGES - 1) ? RUN_PAGES : 1) *
 				   GW_PAGE_SIZE);
-		for (size_t k = 0; k < RUN_PAGES; k++) {
-			if (mapped)
-				gw_bitmap_set(&g->mapped, page + k);
-			else
-				gw_bitmap_clear(&g->mapped, page + k);
-		}
 	}
 	if (b->direct_io)
 		start_io(g);
@@ -346,7 +333,6 @@ void guest_free(struct guest *g)
 {
 	gw_ram_close(&g->ram);
 	gw_bitmap_free(&g->written);
-	gw_bitmap_free(&g->mapped);
 }
 
 size_t guest_compare(const struct gw_ram *a, const struct gw_ram *b)
@@ -354,10 +340,8 @@ size_t guest_compare(const struct gw_ram *a, const struct gw_ram *b)
 	static uint8_t x[GW_CHUNK_SIZE], y[GW_CHUNK_SIZE];
 
 	for (size_t page = 0; page < a->nr_pages; page += GW_CHUNK_PAGES) {
-		size_t stop, end = page + GW_CHUNK_PAGES;
-
-		if (gw_ram_next_data(a, page, end, &stop) == end &&
-		    gw_ram_next_data(b, page, end, &stop) == end)
+		if (gw_ram_is_hole(a, page, GW_CHUNK_PAGES) == 1 &&
+		    gw_ram_is_hole(b, page, GW_CHUNK_PAGES) == 1)
 			continue;
 		if (gw_ram_read(a, page, GW_CHUNK_PAGES, x) ||
 		    gw_ram_read(b, page, GW_CHUNK_PAGES, y))

@@ -51,7 +51,7 @@ struct guest {
 	struct gw_tracker tracker;
 	bool tracked;
 	unsigned int scans;
-	struct gw_bitmap written, mapped;
+	struct gw_bitmap written;
 };
 
 /** guest_init() - memory with its first content; not running. */

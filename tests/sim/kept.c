@@ -24,13 +24,13 @@
 static void digest_memory(struct gw_digests *d)
 {
 	uint8_t bytes[GW_PAGE_SIZE];
-	size_t page = 0, stop;
+	struct gw_ram_walk walk = gw_ram_walk(&sim.guest.ram);
+	size_t first, stop;
 
 	if (gw_digests_init(d, sim.guest.ram.nr_pages))
 		abort();
-	for (; (page = gw_ram_next_data(&sim.guest.ram, page, d->nr_pages, &stop)) < d->nr_pages;
-	     page = stop)
-		for (size_t i = page; i < stop; i++) {
+	while (gw_ram_walk_next(&walk, &first, &stop) > 0)
+		for (size_t i = first; i < stop; i++) {
 			if (gw_ram_read(&sim.guest.ram, i, 1, bytes))
 				abort();
 			gw_digests_set(d, i, gw_digest_page(bytes));
@@ -52,6 +52,8 @@ static void depart(struct gw_ledger *l, const struct gw_ledger *before, uint8_t 
 static void copy_memory(struct gw_ram *to, const struct gw_ram *from)
 {
 	static uint8_t bytes[GW_CHUNK_SIZE];
+	struct gw_ram_walk walk;
+	size_t page, stop;
 
 	for (unsigned int i = 0; i < from->nr_files; i++) {
 		int fd = memfd_create("kept", MFD_CLOEXEC);
@@ -60,17 +62,14 @@ static void copy_memory(struct gw_ram *to, const struct gw_ram *from)
 		    gw_ram_add(to, from->files[i].id, fd, from->files[i].size, 0))
 			abort();
 	}
-	for (size_t page = 0, stop; page < from->nr_pages; page = stop) {
-		size_t count;
-
-		page = gw_ram_next_data(from, page, from->nr_pages, &stop);
-		if (page == from->nr_pages)
-			break;
-		if (stop > (page / GW_CHUNK_PAGES + 1) * GW_CHUNK_PAGES)
-			stop = (page / GW_CHUNK_PAGES + 1) * GW_CHUNK_PAGES;
-		count = stop - page;
-		if (gw_ram_read(from, page, count, bytes) || gw_ram_write(to, page, count, bytes))
-			abort();
+	walk = gw_ram_walk(from);
+	while (gw_ram_walk_next(&walk, &page, &stop) > 0) {
+		for (size_t n; page < stop; page += n) {
+			n = GW_CHUNK_PAGES - page % GW_CHUNK_PAGES;
+			n = stop - page < n ? stop - page : n;
+			if (gw_ram_read(from, page, n, bytes) || gw_ram_write(to, page, n, bytes))
+				abort();
+		}
 	}
 }
 

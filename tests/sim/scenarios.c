@@ -124,12 +124,12 @@ const size_t nr_scenarios = sizeof(scenarios) / sizeof(scenarios[0]);
 /* Runs that must go wrong, or the checks are worth nothing. */
 const struct scenario blind[] = {
 	{ .name = "blind",
-	  .guest = { .writes_per_ms = 8, .working_set = 40, .direct_io = true },
+	  .guest = { .writes_per_ms = 16, .working_set = 40, .direct_io = true },
 	  .streams = 2,
 	  .downtime_limit_ms = 30,
 	  .unequal = true },
 	{ .name = "blind-verify",
-	  .guest = { .writes_per_ms = 8, .working_set = 40, .direct_io = true },
+	  .guest = { .writes_per_ms = 16, .working_set = 40, .direct_io = true },
 	  .streams = 2,
 	  .downtime_limit_ms = 30,
 	  .verify = true,

@@ -370,6 +370,7 @@ void source_init(void)
 	src->s.definition = sim.definition;
 	src->s.was_running = !sim.sc->paused;
 	src->s.direct_io = sim.sc->direct_io;
+	src->s.discards = sim.sc->guest.punches;
 	src->qemu = sim.sc->paused ? QEMU_STOPPED : QEMU_RUNNING;
 }
 

@@ -61,7 +61,7 @@ static void *work_on_parts(void *arg)
 		if (p->seen)
 			p->rc = t->ops->peek(t, page, step, p->seen);
 		else
-			p->rc = t->ops->scan(t, page, step, &p->g->due, &p->g->unmapped);
+			p->rc = t->ops->scan(t, page, step, &p->g->due);
 	}
 	return NULL;
 }

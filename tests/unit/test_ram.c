@@ -176,39 +176,32 @@ static void punched_pages_are_holes(void **state)
 	assert_memory_equal(in, bytes, sizeof(in));
 }
 
-/* The pages that gw_ram_next_data() finds in [from, to), as a map. */
-static void find_data(const struct gw_ram *ram, size_t from, size_t to, uint8_t found[END])
+/* The pages that a walk finds, as a map. */
+static void find_data(const struct gw_ram *ram, uint8_t found[END])
 {
-	size_t page = from, stop;
+	struct gw_ram_walk walk = gw_ram_walk(ram);
+	size_t first, stop, last = 0;
+	int rc;
 
 	memset(found, 0, END);
-	for (;;) {
-		size_t start = gw_ram_next_data(ram, page, to, &stop);
-
-		if (start == to)
-			return;
-		assert_true(start >= page && start < stop && stop <= to);
-		memset(found + start, 1, stop - start);
-		page = stop;
+	while ((rc = gw_ram_walk_next(&walk, &first, &stop)) > 0) {
+		assert_true(first >= last && first < stop && stop <= END);
+		assert_ptr_equal(gw_ram_file_of(ram, first), gw_ram_file_of(ram, stop - 1));
+		memset(found + first, 1, stop - first);
+		last = stop;
 	}
+	assert_int_equal(rc, 0);
+	assert_int_equal(gw_ram_walk_next(&walk, &first, &stop), 0);
 }
 
 static void data_is_found(void **state)
 {
-	static const size_t ends[] = { 0,
-				       1,
-				       GW_CHUNK_PAGES,
-				       GW_CHUNK_PAGES + 3,
-				       2 * GW_CHUNK_PAGES,
-				       2 * GW_CHUNK_PAGES + 1,
-				       END - 1,
-				       END };
 	static uint8_t written[END], found[END], page[GW_PAGE_SIZE];
 	struct gw_ram *ram = *state;
 	struct rng rng = { 8 };
 
 	memset(page, 1, sizeof(page));
-	find_data(ram, 0, END, found);
+	find_data(ram, found);
 	assert_memory_equal(found, written, END);
 	for (size_t i = 0; i < END; i++) {
 		if (!gw_ram_file_of(ram, i) || !rng_one_in(&rng, 4))
@@ -216,29 +209,51 @@ static void data_is_found(void **state)
 		assert_int_equal(gw_ram_write(ram, i, 1, page), 0);
 		written[i] = 1;
 	}
-	for (size_t a = 0; a < GW_ARRAY_SIZE(ends); a++) {
-		for (size_t b = a; b < GW_ARRAY_SIZE(ends); b++) {
-			uint8_t expected[END] = { 0 };
+	find_data(ram, found);
+	assert_memory_equal(found, written, END);
+	/* Parts of chunks, padding included. */
+	for (int i = 0; i < 2000; i++) {
+		const size_t first = rng_below(&rng, END);
+		const size_t count = 1 + rng_below(&rng, GW_CHUNK_PAGES - first % GW_CHUNK_PAGES);
 
-			memcpy(expected + ends[a], written + ends[a], ends[b] - ends[a]);
-			find_data(ram, ends[a], ends[b], found);
-			assert_memory_equal(found, expected, END);
-		}
+		assert_int_equal(gw_ram_is_hole(ram, first, count),
+				 !memchr(written + first, 1, count));
 	}
+	assert_int_equal(gw_ram_is_hole(ram, END, 1), 1);
 }
 
 static void full_files_are_data(void **state)
 {
 	static uint8_t chunk[GW_CHUNK_SIZE];
 	struct gw_ram *ram = *state;
-	size_t stop;
+	struct gw_ram_walk walk = gw_ram_walk(ram);
+	size_t first, stop;
 
 	assert_int_equal(gw_ram_write(ram, firsts[2], GW_CHUNK_PAGES, chunk), 0);
 	assert_int_equal(gw_ram_write(ram, firsts[2] + GW_CHUNK_PAGES, GW_CHUNK_PAGES, chunk), 0);
-	assert_int_equal(gw_ram_next_data(ram, 0, END, &stop), firsts[2]);
+	assert_int_equal(gw_ram_walk_next(&walk, &first, &stop), 1);
+	assert_int_equal(first, firsts[2]);
 	assert_int_equal(stop, END);
-	assert_int_equal(gw_ram_next_data(ram, firsts[2] + 7, END - 1, &stop), firsts[2] + 7);
-	assert_int_equal(stop, END - 1);
+	assert_int_equal(gw_ram_walk_next(&walk, &first, &stop), 0);
+	assert_int_equal(gw_ram_is_hole(ram, firsts[2] + 7, 1), 0);
+}
+
+/* A file that does not say where its data is has no holes for that: it is an error. */
+static void silence_is_no_hole(void **state)
+{
+	struct gw_ram ram = { 0 };
+	struct gw_ram_walk walk = gw_ram_walk(&ram);
+	size_t first, stop;
+	int ends[2];
+
+	(void)state;
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	close(ends[1]);
+	assert_int_equal(gw_ram_add(&ram, "pipe", ends[0], GW_PAGE_SIZE, 0), 0);
+	assert_int_equal(gw_ram_is_hole(&ram, 0, 1), -ESPIPE);
+	assert_message("RAM file of pipe");
+	assert_int_equal(gw_ram_walk_next(&walk, &first, &stop), -ESPIPE);
+	gw_ram_close(&ram);
 }
 
 /* In a child with mounts of its own: a file on a tmpfs with @options. 0: small, 1: huge pages. */
@@ -302,6 +317,7 @@ int main(void)
 		ram_test(punched_pages_are_holes),
 		ram_test(data_is_found),
 		ram_test(full_files_are_data),
+		cmocka_unit_test(silence_is_no_hole),
 		unit_folder_test(huge_pages_are_noticed),
 	};
 

@@ -44,7 +44,7 @@ struct guest {
 	uint8_t *map[2];
 	struct gw_ram ram;
 	struct gw_tracker *t;
-	struct gw_bitmap due, unmapped, expected;
+	struct gw_bitmap due, expected;
 };
 
 static inline uint8_t *page_of(const struct guest *g, size_t page)
@@ -116,7 +116,6 @@ static inline void start(struct guest *g, bool uffd)
 	assert_int_equal(g->ram.files[1].first_page, FIRST);
 	assert_int_equal(g->ram.nr_pages, PAGES);
 	assert_int_equal(gw_bitmap_init(&g->due, PAGES), 0);
-	assert_int_equal(gw_bitmap_init(&g->unmapped, PAGES), 0);
 	assert_int_equal(gw_bitmap_init(&g->expected, PAGES), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks), 0);
 	g->pid = fork();
@@ -162,15 +161,13 @@ static inline void end(struct guest *g)
 		munmap(g->map[i], g->ram.files[i].size);
 	gw_ram_close(&g->ram);
 	gw_bitmap_free(&g->due);
-	gw_bitmap_free(&g->unmapped);
 	gw_bitmap_free(&g->expected);
 }
 
 static inline void scan(struct guest *g)
 {
 	gw_bitmap_zero(&g->due);
-	gw_bitmap_zero(&g->unmapped);
-	assert_int_equal(gw_tracker_scan(g->t, &g->due, &g->unmapped), 0);
+	assert_int_equal(gw_tracker_scan(g->t, &g->due), 0);
 }
 
 static inline void assert_bits(const struct gw_bitmap *found, const struct gw_bitmap *expected)
