@@ -25,6 +25,7 @@ struct gw_source_env {
 	int device;	  /* our end of QEMU's device state, -1 outside the switchover */
 	bool saving;	  /* QEMU's migrate was issued */
 	json_t *settings; /* of QEMU, changed and to be put back (invariant 14) */
+	json_t *live;	  /* what QEMU had when the destination was told (vm/live.h) */
 	int64_t reported;
 };
 

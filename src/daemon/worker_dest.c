@@ -21,6 +21,7 @@
 #include "dest.h"
 #include "error.h"
 #include "io.h"
+#include "live.h"
 #include "log.h"
 #include "worker.h"
 
@@ -250,6 +251,21 @@ static int describe(struct env *e, bool tracked)
 	return gw_vm_save(e->w->paths, &e->vm);
 }
 
+/* QEMU has what it has at the source, or the move is refused before a page moves (invariant 14). */
+static int compare_live(struct env *e, const json_t *theirs)
+{
+	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
+	json_t *ours = NULL;
+	int rc = theirs ? gw_live_describe(e->qmp, e->vm.process.pid, dir, &ours) : 0;
+
+	if (!rc && theirs)
+		rc = gw_live_carry(e->qmp, e->vm.process.pid, dir, theirs, &ours);
+	if (!rc)
+		rc = gw_live_compare(theirs, ours, e->w->host);
+	json_decref(ours);
+	return rc;
+}
+
 static int op_prepare(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,
 		      struct gw_ram *ram, struct gw_dest_kept *kept)
 {
@@ -271,6 +287,8 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, co
 		rc = gw_arrival_compare(&e->arrival, &e->crew, ram, kept);
 	if (!rc)
 		rc = start_qemu(e, ram_paths);
+	if (!rc)
+		rc = compare_live(e, json_object_get(definition, "live"));
 	if (!rc)
 		rc = describe(e, reuse && !e->w->paths->store.untracked);
 	if (!rc)

@@ -12,6 +12,7 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "live.h"
 #include "log.h"
 #include "source_env.h"
 
@@ -95,6 +96,17 @@ static int check_memory(const struct gw_source_env *e)
 	return 0;
 }
 
+/* What the VM has now is what the destination must have (invariant 14). */
+static int describe(struct gw_source_env *e)
+{
+	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
+	int rc = gw_live_refuse_temporary(e->qmp, e->vm.process.pid);
+
+	if (!rc)
+		rc = gw_live_refuse_jobs(e->qmp);
+	return rc ? rc : gw_live_describe(e->qmp, e->vm.process.pid, dir, &e->live);
+}
+
 /* Everything that can be refused before the destination is even called. */
 static int prepare(struct gw_source_env *e, const json_t *args)
 {
@@ -120,6 +132,8 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	rc = gw_attach(e->qmp, e->vm.process.pid, &e->ram, &e->facts);
 	if (!rc)
 		rc = check_memory(e);
+	if (!rc)
+		rc = describe(e);
 	if (!rc)
 		rc = gw_settings_find(e->qmp, gw_source_capabilities, &settings);
 	if (!rc)
@@ -182,6 +196,7 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 		return rc;
 	}
 	definition = gw_definition_json(&e->vm.def);
+	json_object_set(definition, "live", e->live);
 	e->s.definition = definition;
 	rc = gw_source_run(&e->s);
 	/* A guest that was not resumed, because it was paused, has its QEMU as it was, too. */

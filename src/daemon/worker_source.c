@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "error.h"
 #include "inject.h"
+#include "live.h"
 #include "log.h"
 #include "source_env.h"
 
@@ -267,6 +268,21 @@ static int op_device_end(void *env)
 	return rc;
 }
 
+static int op_unchanged(void *env)
+{
+	struct gw_source_env *e = env;
+	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
+	json_t *now = NULL;
+	int rc = gw_live_refuse_jobs(e->qmp);
+
+	if (!rc)
+		rc = gw_live_describe(e->qmp, e->vm.process.pid, dir, &now);
+	if (!rc)
+		rc = gw_live_unchanged(e->live, now);
+	json_decref(now);
+	return rc;
+}
+
 static void op_report(void *env)
 {
 	struct gw_source_env *e = env;
@@ -319,6 +335,7 @@ const struct gw_source_ops gw_source_live_ops = {
 	.device_read = op_device_read,
 	.device_end = op_device_end,
 	.parallel = op_parallel,
+	.unchanged = op_unchanged,
 	.cancelled = op_cancelled,
 	.report = op_report,
 };
@@ -328,6 +345,7 @@ void gw_source_env_free(struct gw_source_env *e)
 	if (e->device >= 0)
 		close(e->device);
 	gw_qmp_close(e->qmp);
+	json_decref(e->live);
 	json_decref(e->settings);
 	gw_ram_close(&e->ram);
 	gw_vm_free(&e->vm);

@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "error.h"
 #include "io.h"
+#include "live.h"
 #include "log.h"
 #include "registry_report.h"
 #include "worker.h"
@@ -161,6 +162,8 @@ static int adopt(struct gw_worker *w, struct gw_vm *vm, const char *name)
 		rc = gw_process_identify(pid, &vm->process);
 	if (!rc)
 		rc = gw_attach(qmp, pid, &ram, &facts);
+	if (!rc)
+		rc = gw_live_refuse_temporary(qmp, pid);
 	if (!rc)
 		rc = gw_definition_attach(&vm->def, name, pid, vm->qmp, &ram, &facts);
 	if (!rc) {

@@ -94,6 +94,11 @@ struct gw_source_ops {
 	 */
 	int (*parallel)(void *env, unsigned int n, int (*fn)(void *arg, unsigned int i), void *arg,
 			void (*halt)(void *arg));
+	/*
+	 * Whether QEMU still has the disks and devices that the destination was told
+	 * of: 0, or -EBUSY naming what has changed. NULL: nothing can change.
+	 */
+	int (*unchanged)(void *env);
 	/* 0, or -ECANCELED with a message once the user wants to end it. */
 	int (*cancelled)(void *env);
 	/* Something worth showing has changed. */

@@ -184,6 +184,9 @@ int gw_source_switchover(struct gw_source *s)
 	int64_t deadline, mark;
 	int rc = gw_source_enter(s, GW_SOURCE_PRE_SWITCHOVER);
 
+	/* While the guest still runs: if not, it goes on running. */
+	if (!rc && s->ops->unchanged)
+		rc = s->ops->unchanged(s->env);
 	if (rc)
 		return rc;
 	s->stopped_ns = s->ops->now(s->env);

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line is not the VM: what QEMU has now moves, or is refused by name."""
+
+import os
+import subprocess
+from contextlib import closing
+
+from godwit_lab import check, wait_for
+from godwit_runner import Group
+
+
+class Live(Group):
+    """VMs of 64 MiB without an operating system, whose disks and devices change while they run."""
+
+    weight = 30
+
+    def setup(self):
+        self.a = self.lab.host("a")
+        self.b = self.lab.host("b")
+        self.made = 0
+
+    def image(self, name, size="16M", fmt="qcow2", *options):
+        path = os.path.join(self.lab.dir, f"{self.made}-{name}")
+        subprocess.run(["qemu-img", "create", "-q", "-f", fmt, *options, path, size], check=True)
+        return path
+
+    def start(self, *args):
+        """A VM with @args, at a."""
+        self.made += 1
+        vm = self.lab.vm(f"v{self.made}", memory="64M", kernel=False, machine="pc", args=args)
+        self.a.godwit("run", vm.name, "--memory", "64M", "--", *vm.args).ok()
+        vm.host = self.a
+        vm.settle(self.a)
+        vm.lives = lambda: None  # it has nothing to say
+        return vm
+
+    def refused(self, vm, *texts):
+        """It does not move, says why, and runs on where it was."""
+        vm.migrate(self.b.address).finish().failed(*texts)
+        check(self.b.list() == {}, "something is left at b")
+        check(self.a.list()[vm.name]["state"] == "running", "the guest was stopped")
+
+    @staticmethod
+    def unplug(qmp, device, node):
+        """Take a disk out, and close its image."""
+        qmp("device_del", id=device)
+        wait_for("the device to go", lambda: device not in
+                 [d["name"] for d in qmp("qom-list", path="/machine/peripheral")])
+        wait_for("its drive to go", lambda: not qmp("query-block"))
+        qmp("blockdev-del", node_name=node)
+
+    def test_snapshot(self):
+        """After an external snapshot the command line names yesterday's image."""
+        base, top = self.image("base"), os.path.join(self.lab.dir, "top")
+        vm = self.start("-drive", f"file={base},if=virtio,id=d0")
+        with closing(vm.qmp()) as monitor:
+            qmp = monitor.call
+            qmp("blockdev-snapshot-sync", device="d0", format="qcow2", **{"snapshot-file": top})
+        self.refused(vm, "disk 'd0' is", top, base, "block-commit")
+        vm.stop()
+
+    def test_mirror(self):
+        """A mirror runs, then it has ended and the disk is another file."""
+        old, new = self.image("old", "1M", "raw"), self.image("new", "1M", "raw")
+        vm = self.start("-drive", f"file={old},format=raw,if=virtio,id=d0")
+        with closing(vm.qmp()) as monitor:
+            qmp = monitor.call
+            qmp("drive-mirror", device="d0", target=new, sync="full", mode="existing",
+                format="raw")
+            self.refused(vm, "mirror 'd0'", "wait for its end")
+            wait_for("the mirror", lambda: qmp("query-jobs")[0]["status"] == "ready")
+            qmp("block-job-complete", device="d0")
+            wait_for("its end", lambda: not qmp("query-jobs"))
+        self.refused(vm, "disk 'd0' is", new, old)
+        vm.stop()
+
+    def test_media(self):
+        """What lies in a drive is carried over, also if nothing does."""
+        old, new = self.image("old.iso", "1M", "raw"), self.image("new.iso", "2M", "raw")
+        vm = self.start("-drive", f"file={old},format=raw,media=cdrom,id=cd0",
+                        "-device", "virtio-scsi-pci,id=s0",
+                        "-blockdev", f"driver=file,node-name=n1,read-only=on,filename={old}",
+                        "-device", "scsi-cd,bus=s0.0,drive=n1,id=cd1")
+        with closing(vm.qmp()) as monitor:
+            qmp = monitor.call
+            qmp("blockdev-change-medium", device="cd0", filename=new, format="raw")
+            qmp("eject", id="cd1", force=True)
+        for to in (self.b, self.a):
+            vm.move(to)
+            with closing(vm.qmp()) as monitor:
+                qmp = monitor.call
+                drives = {d.get("device") or d["qdev"]: d for d in qmp("query-block")}
+            check(drives["cd0"]["inserted"]["file"] == new, f"cd0 at {to.name}: {drives['cd0']}")
+            check("inserted" not in drives["cd1"], f"cd1 at {to.name}: {drives['cd1']}")
+        vm.stop()
+
+    def test_swapped(self):
+        """Another disk where the old one was, under the same names."""
+        old, new = self.image("old"), self.image("new")
+        vm = self.start("-blockdev", f"driver=qcow2,node-name=n0,file.driver=file,"
+                        f"file.filename={old}", "-device", "virtio-scsi-pci,id=s0",
+                        "-device", "scsi-hd,drive=n0,id=h0,bus=s0.0,scsi-id=1")
+        with closing(vm.qmp()) as monitor:
+            qmp = monitor.call
+            self.unplug(qmp, "h0", "n0")
+            qmp("blockdev-add", driver="qcow2", file={"driver": "file", "filename": new},
+                **{"node-name": "n0"})
+            qmp("device_add", driver="scsi-hd", drive="n0", id="h0", bus="s0.0",
+                **{"scsi-id": 1})
+            self.refused(vm, "disk 'h0' is", new, old)
+            # Its owner gives it to another VM.
+            self.unplug(qmp, "h0", "n0")
+        self.refused(vm, "'h0'", "the VM does not have it any more")
+        vm.stop()
+
+    def test_plugged(self):
+        vm = self.start("-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0")
+        with closing(vm.qmp()) as monitor:
+            qmp = monitor.call
+            qmp("netdev_add", type="user", id="n1")
+            qmp("device_add", driver="virtio-net-pci", netdev="n1", id="nic1")
+        self.refused(vm, "device 'nic1' (virtio-net-pci at pci.0", "start the VM anew with it")
+        vm.stop()
+
+    def test_temporary(self):
+        """What a guest writes under -snapshot lies in a file without a name."""
+        base = self.image("base")
+        vm = self.start("-drive", f"file={base},if=virtio,id=d0,snapshot=on")
+        self.refused(vm, "disk 'd0' is opened with -snapshot or snapshot=on")
+        vm.stop()
+
+    def test_unchanged(self):
+        """Disks of all kinds that are as they were move."""
+        base, raw = self.image("base"), self.image("raw", "1M", "raw")
+        top = self.image("top", "16M", "qcow2", "-b", base, "-F", "qcow2")
+        vm = self.start("-drive", f"file={top},if=virtio", "-drive", "if=floppy,id=fd0",
+                        "-blockdev", f"driver=file,node-name=f,filename={raw}",
+                        "-blockdev", "driver=raw,node-name=r,file=f", "-device", "nec-usb-xhci",
+                        "-device", "usb-storage,drive=r", "-device", "usb-tablet",
+                        "-object", "iothread,id=io0", "-nic", "user,model=e1000")
+        vm.move(self.b)
+        vm.move(self.a)
+        vm.stop()
