@@ -264,6 +264,8 @@ static void find_state(struct gw_worker *w, const struct gw_vm *vm, char *state,
 		return;
 	close(lock); /* only looked: nobody shall find the VM busy because of a list */
 	qmp = gw_qmp_open(vm->qmp, gw_now() + LIST_MS * GW_MS);
+	if (qmp)
+		gw_qmp_patience(qmp, LIST_MS);
 	if (!gw_process_alive(&vm->process))
 		snprintf(state, len, "ended");
 	else if (!qmp || gw_qmp_status(qmp, state, len))

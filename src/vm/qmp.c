@@ -19,8 +19,15 @@
 /* The longest answers are device trees; this bounds a broken peer. */
 #define ANSWER_MAX (64UL << 20)
 
+/* Events that somebody may still wait for; QEMU sends a handful in each migration. */
+#define EVENTS_MAX 64
+
 struct gw_qmp {
 	int fd;
+	char *path;
+	int timeout_ms; /* of a command */
+	bool greeted;
+	const char *asked; /* the command whose answer is awaited */
 	struct gw_lines in;
 	json_t *events; /* array, oldest first */
 	json_int_t last_id;
@@ -29,6 +36,67 @@ struct gw_qmp {
 static int broken(const char *what)
 {
 	return gw_fail(-EPIPE, "QEMU's monitor %s; QEMU has ended, see qemu.log", what);
+}
+
+/* The state of QEMU's main thread, which serves the monitor: 'T', 'D', ... or 0. */
+static char state_of(const struct gw_qmp *q, pid_t *pid)
+{
+	struct ucred cred = { 0 };
+	socklen_t len = sizeof(cred);
+	gw_autofree char *path = NULL, *text = NULL;
+	const char *name_end;
+
+	*pid = getsockopt(q->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) ? 0 : cred.pid;
+	if (*pid <= 0)
+		return 0;
+	path = gw_path("/proc/%d/stat", (int)*pid);
+	text = access(path, F_OK) ? NULL : gw_read_file(path, 4096, NULL);
+	name_end = text ? strrchr(text, ')') : NULL;
+	return name_end && name_end[1] ? name_end[2] : 0;
+}
+
+/* Whether this is the monitor that Godwit made for itself (gw_launch()). */
+static bool is_own(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	gw_autofree char *note = NULL;
+
+	if (!slash || strcmp(slash, "/qmp.sock") != 0)
+		return false;
+	note = gw_path("%.*s/qemu.pid", (int)(slash - path), path);
+	return access(note, F_OK) == 0;
+}
+
+/* Nothing came in time: say what was waited for, and what is known of why. */
+static int silent(const struct gw_qmp *q)
+{
+	char waited[128];
+	pid_t pid;
+	const char state = state_of(q, &pid);
+
+	if (q->asked)
+		snprintf(waited, sizeof(waited), "did not answer %s", q->asked);
+	else
+		snprintf(waited, sizeof(waited), "%s",
+			 q->greeted ? "sent no event" : "does not answer");
+	if (state == 'T' || state == 't')
+		return gw_fail(-ETIMEDOUT,
+			       "QEMU's monitor %s in time: QEMU is stopped as a process; let it go "
+			       "on with 'kill -CONT %d'",
+			       waited, (int)pid);
+	if (state == 'D')
+		return gw_fail(-ETIMEDOUT,
+			       "QEMU's monitor %s in time: QEMU (process %d) waits for the kernel, "
+			       "most likely for storage that hangs",
+			       waited, (int)pid);
+	if (!q->greeted && !is_own(q->path))
+		return gw_fail(-ETIMEDOUT,
+			       "QEMU's monitor %s (%s); if another program uses this socket, give "
+			       "Godwit one of its own (-qmp unix:PATH,server=on,wait=off)",
+			       waited, q->path);
+	return gw_fail(-ETIMEDOUT,
+		       "QEMU's monitor %s in time: QEMU is busy or hangs; the guest is as it was",
+		       waited);
 }
 
 /* Receive until there is a line, and parse it. */
@@ -45,9 +113,7 @@ static int receive(struct gw_qmp *q, int64_t deadline, json_t **out)
 			return *out ? 0 : gw_fail(-EPROTO, "QEMU's monitor sent no JSON");
 		}
 		if (poll(&pfd, 1, gw_poll_ms(deadline)) == 0)
-			return gw_fail(-ETIMEDOUT, "QEMU's monitor does not answer; if another "
-						   "program uses this socket, give Godwit one of "
-						   "its own (-qmp unix:PATH,server=on,wait=off)");
+			return silent(q);
 		rc = gw_lines_fill(&q->in, q->fd);
 		if (rc == -ENOMEM || rc == -EMSGSIZE)
 			return gw_fail(rc, "QEMU's answer is too long");
@@ -64,6 +130,19 @@ static bool too_late(const struct gw_qmp *q, const json_t *msg)
 	return json_is_integer(id) && json_integer_value(id) != q->last_id;
 }
 
+/* Keep what gw_qmp_wait_migration() may want; a guest can cause any number of others. */
+static void keep_event(struct gw_qmp *q, json_t *event)
+{
+	const char *name = json_string_value(json_object_get(event, "event"));
+
+	if (name && !strcmp(name, "MIGRATION")) {
+		if (json_array_size(q->events) == EVENTS_MAX)
+			json_array_remove(q->events, 0);
+		json_array_append(q->events, event);
+	}
+	json_decref(event);
+}
+
 /* The answer to the last command; events on the way are kept. */
 static int receive_answer(struct gw_qmp *q, int64_t deadline, json_t **out)
 {
@@ -74,7 +153,9 @@ static int receive_answer(struct gw_qmp *q, int64_t deadline, json_t **out)
 		if (rc)
 			return rc;
 		if (json_object_get(msg, "event")) {
-			json_array_append_new(q->events, msg);
+			keep_event(q, msg);
+			if (gw_now() > deadline)
+				return silent(q);
 		} else if (too_late(q, msg)) {
 			json_decref(msg);
 		} else {
@@ -88,6 +169,7 @@ static int send_command(struct gw_qmp *q, const char *command, json_t *args, int
 {
 	json_t *msg = json_pack("{s:s,s:I}", "execute", command, "id", ++q->last_id);
 	gw_autofree char *text = NULL;
+	int rc;
 
 	if (args)
 		json_object_set_new(msg, "arguments", args);
@@ -95,16 +177,27 @@ static int send_command(struct gw_qmp *q, const char *command, json_t *args, int
 	json_decref(msg);
 	if (!text)
 		return gw_fail(-ENOMEM, "no memory for a QMP command");
-	return gw_send_fd(q->fd, text, strlen(text), fd, 0) ? broken("cannot be written to") : 0;
+	rc = gw_send_fd(q->fd, text, strlen(text), fd, 0);
+	if (!rc)
+		return 0;
+	/* A part may have left, and what would follow it is no command. */
+	shutdown(q->fd, SHUT_RDWR);
+	return rc == -EAGAIN ? silent(q) : broken("cannot be written to");
 }
 
 static int execute(struct gw_qmp *q, const char *command, json_t *args, int fd, json_t **answer)
 {
 	json_t *msg = NULL, *error;
-	int rc = send_command(q, command, args, fd);
+	int rc;
 
+	/* What an earlier one came to is not to be taken for this one's end. */
+	if (!strcmp(command, "migrate") || !strcmp(command, "migrate-incoming"))
+		json_array_clear(q->events);
+	q->asked = q->greeted ? command : NULL;
+	rc = send_command(q, command, args, fd);
 	if (!rc)
-		rc = receive_answer(q, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS, &msg);
+		rc = receive_answer(q, gw_now() + q->timeout_ms * GW_MS, &msg);
+	q->asked = NULL;
 	if (rc)
 		return rc;
 	error = json_object_get(msg, "error");
@@ -229,6 +322,30 @@ int gw_qmp_pid(struct gw_qmp *q, pid_t *pid)
 	return 0;
 }
 
+void gw_qmp_patience(struct gw_qmp *q, int ms)
+{
+	/* 0 would be for ever. */
+	const int left = ms > 0 ? ms : 1;
+	const struct timeval limit = { .tv_sec = left / 1000, .tv_usec = left % 1000 * 1000 };
+
+	q->timeout_ms = left;
+	setsockopt(q->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+}
+
+/* A monitor that serves somebody else takes a few connections and then blocks the next. */
+static int connect_until(struct gw_qmp *q, const struct sockaddr_un *addr, int64_t deadline)
+{
+	while (gw_now() < deadline) {
+		/* SO_SNDTIMEO bounds connect(), too. */
+		gw_qmp_patience(q, gw_poll_ms(deadline));
+		if (!connect(q->fd, (const struct sockaddr *)addr, sizeof(*addr)))
+			return 0;
+		if (errno != EINTR && errno != EAGAIN)
+			return gw_fail(-errno, "QMP socket %s: %s", q->path, strerror(errno));
+	}
+	return silent(q);
+}
+
 struct gw_qmp *gw_qmp_open(const char *path, int64_t deadline)
 {
 	struct sockaddr_un addr;
@@ -239,17 +356,22 @@ struct gw_qmp *gw_qmp_open(const char *path, int64_t deadline)
 	if (!q)
 		return NULL;
 	q->in.max = ANSWER_MAX;
+	q->path = gw_path("%s", path);
 	q->events = json_array();
 	q->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	rc = q->fd < 0 ? gw_fail(-errno, "QMP socket: %s", strerror(errno))
 		       : gw_unix_address(&addr, path);
-	if (!rc && connect(q->fd, (struct sockaddr *)&addr, sizeof(addr)))
-		rc = gw_fail(-errno, "QMP socket %s: %s", path, strerror(errno));
+	if (!rc)
+		rc = connect_until(q, &addr, deadline);
 	if (!rc)
 		rc = receive(q, deadline, &greeting);
 	json_decref(greeting);
-	if (!rc)
+	if (!rc) {
+		q->greeted = true;
+		gw_qmp_patience(q, gw_poll_ms(deadline));
 		rc = gw_qmp_call(q, "qmp_capabilities", NULL, NULL);
+	}
+	gw_qmp_patience(q, GW_QMP_TIMEOUT_MS);
 	if (rc) {
 		gw_qmp_close(q);
 		return NULL;
@@ -264,6 +386,7 @@ void gw_qmp_close(struct gw_qmp *q)
 	if (q->fd >= 0)
 		close(q->fd);
 	json_decref(q->events);
+	free(q->path);
 	gw_lines_free(&q->in);
 	free(q);
 }

@@ -2,8 +2,10 @@
 /*
  * qmp.h - a client of QEMU's monitor.
  *
- * Rules: one thread per connection. Commands wait for their answer; events
- * that arrive meanwhile are kept until somebody waits for them. QEMU's own
+ * Rules: one thread per connection. Commands wait for their answer, events of
+ * QEMU's migration that arrive meanwhile are kept until somebody waits for them,
+ * others are not. Nothing waits longer than its deadline, connecting and sending
+ * included (invariant 16), and the message says for what it waited. QEMU's own
  * error text becomes the message.
  */
 #ifndef GW_QMP_H
@@ -27,6 +29,12 @@ struct gw_qmp;
  */
 struct gw_qmp *gw_qmp_open(const char *path, int64_t deadline);
 void gw_qmp_close(struct gw_qmp *q);
+
+/**
+ * gw_qmp_patience() - how long QEMU may take to answer each command from now on, in ms.
+ * GW_QMP_TIMEOUT_MS after gw_qmp_open(). An answer that comes too late is dropped.
+ */
+void gw_qmp_patience(struct gw_qmp *q, int ms);
 
 /**
  * gw_qmp_call() - execute @command and wait for the answer.

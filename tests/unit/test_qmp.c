@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "io.h"
 #include "qmp.h"
 #include "settings.h"
 
@@ -100,6 +101,19 @@ static void *monitor(void *arg)
 	}
 	/* Unless the script ended with silence, it hangs up. */
 	close(conn);
+	return NULL;
+}
+
+/* A monitor that greets, agrees, and is not heard of again; it is left in passed_fd. */
+static void *agree(void *arg)
+{
+	struct monitor *m = arg;
+	char text[4096];
+
+	m->passed_fd = accept(m->listener, NULL, NULL);
+	if (send(m->passed_fd, GREETING, strlen(GREETING), MSG_NOSIGNAL) > 0 &&
+	    recv(m->passed_fd, text, sizeof(text), 0) > 0)
+		send(m->passed_fd, OK, strlen(OK), MSG_NOSIGNAL);
 	return NULL;
 }
 
@@ -246,6 +260,28 @@ static void migration_fails(void **state)
 	gw_qmp_close(q);
 }
 
+/* What an attempt came to is not taken for the end of the next one. */
+static void events_of_an_attempt_before(void **state)
+{
+	static const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "qmp_capabilities", OK },
+		{ "\"migrate\"", OK EVENT("MIGRATION", "cancelled") },
+		{ "query-status", "{\"return\":{\"status\":\"running\"}}\n" },
+		{ "\"migrate\"", OK EVENT("MIGRATION", "completed") },
+		{ 0 },
+	};
+	struct gw_qmp *q = open_with(*state, steps);
+	char status[16];
+
+	assert_int_equal(gw_qmp_call(q, "migrate", NULL, NULL), 0);
+	assert_int_equal(gw_qmp_status(q, status, sizeof(status)), 0);
+	assert_int_equal(gw_qmp_call(q, "migrate", NULL, NULL), 0);
+	assert_int_equal(gw_qmp_wait_migration(q, "completed", SOON), 0);
+	end(*state);
+	gw_qmp_close(q);
+}
+
 static void descriptors_travel(void **state)
 {
 	static const struct step steps[] = {
@@ -279,7 +315,91 @@ static void silence(void **state)
 
 	assert_null(gw_qmp_open(m->path, deadline));
 	assert_true(gw_now() >= deadline);
-	assert_message("does not answer; if another program uses this socket");
+	assert_message("if another program uses this socket");
+}
+
+/* Nor does it take the connection: whoever holds it has filled the backlog. */
+static void backlog_is_full(void **state)
+{
+	struct monitor *m = *state;
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int waiting[8], n = 0;
+	int64_t began;
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", m->path);
+	for (; n < 8; n++) {
+		waiting[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		if (connect(waiting[n], (struct sockaddr *)&addr, sizeof(addr)))
+			break;
+	}
+	assert_in_range(n, 1, 7);
+	began = gw_now();
+	assert_null(gw_qmp_open(m->path, began + 50 * GW_MS));
+	assert_true(gw_now() - began >= 50 * GW_MS);
+	assert_message("does not answer");
+	for (int i = 0; i <= n; i++)
+		close(waiting[i]);
+}
+
+/* The monitor that Godwit made is nobody else's, so nobody is told to make another. */
+static void silence_of_its_own(void **state)
+{
+	struct monitor *m = *state;
+	gw_autofree char *own = gw_path("%s/qmp.sock", m->dir);
+	gw_autofree char *note = gw_path("%s/qemu.pid", m->dir);
+
+	assert_int_equal(rename(m->path, own), 0);
+	assert_null(gw_qmp_open(own, gw_now() + 20 * GW_MS));
+	assert_message("another program");
+	assert_int_equal(gw_write_file(note, "1 1\n"), 0);
+	assert_null(gw_qmp_open(own, gw_now() + 20 * GW_MS));
+	assert_message("QEMU is busy or hangs");
+	assert_null(strstr(gw_error(), "another program"));
+}
+
+/* The answer does not come, or QEMU does not even read; the message says for what we waited. */
+static void commands_have_deadlines(void **state)
+{
+	static const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "qmp_capabilities", OK },
+		{ "\"execute\":\"stop\"", NULL },
+		{ "good bye", NULL }, /* so it stops reading after the next one */
+		{ 0 },
+	};
+	struct monitor *m = *state;
+	struct gw_qmp *q = open_with(m, steps);
+
+	gw_qmp_patience(q, 30);
+	assert_int_equal(gw_qmp_call(q, "stop", NULL, NULL), -ETIMEDOUT);
+	assert_message("did not answer stop in time");
+	assert_null(strstr(gw_error(), "another program"));
+	gw_qmp_close(q);
+	pthread_join(m->thread, NULL);
+}
+
+static void sending_has_a_deadline(void **state)
+{
+	struct monitor *m = *state;
+	const size_t len = 4 << 20; /* more than the socket holds */
+	gw_autofree char *text = malloc(len + 1);
+	struct gw_qmp *q;
+
+	/* By hand: this monitor greets, agrees, and reads no more. */
+	assert_int_equal(pthread_create(&m->thread, NULL, agree, m), 0);
+	q = gw_qmp_open(m->path, SOON);
+	assert_non_null(q);
+	memset(text, 'x', len);
+	text[len] = '\0';
+	gw_qmp_patience(q, 30);
+	assert_int_equal(gw_qmp_call(q, "long", json_pack("{s:s}", "a", text), NULL), -ETIMEDOUT);
+	assert_message("did not answer long");
+	/* Half a command has left: nothing may follow it. */
+	assert_int_equal(gw_qmp_call(q, "next", NULL, NULL), -EPIPE);
+	pthread_join(m->thread, NULL);
+	gw_qmp_close(q);
+	close(m->passed_fd);
+	m->passed_fd = -1;
 }
 
 static void silence_instead_of_an_event(void **state)
@@ -482,6 +602,11 @@ int main(void)
 		qmp_test(migration_fails),
 		qmp_test(descriptors_travel),
 		qmp_test(silence),
+		qmp_test(backlog_is_full),
+		qmp_test(silence_of_its_own),
+		qmp_test(commands_have_deadlines),
+		qmp_test(sending_has_a_deadline),
+		qmp_test(events_of_an_attempt_before),
 		qmp_test(silence_instead_of_an_event),
 		qmp_test(hanging_up),
 		qmp_test(garbage),
