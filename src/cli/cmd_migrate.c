@@ -288,8 +288,8 @@ int gw_cmd_status(int argc, char **argv)
 static const char cancel_help[] =
 	"usage: godwit cancel NAME\n"
 	"\n"
-	"End a VM's migration that is under way; the guest runs on where it runs. Too late once\n"
-	"the destination has been told to take over.\n";
+	"End a VM's migration that is under way; the guest runs on where it runs. Fails once the\n"
+	"destination has been told to take over: then the migration completes.\n";
 
 int gw_cmd_cancel(int argc, char **argv)
 {
@@ -309,31 +309,36 @@ int gw_cmd_cancel(int argc, char **argv)
 }
 
 static const char recover_help[] =
-	"usage: godwit recover NAME [--resume | --discard] [--json]\n"
+	"usage: godwit recover NAME [--resume | --discard] [--confirm] [--json]\n"
 	"\n"
 	"Settle a migration whose last answer was lost, so that the guest is stopped here and\n"
 	"nobody knows whether it runs at the destination. Asks the destination, whose answer is\n"
 	"final: the guest then resumes here, or its remains here are removed.\n"
 	"\n"
-	"Where the destination cannot be asked, look there and say it yourself:\n"
-	"  --resume   it does not run there and never will: resume it here\n"
-	"  --discard  it runs there: remove what is left here\n"
+	"Where the destination does not know, you decide; it is told first:\n"
+	"  --resume   resume it here, once its QEMU there is dead. Refused if it runs there\n"
+	"  --discard  remove what is left here. Refused if it never ran there\n"
+	"  --confirm  the destination says nothing, or not enough, and you vouch for it: that it\n"
+	"             runs there neither now nor later (with --resume), or that what is here may be\n"
+	"             lost (with --discard)\n"
 	"A guest that runs on two hosts destroys its disks.\n"
 	"\n"
-	"On the destination's side godwitd does this by itself when it finds an arrival whose\n"
-	"worker died; the command is for the case that it failed then. --json: \"outcome\" is\n"
-	"resumed, moved, running (an arrival that runs here now) or removed.\n";
+	"godwitd puts right by itself what needs no decision, and tries until it succeeds (state\n"
+	"'recovering' in godwit list); the command tries at once, and says what is in the way. At a\n"
+	"destination whose source is gone for good, --resume --confirm resumes an arrival that is\n"
+	"in-doubt, and --discard removes it. --json: \"outcome\" is resumed, moved, running (an\n"
+	"arrival that runs here now) or removed.\n";
 
 int gw_cmd_recover(int argc, char **argv)
 {
-	static const struct option longs[] = { { "resume", 0, NULL, 'r' },
-					       { "discard", 0, NULL, 'd' },
-					       { "json", 0, NULL, 'j' },
-					       { "help", 0, NULL, 'h' },
-					       { NULL, 0, NULL, 0 } };
+	static const struct option longs[] = {
+		{ "resume", 0, NULL, 'r' },  { "discard", 0, NULL, 'd' },
+		{ "confirm", 0, NULL, 'c' }, { "json", 0, NULL, 'j' },
+		{ "help", 0, NULL, 'h' },    { NULL, 0, NULL, 0 }
+	};
 	struct gw_call call = { .command = "recover" };
 	const char *name = NULL, *outcome = NULL;
-	bool json = false;
+	bool json = false, confirm = false;
 	json_t *result;
 	int opt;
 
@@ -341,6 +346,8 @@ int gw_cmd_recover(int argc, char **argv)
 		while ((opt = gw_cli_options(argc, argv, longs, recover_help)) != -1) {
 			if (opt == 'j')
 				json = true;
+			else if (opt == 'c')
+				confirm = true;
 			else if (outcome)
 				return gw_cli_usage("recover", "--resume or --discard, not both");
 			else
@@ -352,7 +359,10 @@ int gw_cmd_recover(int argc, char **argv)
 	}
 	if (!name || optind < argc)
 		return gw_cli_usage("recover", "one NAME is needed");
-	call.args = json_pack("{s:s,s:s*}", "name", name, "outcome", outcome);
+	if (confirm && !outcome)
+		return gw_cli_usage("recover", "--confirm belongs to --resume or --discard");
+	call.args = json_pack("{s:s,s:s*,s:b}", "name", name, "outcome", outcome, "confirm",
+			      confirm);
 	if (gw_cli_call(&call, &result))
 		return gw_cli_fail();
 	if (json) {
@@ -363,7 +373,7 @@ int gw_cmd_recover(int argc, char **argv)
 	printf("%s: %s\n", name,
 	       !strcmp(outcome, "moved")
 		       ? "it runs at the destination; its remains here are removed"
-	       : !strcmp(outcome, "removed") ? "it never ran here; what had arrived is removed"
+	       : !strcmp(outcome, "removed") ? "it does not run here; what had arrived is removed"
 					     : "it runs here");
 	json_decref(result);
 	return 0;

@@ -15,6 +15,7 @@
 #include "io.h"
 #include "jobs_internal.h"
 #include "log.h"
+#include "source.h"
 #include "worker.h"
 
 typedef int (*job_fn)(struct gw_worker *w, const json_t *args, json_t **result);
@@ -40,7 +41,7 @@ struct gw_jobs *gw_jobs_new(struct gw_loop *loop, const struct gw_paths *paths, 
 	jobs->paths = paths;
 	jobs->host = host;
 	jobs->last = json_object();
-	jobs->given_up = json_object();
+	jobs->retries = json_object();
 	return jobs;
 }
 
@@ -54,6 +55,8 @@ static void free_job(struct gw_job *job)
 		close(job->ctl);
 	json_decref(job->result);
 	json_decref(job->args);
+	if (job->heir_of)
+		free_job(job->heir_of);
 	free(job);
 }
 
@@ -66,7 +69,7 @@ void gw_jobs_free(struct gw_jobs *jobs)
 		free_job(job);
 	}
 	json_decref(jobs->last);
-	json_decref(jobs->given_up);
+	json_decref(jobs->retries);
 	free(jobs);
 }
 
@@ -126,24 +129,46 @@ static void on_ctl(void *arg)
 static void launch_next(struct gw_jobs *jobs, const char *name);
 static void unlist(struct gw_job *job);
 
-/* What a worker would have said that ended without a word, and how that leaves its VM. */
-static json_t *unexpected_end(const struct gw_job *job, int status)
+/* How a worker ended that said nothing; free(). */
+static char *unexpected_end(int status)
 {
-	gw_autofree char *how = WIFSIGNALED(status)
-					? gw_path("was killed (signal %d)", WTERMSIG(status))
-					: gw_path("ended unexpectedly");
+	return WIFSIGNALED(status)
+		       ? gw_path("the worker process was killed (signal %d)", WTERMSIG(status))
+		       : gw_path("the worker process ended unexpectedly");
+}
+
+/* What became of the guest of a migration whose worker ended so. */
+static json_t *fate(const struct gw_job *job, const char *how)
+{
 	struct gw_journal j;
 
 	if (!job->migrates || job->incoming)
-		return json_sprintf("the worker process %s", how);
-	if (!gw_journal_load(job->jobs->paths, job->name, &j) && j.role == GW_ROLE_SOURCE &&
-	    j.phase != 0)
-		return json_sprintf(
-			"the worker process %s when the destination may have taken over, "
-			"so the guest stays stopped here; settle it with 'godwit "
-			"recover %s'",
-			how, job->name);
-	return json_sprintf("the worker process %s; the guest runs on here", how);
+		return json_string(how);
+	if (gw_journal_load(job->jobs->paths, job->name, &j) || j.role != GW_ROLE_SOURCE)
+		return json_sprintf("%s; 'godwit list' shows where the guest is", how);
+	if (j.phase == GW_SOURCE_COMMITTING)
+		return json_sprintf("%s when the destination may have taken over, so the guest "
+				    "stays stopped here; settle it with 'godwit recover %s'",
+				    how, job->name);
+	return json_sprintf("%s; what it left is being put right: see 'godwit list'", how);
+}
+
+/* The same, now that its recovery @job has ended. */
+static void tell_client(const struct gw_job *job, struct gw_job *dead)
+{
+	const char *how = json_string_value(json_object_get(dead->result, "how"));
+	const char *failed = json_string_value(json_object_get(job->result, "error"));
+	json_t *text = failed ? json_sprintf("%s, and what it left could not be put right yet: %s. "
+					     "The guest may be stopped; godwitd keeps trying",
+					     how, failed)
+			      : json_sprintf("%s; the guest runs on here", how);
+
+	json_object_set_new(job->jobs->last, dead->name,
+			    json_pack("{s:s,s:O}", "status", "failed", "error-desc", text));
+	json_object_set_new(dead->result, "error", text);
+	json_object_del(dead->result, "how");
+	if (dead->client.on_end)
+		dead->client.on_end(dead->client.arg, dead->result);
 }
 
 static void finish(struct gw_job *job, int status)
@@ -151,8 +176,11 @@ static void finish(struct gw_job *job, int status)
 	struct gw_jobs *jobs = job->jobs;
 	json_t *state;
 
-	if (!job->result)
-		job->result = json_pack("{s:o}", "error", unexpected_end(job, status));
+	if (!job->result) {
+		gw_autofree char *how = unexpected_end(status);
+
+		job->result = json_pack("{s:o,s:s}", "error", fate(job, how), "how", how);
+	}
 	/* The final status, with its error, is what `godwit status` shows from now on. */
 	state = json_object_get(job->result, "status");
 	if (!state)
@@ -167,18 +195,30 @@ static void finish(struct gw_job *job, int status)
 			json_object_set(jobs->last, job->name, state);
 	}
 	if (job->recovers && !json_object_get(job->result, "error"))
-		json_object_del(jobs->given_up, job->name);
-	else if (job->recovers && !job->client.on_end) {
-		gw_err("VM '%s': %s", job->name,
-		       json_string_value(json_object_get(job->result, "error")));
-		json_object_set_new(jobs->given_up, job->name, json_true());
-	}
+		json_object_del(jobs->retries, job->name);
+	else if (job->recovers && !job->client.on_end)
+		gw_jobs_tried(jobs, job);
+}
+
+/*
+ * A worker ended without a word, and left something that is being put right: its
+ * client hears of it when that is known. The recovery, or NULL.
+ */
+static struct gw_job *recovery_of(const struct gw_job *dead)
+{
+	struct gw_job *job = gw_jobs_of(dead->jobs, dead->name);
+
+	return dead->migrates && !dead->incoming && json_object_get(dead->result, "how") && job &&
+			       job->recovers && !job->heir_of
+		       ? job
+		       : NULL;
 }
 
 static void on_worker_end(void *arg)
 {
 	struct gw_job *job = arg;
 	struct gw_jobs *jobs = job->jobs;
+	struct gw_job *recovery;
 	char name[GW_NAME_MAX];
 	int status = 0;
 	bool left;
@@ -190,6 +230,17 @@ static void on_worker_end(void *arg)
 	snprintf(name, sizeof(name), "%s", job->name);
 	/* Put right what it left before anybody hears that it ended. */
 	gw_jobs_sweep(jobs);
+	recovery = recovery_of(job);
+	if (recovery) {
+		gw_loop_remove(jobs->loop, job->watch_pid);
+		gw_loop_remove(jobs->loop, job->watch_ctl);
+		job->watch_pid = job->watch_ctl = NULL;
+		recovery->heir_of = job;
+		return;
+	}
+	json_object_del(job->result, "how");
+	if (job->heir_of)
+		tell_client(job, job->heir_of);
 	if (job->client.on_end)
 		job->client.on_end(job->client.arg, job->result);
 	left = job->migrates && !json_object_get(job->result, "error");
@@ -418,9 +469,17 @@ void gw_jobs_detach(struct gw_job *job)
 int gw_jobs_cancel(struct gw_jobs *jobs, const char *name)
 {
 	struct gw_job *job = gw_jobs_of(jobs, name);
+	struct gw_journal j;
 
 	if (!job || !job->migrates)
 		return gw_fail(-ENOENT, "no migration of VM '%s' is under way", name);
+	if (!job->incoming && !gw_journal_load(jobs->paths, name, &j) && j.role == GW_ROLE_SOURCE &&
+	    j.phase != GW_SOURCE_MOVING)
+		return gw_fail(
+			-EALREADY,
+			"too late to cancel: the destination has been told to take VM '%s' over; "
+			"'godwit status %s' shows how it ends",
+			name, name);
 	return gw_ctl_send(job->ctl, json_pack("{s:b}", "cancel", 1), -1);
 }
 

@@ -51,9 +51,19 @@ int gw_jobs_stream(struct gw_jobs *jobs, int conn, const struct gw_open *open);
 /**
  * gw_jobs_settle() - find out, once and for all, what became of migration @id.
  * A worker that still receives it is killed first.
+ * @forbid: the source would have the guest: where it does not run here, it never will
  * @conn: answered with SETTLED and closed, perhaps later
+ *
+ * What cannot be settled in time is answered as unknown, and written down: from then on
+ * nobody here resumes that guest by himself (invariant 1).
  */
-void gw_jobs_settle(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN]);
+void gw_jobs_settle(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN], bool forbid);
+
+/**
+ * gw_jobs_claim() - the destination of migration @id, which left here, is about to resume
+ * its guest: whether it may. @conn: answered with SETTLED and closed
+ */
+void gw_jobs_claim(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN]);
 
 /** gw_jobs_detach() - the client has gone; the job goes on. */
 void gw_jobs_detach(struct gw_job *job);

@@ -16,7 +16,9 @@ struct gw_job {
 	bool migrates;		/* its progress is a migration's status */
 	bool incoming;
 	bool recovers;
-	bool arrived; /* incoming, and the guest runs here: only housekeeping is left */
+	bool asked, forbids;	/* recovers, because the source has asked; and wants it back */
+	struct gw_job *heir_of; /* a migration that died, whose client waits for what we find */
+	bool arrived;		/* incoming, and the guest runs here: only housekeeping is left */
 	uint8_t id[GW_ID_LEN];
 	pid_t pid;	/* 0: waits for the VM's present job to end */
 	size_t command; /* index into commands, for a job of the control socket */
@@ -27,10 +29,14 @@ struct gw_job {
 	struct gw_job_client client;
 };
 
+/* A source that waits to hear what became of a migration. */
 struct settle {
 	struct settle *next;
 	int conn;
 	uint8_t id[GW_ID_LEN];
+	bool forbid; /* the guest is not to run here any more */
+	bool tried;  /* and could not be settled */
+	int64_t deadline;
 };
 
 struct gw_jobs {
@@ -39,9 +45,16 @@ struct gw_jobs {
 	const char *host;
 	struct gw_job *list;
 	struct settle *settles;
-	json_t *last;	  /* VM name -> its last migration's status */
-	json_t *given_up; /* VM name -> true: its recovery failed; only the user may try again */
+	json_t *last; /* VM name -> its last migration's status */
+	/*
+	 * VM name -> {"tries", "at", "why"}: what could not be put right, when it is tried
+	 * again (ns), and what was said of it.
+	 */
+	json_t *retries;
 };
+
+/** gw_jobs_tried() - @job's recovery has failed, as its result says: it is tried again later. */
+void gw_jobs_tried(struct gw_jobs *jobs, const struct gw_job *job);
 
 /** gw_jobs_of() - the oldest job on VM @name, or NULL: younger ones wait for it. */
 struct gw_job *gw_jobs_of(struct gw_jobs *jobs, const char *name);

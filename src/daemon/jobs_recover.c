@@ -9,31 +9,46 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "clock.h"
 #include "error.h"
 #include "frame.h"
 #include "io.h"
 #include "jobs_internal.h"
 #include "log.h"
+#include "source.h"
 #include "transport.h"
 
-static void answer(struct settle *s, enum gw_outcome outcome)
+/* A source asks for 40 s (worker_recover.c): it is to hear something by then. */
+#define SETTLE_NS (30 * GW_S)
+
+/* Between two tries to put a VM right, in seconds: 1, 2, 4, ... */
+#define RETRY_MOST 30
+
+static void say(int conn, unsigned int type, uint64_t arg, const char *text)
+{
+	struct gw_transport *t = gw_tcp_adopt(conn);
+
+	if (t && gw_frame_send_buf(t, type, arg, text, strlen(text)))
+		gw_error_clear();
+	gw_transport_close(&t);
+}
+
+static void answer(int conn, enum gw_outcome outcome)
 {
 	static const char *const texts[] = {
-		[GW_OUTCOME_UNKNOWN] = "nothing is known here of that migration",
+		[GW_OUTCOME_UNKNOWN] = "nothing is known here of that migration; this host may "
+				       "have been booted since",
 		[GW_OUTCOME_ABORTED] = "the guest never ran here and never will",
 		[GW_OUTCOME_RUNNING] = "the guest was resumed here",
 		[GW_OUTCOME_LOST] = "the guest was committed to this host, but its QEMU is gone",
 	};
-	struct gw_transport *t = gw_tcp_adopt(s->conn);
 
-	if (t)
-		gw_frame_send_buf(t, GW_MSG_SETTLED, outcome, texts[outcome],
-				  strlen(texts[outcome]));
-	gw_transport_close(&t);
+	say(conn, GW_MSG_SETTLED, outcome, texts[outcome]);
 }
 
-/* Whether somebody still has to put migration @id right here. */
-static bool unsettled(struct gw_jobs *jobs, const uint8_t id[GW_ID_LEN])
+/* The VM of migration @id at this end of it, and its journal. False: there is none. */
+static bool find_journal(struct gw_jobs *jobs, const uint8_t id[GW_ID_LEN], enum gw_role role,
+			 char name[GW_NAME_MAX], struct gw_journal *j)
 {
 	gw_autofree char *path = gw_path("%s/vm", jobs->paths->run);
 	DIR *dir = opendir(path);
@@ -41,15 +56,71 @@ static bool unsettled(struct gw_jobs *jobs, const uint8_t id[GW_ID_LEN])
 	bool found = false;
 
 	while (dir && !found && (e = readdir(dir))) {
-		struct gw_journal j;
-
-		found = e->d_name[0] != '.' && !json_object_get(jobs->given_up, e->d_name) &&
-			!gw_journal_load(jobs->paths, e->d_name, &j) && j.role == GW_ROLE_DEST &&
-			!memcmp(j.id, id, GW_ID_LEN);
+		found = e->d_name[0] != '.' && strlen(e->d_name) < GW_NAME_MAX &&
+			!gw_journal_load(jobs->paths, e->d_name, j) && j->role == role &&
+			!memcmp(j->id, id, GW_ID_LEN);
+		if (found)
+			snprintf(name, GW_NAME_MAX, "%.*s", GW_NAME_MAX - 1, e->d_name);
 	}
 	if (dir)
 		closedir(dir);
 	return found;
+}
+
+/*
+ * It cannot be settled now. Said only once it is written down, under the VM's lock:
+ * nobody is just about to resume it, and whoever comes next reads it first.
+ */
+static void answer_unknown(struct gw_jobs *jobs, const struct settle *s, const char *name)
+{
+	gw_autofd int lock = gw_vm_lock(jobs->paths, name);
+
+	if (lock < 0 || gw_settled_save(jobs->paths, s->id, GW_OUTCOME_UNKNOWN))
+		say(s->conn, GW_MSG_ERROR, 0,
+		    "what became of the guest is still being found out there; try again");
+	else
+		say(s->conn, GW_MSG_SETTLED, GW_OUTCOME_UNKNOWN,
+		    "the guest was committed to this host, and its QEMU does not answer");
+}
+
+static struct gw_job *start_recovery(struct gw_jobs *jobs, const char *name, const struct settle *s)
+{
+	json_t *args = json_pack("{s:s,s:b,s:b}", "name", name, "asked", s != NULL, "forbid",
+				 s && s->forbid);
+	struct gw_job *job;
+
+	job = gw_jobs_start(jobs, "recover", args, (struct gw_job_client){ 0 });
+	if (!job)
+		gw_err("VM '%s': %s", name, gw_error());
+	json_decref(args);
+	if (job && s) {
+		job->asked = true;
+		job->forbids = s->forbid;
+	}
+	return job;
+}
+
+/* Whether @s has to wait on; otherwise it has been answered. */
+static bool waits(struct gw_jobs *jobs, struct settle *s)
+{
+	const bool late = gw_now() > s->deadline;
+	char name[GW_NAME_MAX];
+	struct gw_journal j;
+
+	if (gw_jobs_incoming(jobs, s->id) && !late)
+		return true; /* it has been killed */
+	if (!find_journal(jobs, s->id, GW_ROLE_DEST, name, &j)) {
+		answer(s->conn, gw_settled_load(jobs->paths, s->id));
+		return false;
+	}
+	if (s->tried || late) {
+		answer_unknown(jobs, s, name);
+		return false;
+	}
+	/* What is at it for another reason ends soon; then it is our turn. */
+	if (!gw_jobs_of(jobs, name) && !start_recovery(jobs, name, s))
+		s->tried = true;
+	return true;
 }
 
 void gw_jobs_answer_settles(struct gw_jobs *jobs)
@@ -59,17 +130,16 @@ void gw_jobs_answer_settles(struct gw_jobs *jobs)
 	while (*at) {
 		struct settle *s = *at;
 
-		if (gw_jobs_incoming(jobs, s->id) || unsettled(jobs, s->id)) {
+		if (waits(jobs, s)) {
 			at = &s->next;
 			continue;
 		}
 		*at = s->next;
-		answer(s, gw_settled_load(jobs->paths, s->id));
 		free(s);
 	}
 }
 
-void gw_jobs_settle(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN])
+void gw_jobs_settle(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN], bool forbid)
 {
 	struct settle *s = calloc(1, sizeof(*s));
 	struct gw_job *job = gw_jobs_incoming(jobs, id);
@@ -79,24 +149,65 @@ void gw_jobs_settle(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN])
 		return;
 	}
 	s->conn = conn;
+	s->forbid = forbid;
+	s->deadline = gw_now() + SETTLE_NS;
 	memcpy(s->id, id, GW_ID_LEN);
 	s->next = jobs->settles;
 	jobs->settles = s;
 	if (job)
 		kill(job->pid, SIGKILL); /* its end continues in on_worker_end() */
-	gw_jobs_sweep(jobs);
+	gw_jobs_answer_settles(jobs);
 }
 
-static void start_recovery(struct gw_jobs *jobs, const char *name)
+void gw_jobs_claim(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN])
 {
-	json_t *args = json_pack("{s:s}", "name", name);
-	struct gw_job *job;
+	char name[GW_NAME_MAX];
+	struct gw_journal j;
 
-	gw_info("VM '%s': putting an interrupted migration right", name);
-	job = gw_jobs_start(jobs, "recover", args, (struct gw_job_client){ 0 });
-	if (!job)
-		gw_err("VM '%s': %s", name, gw_error());
-	json_decref(args);
+	if (gw_settled_load(jobs->paths, id) == GW_OUTCOME_ABORTED)
+		say(conn, GW_MSG_SETTLED, GW_OUTCOME_ABORTED, "it was resumed at its source");
+	else if (!find_journal(jobs, id, GW_ROLE_SOURCE, name, &j))
+		answer(conn, GW_OUTCOME_UNKNOWN);
+	else if (j.phase == 0)
+		say(conn, GW_MSG_SETTLED, GW_OUTCOME_ABORTED, "it belongs to its source");
+	else
+		say(conn, GW_MSG_SETTLED, GW_OUTCOME_RUNNING, "it was left to the destination");
+}
+
+static json_int_t retry_field(const struct gw_jobs *jobs, const char *name, const char *field)
+{
+	return json_integer_value(json_object_get(json_object_get(jobs->retries, name), field));
+}
+
+/* Try again at @at (ns). What is new about it is logged. */
+static void retry(struct gw_jobs *jobs, const char *name, json_int_t tries, int64_t at,
+		  const char *why)
+{
+	const json_t *before = json_object_get(jobs->retries, name);
+	const char *said = json_string_value(json_object_get(before, "why"));
+
+	if (!said || strcmp(said, why) != 0)
+		gw_err("VM '%s': %s", name, why);
+	json_object_set_new(
+		jobs->retries, name,
+		json_pack("{s:I,s:I,s:s}", "tries", tries, "at", (json_int_t)at, "why", why));
+}
+
+void gw_jobs_tried(struct gw_jobs *jobs, const struct gw_job *job)
+{
+	const char *why = json_string_value(json_object_get(job->result, "error"));
+	const json_int_t tries = retry_field(jobs, job->name, "tries");
+	const json_int_t pause = tries < 5 ? 1 << tries : RETRY_MOST;
+
+	retry(jobs, job->name, tries + 1, gw_now() + pause * GW_S, why ? why : "no reason");
+	for (struct settle *s = job->asked ? jobs->settles : NULL; s; s = s->next) {
+		char name[GW_NAME_MAX];
+		struct gw_journal j;
+
+		if (find_journal(jobs, s->id, GW_ROLE_DEST, name, &j) && !strcmp(name, job->name) &&
+		    (job->forbids || !s->forbid))
+			s->tried = true;
+	}
 }
 
 /* A VM whose QEMU ended by itself: a guest's power-off, or a crash. */
@@ -150,9 +261,10 @@ static bool arriving(const struct gw_jobs *jobs)
 
 static void look_after(struct gw_jobs *jobs, const char *name)
 {
-	bool given_up = json_object_get(jobs->given_up, name), moving, ended;
+	const bool due = gw_now() >= retry_field(jobs, name, "at");
 	gw_autofree char *dir = gw_vm_dir(jobs->paths, name);
 	gw_autofree char *record = gw_path("%s/vm.json", dir);
+	bool moving, ended;
 	struct gw_journal j;
 	struct gw_vm vm;
 	gw_autofd int lock = -1;
@@ -172,15 +284,17 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 	 */
 	if (moving && (j.role == GW_ROLE_DEST || (!ended && rc != -ENOENT))) {
 		close(gw_steal_fd(&lock));
-		/* In doubt, or after a failure, the user decides. */
-		if (!given_up && (j.role == GW_ROLE_DEST || j.phase == 0))
-			start_recovery(jobs, name);
+		/* In doubt, the user decides. */
+		if (due && (j.role == GW_ROLE_DEST || j.phase != GW_SOURCE_COMMITTING)) {
+			if (!retry_field(jobs, name, "tries"))
+				gw_info("VM '%s': putting an interrupted migration right", name);
+			start_recovery(jobs, name, NULL);
+		}
 	} else if (ended && !launched_unrecorded(dir, &vm)) {
 		bury(jobs, &vm);
-		json_object_del(jobs->given_up, name);
-	} else if (rc && rc != -ENOENT && !given_up) {
-		gw_err("VM '%s' is left alone: %s", name, gw_error());
-		json_object_set_new(jobs->given_up, name, json_true());
+		json_object_del(jobs->retries, name);
+	} else if (rc && rc != -ENOENT && due) {
+		retry(jobs, name, 0, INT64_MAX, gw_error());
 	} else if (rc == -ENOENT) {
 		/* Made, and left at once: nothing was started in it. */
 		remove_left(jobs, name);

@@ -323,6 +323,7 @@ static int run(struct options *o)
 			paths.store.quota = o->image_quota;
 		paths.store.disk_quota = o->image_disk;
 		paths.store.untracked = o->untracked;
+		paths.listen = o->listen;
 		choose_registry(o, &paths);
 		rc = serve(o, &paths);
 		gw_paths_unmount(&paths);

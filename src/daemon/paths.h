@@ -34,7 +34,8 @@ struct gw_paths {
 	uint64_t limit;	 /* bytes for all VMs, 0: no limit */
 	char *images, *disk_images;
 	struct gw_store store; /* of the strings above */
-	char *registry;	       /* URL of the registry (store/registry.h); NULL: none */
+	const char *listen; /* where godwitd listens for other hosts, as --listen has it; or NULL */
+	char *registry;	    /* URL of the registry (store/registry.h); NULL: none */
 };
 
 /** gw_paths_init() - the folders under @root (NULL: /run/godwit); makes RUN. 0 or -errno. */

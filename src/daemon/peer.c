@@ -87,8 +87,12 @@ static void hand_on(struct caller *c)
 	int rc = parse(c, &open, &version);
 	int fd = release(c);
 
-	if (!rc && open.kind == GW_OPEN_SETTLE) {
-		gw_jobs_settle(jobs, fd, open.id);
+	if (!rc && (open.kind == GW_OPEN_SETTLE || open.kind == GW_OPEN_FORBID)) {
+		gw_jobs_settle(jobs, fd, open.id, open.kind == GW_OPEN_FORBID);
+		return;
+	}
+	if (!rc && open.kind == GW_OPEN_CLAIM) {
+		gw_jobs_claim(jobs, fd, open.id);
 		return;
 	}
 	if (!rc && open.kind == GW_OPEN_MIGRATE) {

@@ -181,10 +181,11 @@ int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_
 	char id[2 * GW_ID_LEN + 1];
 
 	gw_id_format(j->id, id);
-	return save_json(path, json_pack("{s:s,s:i,s:s,s:s,s:b,s:s}", "role",
+	return save_json(path, json_pack("{s:s,s:i,s:s,s:s,s:b,s:s,s:b}", "role",
 					 j->role == GW_ROLE_SOURCE ? "source" : "destination",
 					 "phase", j->phase, "id", id, "peer", j->peer,
-					 "was-running", j->was_running, "settings", j->settings));
+					 "was-running", j->was_running, "settings", j->settings,
+					 "recovering", j->recovering));
 }
 
 int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j)
@@ -209,6 +210,7 @@ int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journa
 		json_is_integer(phase);
 	j->phase = (int)json_integer_value(phase);
 	j->was_running = json_is_true(json_object_get(json, "was-running"));
+	j->recovering = json_is_true(json_object_get(json, "recovering"));
 	snprintf(j->peer, sizeof(j->peer), "%s", peer ? peer : "");
 	settings = json_string_value(json_object_get(json, "settings"));
 	snprintf(j->settings, sizeof(j->settings), "%s", settings ? settings : "");
@@ -226,6 +228,7 @@ void gw_journal_remove(const struct gw_paths *p, const char *name)
 }
 
 static const char *const outcomes[] = {
+	[GW_OUTCOME_UNKNOWN] = "unknown",
 	[GW_OUTCOME_ABORTED] = "aborted",
 	[GW_OUTCOME_RUNNING] = "running",
 	[GW_OUTCOME_LOST] = "lost",
@@ -246,10 +249,24 @@ int gw_settled_save(const struct gw_paths *p, const uint8_t id[GW_ID_LEN], enum 
 	return gw_write_file(path, outcomes[o]);
 }
 
-enum gw_outcome gw_settled_load(const struct gw_paths *p, const uint8_t id[GW_ID_LEN])
+/* What is written of it; NULL: nothing. free(). */
+static char *settled_text(const struct gw_paths *p, const uint8_t id[GW_ID_LEN])
 {
 	gw_autofree char *path = settled_path(p, id);
-	gw_autofree char *text = access(path, F_OK) ? NULL : gw_read_file(path, 64, NULL);
+
+	return access(path, F_OK) ? NULL : gw_read_file(path, 64, NULL);
+}
+
+bool gw_settled_doubted(const struct gw_paths *p, const uint8_t id[GW_ID_LEN])
+{
+	gw_autofree char *text = settled_text(p, id);
+
+	return text && !strcmp(text, outcomes[GW_OUTCOME_UNKNOWN]);
+}
+
+enum gw_outcome gw_settled_load(const struct gw_paths *p, const uint8_t id[GW_ID_LEN])
+{
+	gw_autofree char *text = settled_text(p, id);
 
 	for (size_t i = GW_OUTCOME_ABORTED; text && i < GW_ARRAY_SIZE(outcomes); i++)
 		if (!strcmp(text, outcomes[i]))

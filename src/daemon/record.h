@@ -8,7 +8,8 @@
  *                 outcome has been carried out here
  *   ledger        what its memory was when it came here (store/ledger.h)
  *   settled/ID    the outcome of an arrived migration, for the source's
- *                 `godwit recover`: "aborted", "running" or "lost"
+ *                 `godwit recover`: "aborted", "running" or "lost"; "unknown" once
+ *                 that was answered. At a source: "aborted", when it has the guest again
  *
  * Rules: written atomically (gw_write_file()). Only the holder of the VM's
  * lock writes vm.json and journal.json.
@@ -50,9 +51,10 @@ struct gw_journal {
 	enum gw_role role;
 	int phase; /* enum gw_source_phase or gw_dest_phase */
 	uint8_t id[GW_ID_LEN];
-	char peer[128];			/* source: where it was going */
-	bool was_running;		/* source: resume it */
+	char peer[128];	  /* the other host's address; may be empty at a destination */
+	bool was_running; /* source: resume it */
 	char settings[GW_SETTINGS_MAX]; /* of its QEMU, to put back (invariant 14); "": none */
+	bool recovering; /* whoever holds the lock puts it right, and does not move it */
 };
 
 void gw_vm_free(struct gw_vm *vm);
@@ -94,10 +96,13 @@ int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_
 int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j);
 void gw_journal_remove(const struct gw_paths *p, const char *name);
 
-/** gw_settled_save() - record the outcome of migration @id. */
+/** gw_settled_save() - record the outcome of migration @id; or that none is known. */
 int gw_settled_save(const struct gw_paths *p, const uint8_t id[GW_ID_LEN], enum gw_outcome o);
 
 /** gw_settled_load() - the recorded outcome, or 0 if none is. */
 enum gw_outcome gw_settled_load(const struct gw_paths *p, const uint8_t id[GW_ID_LEN]);
+
+/** gw_settled_doubted() - whether somebody was told that nothing is known of migration @id. */
+bool gw_settled_doubted(const struct gw_paths *p, const uint8_t id[GW_ID_LEN]);
 
 #endif

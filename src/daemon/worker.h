@@ -19,6 +19,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "dest.h"
 #include "messages.h"
 #include "paths.h"
 #include "record.h"
@@ -75,8 +76,32 @@ int gw_worker_plan(struct gw_worker *w, const json_t *args, json_t **result);
  */
 int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open, uint16_t version);
 
-/** gw_dest_put_right() - recover an arriving VM whose worker died. Holds no lock itself. */
-enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name,
-				  const struct gw_journal *j);
+/**
+ * gw_ask() - ask another host about migration @id, on a connection of its own.
+ * @kind: GW_OPEN_SETTLE, _FORBID or _CLAIM
+ * @ns: how long it may take to answer
+ * @text: what it says to people
+ *
+ * Return: 0; -EREMOTEIO: it refuses to answer, or is too old for the question; -errno: it
+ * cannot be reached, or does not answer.
+ */
+int gw_ask(const char *address, enum gw_open_kind kind, const uint8_t id[GW_ID_LEN], int64_t ns,
+	   enum gw_outcome *outcome, char *text, size_t len);
+
+/* Who wants a VM put right that was arriving. */
+struct gw_recovery {
+	bool asked;	/* the source, which waits for the answer */
+	bool forbid;	/* and would have it back; or somebody here wants to be rid of it */
+	bool confirmed; /* somebody here, who says that it runs nowhere else */
+};
+
+/**
+ * gw_dest_put_right() - recover an arriving VM whose worker died. Holds no lock itself.
+ * @j: its journal, as it was
+ *
+ * Return: as gw_dest_recover(); UNKNOWN also while its worker lives.
+ */
+enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, struct gw_journal *j,
+				  const struct gw_recovery *why);
 
 #endif

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,8 @@
 
 #define START_MS  60000
 #define ENDING_MS 2000
+#define KILL_MS	  10000
+#define CLAIM_NS  (5 * GW_S)
 
 /* Memory that must stay free on the host beside what arrives. */
 #define RESERVE (64ULL << 20)
@@ -44,6 +47,8 @@ struct env {
 	int device; /* our end of QEMU's device state */
 	int qemu;   /* pidfd */
 	int wake;   /* epoll of ctl, qemu and crew: what the control connection heeds */
+	bool asked; /* recovery: the source waits for what becomes of it, or somebody knows */
+	char from[NI_MAXHOST]; /* whence the source called */
 	void (*spawned)(void *arg, unsigned int i);
 	void *spawned_arg;
 };
@@ -119,6 +124,26 @@ static void watch(struct env *e, int fd)
 
 	if (fd >= 0 && epoll_ctl(e->wake, EPOLL_CTL_ADD, fd, &ev))
 		gw_warn("epoll: %s", strerror(errno));
+}
+
+/* Where the source answers questions: recovery asks it before it resumes the guest. */
+static void note_source(struct env *e)
+{
+	static const char *const anywhere[] = { "", "0.0.0.0", "[::]", "*" };
+	const char *listen = e->d.listen, *port = strrchr(listen, ':');
+	char *peer = e->journal.peer;
+	bool any = false;
+
+	if (!port || !port[1])
+		return;
+	for (size_t i = 0; i < GW_ARRAY_SIZE(anywhere); i++)
+		any = any || (strlen(anywhere[i]) == (size_t)(port - listen) &&
+			      !strncmp(listen, anywhere[i], strlen(anywhere[i])));
+	if (!any)
+		snprintf(peer, sizeof(e->journal.peer), "%s", listen);
+	else if (e->from[0])
+		snprintf(peer, sizeof(e->journal.peer),
+			 strchr(e->from, ':') ? "[%.90s]%.8s" : "%.90s%.8s", e->from, port);
 }
 
 /* Make the VM's folder ours alone. */
@@ -273,6 +298,7 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, co
 	char *ram_paths[GW_RAM_FILES_MAX] = { NULL };
 	int rc = gw_definition_parse(&e->vm.def, definition), compared;
 
+	note_source(e);
 	for (unsigned int i = 0; !rc && i < e->vm.def.nr_memory; i++)
 		ram_paths[i] = gw_vm_ram_path(e->w->paths, &e->vm.def, i);
 	if (!rc)
@@ -433,6 +459,55 @@ static void put_back(struct env *e)
 	e->settings = NULL;
 }
 
+static enum gw_dest_ran op_guest_ran(void *env)
+{
+	/* With -incoming and -S; a guest that has run may be paused too, but then cont works. */
+	static const char *const never[] = { "inmigrate", "prelaunch", "paused" };
+	struct env *e = env;
+	char status[32] = "";
+	int rc;
+
+	if (gw_process_ended(&e->vm.process, 0))
+		return GW_DEST_RAN_GONE;
+	rc = e->qmp ? gw_qmp_status(e->qmp, status, sizeof(status)) : -EPIPE;
+	if (rc == -EPIPE && gw_process_ended(&e->vm.process, ENDING_MS))
+		return GW_DEST_RAN_GONE;
+	if (rc)
+		return GW_DEST_RAN_UNKNOWN;
+	for (size_t i = 0; i < GW_ARRAY_SIZE(never); i++)
+		if (!strcmp(status, never[i]))
+			return GW_DEST_RAN_NEVER;
+	return GW_DEST_RAN;
+}
+
+static void op_guest_kill(void *env)
+{
+	gw_process_end(&((struct env *)env)->vm.process, KILL_MS);
+}
+
+static int op_claim(void *env)
+{
+	struct env *e = env;
+	enum gw_outcome outcome;
+	char text[256];
+	int rc;
+
+	if (!e->journal.peer[0])
+		return 0;
+	rc = gw_ask(e->journal.peer, GW_OPEN_CLAIM, e->journal.id, CLAIM_NS, &outcome, text,
+		    sizeof(text));
+	if (!rc && outcome == GW_OUTCOME_ABORTED)
+		return gw_fail(-ECANCELED, "the source has the guest again: %s", text);
+	if (!rc && outcome == GW_OUTCOME_RUNNING)
+		return 0;
+	/* It waits for our answer, so it has it stopped, whether or not we can call it. */
+	if (e->asked)
+		return 0;
+	return rc ? gw_fail_prefix(rc, "whether its source still leaves it to this host is not "
+				       "known: ")
+		  : gw_fail(-EAGAIN, "its source does not know the migration any more: %s", text);
+}
+
 static void op_guest_announce(void *env)
 {
 	struct env *e = env;
@@ -452,7 +527,10 @@ static void op_discard(void *env)
 
 	if (e->lock < 0)
 		return;
-	gw_process_kill(&e->vm.process);
+	/* One that hangs in the kernel never runs the guest again. */
+	if (!gw_process_end(&e->vm.process, KILL_MS))
+		gw_warn("QEMU (process %d) of VM '%s' was killed, and still hangs in the kernel",
+			(int)e->vm.process.pid, e->vm.def.name);
 	if (gw_settled_save(e->w->paths, e->journal.id, GW_OUTCOME_ABORTED))
 		gw_err("%s", gw_error());
 	gw_arrival_give_back(e->w->paths, &e->vm.def);
@@ -488,6 +566,9 @@ static const struct gw_dest_ops ops = {
 	.device_end = op_device_end,
 	.guest_resume = op_guest_resume,
 	.guest_announce = op_guest_announce,
+	.guest_ran = op_guest_ran,
+	.guest_kill = op_guest_kill,
+	.claim = op_claim,
 	.ledger = op_ledger,
 	.discard = op_discard,
 	.report = op_report,
@@ -526,6 +607,17 @@ static void env_free(struct env *e)
 	free(e);
 }
 
+static void note_caller(struct env *e, int conn)
+{
+	struct sockaddr_storage addr;
+	socklen_t len = sizeof(addr);
+
+	if (getpeername(conn, (struct sockaddr *)&addr, &len) ||
+	    getnameinfo((struct sockaddr *)&addr, len, e->from, sizeof(e->from), NULL, 0,
+			NI_NUMERICHOST))
+		e->from[0] = '\0';
+}
+
 int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open, uint16_t version)
 {
 	struct env *e = calloc(1, sizeof(*e));
@@ -543,6 +635,7 @@ int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open,
 	e->journal.role = GW_ROLE_DEST;
 	memcpy(e->journal.id, open->id, GW_ID_LEN);
 	memcpy(e->d.id, open->id, GW_ID_LEN);
+	note_caller(e, conn);
 	e->d.control = gw_tcp_adopt(conn);
 	if (!e->d.control) {
 		env_free(e);
@@ -564,7 +657,17 @@ int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open,
 	return rc;
 }
 
-enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, const struct gw_journal *j)
+static enum gw_dest_verdict verdict(const struct gw_recovery *why, bool doubted)
+{
+	if (why->forbid)
+		return GW_DEST_FORBID;
+	if (!doubted || why->confirmed)
+		return GW_DEST_FINISH;
+	return why->asked ? GW_DEST_ASKED : GW_DEST_LOOK;
+}
+
+enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, struct gw_journal *j,
+				  const struct gw_recovery *why)
 {
 	gw_autofree char *dir = gw_vm_dir(w->paths, name);
 	struct env *e = calloc(1, sizeof(*e));
@@ -573,16 +676,21 @@ enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, const s
 
 	if (rc) {
 		free(e);
-		return 0;
+		return GW_OUTCOME_UNKNOWN;
+	}
+	e->lock = gw_vm_lock(w->paths, name);
+	/* It may have been settled before we had the lock. */
+	if (e->lock < 0 || gw_journal_load(w->paths, name, j)) {
+		env_free(e);
+		return GW_OUTCOME_UNKNOWN;
 	}
 	e->journal = *j;
+	e->journal.recovering = true;
 	e->d.run = j->was_running;
 	e->settings = gw_settings_parse(j->settings);
-	e->lock = gw_vm_lock(w->paths, name);
-	if (e->lock < 0) {
-		env_free(e);
-		return 0; /* its worker lives */
-	}
+	e->asked = why->asked || why->confirmed;
+	if (gw_journal_save(w->paths, name, &e->journal))
+		gw_warn("%s", gw_error());
 	/* Without vm.json its QEMU was never started; the folder still goes. */
 	rc = gw_vm_load(w->paths, name, &e->vm);
 	if (rc)
@@ -591,16 +699,13 @@ enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, const s
 		gw_error_clear(); /* not started yet: nothing to end */
 	if (!rc && j->phase != GW_DEST_PHASE_RECEIVING)
 		e->qmp = gw_qmp_open(e->vm.qmp, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS);
-	/* It may have been resumed: only its death tells that it does not run now. */
-	if (j->phase == GW_DEST_PHASE_COMMITTED && !e->qmp)
-		outcome = !rc && gw_process_alive(&e->vm.process) ? 0 : GW_OUTCOME_LOST;
-	else
-		outcome = gw_dest_recover(&ops, e, (enum gw_dest_phase)j->phase, j->was_running);
-	if (outcome && outcome != GW_OUTCOME_ABORTED && gw_settled_save(w->paths, j->id, outcome))
-		gw_err("%s", gw_error());
+	outcome = gw_dest_recover(&ops, e, (enum gw_dest_phase)j->phase, j->was_running,
+				  verdict(why, gw_settled_doubted(w->paths, j->id)));
+	if (outcome == GW_OUTCOME_LOST && gw_settled_save(w->paths, j->id, outcome))
+		outcome = GW_OUTCOME_UNKNOWN; /* to be written down in another try */
 	if (outcome == GW_OUTCOME_RUNNING && e->qmp)
 		put_back(e);
-	if (outcome && outcome != GW_OUTCOME_ABORTED) {
+	if (outcome == GW_OUTCOME_RUNNING || outcome == GW_OUTCOME_LOST) {
 		gw_image_drop(&w->paths->store, name);
 		gw_journal_remove(w->paths, name);
 	}

@@ -152,6 +152,7 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	s->ops = &gw_source_live_ops;
 	s->env = e;
 	s->ram = &e->ram;
+	s->listen = e->w->paths->listen;
 	s->direct_io = e->facts.direct_io;
 	s->discards = e->facts.discards;
 	s->reports = e->facts.reports;

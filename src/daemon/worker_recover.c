@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* worker_recover.c - the worker behind `godwit recover`, which the daemon starts by itself, too. */
+/*
+ * worker_recover.c - the worker behind `godwit recover`, which the daemon starts by itself, too.
+ *
+ * At the source a guest in doubt is resumed on three grounds only: the destination
+ * says that it never ran there and never will; or that its QEMU there is dead, and
+ * the operator accepts that it may have run (--resume, which has it killed there);
+ * or the operator vouches for a destination that says nothing (--confirm).
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,27 +17,35 @@
 #include "log.h"
 #include "source_env.h"
 
-/* Ask the destination what became of the migration; its answer is final. */
-static int ask(const struct gw_journal *j, enum gw_outcome *outcome, char *text, size_t len)
+#define CONNECT_NS (5 * GW_S)
+/* A little longer than the destination takes before it answers that it does not know. */
+#define SETTLE_NS  (40 * GW_S)
+
+int gw_ask(const char *address, enum gw_open_kind kind, const uint8_t id[GW_ID_LEN], int64_t ns,
+	   enum gw_outcome *outcome, char *text, size_t len)
 {
-	struct gw_open open = { .version_min = GW_VERSION_MIN,
+	struct gw_open open = { .version_min = kind > GW_OPEN_REGISTRY ? 2 : GW_VERSION_MIN,
 				.version_max = GW_VERSION,
-				.kind = GW_OPEN_SETTLE };
-	int64_t deadline = gw_now() + 30 * GW_S;
-	struct gw_transport *t = gw_tcp_connect(j->peer, gw_now() + 5 * GW_S);
+				.kind = (uint16_t)kind };
+	int64_t deadline = gw_now() + ns;
+	struct gw_transport *t = gw_tcp_connect(address, gw_now() + CONNECT_NS);
 	uint8_t wire[GW_OPEN_LEN];
 	struct gw_frame f = { 0 };
 	int rc;
 
+	*outcome = GW_OUTCOME_UNKNOWN;
 	if (!t)
 		return -EHOSTUNREACH;
-	memcpy(open.id, j->id, GW_ID_LEN);
+	memcpy(open.id, id, GW_ID_LEN);
 	gw_open_encode(&open, wire);
 	rc = gw_frame_send_buf(t, GW_MSG_OPEN, 0, wire, sizeof(wire));
 	if (!rc)
 		rc = gw_frame_recv(t, &f, deadline);
-	if (!rc && f.type != GW_MSG_SETTLED)
-		rc = gw_fail(-EPROTO, "%s answered with %s", j->peer, gw_message_name(f.type));
+	if (!rc && f.type == GW_MSG_ERROR)
+		rc = gw_fail(-EREMOTEIO, "%s: %.*s", address, (int)f.len, (const char *)f.payload);
+	else if (!rc && (f.type != GW_MSG_SETTLED || f.arg > GW_OUTCOME_LOST))
+		rc = gw_fail(-EPROTO, "%s answered with %s %llu", address, gw_message_name(f.type),
+			     (unsigned long long)f.arg);
 	if (!rc) {
 		*outcome = (enum gw_outcome)f.arg;
 		snprintf(text, len, "%.*s", (int)f.len, (const char *)f.payload);
@@ -40,51 +55,143 @@ static int ask(const struct gw_journal *j, enum gw_outcome *outcome, char *text,
 	return rc;
 }
 
-/* What the user or the destination says became of a guest in doubt. */
-static int find_outcome(const json_t *args, const struct gw_journal *j, enum gw_outcome *outcome)
+/* What the user wants of `recover`. */
+struct wish {
+	bool resume, discard, confirm;
+};
+
+static struct wish read_wish(const json_t *args)
 {
 	const char *said = json_string_value(json_object_get(args, "outcome"));
-	char text[512] = "";
-	int rc;
 
-	*outcome = said && !strcmp(said, "resume")    ? GW_OUTCOME_ABORTED
-		   : said && !strcmp(said, "discard") ? GW_OUTCOME_RUNNING
-						      : 0;
-	if (*outcome)
-		return 0;
-	rc = ask(j, outcome, text, sizeof(text));
+	return (struct wish){ .resume = said && !strcmp(said, "resume"),
+			      .discard = said && !strcmp(said, "discard"),
+			      .confirm = json_is_true(json_object_get(args, "confirm")) };
+}
+
+/* A guest in doubt, and nobody has said which it is to be. */
+static int undecided(const char *name, enum gw_outcome outcome, int rc, const char *text)
+{
 	if (rc)
-		return gw_fail_prefix(rc, "the destination cannot be asked; look there, then use "
-					  "--resume (it does not run there) or --discard (it "
-					  "does). Reason: ");
-	gw_info("the destination says: %s", text);
+		return gw_fail(rc,
+			       "the destination cannot be asked: %s. Try again when it can be "
+			       "reached. If that will never be, look there: 'godwit recover %s "
+			       "--resume --confirm' if the guest runs there neither now nor "
+			       "later, '--discard --confirm' if it does",
+			       text, name);
+	if (outcome == GW_OUTCOME_LOST)
+		return gw_fail(-EINPROGRESS,
+			       "the destination: %s. Nobody knows whether the guest ran there "
+			       "first; if it did, its disks are newer than its memory here. "
+			       "'godwit recover %s --resume' resumes it here, '--discard "
+			       "--confirm' gives its memory up",
+			       text, name);
+	return gw_fail(
+		-EINPROGRESS,
+		"the destination cannot tell whether the guest ran there: %s. Try again; "
+		"or 'godwit recover %s --resume' has it killed there and resumes it here; or "
+		"look there, and if it runs, use '--discard --confirm'",
+		text, name);
+}
+
+static int unconfirmed(const char *name, const struct wish *wish, const char *text)
+{
+	return gw_fail(-EINPROGRESS,
+		       "the destination says nothing of the guest: %s. Only you can make sure: if "
+		       "%s, use 'godwit recover %s --%s --confirm'. A guest that runs on two hosts "
+		       "destroys its disks",
+		       text,
+		       wish->resume ? "its host is off, or no QEMU of it is left there"
+				    : "you see it run there, or want to give it up",
+		       name, wish->resume ? "resume" : "discard");
+}
+
+/*
+ * What became of a guest in doubt. 0: *outcome is ABORTED (it is ours) or RUNNING (it is
+ * not), and sure, or vouched for.
+ */
+static int find_outcome(const char *name, const struct wish *wish, const struct gw_journal *j,
+			enum gw_outcome *outcome)
+{
+	char text[512] = "";
+	int rc = gw_ask(j->peer, wish->resume ? GW_OPEN_FORBID : GW_OPEN_SETTLE, j->id, SETTLE_NS,
+			outcome, text, sizeof(text));
+
+	/* A destination of version 1 does not know the question. */
+	if (rc == -EREMOTEIO && wish->resume)
+		rc = gw_ask(j->peer, GW_OPEN_SETTLE, j->id, SETTLE_NS, outcome, text, sizeof(text));
+	if (rc)
+		snprintf(text, sizeof(text), "%s", gw_error());
+	else
+		gw_info("VM '%s': the destination says: %s", name, text);
+	if (!rc && *outcome == GW_OUTCOME_RUNNING)
+		return !wish->resume ? 0
+				     : gw_fail(-EINPROGRESS,
+					       "the destination: %s. So it is not resumed here; "
+					       "'godwit recover %s' removes what is left of it",
+					       text, name);
+	if (!rc && *outcome == GW_OUTCOME_ABORTED)
+		return !wish->discard ? 0
+				      : gw_fail(-EINPROGRESS,
+						"the destination: %s. So it is not discarded here; "
+						"'godwit recover %s' resumes it",
+						text, name);
+	if (!wish->resume && !wish->discard)
+		return undecided(name, *outcome, rc, text);
+	/* Dead there is all that --resume needs. */
+	if (!wish->confirm && (rc || wish->discard || *outcome != GW_OUTCOME_LOST))
+		return unconfirmed(name, wish, text);
+	*outcome = wish->resume ? GW_OUTCOME_ABORTED : GW_OUTCOME_RUNNING;
+	gw_warn("VM '%s': %s by order, where the destination says: %s", name,
+		wish->resume ? "resumed here" : "discarded here", text);
 	return 0;
 }
 
-static int recover_source(struct gw_worker *w, const json_t *args, const char *name,
-			  const struct gw_journal *j, json_t **result)
+static int recover_doubt(struct gw_source_env *e, const char *name, const struct wish *wish,
+			 enum gw_outcome *outcome)
+{
+	int rc = find_outcome(name, wish, &e->journal, outcome);
+
+	/* A destination that comes back later asks before it resumes anything. */
+	if (!rc && *outcome == GW_OUTCOME_ABORTED)
+		rc = gw_settled_save(e->w->paths, e->journal.id, GW_OUTCOME_ABORTED);
+	if (rc)
+		return rc;
+	if (*outcome == GW_OUTCOME_ABORTED && !e->journal.was_running)
+		return gw_source_end_saving(e);
+	return gw_source_settle(&gw_source_live_ops, e, *outcome);
+}
+
+static int recover_source(struct gw_worker *w, const struct wish *wish, const char *name,
+			  struct gw_journal *j, json_t **result)
 {
 	gw_autofd int lock = -1;
 	struct gw_source_env *e = gw_source_env_new(w, name, &lock);
 	enum gw_outcome outcome = GW_OUTCOME_ABORTED;
-	int rc = 0;
+	int rc;
 
 	if (!e)
 		return -EIO;
+	/* It may have been settled before we had the lock. */
+	rc = gw_journal_load(w->paths, name, j);
+	if (rc) {
+		gw_source_env_free(e);
+		return rc;
+	}
 	e->journal = *j;
 	e->settings = gw_settings_parse(j->settings);
+	e->journal.recovering = true;
 	e->saving = true; /* it may have been under way; ending none is harmless */
 	e->s.stopped = j->was_running;
-	if (j->phase == GW_SOURCE_COMMITTING) {
-		rc = find_outcome(args, j, &outcome);
-		if (!rc && outcome == GW_OUTCOME_ABORTED && !j->was_running)
-			rc = gw_source_end_saving(e);
-		else if (!rc)
-			rc = gw_source_settle(&gw_source_live_ops, e, outcome);
-	} else {
-		rc = j->was_running ? gw_source_recover(&gw_source_live_ops, e, GW_SOURCE_MOVING)
-				    : gw_source_end_saving(e);
-	}
+	rc = gw_journal_save(w->paths, name, &e->journal);
+	if (!rc && j->phase == GW_SOURCE_COMMITTING)
+		rc = recover_doubt(e, name, wish, &outcome);
+	else if (!rc && j->phase == GW_SOURCE_MOVING && !j->was_running)
+		rc = gw_source_end_saving(e);
+	else if (!rc)
+		rc = gw_source_recover(&gw_source_live_ops, e, (enum gw_source_phase)j->phase);
+	if (j->phase == GW_SOURCE_LEFT)
+		outcome = GW_OUTCOME_RUNNING;
 	if (!rc && outcome != GW_OUTCOME_RUNNING)
 		gw_source_put_back(e); /* of a guest that stays paused */
 	if (!rc && outcome != GW_OUTCOME_RUNNING)
@@ -96,9 +203,67 @@ static int recover_source(struct gw_worker *w, const json_t *args, const char *n
 	return rc;
 }
 
+/* An arrival of which nothing is known now: what will help? */
+static int still_unknown(struct gw_worker *w, const char *name, const struct gw_journal *j)
+{
+	gw_autofree char *why = strdup(gw_error());
+
+	if (!gw_settled_doubted(w->paths, j->id))
+		return gw_fail(
+			-EBUSY,
+			"what became of VM '%s' cannot be told now: it still arrives, or its "
+			"QEMU does not answer (%s). godwitd keeps trying",
+			name, why);
+	return gw_fail(-EBUSY,
+		       "VM '%s' was committed to this host, but its source was told that nobody "
+		       "knew whether it runs, so it is not resumed by itself. Run 'godwit recover "
+		       "%s' at its source (%s). If that host is gone for good, use '--resume "
+		       "--confirm' here, or '--discard' to remove what arrived",
+		       name, name, j->peer[0] ? j->peer : "its address is not known");
+}
+
+static int recover_dest(struct gw_worker *w, const json_t *args, const struct wish *wish,
+			const char *name, struct gw_journal *j, json_t **result)
+{
+	const struct gw_recovery why = {
+		.asked = json_is_true(json_object_get(args, "asked")),
+		.forbid = wish->discard || json_is_true(json_object_get(args, "forbid")),
+		.confirmed = wish->resume && wish->confirm,
+	};
+
+	if (wish->resume && !wish->confirm)
+		return gw_fail(
+			-EINVAL,
+			"VM '%s' came from another host: 'godwit recover %s' there settles it. "
+			"If it is gone for good there, use '--resume --confirm' here",
+			name, name);
+	switch (gw_dest_put_right(w, name, j, &why)) {
+	case GW_OUTCOME_RUNNING:
+		*result = json_pack("{s:s}", "outcome", "running");
+		return wish->discard
+			       ? gw_fail(-EBUSY, "VM '%s' runs here; 'godwit stop %s' would end it",
+					 name, name)
+			       : 0;
+	case GW_OUTCOME_ABORTED:
+		*result = json_pack("{s:s}", "outcome", "removed");
+		return 0;
+	case GW_OUTCOME_LOST:
+		*result = json_pack("{s:s}", "outcome", "removed");
+		return why.forbid ? 0
+				  : gw_fail(-ESRCH,
+					    "VM '%s' was committed to this host, but its QEMU is "
+					    "gone. Its source may have it yet: run 'godwit recover "
+					    "%s' there",
+					    name, name);
+	default:
+		return still_unknown(w, name, j);
+	}
+}
+
 int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
+	const struct wish wish = read_wish(args);
 	struct gw_journal j;
 	int rc;
 
@@ -106,27 +271,9 @@ int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result)
 		return -EINVAL;
 	rc = gw_journal_load(w->paths, name, &j);
 	if (rc == -ENOENT)
-		return gw_fail(rc, "VM '%s' has no migration to settle", name);
+		return gw_fail(rc, "VM '%s' has no migration to settle; see godwit list", name);
 	if (rc)
 		return rc;
-	if (j.role == GW_ROLE_SOURCE)
-		return recover_source(w, args, name, &j, result);
-	switch (gw_dest_put_right(w, name, &j)) {
-	case GW_OUTCOME_RUNNING:
-		*result = json_pack("{s:s}", "outcome", "running");
-		return 0;
-	case GW_OUTCOME_ABORTED:
-		*result = json_pack("{s:s}", "outcome", "removed");
-		return 0;
-	case GW_OUTCOME_LOST:
-		return gw_fail(-ESRCH,
-			       "VM '%s' was committed to this host, but its guest cannot be "
-			       "resumed: %s",
-			       name, gw_error());
-	default:
-		return gw_fail(-EBUSY,
-			       "what became of VM '%s' cannot be told now: it still "
-			       "arrives, or its QEMU does not answer; try again",
-			       name);
-	}
+	return j.role == GW_ROLE_SOURCE ? recover_source(w, &wish, name, &j, result)
+					: recover_dest(w, args, &wish, name, &j, result);
 }

@@ -17,6 +17,7 @@
 #include "live.h"
 #include "log.h"
 #include "registry_report.h"
+#include "source.h"
 #include "worker.h"
 
 #define START_MS  60000
@@ -244,6 +245,22 @@ int gw_worker_stop_vm(struct gw_worker *w, const json_t *args, json_t **result)
 	return rc;
 }
 
+/* How a VM stands that moves, or did when its worker died. */
+static const char *moving_state(struct gw_worker *w, const char *name, const struct gw_journal *j)
+{
+	const bool source = j->role == GW_ROLE_SOURCE;
+	int lock = gw_vm_lock(w->paths, name);
+	const bool moves = lock < 0 && !j->recovering;
+
+	if (lock >= 0)
+		close(lock); /* only looked */
+	if (moves)
+		return source ? "migrating" : "incoming";
+	if (source ? j->phase == GW_SOURCE_COMMITTING : gw_settled_doubted(w->paths, j->id))
+		return "in-doubt";
+	return "recovering";
+}
+
 /* "running", "paused", ... as QEMU says, or what the records say without it. */
 static void find_state(struct gw_worker *w, const struct gw_vm *vm, char *state, size_t len)
 {
@@ -252,10 +269,7 @@ static void find_state(struct gw_worker *w, const struct gw_vm *vm, char *state,
 	int lock;
 
 	if (!gw_journal_load(w->paths, vm->def.name, &j)) {
-		snprintf(state, len, "%s",
-			 j.role == GW_ROLE_DEST ? "incoming"
-			 : j.phase == 1		? "in-doubt"
-						: "migrating");
+		snprintf(state, len, "%s", moving_state(w, vm->def.name, &j));
 		return;
 	}
 	snprintf(state, len, "busy");

@@ -50,6 +50,22 @@ enum gw_dest_phase {
 	GW_DEST_PHASE_RUNNING,	 /* ours, and it was resumed */
 };
 
+/* What its QEMU tells of a guest whose state it has loaded. */
+enum gw_dest_ran {
+	GW_DEST_RAN_UNKNOWN, /* nothing: it does not answer */
+	GW_DEST_RAN_NEVER,   /* it has not taken a step */
+	GW_DEST_RAN,	     /* it runs, or has run */
+	GW_DEST_RAN_GONE,    /* QEMU has ended */
+};
+
+/* By what gw_dest_recover() decides; its table is in recover.c. */
+enum gw_dest_verdict {
+	GW_DEST_FINISH, /* what was committed to this host is carried out */
+	GW_DEST_LOOK,	/* somebody was told that nothing is known: find out, start nothing */
+	GW_DEST_ASKED,	/* likewise, and the source is asking again */
+	GW_DEST_FORBID, /* the source wants it back: it must never run here */
+};
+
 /**
  * struct gw_dest_kept - an image whose RAM files are the arriving VM's.
  * @departure: that left it; 0: there is none
@@ -88,9 +104,20 @@ struct gw_dest_ops {
 	/* QEMU's device state: write, then wait until QEMU has loaded all of it. */
 	int (*device_write)(void *env, const void *buf, size_t len);
 	int (*device_end)(void *env, int64_t deadline);
-	/* Resume the guest (-EPIPE: its QEMU is gone) and announce it to the network. */
+	/*
+	 * Resume the guest, and announce it to the network. -EREMOTEIO: QEMU has refused
+	 * it; -EPIPE: it is gone; anything else: it may yet run.
+	 */
 	int (*guest_resume)(void *env);
 	void (*guest_announce)(void *env);
+	enum gw_dest_ran (*guest_ran)(void *env);
+	/* End QEMU; its files stay. */
+	void (*guest_kill)(void *env);
+	/*
+	 * Recovery is about to resume it: is it still ours? -ECANCELED: no, the source
+	 * has it; 0: yes, or there is nobody to ask; other -errno: not known now.
+	 */
+	int (*claim)(void *env);
 	/* The ledger of the arrival, empty, where the next departure looks for it. */
 	int (*ledger)(void *env, size_t nr_pages, struct gw_ledger *l);
 	/* End QEMU and remove its folder and RAM files, or make them the kept image again. */
@@ -118,8 +145,11 @@ struct gw_dest {
 	uint8_t id[GW_ID_LEN];	    /* of this one; set by the caller */
 	struct gw_receive *receive; /* receive.c's */
 	_Atomic enum gw_dest_state state;
-	bool run; /* the guest ran at the source: resume it on COMMIT */
+	char listen[128]; /* where the source answers questions, as its --listen says; may be empty
+			   */
+	bool run;	  /* the guest ran at the source: resume it on COMMIT */
 	bool committed;
+	bool revoked; /* it was, and QEMU refused a guest that had not taken a step */
 	char error[1024];
 };
 
@@ -150,6 +180,14 @@ int gw_dest_heed(struct gw_dest *d);
  * cannot be told now, and the journal must stay for another try.
  */
 enum gw_outcome gw_dest_recover(const struct gw_dest_ops *ops, void *env, enum gw_dest_phase phase,
-				bool run);
+				bool run, enum gw_dest_verdict verdict);
+
+/**
+ * gw_dest_never_ran() - QEMU refused to resume a guest that was committed here.
+ *
+ * Return: 0: it has not taken a step, and the journal says that it is not ours:
+ * discard it; -EINPROGRESS or another failure: it may have run.
+ */
+int gw_dest_never_ran(const struct gw_dest_ops *ops, void *env);
 
 #endif

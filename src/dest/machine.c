@@ -104,6 +104,8 @@ static int define(struct gw_dest *d)
 	}
 	d->nr_streams = (unsigned int)streams;
 	d->run = json_is_true(json_object_get(json, "run"));
+	snprintf(d->listen, sizeof(d->listen), "%s",
+		 json_string_value(json_object_get(json, "listen")) ?: "");
 	rc = note_features(d, json);
 	if (!rc)
 		rc = gw_kept_heed(d, json_object_get(json, "reuse"));
@@ -261,6 +263,22 @@ static int gw_dest_load(struct gw_dest *d)
 	return rc ? rc : gw_frame_send(d->control, GW_MSG_LOADED, 0, NULL, 0);
 }
 
+/*
+ * QEMU does not resume the guest: a disk is locked, for instance. Where it has
+ * not taken a step this is a failure like any before COMMIT; else it is ours.
+ */
+static int refused(struct gw_dest *d, int rc)
+{
+	char why[GW_ERROR_MAX];
+
+	snprintf(why, sizeof(why), "%s", gw_error());
+	if (!gw_dest_never_ran(d->ops, d->env)) {
+		d->committed = false;
+		d->revoked = true;
+	}
+	return gw_fail(rc, "%s", why);
+}
+
 static int gw_dest_commit(struct gw_dest *d)
 {
 	int rc = gw_dest_next(d, d->ops->now(d->env) + gw_ram_hash_ns(&d->ram));
@@ -275,6 +293,8 @@ static int gw_dest_commit(struct gw_dest *d)
 	d->committed = true;
 	if (d->run)
 		rc = d->ops->guest_resume(d->env);
+	if (rc == -EREMOTEIO)
+		return refused(d, rc);
 	if (!rc)
 		rc = d->ops->journal(d->env, GW_DEST_PHASE_RUNNING);
 	if (!rc)
@@ -287,6 +307,16 @@ static int gw_dest_commit(struct gw_dest *d)
 	if (gw_frame_send(d->control, GW_MSG_RUNNING, 0, NULL, 0))
 		gw_error_clear();
 	return 0;
+}
+
+/* Why it ended; after COMMIT also how the guest stands, where that is certain. */
+static void tell(struct gw_dest *d)
+{
+	const bool settled = d->revoked && d->version >= 2;
+
+	if (gw_frame_send_buf(d->control, settled ? GW_MSG_SETTLED : GW_MSG_ERROR,
+			      settled ? GW_OUTCOME_ABORTED : 0, d->error, strlen(d->error)))
+		gw_error_clear();
 }
 
 int gw_dest_run(struct gw_dest *d)
@@ -318,8 +348,7 @@ int gw_dest_run(struct gw_dest *d)
 			gw_receive_stop(d);
 			d->ops->discard(d->env);
 		}
-		if (gw_frame_send_buf(d->control, GW_MSG_ERROR, 0, d->error, strlen(d->error)))
-			gw_error_clear();
+		tell(d);
 	}
 	gw_receive_stop(d);
 	for (unsigned int i = 0; i < GW_DEST_STREAMS_MAX; i++)

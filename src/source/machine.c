@@ -73,6 +73,12 @@ int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline)
 	if (s->inbox.type == GW_MSG_ERROR || s->inbox.type == GW_MSG_CANCEL)
 		return gw_fail(-EREMOTEIO, "destination: %.*s", (int)s->inbox.len,
 			       (const char *)s->inbox.payload);
+	if (type == GW_MSG_RUNNING && s->inbox.type == GW_MSG_SETTLED &&
+	    s->inbox.arg == GW_OUTCOME_ABORTED) {
+		s->revoked = true;
+		return gw_fail(-EREMOTEIO, "destination: %.*s", (int)s->inbox.len,
+			       (const char *)s->inbox.payload);
+	}
 	if (s->inbox.type != type)
 		return gw_fail(-EPROTO, "destination: sent %s where %s was due",
 			       gw_message_name(s->inbox.type), gw_message_name(type));
@@ -152,9 +158,10 @@ static int note_destination(struct gw_source *s)
 /* What the destination is told of the VM, and of what we can do. */
 static char *make_define(const struct gw_source *s)
 {
-	json_t *define = json_pack("{s:O,s:b,s:i,s:I,s:o*}", "definition", s->definition, "run",
-				   s->was_running, "streams", (int)s->params.streams, "resident",
-				   (json_int_t)gw_ram_resident(s->ram), "reuse", gw_reuse_offer(s));
+	json_t *define = json_pack("{s:O,s:b,s:i,s:I,s:s*,s:o*}", "definition", s->definition,
+				   "run", s->was_running, "streams", (int)s->params.streams,
+				   "resident", (json_int_t)gw_ram_resident(s->ram), "listen",
+				   s->listen, "reuse", gw_reuse_offer(s));
 	char *text;
 
 	if (define && s->version >= 2) {

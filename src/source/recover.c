@@ -14,6 +14,8 @@ int gw_source_recover(const struct gw_source_ops *ops, void *env, enum gw_source
 {
 	if (phase == GW_SOURCE_MOVING)
 		return ops->guest_resume(env);
+	if (phase == GW_SOURCE_LEFT)
+		return ops->guest_quit(env, NULL);
 	return gw_fail(-EINPROGRESS,
 		       "the migration ended before the destination confirmed that the "
 		       "guest runs there: settle it with 'godwit recover'");
@@ -23,14 +25,15 @@ int gw_source_settle(const struct gw_source_ops *ops, void *env, enum gw_outcome
 {
 	int rc;
 
+	/* The journal first: what fails after it is tried again without asking anybody. */
 	switch (outcome) {
 	case GW_OUTCOME_ABORTED:
 		rc = ops->journal(env, GW_SOURCE_MOVING);
 		return rc ? rc : ops->guest_resume(env);
 	case GW_OUTCOME_RUNNING:
-		return ops->guest_quit(env, NULL);
+		rc = ops->journal(env, GW_SOURCE_LEFT);
+		return rc ? rc : ops->guest_quit(env, NULL);
 	default:
-		return gw_fail(-EINPROGRESS, "the destination cannot tell whether the guest ran "
-					     "there: look there, then use --resume or --discard");
+		return gw_fail(-EINPROGRESS, "the destination cannot tell whether the guest ran");
 	}
 }

@@ -62,6 +62,7 @@ enum gw_source_state {
 enum gw_source_phase {
 	GW_SOURCE_MOVING,     /* the guest belongs here: resume it */
 	GW_SOURCE_COMMITTING, /* COMMIT may have been sent: never resume by ourselves */
+	GW_SOURCE_LEFT,	      /* the guest runs there: remove what is left here */
 };
 
 struct gw_source_ops {
@@ -132,6 +133,7 @@ struct gw_source {
 	uint8_t id[GW_ID_LEN];
 	struct gw_ram *ram;
 	const json_t *definition;
+	const char *listen;		/* where this host answers others; NULL: nowhere */
 	const struct gw_ledger *ledger; /* of the guest's arrival here; NULL: none */
 	bool was_running;		/* a paused guest stays paused at the destination */
 	bool direct_io;			/* some disk bypasses the page table: quiesce (F7) */
@@ -175,7 +177,8 @@ struct gw_source {
 	uint64_t transferred; /* all connections, once they are closed */
 	bool verified;
 	bool committed; /* COMMIT may have left */
-	bool stopped;	/* we stopped the guest */
+	bool revoked; /* and the destination has answered that it never ran there, and never will */
+	bool stopped; /* we stopped the guest */
 	int64_t quiesce_ns, stop_ns, final_pages_ns, device_ns, resume_ns;
 	char error[1024];
 };

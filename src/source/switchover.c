@@ -148,6 +148,22 @@ static int verify(struct gw_source *s)
 	return rc;
 }
 
+/*
+ * QEMU there refused a guest that had not taken a step, and is dead: the answer
+ * is as final as one to SETTLE, so the guest goes on here. 0, or -EAGAIN: still in doubt.
+ */
+static int revoked(struct gw_source *s)
+{
+	char why[GW_ERROR_MAX];
+
+	snprintf(why, sizeof(why), "%s", gw_error());
+	if (s->ops->journal(s->env, GW_SOURCE_MOVING))
+		return -EAGAIN; /* its message is as good a reason */
+	s->committed = false;
+	gw_fail(-EREMOTEIO, "%s", why);
+	return 0;
+}
+
 /* From here on nothing on this host resumes the guest (invariant 1). */
 static int commit(struct gw_source *s)
 {
@@ -161,10 +177,15 @@ static int commit(struct gw_source *s)
 	rc = gw_frame_send(s->control, GW_MSG_COMMIT, 0, NULL, 0);
 	if (!rc)
 		rc = gw_source_expect(s, GW_MSG_RUNNING, s->ops->now(s->env) + GW_SWITCHOVER_NS);
+	if (rc && s->revoked && !revoked(s))
+		return rc;
 	if (rc)
 		return gw_fail_prefix(rc, "the destination did not confirm that the guest runs "
 					  "there, so it stays stopped here; settle it with 'godwit "
 					  "recover'. Reason: ");
+	/* From here on whoever finds us dead knows that, too. */
+	if (s->ops->journal(s->env, GW_SOURCE_LEFT))
+		gw_error_clear();
 	return 0;
 }
 

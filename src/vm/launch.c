@@ -260,14 +260,21 @@ void gw_process_yield(const struct gw_process *process)
 		closedir(tasks);
 }
 
-void gw_process_kill(const struct gw_process *process)
+bool gw_process_end(const struct gw_process *process, int ms)
 {
 	gw_autofd int fd = open_process(process);
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	int n;
 
 	if (fd < 0)
-		return;
+		return true;
 	syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
-	while (poll(&pfd, 1, -1) < 0 && errno == EINTR)
+	while ((n = poll(&pfd, 1, ms)) < 0 && errno == EINTR)
 		;
+	return n > 0;
+}
+
+void gw_process_kill(const struct gw_process *process)
+{
+	gw_process_end(process, -1);
 }

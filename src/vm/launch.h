@@ -62,6 +62,14 @@ void gw_process_yield(const struct gw_process *process);
 /** gw_process_kill() - SIGKILL it, and wait until it is gone. */
 void gw_process_kill(const struct gw_process *process);
 
+/**
+ * gw_process_end() - SIGKILL it, and wait for at most @ms until it is gone.
+ *
+ * Return: whether it is. One that hangs in the kernel never runs its guest again, but
+ * may still hold what it has open.
+ */
+bool gw_process_end(const struct gw_process *process, int ms);
+
 /** gw_process_open() - a pidfd that becomes readable when it ends, or -ESRCH. */
 int gw_process_open(const struct gw_process *process);
 

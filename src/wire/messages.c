@@ -86,7 +86,7 @@ int gw_open_decode(const uint8_t *wire, size_t len, struct gw_open *open, uint16
 			       "install neighbouring releases of Godwit on both hosts",
 			       open->version_min, open->version_max, GW_VERSION_MIN, GW_VERSION);
 	*version = open->version_max < GW_VERSION ? open->version_max : GW_VERSION;
-	if (open->kind < GW_OPEN_MIGRATE || open->kind > GW_OPEN_REGISTRY)
+	if (open->kind < GW_OPEN_MIGRATE || open->kind >= GW_OPEN_KINDS)
 		return gw_fail(-EPROTO, "OPEN of unknown kind %u", open->kind);
 	return 0;
 }

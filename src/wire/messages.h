@@ -32,7 +32,8 @@
  *     DEVICE {bytes} ... DEVICE_END     ->   (held back until the last barrier)
  *                                       <-   LOADED
  *     COMMIT                            ->   (the destination may run the guest)
- *                                       <-   RUNNING
+ *                                       <-   RUNNING, or (version 2) SETTLED {aborted, text}:
+ *                                              QEMU refused it, and it never ran
  *     LEDGER {part} ... LEDGER_END      ->   (only with reuse: what the memory was
  *                                              at this departure; store/ledger.h)
  *
@@ -40,8 +41,12 @@
  *     ERROR {text} or CANCEL {text}, then closes.
  *
  *   After a lost answer to COMMIT, on a connection of its own:
- *     OPEN {kind settle, id}            ->
- *                                       <-   SETTLED {outcome, text}
+ *     OPEN {kind settle, id}            ->   (what became of it?)
+ *     or OPEN {kind forbid, id}         ->   (version 2: it must never run there)
+ *                                       <-   SETTLED {outcome, text}, or ERROR {text}
+ *   and a destination, before it resumes a guest whose worker died (version 2):
+ *                                       <-   OPEN {kind claim, id}
+ *     SETTLED {outcome, text}           ->   (running: it may; aborted: it may not)
  *
  *   The registry that a godwitd serves (store/registry_peer.c), likewise:
  *     OPEN {kind registry}              ->
@@ -108,11 +113,19 @@ enum gw_open_kind {
 	GW_OPEN_STREAM,	     /* one more stream of migration @id */
 	GW_OPEN_SETTLE,	     /* what became of migration @id? (godwit recover) */
 	GW_OPEN_REGISTRY,    /* questions to the registry that this host serves */
+	/* from version 2 on */
+	GW_OPEN_FORBID, /* make sure that migration @id's guest never runs there, if it does not */
+	GW_OPEN_CLAIM,	/* to its source: it is committed here; may it run? */
+	GW_OPEN_KINDS,
 };
 
-/* What a destination answers to SETTLE. Final: it never changes afterwards. */
+/*
+ * What a destination answers to SETTLE. Final: it never changes afterwards; but
+ * after UNKNOWN another may come. Whoever answers that has written it down, and
+ * never resumes the guest by itself from then on (invariant 1).
+ */
 enum gw_outcome {
-	GW_OUTCOME_UNKNOWN, /* nothing is known of it, for example after a reboot */
+	GW_OUTCOME_UNKNOWN, /* nothing is known of it (a reboot), or QEMU does not answer */
 	GW_OUTCOME_ABORTED, /* it does not run here and never will */
 	GW_OUTCOME_RUNNING, /* it was resumed here */
 	GW_OUTCOME_LOST,    /* it was committed here, and its QEMU is gone */

@@ -319,12 +319,69 @@ static int op_device_end(void *env, int64_t deadline)
 	return rc;
 }
 
+#define MONITOR_NS (10 * GW_S)
+
+/* Whether QEMU answers. 0 or -ETIMEDOUT, after a while. */
+static int ask_qemu(void)
+{
+	if (sim.dst.still_until <= sim_now())
+		return 0;
+	fiber_sleep_until(sim_now() + MONITOR_NS);
+	return gw_fail(-ETIMEDOUT, "QEMU's monitor does not answer");
+}
+
+void dest_tick(void)
+{
+	if (!sim.dst.told_to_run || sim.dst.still_until > sim_now())
+		return;
+	sim.dst.told_to_run = false;
+	if (sim.dst.qemu != QEMU_STOPPED)
+		return;
+	sim.dst.qemu = QEMU_RUNNING;
+	sim.dst.took_over = true;
+}
+
+static enum gw_dest_ran op_guest_ran(void *env)
+{
+	if (sim_step(env, "guest_ran", 0))
+		return GW_DEST_RAN_UNKNOWN;
+	if (sim.dst.qemu == QEMU_ENDED)
+		return GW_DEST_RAN_GONE;
+	if (ask_qemu())
+		return sim.dst.qemu == QEMU_ENDED ? GW_DEST_RAN_GONE : GW_DEST_RAN_UNKNOWN;
+	dest_tick();
+	return sim.dst.qemu == QEMU_RUNNING ? GW_DEST_RAN : GW_DEST_RAN_NEVER;
+}
+
+static void op_guest_kill(void *env)
+{
+	if (!sim_step(env, "guest_kill", 0))
+		dest_qemu_dies();
+}
+
+static int op_claim(void *env)
+{
+	int rc = sim_step(env, "claim", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	if (sim.src.journal == JOURNAL_COMMITTING || sim.src.journal == JOURNAL_LEFT)
+		return 0;
+	return gw_fail(-ECANCELED, "the source has the guest again");
+}
+
 static int op_guest_resume(void *env)
 {
 	int rc = sim_step(env, "guest_resume at the destination", STEP_FAILS | STEP_LATE);
 
 	if (!rc)
 		rc = qemu_gone();
+	if (!rc && sim.dst.still_until > sim_now()) {
+		sim.dst.told_to_run = true;
+		rc = ask_qemu();
+	}
+	if (!rc && sim.dst.refuses)
+		rc = gw_fail(-EREMOTEIO, "QEMU refused cont: a disk is locked");
 	if (rc)
 		return rc;
 	sim_check(sim.dst.qemu == QEMU_STOPPED || sim.dst.qemu == QEMU_RUNNING,
@@ -375,6 +432,9 @@ static const struct gw_dest_ops ops = {
 	.device_end = op_device_end,
 	.guest_resume = op_guest_resume,
 	.guest_announce = op_guest_announce,
+	.guest_ran = op_guest_ran,
+	.guest_kill = op_guest_kill,
+	.claim = op_claim,
 	.ledger = op_ledger,
 	.discard = op_discard,
 	.report = op_report,
@@ -386,29 +446,36 @@ void dest_close_streams(void)
 		gw_transport_close(&sim.dst.accepted[--sim.dst.nr_accepted].t);
 }
 
-/* The daemon finds a journal without a worker. */
-void dest_recover(void)
+/* One try at what a worker left; whether it is settled now. */
+static bool try_recovery(enum gw_dest_verdict verdict)
 {
 	static const enum gw_dest_phase phases[] = {
 		[JOURNAL_RECEIVING] = GW_DEST_PHASE_RECEIVING,
 		[JOURNAL_COMMITTED] = GW_DEST_PHASE_COMMITTED,
 		[JOURNAL_RUNNING] = GW_DEST_PHASE_RUNNING,
 	};
-	enum gw_outcome outcome = GW_OUTCOME_UNKNOWN;
+	const bool run = sim.dst.run;
+	enum gw_outcome outcome;
 
-	dest_close_streams();
-	if (sim.dst.journal == JOURNAL_NONE)
-		return;
-	sim.dst.busy = true;
-	/* A second try stands for the user's `godwit recover` after a failed one. */
-	for (int try = 0; try < 2 && !outcome; try++)
-		outcome = gw_dest_recover(&ops, &sim.dst.daemon, phases[sim.dst.journal],
-					  sim.dst.run);
-	sim_check(outcome, "recovery at the destination: %s", gw_error());
+	if (verdict == GW_DEST_FINISH && sim.dst.doubted)
+		verdict = GW_DEST_LOOK;
+	outcome = gw_dest_recover(&ops, &sim.dst.daemon, phases[sim.dst.journal], run, verdict);
+	if (!outcome)
+		return false;
 	sim.dst.settled = outcome;
 	sim.dst.journal = JOURNAL_NONE;
 	if (outcome == GW_OUTCOME_LOST)
 		sim.dst.left_behind = false; /* swept, as any VM whose QEMU has ended */
+	return true;
+}
+
+/* The daemon finds a journal without a worker; it tries until it is settled, or asked. */
+void dest_recover(void)
+{
+	dest_close_streams();
+	sim.dst.busy = true;
+	while (sim.dst.journal != JOURNAL_NONE && !sim.dst.asked && !try_recovery(GW_DEST_FINISH))
+		fiber_sleep_until(sim_now() + GW_S);
 	sim.dst.busy = false;
 }
 
@@ -419,12 +486,24 @@ static bool idle(void *arg, int64_t *when)
 	return !sim.dst.busy;
 }
 
-enum gw_outcome dest_settle(void)
+#define TRIES 3 /* before a source hears that nothing is known */
+
+enum gw_outcome dest_settle(bool forbid)
 {
+	sim.dst.asked = true;
 	if (!sim.dst.ended && !sim.dst.worker.dead)
 		sim_kill(&sim.dst.worker);
 	fiber_wait(idle, NULL, GW_FOREVER);
-	dest_recover();
+	dest_close_streams();
+	for (int try = 0; try < TRIES && sim.dst.journal != JOURNAL_NONE; try++)
+		try_recovery(forbid	       ? GW_DEST_FORBID
+			     : sim.dst.doubted ? GW_DEST_ASKED
+					       : GW_DEST_FINISH);
+	sim.dst.asked = false;
+	if (sim.dst.journal != JOURNAL_NONE) {
+		sim.dst.doubted = true;
+		return GW_OUTCOME_UNKNOWN;
+	}
 	return sim.dst.settled ? sim.dst.settled : GW_OUTCOME_ABORTED;
 }
 
@@ -485,6 +564,7 @@ void dest_qemu_dies(void)
 	if (sim.dst.qemu == QEMU_NONE || sim.dst.qemu == QEMU_ENDED)
 		return;
 	sim.dst.qemu = QEMU_ENDED;
+	sim.dst.told_to_run = false;
 	sim.wake[WAKE_DEST] = true;
 }
 

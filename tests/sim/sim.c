@@ -78,7 +78,10 @@ static bool can_strike(enum fault_kind kind, uint8_t traits)
 	case FAULT_CUT_SETTLE:
 		return traits & STEP_COMMITTING;
 	case FAULT_QEMU_DEST:
+	case FAULT_REFUSE:
 		return traits & STEP_QEMU;
+	case FAULT_STILL: /* before that it is noticed and costs nothing new */
+		return traits & STEP_COMMITTING;
 	default:
 		return true;
 	}
@@ -112,7 +115,8 @@ static void sweep(const struct scenario *sc, uint64_t seed)
 static void pairs(const struct scenario *sc)
 {
 	static const enum fault_kind first[] = { FAULT_CUT_SETTLE, FAULT_KILL_SOURCE,
-						 FAULT_KILL_DEST, FAULT_OP, FAULT_OP_LATE };
+						 FAULT_KILL_DEST,  FAULT_OP,
+						 FAULT_OP_LATE,	   FAULT_STILL };
 	static const enum fault_kind second[] = { FAULT_CUT,	   FAULT_KILL_SOURCE,
 						  FAULT_KILL_DEST, FAULT_QEMU_DEST,
 						  FAULT_OP,	   FAULT_OP_LATE };

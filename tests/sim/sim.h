@@ -46,6 +46,8 @@ enum fault_kind {
 	FAULT_CANCEL,	 /* the user has second thoughts */
 	FAULT_OP,	 /* the op of this step fails */
 	FAULT_OP_LATE,	 /* it works, and is believed to have failed */
+	FAULT_REFUSE,	 /* the destination's QEMU will not resume the guest: a disk is locked */
+	FAULT_STILL,	 /* it stands still for STILL_NS, and then does what it was told */
 	FAULT_KINDS,
 };
 
@@ -97,6 +99,7 @@ enum journal {
 	JOURNAL_NONE,
 	JOURNAL_MOVING,
 	JOURNAL_COMMITTING,
+	JOURNAL_LEFT,
 	JOURNAL_RECEIVING,
 	JOURNAL_COMMITTED,
 	JOURNAL_RUNNING,
@@ -150,6 +153,11 @@ struct dest_host {
 	unsigned int nr_accepted;
 	bool notified;
 	unsigned int receivers;
+	bool refuses;	     /* its QEMU does not resume the guest */
+	int64_t still_until; /* its QEMU stands still */
+	bool told_to_run;    /* while it did */
+	bool asked;	     /* a source waits for an answer: no other recovery begins */
+	bool doubted;	     /* somebody was told that nothing is known */
 };
 
 struct sim {
@@ -240,8 +248,13 @@ void dest_free(void);
 void dest_accept(struct gw_transport *t);
 void dest_recover(void);
 void dest_qemu_dies(void);
-/* What the daemon answers to SETTLE; a worker that still receives is killed first. */
-enum gw_outcome dest_settle(void);
+/*
+ * What the daemon answers to SETTLE, or FORBID; a worker that still receives is killed
+ * first. UNKNOWN is written down.
+ */
+enum gw_outcome dest_settle(bool forbid);
+/* Its QEMU, where it has come to. */
+void dest_tick(void);
 void dest_close_streams(void);
 
 /* hostile_*.c: peers that break the rules. Return: how many did. */

@@ -43,7 +43,9 @@ static int op_journal(void *env, enum gw_source_phase phase)
 	fiber_sleep_until(sim_now() + JOURNAL_NS);
 	if (process->dead)
 		return gw_fail(-ESHUTDOWN, "killed");
-	sim.src.journal = phase == GW_SOURCE_MOVING ? JOURNAL_MOVING : JOURNAL_COMMITTING;
+	sim.src.journal = phase == GW_SOURCE_MOVING ? JOURNAL_MOVING
+			  : phase == GW_SOURCE_LEFT ? JOURNAL_LEFT
+						    : JOURNAL_COMMITTING;
 	return 0;
 }
 
@@ -283,8 +285,9 @@ void source_recover(void)
 		return;
 	/* A second try stands for the user's `godwit recover` after a failed one. */
 	for (int try = 0; try < 2; try++) {
-		enum gw_source_phase phase = sim.src.journal == JOURNAL_MOVING
-						     ? GW_SOURCE_MOVING
+		enum gw_source_phase phase = sim.src.journal == JOURNAL_MOVING ? GW_SOURCE_MOVING
+					     : sim.src.journal == JOURNAL_LEFT
+						     ? GW_SOURCE_LEFT
 						     : GW_SOURCE_COMMITTING;
 
 		rc = sim.sc->paused && phase == GW_SOURCE_MOVING
@@ -330,8 +333,10 @@ static void work(void *arg, unsigned int i)
 	src->rc = rc;
 	src->ended = true;
 	/* Also a completed one that could not be removed here: recover does. */
-	if (src->s.state == GW_SOURCE_IN_DOUBT ||
-	    (src->s.state == GW_SOURCE_COMPLETED && src->journal != JOURNAL_NONE))
+	if (src->journal == JOURNAL_LEFT)
+		source_recover();
+	else if (src->s.state == GW_SOURCE_IN_DOUBT ||
+		 (src->s.state == GW_SOURCE_COMPLETED && src->journal != JOURNAL_NONE))
 		src->in_doubt = true;
 	else if (src->s.state != GW_SOURCE_COMPLETED && !src->s.stopped)
 		src->journal = JOURNAL_NONE;

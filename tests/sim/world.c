@@ -21,13 +21,16 @@
  */
 #define STOP_MAX_NS (20 * GW_S)
 
+/* Longer than anybody waits before he acts: COMMIT's answer, three tries, an operator. */
+#define STILL_NS (100 * GW_S)
+
 #define RUN_MAX_NS (300 * GW_S)
 
 struct sim sim;
 
 static const char *const fault_names[FAULT_KINDS] = {
-	"none",	     "cut",	  "cut-settle", "stall",  "damage", "kill-source",
-	"kill-dest", "kill-both", "qemu-dest",	"cancel", "op",	    "op-late",
+	"none",	     "cut",	  "cut-settle", "stall", "damage",  "kill-source", "kill-dest",
+	"kill-both", "qemu-dest", "cancel",	"op",	 "op-late", "refuse",	   "still",
 };
 
 const char *sim_fault_name(enum fault_kind kind)
@@ -134,6 +137,12 @@ static void strike(enum fault_kind kind)
 		sim.cancelled_in_time = !sim.src.committing;
 		sim.wake[WAKE_SOURCE] = true;
 		break;
+	case FAULT_REFUSE:
+		sim.dst.refuses = true;
+		break;
+	case FAULT_STILL:
+		sim.dst.still_until = sim_now() + STILL_NS;
+		break;
 	case FAULT_OP: /* sim_step() sees to these */
 	case FAULT_OP_LATE:
 	case FAULT_NONE:
@@ -224,7 +233,10 @@ int sim_step(struct process *process, const char *what, unsigned int traits)
 	return mix_result(step(process, what, traits));
 }
 
-/* `godwit recover`, by an operator who looks at the destination where nobody else can tell. */
+/*
+ * `godwit recover`, by an operator who does as he is told: where the destination does not
+ * know, he would have the guest back; where it is dead there, he looks whether it had run.
+ */
 static void operate(void *arg, unsigned int i)
 {
 	enum gw_outcome outcome;
@@ -232,10 +244,18 @@ static void operate(void *arg, unsigned int i)
 	(void)arg;
 	(void)i;
 	net_mend();
-	outcome = dest_settle();
+	outcome = dest_settle(false);
+	if (outcome == GW_OUTCOME_UNKNOWN) {
+		sim_check(!sim.dst.took_over || sim.dst.still_until > sim_now(),
+			  "a guest that runs is not known of");
+		outcome = dest_settle(true);
+	}
+	sim_check(outcome, "who is to have the guest is not known");
 	source_settle(outcome);
 	if (outcome == GW_OUTCOME_LOST)
 		source_settle(sim.dst.took_over ? GW_OUTCOME_RUNNING : GW_OUTCOME_ABORTED);
+	/* The godwitd there is started again. */
+	dest_recover();
 }
 
 static void call_operator(void)
@@ -248,6 +268,7 @@ static void tick(void *arg)
 {
 	(void)arg;
 	guest_tick(&sim.guest);
+	dest_tick();
 	if (sim.settle_at_once && sim.src.in_doubt)
 		call_operator();
 }
@@ -345,6 +366,10 @@ static void check_fault(void)
 	/* The reason is the destination's, and it must get here. */
 	if (one && struck(FAULT_QEMU_DEST) && s->state == GW_SOURCE_FAILED && !sim.sc->result)
 		sim_check(strstr(s->error, "QEMU ended"), "the reason was lost");
+	if (one && struck(FAULT_REFUSE) && !sim.sc->result && !sim.sc->paused)
+		sim_check(s->state == GW_SOURCE_COMPLETED ||
+				  (s->state == GW_SOURCE_FAILED && strstr(s->error, "locked")),
+			  "a refusal ended as '%s'", gw_source_state_name(s->state));
 	if (one && struck(FAULT_DAMAGE) && s->state == GW_SOURCE_FAILED && !sim.sc->result)
 		sim_check(strstr(s->error, "damaged") || strstr(s->error, "does not speak") ||
 				  strstr(s->error, "unknown frame") ||
@@ -374,8 +399,8 @@ static void check_end(void)
 			  "something stays behind at the destination");
 		sim_check(dst->settled != GW_OUTCOME_RUNNING, "the destination lies");
 	}
-	sim_check(src->longest_stop < STOP_MAX_NS, "the guest stood still for %.1f s in vain",
-		  (double)src->longest_stop / GW_S);
+	sim_check(src->longest_stop < STOP_MAX_NS || struck(FAULT_STILL),
+		  "the guest stood still for %.1f s in vain", (double)src->longest_stop / GW_S);
 }
 
 static json_t *definition(void)

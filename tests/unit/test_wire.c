@@ -167,7 +167,7 @@ static void names_that_are_none(void **state)
 static void open_refuses_garbage(void **state)
 {
 	struct gw_open open = an_open(GW_VERSION, GW_VERSION), back;
-	static const uint16_t kinds[] = { 0, GW_OPEN_REGISTRY + 1, UINT16_MAX };
+	static const uint16_t kinds[] = { 0, GW_OPEN_KINDS, UINT16_MAX };
 	uint8_t wire[GW_OPEN_LEN + 1] = { 0 };
 	uint16_t version;
 
