@@ -28,7 +28,8 @@ static bool is_of(const struct gw_image *image, const json_t *reuse)
 }
 
 void gw_arrival_take(struct gw_arrival *a, const struct gw_paths *p,
-		     const struct gw_definition *def, const json_t *reuse, char *const ram_paths[])
+		     const struct gw_definition *def, const json_t *reuse, const struct gw_key *key,
+		     char *const ram_paths[])
 {
 	int rc = gw_image_load(&p->store, def->name, &a->image);
 
@@ -40,7 +41,9 @@ void gw_arrival_take(struct gw_arrival *a, const struct gw_paths *p,
 		gw_warn("%s", gw_error());
 		return;
 	}
-	if (reuse && gw_image_fits(&a->image, def) && is_of(&a->image, reuse)) {
+	if (reuse && key && gw_ledger_has_key(&a->image.ledger, key->id) &&
+	    gw_image_fits(&a->image, def) && is_of(&a->image, reuse)) {
+		a->key = *key;
 		a->took = !gw_image_take(&p->store, &a->image, ram_paths);
 		if (a->took)
 			return;
@@ -63,7 +66,7 @@ static int compare(void *arg, unsigned int i)
 
 		if (!left)
 			break;
-		rc = gw_image_absent(&a->image, a->ram, first,
+		rc = gw_image_absent(&a->image, &a->key, a->ram, first,
 				     left < COMPARE_PART ? left : COMPARE_PART, &a->kept->absent);
 	}
 	return rc;

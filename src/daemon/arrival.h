@@ -15,6 +15,7 @@
 struct gw_arrival {
 	struct gw_image image;
 	bool took;
+	struct gw_key key; /* the VM's */
 	/* the comparison under way */
 	const struct gw_ram *ram;
 	struct gw_dest_kept *kept;
@@ -24,12 +25,14 @@ struct gw_arrival {
 /**
  * gw_arrival_take() - make what was kept of the VM its memory, or remove it.
  * @reuse: the source's departures (DEFINE), or NULL
+ * @key: the VM's, or NULL: then nothing is used
  * @ram_paths: where its RAM files belong
  *
  * An image that is not of one of these departures is of no use to anybody.
  */
 void gw_arrival_take(struct gw_arrival *a, const struct gw_paths *p,
-		     const struct gw_definition *def, const json_t *reuse, char *const ram_paths[]);
+		     const struct gw_definition *def, const json_t *reuse, const struct gw_key *key,
+		     char *const ram_paths[]);
 
 /**
  * gw_arrival_compare() - begin to find the pages that are not what the image's ledger says.

@@ -58,11 +58,25 @@ int gw_vm_save(const struct gw_paths *p, const struct gw_vm *vm)
 	gw_autofree char *dir = gw_vm_dir(p, vm->def.name);
 	gw_autofree char *path = gw_path("%s/vm.json", dir);
 
-	return save_json(path, json_pack("{s:o,s:i,s:I,s:s,s:b,s:i,s:b,s:O?}", "definition",
+	char secret[2 * GW_SECRET_LEN + 1];
+
+	gw_secret_format(vm->secret, secret);
+	return save_json(path, json_pack("{s:o,s:i,s:I,s:s,s:b,s:i,s:b,s:s*,s:O?}", "definition",
 					 gw_definition_json(&vm->def), "pid", (int)vm->process.pid,
 					 "pid-start", (json_int_t)vm->process.start, "qmp", vm->qmp,
 					 "attached", vm->attached, "uffd", vm->uffd,
-					 "since-arrival", vm->since_arrival, "blocks", vm->blocks));
+					 "since-arrival", vm->since_arrival, "secret",
+					 vm->has_secret ? secret : NULL, "blocks", vm->blocks));
+}
+
+int gw_vm_need_secret(const struct gw_paths *p, struct gw_vm *vm)
+{
+	int rc = vm->has_secret ? 0 : gw_secret_make(vm->secret);
+
+	if (rc || vm->has_secret)
+		return rc;
+	vm->has_secret = true;
+	return gw_vm_save(p, vm);
 }
 
 int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
@@ -70,7 +84,7 @@ int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
 	gw_autofree char *dir = gw_vm_dir(p, name);
 	gw_autofree char *path = gw_path("%s/vm.json", dir);
 	const json_t *uffd;
-	const char *qmp;
+	const char *qmp, *secret;
 	int rc;
 	json_t *json = load_json(path, &rc);
 
@@ -85,6 +99,8 @@ int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
 	uffd = json_object_get(json, "uffd");
 	vm->uffd = json_is_integer(uffd) ? (int)json_integer_value(uffd) : -1;
 	vm->since_arrival = json_is_true(json_object_get(json, "since-arrival"));
+	secret = json_string_value(json_object_get(json, "secret"));
+	vm->has_secret = secret && !gw_secret_parse(secret, vm->secret);
 	vm->blocks = json_incref(json_object_get(json, "blocks"));
 	vm->qmp = qmp ? strdup(qmp) : NULL;
 	json_decref(json);

@@ -22,6 +22,7 @@
 
 #include "attach.h"
 #include "define.h"
+#include "key.h"
 #include "launch.h"
 #include "messages.h"
 #include "paths.h"
@@ -39,6 +40,9 @@ struct gw_vm {
 	 */
 	int uffd;
 	bool since_arrival;
+	/* What its digests are keyed with (page/key.h); gw_vm_need_secret() makes one. */
+	bool has_secret;
+	uint8_t secret[GW_SECRET_LEN];
 	json_t *blocks;
 };
 
@@ -61,6 +65,9 @@ void gw_vm_free(struct gw_vm *vm);
 
 /** gw_vm_save() - write vm.json. 0 or -errno. */
 int gw_vm_save(const struct gw_paths *p, const struct gw_vm *vm);
+
+/** gw_vm_need_secret() - give @vm a secret unless it has one, and save it. 0 or -errno. */
+int gw_vm_need_secret(const struct gw_paths *p, struct gw_vm *vm);
 
 /** gw_vm_load() - read vm.json of @name. 0, -ENOENT, or -EINVAL for a damaged one. */
 int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm);

@@ -299,12 +299,15 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, co
 	int rc = gw_definition_parse(&e->vm.def, definition), compared;
 
 	note_source(e);
+	e->vm.has_secret = e->d.keyed;
+	memcpy(e->vm.secret, e->d.secret, sizeof(e->vm.secret));
 	for (unsigned int i = 0; !rc && i < e->vm.def.nr_memory; i++)
 		ram_paths[i] = gw_vm_ram_path(e->w->paths, &e->vm.def, i);
 	if (!rc)
 		rc = claim(e);
 	if (!rc)
-		gw_arrival_take(&e->arrival, e->w->paths, &e->vm.def, reuse, ram_paths);
+		gw_arrival_take(&e->arrival, e->w->paths, &e->vm.def, reuse,
+				e->d.keyed ? &e->d.key : NULL, ram_paths);
 	if (!rc)
 		rc = make_ram(e, ram, ram_paths);
 	if (!rc)

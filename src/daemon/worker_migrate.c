@@ -164,8 +164,12 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	rc = page_options(&s->params.pages, args);
 	if (rc)
 		return rc;
-	/* Reuse goes by the digests of xxh3; the others are for measuring. */
-	s->params.reuse = !is_true(args, "no-reuse") && s->params.pages.hash == GW_HASH_XXH3;
+	rc = gw_vm_need_secret(e->w->paths, &e->vm);
+	if (rc)
+		return rc;
+	memcpy(s->secret, e->vm.secret, sizeof(s->secret));
+	/* Reuse goes by keyed digests; the others are for measuring. */
+	s->params.reuse = !is_true(args, "no-reuse") && s->params.pages.hash == GW_HASH_GMAC;
 	if (s->params.reuse)
 		s->ledger = gw_departure_recall(&e->departure, e->w->paths, e->vm.def.name,
 						e->ram.nr_pages);

@@ -32,6 +32,7 @@ struct plan {
 	const char *name;
 	char host[GW_REGISTRY_KEY_MAX]; /* where the VM is */
 	uint64_t pages;
+	struct gw_key key;
 	struct gw_history history;
 	struct gw_vm_record record;
 	struct gw_host_record *hosts;
@@ -71,7 +72,8 @@ static int sample(struct plan *plan, const struct gw_ram *ram, const struct gw_l
 			if (rc)
 				return rc;
 			looked++;
-			if (gw_digest_equal(gw_digest_page(page_bytes), ledger->digests[page]))
+			if (gw_digest_equal(gw_key_page(&plan->key, page_bytes),
+					    ledger->digests[page]))
 				gw_history_count(&plan->history, ledger->generations[page]);
 		}
 	}
@@ -79,7 +81,8 @@ static int sample(struct plan *plan, const struct gw_ram *ram, const struct gw_l
 	return rc;
 }
 
-static int look_at_memory(const struct gw_worker *w, struct plan *plan, const struct gw_ram *ram)
+static int look_at_memory(const struct gw_worker *w, struct plan *plan, const struct gw_vm *vm,
+			  const struct gw_ram *ram)
 {
 	gw_autofree char *dir = gw_vm_dir(w->paths, plan->name);
 	gw_autofree char *path = gw_path("%s/ledger", dir);
@@ -89,10 +92,14 @@ static int look_at_memory(const struct gw_worker *w, struct plan *plan, const st
 	rc = count_data(ram, &plan->pages);
 	if (rc)
 		return rc;
-	if (access(path, F_OK))
-		return 0; /* it has never moved: nobody has kept anything of it */
+	/* It has never moved, or not keyed: nobody has kept anything of use. */
+	if (access(path, F_OK) || !vm->has_secret)
+		return 0;
+	rc = gw_key_init(&plan->key, vm->secret);
+	if (rc)
+		return rc;
 	rc = gw_ledger_open(&ledger, path);
-	if (!rc && ledger.nr_pages == ram->nr_pages)
+	if (!rc && ledger.nr_pages == ram->nr_pages && gw_ledger_has_key(&ledger, plan->key.id))
 		rc = sample(plan, ram, &ledger);
 	else
 		gw_warn("VM '%s': without its ledger all of it travels: %s", plan->name,
@@ -118,7 +125,7 @@ static int look(struct gw_worker *w, struct plan *plan, const struct gw_vm *vm)
 	rc = gw_attach(qmp, vm->process.pid, &ram, &facts);
 	gw_qmp_close(qmp);
 	if (!rc)
-		rc = look_at_memory(w, plan, &ram);
+		rc = look_at_memory(w, plan, vm, &ram);
 	gw_ram_close(&ram);
 	return rc;
 }

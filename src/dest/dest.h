@@ -129,9 +129,12 @@ struct gw_dest {
 	/* set by the caller, and owned by it */
 	const struct gw_dest_ops *ops;
 	void *env;
-	uint16_t version;  /* agreed in OPEN */
-	uint32_t features; /* of enum gw_feature: those that both sides have */
-	const char *host;  /* our name, told in READY */
+	uint16_t version;	       /* agreed in OPEN */
+	uint32_t features;	       /* of enum gw_feature: those that both sides have */
+	const char *host;	       /* our name, told in READY */
+	bool keyed;		       /* digests are keyed with */
+	uint8_t secret[GW_SECRET_LEN]; /* this, the VM's; for prepare() to keep */
+	struct gw_key key;
 
 	struct gw_transport *control; /* owned from the start of gw_dest_run() */
 	struct gw_transport *streams[GW_DEST_STREAMS_MAX];

@@ -80,7 +80,7 @@ static long tell_page(const struct gw_dest *d, size_t page, uint8_t *out)
 		return rc;
 	if (gw_page_is_zero(bytes))
 		return 0;
-	gw_blocks_of(bytes, &blocks);
+	gw_blocks_of(&d->key, bytes, &blocks);
 	for (unsigned int k = 0; k < GW_PAGE_BLOCKS; k++)
 		gw_put64(out + 8UL * k, blocks.digest[k]);
 	return sizeof(blocks.digest);
@@ -125,6 +125,7 @@ static void take_over(struct gw_dest *d, struct gw_ledger *l)
 {
 	uint8_t id[GW_ID_LEN];
 
+	gw_ledger_set_key(l, d->key.id);
 	gw_ledger_begin(l, d->departures - (uint32_t)json_array_size(d->ids));
 	for (size_t i = json_array_size(d->ids); i--;) {
 		if (gw_id_parse(json_string_value(json_array_get(d->ids, i)), id))

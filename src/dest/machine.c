@@ -70,7 +70,13 @@ static int note_features(struct gw_dest *d, const json_t *define)
 						 GW_FEATURE_COUNT, gw_feature_name, &features);
 
 	d->features = features & GW_FEATURES_ALL;
-	return rc ? gw_fail_prefix(rc, "source: ") : 0;
+	d->keyed = d->features & 1U << GW_FEATURE_KEYED;
+	if (!rc && d->keyed)
+		rc = gw_secret_parse(json_string_value(json_object_get(define, "secret")),
+				     d->secret);
+	if (rc)
+		return gw_fail_prefix(-EPROTO, "source: ");
+	return d->keyed ? gw_key_init(&d->key, d->secret) : 0;
 }
 
 static char *make_ready(const struct gw_dest *d)
@@ -95,6 +101,7 @@ static int define(struct gw_dest *d)
 	json_t *json = json_loadb((const char *)d->inbox.payload, d->inbox.len, 0, NULL);
 	json_int_t streams = json_integer_value(json_object_get(json, "streams"));
 	json_int_t resident = json_integer_value(json_object_get(json, "resident"));
+	const json_t *reuse;
 	int rc;
 
 	if (streams < 1 || streams > GW_DEST_STREAMS_MAX || resident < 0) {
@@ -107,12 +114,13 @@ static int define(struct gw_dest *d)
 	snprintf(d->listen, sizeof(d->listen), "%s",
 		 json_string_value(json_object_get(json, "listen")) ?: "");
 	rc = note_features(d, json);
+	/* Without a secret nothing that is kept can be believed. */
+	reuse = d->keyed ? json_object_get(json, "reuse") : NULL;
 	if (!rc)
-		rc = gw_kept_heed(d, json_object_get(json, "reuse"));
+		rc = gw_kept_heed(d, reuse);
 	if (!rc)
 		rc = d->ops->prepare(d->env, json_object_get(json, "definition"),
-				     (uint64_t)resident, json_object_get(json, "reuse"), &d->ram,
-				     &d->kept);
+				     (uint64_t)resident, reuse, &d->ram, &d->kept);
 	json_decref(json);
 	return rc;
 }
@@ -178,7 +186,8 @@ static int verify_frame(struct gw_dest *d, size_t *next)
 
 		if (rc < 0)
 			return rc;
-		ours = gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
+		ours = d->keyed ? gw_key_chunk(&d->key, hole ? NULL : bytes, GW_CHUNK_PAGES)
+				: gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
 		if (ours.low != gw_get64(d->inbox.payload + i * 16) ||
 		    ours.high != gw_get64(d->inbox.payload + i * 16 + 8))
 			return gw_fail(-EBADMSG,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * digest.h - XXH3-128 digests of pages, and the table of what the destination holds.
+ * digest.h - digests of pages, and the table of what the destination holds.
  *
  * The digest of an all-zero page is all zero by definition, so a fresh table
  * says "the destination holds zeros everywhere", which is true of a new RAM
@@ -36,11 +36,16 @@ static inline bool gw_digest_is_zero(struct gw_digest d)
 	return !(d.low | d.high);
 }
 
-/** gw_digest_page() - digest of one page's GW_PAGE_SIZE bytes. */
+/**
+ * gw_digest_page() - XXH3-128 of one page's GW_PAGE_SIZE bytes.
+ *
+ * Its secret is public, so it decides nothing about a guest's memory (key.h has what
+ * does) but where a peer of version 1 wants it.
+ */
 struct gw_digest gw_digest_page(const void *page);
 
 /**
- * gw_digest_chunk() - digest of a chunk: XXH3-128 over its pages' digests.
+ * gw_digest_chunk() - digest of a chunk: XXH3-128 over its pages' digests; of version 1.
  * @bytes: the chunk's content, or NULL if every page is zero
  * @nr: pages in it; those up to GW_CHUNK_PAGES count as zero
  */

@@ -89,7 +89,8 @@ void gw_encoder_round(struct gw_encoder *e, const struct gw_bitmap *due)
 
 bool gw_encoder_unchanged(const struct gw_encoder *e, size_t page, const void *bytes)
 {
-	return gw_digest_equal(gw_hash_page(e->options.hash, bytes), e->held.table[page]);
+	return gw_digest_equal(gw_hash_page(e->options.hash, e->options.key, bytes),
+			       e->held.table[page]);
 }
 
 int gw_batch_init(struct gw_batch *batch, struct gw_encoder *e, unsigned int stream)
@@ -190,7 +191,7 @@ void gw_pipeline_encode(struct gw_batch *batch)
 	memset(batch->count, 0, sizeof(batch->count));
 	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++)
 		if (gw_pageset_test(&batch->left, i))
-			batch->digest[i] = gw_hash_page(e->options.hash,
+			batch->digest[i] = gw_hash_page(e->options.hash, e->options.key,
 							batch->bytes + i * GW_PAGE_SIZE);
 	leave_what_changes(batch);
 	all = batch->left;

@@ -27,13 +27,13 @@ void gw_encoder_free(struct gw_encoder *e);
  */
 void gw_encoder_reuse(struct gw_encoder *e, size_t page, struct gw_digest digest);
 
-/** struct gw_blocks - digests of a page's blocks: XXH3-64 of each. */
+/** struct gw_blocks - digests of a page's blocks: gw_key_block() of each. */
 struct gw_blocks {
 	uint64_t digest[GW_PAGE_BLOCKS];
 };
 
 /** gw_blocks_of() - of one page's GW_PAGE_SIZE bytes. */
-void gw_blocks_of(const void *page, struct gw_blocks *blocks);
+void gw_blocks_of(const struct gw_key *key, const void *page, struct gw_blocks *blocks);
 
 /** gw_encoder_patches() - whether gw_encoder_base() is of use. */
 bool gw_encoder_patches(const struct gw_encoder *e);

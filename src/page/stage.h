@@ -74,6 +74,7 @@ enum gw_compress {
 /** struct gw_page_options - how a migration expresses its pages; godwit-migrate's flags. */
 struct gw_page_options {
 	enum gw_hash hash;
+	const struct gw_key *key; /* the VM's, for GW_HASH_GMAC and patches */
 	enum gw_compress compress;
 	uint64_t delta_cache; /* bytes of sent pages that the source keeps for delta; 0: none */
 	uint32_t off;	      /* a bit per enum gw_stage_id: never use that stage */

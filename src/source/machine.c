@@ -131,14 +131,17 @@ static int note_features(struct gw_source *s, const json_t *ready)
 
 	s->features = 0;
 	s->stages = GW_STAGES_FIRST;
-	if (s->version < 2)
+	if (s->version < 2) {
+		s->params.reuse = false;
 		return 0;
+	}
 	rc = gw_names_parse(json_object_get(ready, "features"), GW_FEATURE_COUNT, gw_feature_name,
 			    &features);
 	if (!rc)
 		rc = gw_names_parse(json_object_get(ready, "stages"), GW_STAGE_MAX, gw_stage_name,
 				    &s->stages);
 	s->features = features & GW_FEATURES_ALL;
+	s->params.reuse &= s->features >> GW_FEATURE_KEYED & 1;
 	return rc ? gw_fail_prefix(rc, "destination: ") : 0;
 }
 
@@ -162,6 +165,7 @@ static char *make_define(const struct gw_source *s)
 				   "run", s->was_running, "streams", (int)s->params.streams,
 				   "resident", (json_int_t)gw_ram_resident(s->ram), "listen",
 				   s->listen, "reuse", gw_reuse_offer(s));
+	char secret[2 * GW_SECRET_LEN + 1];
 	char *text;
 
 	if (define && s->version >= 2) {
@@ -170,6 +174,8 @@ static char *make_define(const struct gw_source *s)
 			gw_names_json(GW_FEATURES_ALL, GW_FEATURE_COUNT, gw_feature_name));
 		json_object_set_new(define, "stages",
 				    gw_names_json(gw_stages_read(), GW_STAGE_MAX, gw_stage_name));
+		gw_secret_format(s->secret, secret);
+		json_object_set_new(define, "secret", json_string(secret));
 	}
 	text = define ? json_dumps(define, JSON_COMPACT) : NULL;
 	json_decref(define);
@@ -182,6 +188,11 @@ static int gw_source_setup(struct gw_source *s)
 	gw_autofree char *text = NULL;
 	int rc = s->ops->journal(s->env, GW_SOURCE_MOVING);
 
+	if (!rc)
+		rc = gw_key_init(&s->key, s->secret);
+	s->params.pages.key = &s->key;
+	if (!rc && s->ledger && !gw_ledger_has_key(s->ledger, s->key.id))
+		s->ledger = NULL; /* its digests tell nothing */
 	if (!rc)
 		rc = open_connection(s, GW_OPEN_MIGRATE, 0, &s->control);
 	if (rc)

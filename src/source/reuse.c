@@ -32,7 +32,8 @@ json_t *gw_reuse_offer(const struct gw_source *s)
 	json_t *ids = json_array();
 	const uint8_t *id;
 
-	if (!s->params.reuse) {
+	/* Version 1 knows no secret: what it kept goes by digests that a guest can forge. */
+	if (!s->params.reuse || s->version < 2) {
 		json_decref(ids);
 		return NULL;
 	}
@@ -256,7 +257,9 @@ int gw_reuse_depart(struct gw_source *s, struct gw_ledger *l)
 {
 	int rc = s->ops->ledger(s->env, s->ram->nr_pages, l);
 
-	if (!rc)
-		rc = gw_ledger_depart(l, s->ledger, &s->encoder.held, s->id);
+	if (rc)
+		return rc;
+	gw_ledger_set_key(l, s->key.id);
+	rc = gw_ledger_depart(l, s->ledger, &s->encoder.held, s->id);
 	return rc ? rc : send_ledger(s, l);
 }

@@ -135,6 +135,8 @@ struct gw_source {
 	const json_t *definition;
 	const char *listen;		/* where this host answers others; NULL: nowhere */
 	const struct gw_ledger *ledger; /* of the guest's arrival here; NULL: none */
+	uint8_t secret[GW_SECRET_LEN];	/* the VM's: digests are keyed with it */
+	struct gw_key key;		/* made of it */
 	bool was_running;		/* a paused guest stays paused at the destination */
 	bool direct_io;			/* some disk bypasses the page table: quiesce (F7) */
 	bool discards, reports;		/* it may give memory back, does so all the time: holes.h */

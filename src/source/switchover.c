@@ -33,6 +33,7 @@
 #include "clock.h"
 #include "codec.h"
 #include "error.h"
+#include "feature.h"
 #include "internal.h"
 
 #define DEVICE_PART (256UL << 10)
@@ -110,7 +111,9 @@ static int verify_some(void *arg, unsigned int stream)
 		rc = hole ? hole : gw_ram_read(ram, first, GW_CHUNK_PAGES, bytes);
 		if (rc < 0)
 			return rc;
-		d = gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
+		d = v->s->features & 1U << GW_FEATURE_KEYED
+			    ? gw_key_chunk(&v->s->key, hole ? NULL : bytes, GW_CHUNK_PAGES)
+			    : gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
 		gw_put64(v->digests + chunk * 16, d.low);
 		gw_put64(v->digests + chunk * 16 + 8, d.high);
 	}

@@ -314,15 +314,15 @@ json_t *gw_image_list(const struct gw_store *st)
 }
 
 /* Pages of [first, first + count), all in one chunk. */
-static int compare(const struct gw_image *image, const struct gw_ram *ram, size_t first,
-		   size_t count, uint8_t *buf, struct gw_bitmap *absent)
+static int compare(const struct gw_image *image, const struct gw_key *key, const struct gw_ram *ram,
+		   size_t first, size_t count, uint8_t *buf, struct gw_bitmap *absent)
 {
 	const int hole = gw_ram_is_hole(ram, first, count);
 	int rc = hole ? hole : gw_ram_read(ram, first, count, buf);
 
 	for (size_t i = 0; rc >= 0 && i < count; i++) {
 		const struct gw_digest is = hole ? (struct gw_digest){ 0 }
-						 : gw_digest_page(buf + i * GW_PAGE_SIZE);
+						 : gw_key_page(key, buf + i * GW_PAGE_SIZE);
 
 		if (!gw_digest_equal(is, image->ledger.digests[first + i]))
 			gw_bitmap_set(absent, first + i);
@@ -330,8 +330,8 @@ static int compare(const struct gw_image *image, const struct gw_ram *ram, size_
 	return rc < 0 ? rc : 0;
 }
 
-int gw_image_absent(const struct gw_image *image, const struct gw_ram *ram, size_t first,
-		    size_t count, struct gw_bitmap *absent)
+int gw_image_absent(const struct gw_image *image, const struct gw_key *key,
+		    const struct gw_ram *ram, size_t first, size_t count, struct gw_bitmap *absent)
 {
 	gw_autofree uint8_t *buf = malloc(GW_CHUNK_SIZE);
 	size_t end = first + count;
@@ -345,7 +345,7 @@ int gw_image_absent(const struct gw_image *image, const struct gw_ram *ram, size
 	for (size_t page = first, n; !rc && page < end; page += n) {
 		n = GW_CHUNK_PAGES - page % GW_CHUNK_PAGES;
 		n = end - page < n ? end - page : n;
-		rc = compare(image, ram, page, n, buf, absent);
+		rc = compare(image, key, ram, page, n, buf, absent);
 	}
 	return rc;
 }

@@ -115,13 +115,14 @@ int gw_image_take(const struct gw_store *st, const struct gw_image *image, char 
 
 /**
  * gw_image_absent() - which pages of @ram are not what the image's ledger says.
+ * @key: of the ledger's digests
  * @first, @count: pages to look at, from a chunk's beginning
  * @absent: a bit is set for each such page
  *
  * Reads and hashes whatever is not a hole. Any thread, each its own range.
  */
-int gw_image_absent(const struct gw_image *image, const struct gw_ram *ram, size_t first,
-		    size_t count, struct gw_bitmap *absent);
+int gw_image_absent(const struct gw_image *image, const struct gw_key *key,
+		    const struct gw_ram *ram, size_t first, size_t count, struct gw_bitmap *absent);
 
 /**
  * gw_image_give_back() - the arrival failed: what gw_image_take() took is the image again.

@@ -17,7 +17,7 @@
 #include "xxh.h"
 
 #define MAGIC	  "GWledger"
-#define FORMAT	  1
+#define FORMAT	  2 /* 1 had digests without a key */
 #define LEVEL	  1 /* of zstd: generations are long runs */
 #define TABLE_MAX (GW_LEDGER_PART * 4 + GW_LEDGER_PART / 8)
 
@@ -27,6 +27,7 @@ struct gw_ledger_head {
 	uint32_t departures;
 	uint64_t nr_pages;
 	uint64_t checksum[2]; /* of all that is not this field */
+	uint8_t key[GW_KEY_ID_LEN];
 	uint8_t ids[GW_DEPARTURES_KEPT][GW_ID_LEN];
 };
 
@@ -134,8 +135,11 @@ int gw_ledger_open(struct gw_ledger *l, const char *path)
 		return gw_fail(-errno, "ledger %s: %s", path, strerror(errno));
 	if (fstat(l->fd, &st) || (size_t)st.st_size < LEDGER_HEAD ||
 	    gw_pread_all(l->fd, &head, sizeof(head), 0) ||
-	    memcmp(head.magic, MAGIC, sizeof(head.magic)) != 0 || head.format != FORMAT ||
-	    head.nr_pages > (uint64_t)st.st_size || file_size(head.nr_pages) != (size_t)st.st_size)
+	    memcmp(head.magic, MAGIC, sizeof(head.magic)) != 0)
+		return damaged(path);
+	if (head.format != FORMAT)
+		return gw_fail(-EBADMSG, "ledger %s is of another release of Godwit", path);
+	if (head.nr_pages > (uint64_t)st.st_size || file_size(head.nr_pages) != (size_t)st.st_size)
 		return damaged(path);
 	l->nr_pages = head.nr_pages;
 	rc = map_file(l, PROT_READ);
@@ -184,6 +188,16 @@ uint32_t gw_ledger_find(const struct gw_ledger *l, const uint8_t id[GW_ID_LEN])
 		if (!memcmp(one, id, GW_ID_LEN))
 			return n;
 	return 0;
+}
+
+void gw_ledger_set_key(struct gw_ledger *l, const uint8_t id[GW_KEY_ID_LEN])
+{
+	memcpy(l->head->key, id, GW_KEY_ID_LEN);
+}
+
+bool gw_ledger_has_key(const struct gw_ledger *l, const uint8_t id[GW_KEY_ID_LEN])
+{
+	return !memcmp(l->head->key, id, GW_KEY_ID_LEN);
 }
 
 void gw_ledger_begin(struct gw_ledger *l, uint32_t departures)

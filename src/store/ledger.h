@@ -16,6 +16,10 @@
  * of a VM that was started anew, that an operator resumed after it had left, or
  * that only has the same name, the numbers may be equal, the ids never are.
  *
+ * Its digests are keyed with the VM's secret, which is in the VM's record and
+ * travels with DEFINE; the ledger itself only knows the key's id. One of
+ * another key, or of a release that did not key them, is not used.
+ *
  * File: this header, then at LEDGER_HEAD the generations (4 bytes a page) and
  * the digests (16 bytes a page), in the byte order of this host, sparse. The
  * checksum covers all of it, and the file gets its name last, so it is whole or
@@ -29,6 +33,7 @@
 #include <stdint.h>
 
 #include "digest.h"
+#include "key.h"
 #include "messages.h"
 
 /* Of the newest departures the ids are kept: an image older than these is not found. */
@@ -78,6 +83,13 @@ const uint8_t *gw_ledger_id(const struct gw_ledger *l, uint32_t number);
 
 /** gw_ledger_find() - number of the departure @id, or 0. */
 uint32_t gw_ledger_find(const struct gw_ledger *l, const uint8_t id[GW_ID_LEN]);
+
+/**
+ * gw_ledger_set_key() - its digests are made with the key of this id (page/key.h).
+ * gw_ledger_has_key() - whether they are: else they tell nothing.
+ */
+void gw_ledger_set_key(struct gw_ledger *l, const uint8_t id[GW_KEY_ID_LEN]);
+bool gw_ledger_has_key(const struct gw_ledger *l, const uint8_t id[GW_KEY_ID_LEN]);
 
 /** gw_ledger_begin() - there were @departures before those that are added, of unknown ids. */
 void gw_ledger_begin(struct gw_ledger *l, uint32_t departures);

@@ -13,7 +13,7 @@ FRAME = 32        # header of a frame
 CHUNK = MIB       # what one PAGES frame is about
 STAGES = ("zero", "same", "reused", "patched", "teleported", "duplicate", "delta", "compressed",
           "raw")
-HASHES = ("xxh3", "sha1", "md5", "crc32", "murmur3")
+HASHES = ("gmac", "xxh3", "sha1", "md5", "crc32", "murmur3")
 COMPRESSIONS = ("auto", "none", "lz4", "zstd")
 
 # What a user can choose; True stands for a flag that is given.

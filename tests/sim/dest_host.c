@@ -108,7 +108,7 @@ static int find_kept(const json_t *reuse, const struct gw_ram *ram, struct gw_de
 	for (size_t page = 0; page < l->nr_pages; page++) {
 		if (gw_ram_read(ram, page, 1, bytes))
 			return -EIO;
-		if (!gw_digest_equal(gw_digest_page(bytes), l->digests[page]))
+		if (!gw_digest_equal(gw_key_page(kept_key(), bytes), l->digests[page]))
 			gw_bitmap_set(&kept->absent, page);
 	}
 	return 0;

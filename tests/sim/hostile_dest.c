@@ -25,9 +25,10 @@ static const struct scenario sc = {
 	.reuse = REUSE_BACK,
 };
 
-#define STAGES "\"features\":[],\"stages\":[\"raw\",\"patched\",\"what is to come\"]"
-#define READY  "{" STAGES "}"
-#define IMAGE  "{\"image\":{\"departure\":1,\"absent\":0}," STAGES "}"
+#define STAGES \
+	"\"features\":[\"keyed-digests\"],\"stages\":[\"raw\",\"patched\",\"what is to come\"]"
+#define READY "{" STAGES "}"
+#define IMAGE "{\"image\":{\"departure\":1,\"absent\":0}," STAGES "}"
 
 static const struct lie {
 	unsigned int to;   /* answered wrongly, every time */
@@ -46,15 +47,20 @@ static const struct lie {
 	{ GW_MSG_DEFINE, GW_MSG_ERROR, 0, "%s%n%s%n", "%s%n%s%n" },
 	{ GW_MSG_DEFINE, SILENCE, 0, "", "did not answer in time" },
 	{ GW_MSG_DEFINE, HANG_UP, 0, "", "closed" },
-	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"image\":{\"departure\":2,\"absent\":0}}",
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0,
+	  "{\"features\":[\"keyed-digests\"],\"image\":{\"departure\":2,\"absent\":0}}",
 	  "image that cannot be" },
-	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"image\":{\"departure\":-1,\"absent\":0}}",
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0,
+	  "{\"features\":[\"keyed-digests\"],\"image\":{\"departure\":-1,\"absent\":0}}",
 	  "image that cannot be" },
-	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"image\":{\"departure\":1,\"absent\":-1}}",
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0,
+	  "{\"features\":[\"keyed-digests\"],\"image\":{\"departure\":1,\"absent\":-1}}",
 	  "image that cannot be" },
-	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"image\":{\"departure\":1,\"absent\":99999}}",
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0,
+	  "{\"features\":[\"keyed-digests\"],\"image\":{\"departure\":1,\"absent\":99999}}",
 	  "image that cannot be" },
-	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"image\":{\"departure\":1,\"absent\":9}}",
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0,
+	  "{\"features\":[\"keyed-digests\"],\"image\":{\"departure\":1,\"absent\":9}}",
 	  "did not answer in time" },
 	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"stages\":7}", "a list of names that is none" },
 	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"stages\":[\"raw\",7]}", "something else in it" },

@@ -16,6 +16,8 @@
 #include "sim.h"
 
 #define STREAMS 2
+#define KEYED	"\"features\":[\"keyed-digests\"],\"secret\":\"" SECRET "\""
+#define SECRET	"0000000000000000000000000000000000000000000000000000000000000000"
 
 static struct gw_transport *control, *streams[STREAMS + 2];
 
@@ -89,9 +91,10 @@ static bool joined_streams(void)
 /* The same with the departure that the destination keeps an image of. */
 static bool came_back(void)
 {
-	json_t *json = json_pack("{s:O,s:b,s:i,s:i,s:{s:i,s:[s]}}", "definition", sim.definition,
-				 "run", 1, "streams", STREAMS, "resident", 0, "reuse", "departures",
-				 1, "ids", "01000000000000000000000000000000");
+	json_t *json = json_pack("{s:O,s:b,s:i,s:i,s:[s],s:s,s:{s:i,s:[s]}}", "definition",
+				 sim.definition, "run", 1, "streams", STREAMS, "resident", 0,
+				 "features", "keyed-digests", "secret", SECRET, "reuse",
+				 "departures", 1, "ids", "01000000000000000000000000000000");
 	char *text = json_dumps(json, JSON_COMPACT);
 
 	json_decref(json);
@@ -147,22 +150,37 @@ static void no_definition(void)
 	define("{\"streams\":1,\"resident\":0}");
 }
 
+static void no_secret(void)
+{
+	define("{\"streams\":1,\"resident\":0,\"features\":[\"keyed-digests\"]}");
+}
+
+static void short_secret(void)
+{
+	define("{\"streams\":1,\"resident\":0,\"features\":[\"keyed-digests\"],\"secret\":\"00\"}");
+}
+
+static void no_features(void)
+{
+	define("{\"streams\":1,\"resident\":0,\"features\":7}");
+}
+
 static void negative_departures(void)
 {
-	define("{\"streams\":1,\"resident\":0,\"definition\":[],"
-	       "\"reuse\":{\"departures\":-1,\"ids\":[]}}");
+	define("{\"streams\":1,\"resident\":0,\"definition\":[]," KEYED
+	       ",\"reuse\":{\"departures\":-1,\"ids\":[]}}");
 }
 
 static void more_ids_than_departures(void)
 {
-	define("{\"streams\":1,\"resident\":0,\"definition\":[],"
-	       "\"reuse\":{\"departures\":1,\"ids\":[\"\",\"\"]}}");
+	define("{\"streams\":1,\"resident\":0,\"definition\":[]," KEYED
+	       ",\"reuse\":{\"departures\":1,\"ids\":[\"\",\"\"]}}");
 }
 
 static void no_ids(void)
 {
-	define("{\"streams\":1,\"resident\":0,\"definition\":[],"
-	       "\"reuse\":{\"departures\":1,\"ids\":[\"0123\"]}}");
+	define("{\"streams\":1,\"resident\":0,\"definition\":[]," KEYED
+	       ",\"reuse\":{\"departures\":1,\"ids\":[\"0123\"]}}");
 }
 
 static void want(size_t first, size_t count, size_t len)
@@ -412,6 +430,9 @@ static const struct {
 	{ "many streams", many_streams, "65 streams" },
 	{ "negative size", negative_resident, "1 streams" },
 	{ "no definition", no_definition, "definition" },
+	{ "a key without its secret", no_secret, "a VM's secret that is none" },
+	{ "half a secret", short_secret, "a VM's secret that is none" },
+	{ "features that are none", no_features, "a list of names that is none" },
 	{ "negative departures", negative_departures, "departures that cannot be" },
 	{ "ids of no departure", more_ids_than_departures, "departures that cannot be" },
 	{ "no id", no_ids, "not a migration id" },

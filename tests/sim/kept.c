@@ -20,6 +20,17 @@
 #define SINCE_WRITES 60
 #define DAMAGED	     12
 
+const uint8_t sim_secret[GW_SECRET_LEN] = "what the guest must never know";
+
+const struct gw_key *kept_key(void)
+{
+	static struct gw_key key;
+
+	if (!key.id[0] && gw_key_init(&key, sim_secret))
+		abort();
+	return &key;
+}
+
 /* Of the guest's memory as it is. */
 static void digest_memory(struct gw_digests *d)
 {
@@ -33,7 +44,7 @@ static void digest_memory(struct gw_digests *d)
 		for (size_t i = first; i < stop; i++) {
 			if (gw_ram_read(&sim.guest.ram, i, 1, bytes))
 				abort();
-			gw_digests_set(d, i, gw_digest_page(bytes));
+			gw_digests_set(d, i, gw_key_page(kept_key(), bytes));
 		}
 }
 
@@ -44,7 +55,7 @@ static void depart(struct gw_ledger *l, const struct gw_ledger *before, uint8_t 
 
 	digest_memory(&now);
 	if (gw_ledger_create(l, NULL, now.nr_pages) || gw_ledger_depart(l, before, &now, ids) ||
-	    gw_ledger_seal(l))
+	    (gw_ledger_set_key(l, kept_key()->id), gw_ledger_seal(l)))
 		abort();
 	gw_digests_free(&now);
 }
@@ -139,7 +150,7 @@ void kept_check(void)
 	uint32_t number;
 
 	if (!sim.src.s.params.reuse)
-		return;
+		return; /* an older destination was found to know no keyed digests */
 	sim_check(left->head, "a move left no ledger");
 	sim_check(!gw_ledger_open(&there, kept_path()), "the destination's ledger: %s", gw_error());
 	number = gw_ledger_departures(left);

@@ -234,6 +234,9 @@ void kept_free(void);
 void kept_check(void);
 /* Where the destination's ledger of the arrival lies. */
 const char *kept_path(void);
+/* Of the guest's digests; made of sim_secret. */
+const struct gw_key *kept_key(void);
+extern const uint8_t sim_secret[GW_SECRET_LEN];
 
 /* source_host.c: QEMU, daemon and ops of the source. */
 void source_init(void);

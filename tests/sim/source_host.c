@@ -370,6 +370,7 @@ void source_init(void)
 	src->s.params.streams = sim.sc->streams;
 	src->s.params.verify = sim.sc->verify;
 	src->s.params.pages = page_options();
+	memcpy(src->s.secret, sim_secret, sizeof(src->s.secret));
 	src->s.params.reuse = sim.sc->reuse && !src->s.params.pages.hash;
 	src->s.ram = &sim.guest.ram;
 	src->s.definition = sim.definition;

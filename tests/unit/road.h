@@ -34,6 +34,7 @@ struct road {
 	uint8_t *source; /* all chunks */
 	uint8_t *payload;
 	size_t len;
+	struct gw_key key;
 	int64_t now; /* the encoder's clock, in ns: moves only when a test moves it */
 };
 
@@ -82,8 +83,13 @@ static inline struct road *make_road(const struct gw_page_options *options)
 {
 	struct road *r = calloc(1, sizeof(*r));
 
+	struct gw_page_options keyed = *options;
+
 	assert_non_null(r);
-	assert_int_equal(gw_encoder_init(&r->encoder, options, PAGES, road_now, r), 0);
+	assert_int_equal(gw_key_init(&r->key, (const uint8_t *)"thirty-two bytes of a secret ..."),
+			 0);
+	keyed.key = &r->key;
+	assert_int_equal(gw_encoder_init(&r->encoder, &keyed, PAGES, road_now, r), 0);
 	assert_int_equal(gw_batch_init(&r->batch, &r->encoder, 0), 0);
 	assert_int_equal(gw_bitmap_init(&r->due, PAGES), 0);
 	for (size_t i = 0; i < PAGES; i++)

@@ -18,13 +18,13 @@ static void ranges_are_checked(void **state)
 	assert_int_equal(vm_return(h, vm, &image), 0);
 	assert_int_equal(vm_ram(vm, &ram, 0), 0);
 	assert_int_equal(gw_bitmap_init(&absent, PAGES), 0);
-	assert_int_equal(gw_image_absent(&image, &ram, PAGES, 1, &absent), -EINVAL);
-	assert_int_equal(gw_image_absent(&image, &ram, 0, SIZE_MAX, &absent), -EINVAL);
-	assert_int_equal(gw_image_absent(&image, &ram, 1, SIZE_MAX, &absent), -EINVAL);
-	assert_int_equal(gw_image_absent(&image, &ram, 0, PAGES, &absent), 0);
+	assert_int_equal(gw_image_absent(&image, test_key(), &ram, PAGES, 1, &absent), -EINVAL);
+	assert_int_equal(gw_image_absent(&image, test_key(), &ram, 0, SIZE_MAX, &absent), -EINVAL);
+	assert_int_equal(gw_image_absent(&image, test_key(), &ram, 1, SIZE_MAX, &absent), -EINVAL);
+	assert_int_equal(gw_image_absent(&image, test_key(), &ram, 0, PAGES, &absent), 0);
 	assert_int_equal(gw_bitmap_count(&absent, 0, PAGES), 0);
 	ram.nr_pages -= GW_CHUNK_PAGES;
-	assert_int_equal(gw_image_absent(&image, &ram, 0, 1, &absent), -EINVAL);
+	assert_int_equal(gw_image_absent(&image, test_key(), &ram, 0, 1, &absent), -EINVAL);
 	gw_bitmap_free(&absent);
 	gw_ram_close(&ram);
 	gw_image_close(&image);
@@ -47,7 +47,8 @@ static void *look(void *arg)
 	struct share *s = arg;
 
 	for (size_t at = s->first; !s->rc && at < PAGES; at += THREADS * GW_CHUNK_PAGES)
-		s->rc = gw_image_absent(s->image, s->ram, at, GW_CHUNK_PAGES, s->absent);
+		s->rc = gw_image_absent(s->image, test_key(), s->ram, at, GW_CHUNK_PAGES,
+					s->absent);
 	return NULL;
 }
 
@@ -87,7 +88,7 @@ static void threads_share_the_work(void **state)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
 		assert_int_equal(shares[i].rc, 0);
 	}
-	assert_int_equal(gw_image_absent(&image, &ram, 0, PAGES, &alone), 0);
+	assert_int_equal(gw_image_absent(&image, test_key(), &ram, 0, PAGES, &alone), 0);
 	assert_memory_equal(absent.words, alone.words, PAGES / 8);
 	assert_int_equal(gw_bitmap_count(&absent, 0, PAGES), damaged);
 	assert_int_equal(absent_pages(vm, &image), damaged);

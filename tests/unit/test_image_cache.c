@@ -58,7 +58,7 @@ static size_t lost_pages(const struct host *h, const struct vm *vm, bool lost[PA
 	nr = absent_pages(vm, &image);
 	assert_int_equal(vm_ram(vm, &ram, 0), 0);
 	assert_int_equal(gw_bitmap_init(&absent, PAGES), 0);
-	assert_int_equal(gw_image_absent(&image, &ram, 0, PAGES, &absent), 0);
+	assert_int_equal(gw_image_absent(&image, test_key(), &ram, 0, PAGES, &absent), 0);
 	for (size_t page = 0; page < PAGES; page++)
 		lost[page] = gw_bitmap_test(&absent, page);
 	gw_bitmap_free(&absent);

@@ -146,7 +146,7 @@ static void table_follows_what_travelled(void **state)
 	assert_int_equal(decode(r, 0), 0);
 	assert_table(r);
 	assert_memory_not_equal(r->shadow.bytes, r->source, GW_PAGE_SIZE);
-	assert_false(gw_digest_equal(r->encoder.held.table[0], gw_digest_page(r->source)));
+	assert_false(gw_digest_equal(r->encoder.held.table[0], gw_key_page(&r->key, r->source)));
 }
 
 static void records_that_cannot_be(void **state)

@@ -164,7 +164,8 @@ static void base_must_be_held(void **state)
 
 	fill_cache(r, 0, &rng);
 	rng_fill(&rng, r->shadow.bytes + 5 * GW_PAGE_SIZE, GW_PAGE_SIZE);
-	gw_digests_set(&r->encoder.held, 5, gw_digest_page(r->shadow.bytes + 5 * GW_PAGE_SIZE));
+	gw_digests_set(&r->encoder.held, 5,
+		       gw_key_page(&r->key, r->shadow.bytes + 5 * GW_PAGE_SIZE));
 	edit(&rng, page);
 	send_round(r, 0, &one);
 	assert_int_equal(deltas(r), 0);

@@ -29,10 +29,10 @@ static void keep_chunk(struct road *r, uint64_t chunk, struct rng *rng, bool kno
 		const size_t page = chunk * GW_CHUNK_PAGES + i;
 		struct gw_blocks blocks;
 
-		gw_blocks_of(r->shadow.bytes + page * GW_PAGE_SIZE, &blocks);
+		gw_blocks_of(&r->key, r->shadow.bytes + page * GW_PAGE_SIZE, &blocks);
 		gw_encoder_base(&r->encoder, page, &blocks);
 		gw_encoder_reuse(&r->encoder, page,
-				 known ? gw_digest_page(r->source + page * GW_PAGE_SIZE)
+				 known ? gw_key_page(&r->key, r->source + page * GW_PAGE_SIZE)
 				       : GW_DIGEST_UNKNOWN);
 	}
 }
@@ -83,9 +83,9 @@ static void only_changed_blocks(void **state)
 	assert_memory_equal(r->payload + GW_RECORD_HEADER + 3 + GW_BLOCK_SIZE,
 			    page + GW_PAGE_SIZE - GW_BLOCK_SIZE, GW_BLOCK_SIZE);
 	assert_string_equal(gw_stage_name(GW_STAGE_PATCH), "patched");
-	assert_int_equal(
-		gw_digest_equal(r->encoder.held.table[GW_CHUNK_PAGES + 9], gw_digest_page(page)),
-		1);
+	assert_int_equal(gw_digest_equal(r->encoder.held.table[GW_CHUNK_PAGES + 9],
+					 gw_key_page(&r->key, page)),
+			 1);
 }
 
 /* With so many blocks changed that it does not pay, the page travels whole. */
