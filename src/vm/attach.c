@@ -58,13 +58,16 @@ static int find_version(struct gw_qmp *q, struct gw_guest_facts *facts)
 }
 
 /*
- * Devices that write guest memory without QEMU's page table: neither tracker
- * sees them.
+ * Devices that write guest memory without QEMU's page table, so that neither
+ * tracker sees them; and those whose memory is more than the VM's own.
  */
-static int refuse_unseen_writers(struct gw_qmp *q)
+static int refuse_devices(struct gw_qmp *q)
 {
 	static const char *const unseen[] = { "dev: vfio-", "dev: vhost-user-", "type=vhost-user",
 					      "type=vhost-vdpa", "dev: vhost-vdpa-" };
+	/* Their memory is a file of the user's, which others share or which lasts. */
+	static const char *const files[] = { "dev: ivshmem-", "dev: acpi-erst", "dev: cxl-type3",
+					     "dev: virtio-pmem" };
 	gw_autofree char *tree = gw_qmp_hmp(q, "info qtree");
 	gw_autofree char *net = tree ? gw_qmp_hmp(q, "info network") : NULL;
 
@@ -81,13 +84,23 @@ static int refuse_unseen_writers(struct gw_qmp *q)
 				       "remove it, for example with device_del, before migrating",
 				       (int)strcspn(at, ",\n"), at);
 	}
+	for (size_t i = 0; i < GW_ARRAY_SIZE(files); i++) {
+		const char *at = strstr(tree, files[i]);
+
+		if (at)
+			return gw_fail(
+				-ENOTSUP,
+				"the VM has a device whose memory is a file that others share "
+				"or that lasts (%.*s): it would stay behind",
+				(int)strcspn(at, ",\n"), at);
+	}
 	return 0;
 }
 
 static int refuse_blocked(struct gw_qmp *q)
 {
 	json_t *answer = NULL;
-	const char *reason;
+	const char *reason, *status;
 	int rc = gw_qmp_call(q, "query-migrate", NULL, &answer);
 
 	if (rc)
@@ -95,8 +108,46 @@ static int refuse_blocked(struct gw_qmp *q)
 	reason = json_string_value(json_array_get(json_object_get(answer, "blocked-reasons"), 0));
 	if (reason)
 		rc = gw_fail(-ENOTSUP, "QEMU says this VM cannot migrate: %s", reason);
+	status = string_of(answer, "status");
+	if (!reason &&
+	    (!strcmp(status, "setup") || !strcmp(status, "active") || !strcmp(status, "device") ||
+	     !strcmp(status, "pre-switchover") || !strcmp(status, "cancelling")))
+		rc = gw_fail(-EBUSY,
+			     "QEMU is migrating this VM already (%s), without Godwit: wait "
+			     "for it, or end it with migrate_cancel",
+			     status);
 	json_decref(answer);
 	return rc;
+}
+
+/* Block drivers that let hardware, or another process, write guest memory by itself. */
+static bool writes_unseen(const char *driver)
+{
+	/* libblkio's ("io_uring" among them) register all of the guest's memory once. */
+	static const char *const drivers[] = { "nvme",
+					       "nvme-io_uring",
+					       "io_uring",
+					       "virtio-blk-vfio-pci",
+					       "virtio-blk-vhost-user",
+					       "virtio-blk-vhost-vdpa" };
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(drivers); i++)
+		if (!strcmp(driver, drivers[i]))
+			return true;
+	return false;
+}
+
+/* Devices that hand guest memory to the host's SCSI layer, which pins it whatever cache= says. */
+static bool passes_through(struct gw_qmp *q)
+{
+	static const char *const devices[] = { "dev: scsi-block", "dev: scsi-generic",
+					       "dev: vhost-scsi", " scsi = true" };
+	gw_autofree char *tree = gw_qmp_hmp(q, "info qtree");
+
+	for (size_t i = 0; tree && i < GW_ARRAY_SIZE(devices); i++)
+		if (strstr(tree, devices[i]))
+			return true;
+	return !tree;
 }
 
 static int find_disks(struct gw_qmp *q, struct gw_guest_facts *facts)
@@ -107,82 +158,79 @@ static int find_disks(struct gw_qmp *q, struct gw_guest_facts *facts)
 
 	if (rc)
 		return rc;
-	json_array_foreach(nodes, i, node)
+	facts->direct_io = passes_through(q);
+	json_array_foreach(nodes, i, node) {
+		const char *driver = string_of(node, "drv");
+
 		if (json_is_true(json_object_get(json_object_get(node, "cache"), "direct")))
 			facts->direct_io = true;
+		if (!rc && writes_unseen(driver))
+			rc = gw_fail(-ENOTSUP,
+				     "disk '%s' (driver %s) writes memory unseen: use a disk that "
+				     "QEMU reads and writes itself",
+				     string_of(node, "node-name"), driver);
+	}
 	json_decref(nodes);
+	return rc;
+}
+
+/* Whether a boolean property of a backend is set; false if this QEMU has none of that name. */
+static bool qom_true(struct gw_qmp *q, const char *path, const char *property)
+{
+	json_t *answer = NULL;
+	bool is = !gw_qmp_call(q, "qom-get",
+			       json_pack("{s:s,s:s}", "path", path, "property", property),
+			       &answer) &&
+		  json_is_true(answer);
+
+	json_decref(answer);
+	return is;
+}
+
+/* Its file is the user's, and holds data of its own, where the backend is more than RAM. */
+static int refuse_lasting(struct gw_qmp *q, const char *id, const char *object)
+{
+	static const char *const lasting[] = { "pmem", "readonly", "rom" };
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(lasting); i++)
+		if (qom_true(q, object, lasting[i]))
+			return gw_fail(-ENOTSUP,
+				       "memory backend '%s' (%s=on) has a file of its own, which "
+				       "would stay behind: Godwit moves plain RAM",
+				       id, lasting[i]);
 	return 0;
 }
 
-/* One line of /proc/PID/maps. */
-struct mapping {
-	uint64_t start, end, offset;
-	unsigned int major, minor;
-	unsigned long inode;
-	char perms[8];
-	char path[512];
-};
-
-static bool parse_mapping(const char *line, struct mapping *m)
+/* One file behind two backends would be two memories elsewhere. */
+static int refuse_twice(const struct gw_ram *ram, const char *id, int fd)
 {
-	m->path[0] = '\0';
-	return sscanf(line, "%lx-%lx %7s %lx %x:%x %lu %511[^\n]", &m->start, &m->end, m->perms,
-		      &m->offset, &m->major, &m->minor, &m->inode, m->path) >= 7;
+	struct stat new, st;
+
+	if (fstat(fd, &new))
+		return gw_fail(-errno, "RAM file of backend '%s': %s", id, strerror(errno));
+	for (unsigned int i = 0; i < ram->nr_files; i++)
+		if (!fstat(ram->files[i].fd, &st) && st.st_dev == new.st_dev &&
+		    st.st_ino == new.st_ino)
+			return gw_fail(-ENOTSUP,
+				       "memory backends '%s' and '%s' have one file: give each one "
+				       "of its own",
+				       ram->files[i].id, id);
+	return 0;
 }
 
-/*
- * Find where @pid maps the file @match (or, for a memfd, a memfd of @size
- * bytes) from offset 0 to @size; neighbouring pieces count as one.
- */
-static int find_mapping(pid_t pid, const struct stat *match, uint64_t size, struct mapping *found)
-{
-	gw_autofree char *path = gw_path("/proc/%d/maps", (int)pid);
-	gw_autofile FILE *f = fopen(path, "re");
-	char line[1024];
-	struct mapping m;
-	uint64_t end = 0;
-	int matches = 0;
-
-	if (!f)
-		return gw_fail(-errno, "%s: %s", path, strerror(errno));
-	while (fgets(line, sizeof(line), f)) {
-		if (!parse_mapping(line, &m) || m.perms[3] != 's')
-			continue;
-		if (match ? m.inode != match->st_ino || m.major != major(match->st_dev) ||
-				    m.minor != minor(match->st_dev)
-			  : !strstr(m.path, "/memfd:"))
-			continue;
-		if (m.offset == 0) {
-			if (m.end - m.start == size)
-				matches++;
-			*found = m;
-			end = m.end;
-		} else if (end && m.start == end && m.inode == found->inode) {
-			end = m.end;
-		}
-		if (end && end - found->start == size) {
-			if (match || matches == 1)
-				return 0;
-		}
-	}
-	return gw_fail(-ENOTSUP,
-		       "QEMU (process %d) does not map %llu bytes of shared memory where "
-		       "its memory backend says",
-		       (int)pid, (unsigned long long)size);
-}
-
-static int add_backend(struct gw_qmp *q, pid_t pid, const json_t *dev, struct gw_ram *ram,
+static int add_backend(struct gw_qmp *q, pid_t pid, const json_t *dev,
+		       const struct gw_qemu_ram *blocks, struct gw_ram *ram,
 		       const struct gw_guest_facts *facts)
 {
 	const char *id = string_of(dev, "id");
-	uint64_t size = (uint64_t)json_integer_value(json_object_get(dev, "size"));
+	uint64_t size = (uint64_t)json_integer_value(json_object_get(dev, "size")), hva;
 	gw_autofree char *object = gw_path("/objects/%s", id);
-	gw_autofree char *path = NULL, *map_file = NULL;
+	gw_autofree char *path = NULL;
+	gw_autofd int fd = -1;
 	char type[64], mem_path[512];
-	struct mapping m = { 0 };
 	struct stat st;
-	bool memfd;
-	int fd, rc;
+	bool memfd, named;
+	int rc;
 
 	qom_string(q, object, "type", type, sizeof(type));
 	memfd = !strcmp(type, "memory-backend-memfd");
@@ -197,92 +245,119 @@ static int add_backend(struct gw_qmp *q, pid_t pid, const json_t *dev, struct gw
 			       "memory backend '%s' is a memfd, which QEMU %d.%d would send "
 			       "itself: use -object memory-backend-file,share=on,mem-path=FILE",
 			       id, facts->major, facts->minor);
-	if (!memfd) {
-		qom_string(q, object, "mem-path", mem_path, sizeof(mem_path));
-		path = gw_path("/proc/%d/root%s", (int)pid, mem_path);
-		if (stat(path, &st))
-			return gw_fail(-errno, "RAM file %s of backend '%s': %s", mem_path, id,
-				       strerror(errno));
-	}
-	rc = find_mapping(pid, memfd ? NULL : &st, size, &m);
+	rc = memfd ? 0 : refuse_lasting(q, id, object);
+	if (!rc)
+		rc = gw_blocks_hva(q, blocks, id, size, &hva);
 	if (rc)
 		return rc;
-	/* By map_files, so that it works in any mount namespace and for a deleted file. */
-	map_file = gw_path("/proc/%d/map_files/%lx-%lx", (int)pid, m.start, m.end);
-	fd = open(map_file, O_RDWR | O_CLOEXEC);
+	if (!memfd)
+		qom_string(q, object, "mem-path", mem_path, sizeof(mem_path));
+	path = gw_path("/proc/%d/root%s", (int)pid, memfd ? "" : mem_path);
+	named = !memfd && !stat(path, &st);
+	fd = gw_blocks_open(pid, id, named ? &st : NULL, size, &hva);
 	if (fd < 0)
-		return gw_fail(-errno, "RAM file of backend '%s': %s", id, strerror(errno));
-	rc = gw_ram_add(ram, id, fd, size, m.start);
-	if (rc)
-		close(fd);
+		return fd;
+	rc = refuse_twice(ram, id, fd);
+	if (!rc)
+		rc = gw_ram_add(ram, id, fd, size, hva);
+	if (!rc)
+		gw_steal_fd(&fd);
 	return rc;
 }
 
-/* Add a flat range of backend memory, or extend the block it continues. */
-static void add_range(struct gw_ram *ram, const char *region, uint64_t gpa, uint64_t last,
-		      uint64_t offset)
+/*
+ * What a memory device is made of: "dimm" and "virtio-mem" are RAM. The others
+ * (nvdimm, virtio-pmem, sgx-epc) hold what is not the VM's alone.
+ */
+static int refuse_memory_devices(struct gw_qmp *q, uint64_t *plugged)
 {
-	const char *slash = strrchr(region, '/');
-	const char *id = slash ? slash + 1 : region;
+	json_t *devices = NULL, *device;
+	int rc = gw_qmp_call(q, "query-memory-devices", NULL, &devices);
+	size_t i;
 
-	for (unsigned int i = 0; i < ram->nr_files; i++) {
-		if (strcmp(ram->files[i].id, id) != 0)
-			continue;
-		for (unsigned int b = 0; b < ram->nr_blocks; b++) {
-			struct gw_ram_block *block = &ram->blocks[b];
+	*plugged = 0;
+	json_array_foreach(devices, i, device) {
+		const char *type = string_of(device, "type");
+		const json_t *data = json_object_get(device, "data");
+		const bool mem = !strcmp(type, "virtio-mem");
 
-			/* Legacy holes (VGA, ROM shadow) do not split a block. */
-			if (block->file == i && block->gpa - block->offset == gpa - offset) {
-				if (last + 1 > block->gpa + block->size)
-					block->size = last + 1 - block->gpa;
-				return;
-			}
-		}
-		if (ram->nr_blocks < GW_RAM_BLOCKS_MAX)
-			ram->blocks[ram->nr_blocks++] = (struct gw_ram_block){
-				.gpa = gpa, .size = last + 1 - gpa, .file = i, .offset = offset
-			};
-		return;
+		if (!rc && !mem && strcmp(type, "dimm") != 0)
+			rc = gw_fail(
+				-ENOTSUP,
+				"memory device '%s' (%s, %s) has a file of its own, whose data "
+				"would stay behind: Godwit moves plain RAM",
+				string_of(data, "id"), type, string_of(data, "memdev"));
+		*plugged += (uint64_t)json_integer_value(
+			json_object_get(data, mem ? "max-size" : "size"));
 	}
+	json_decref(devices);
+	return rc;
 }
 
 /*
- * The flat view that address space "memory" uses, in lines like
- *   0000000100000000-000000017fffffff (prio 0, ram): ram @0000000080000000
+ * Every backend must be RAM. What is neither a memory device's nor the machine's
+ * belongs to something else, which has its reasons for a file: shared with
+ * others (ivshmem), or kept (an NVMe's PMR, ACPI's error records).
  */
-static int find_blocks(struct gw_qmp *q, struct gw_ram *ram)
+static int refuse_other_uses(struct gw_qmp *q, const json_t *devs, const struct gw_qemu_ram *blocks)
 {
-	gw_autofree char *text = gw_qmp_hmp(q, "info mtree -f");
-	char *save = NULL;
-	bool ours = false;
+	json_t *summary = NULL;
+	const json_t *dev;
+	uint64_t plugged, base, all = 0;
+	int rc = refuse_memory_devices(q, &plugged);
+	size_t i;
 
-	if (!text)
-		return -EREMOTEIO;
-	for (char *line = strtok_r(text, "\r\n", &save); line;
-	     line = strtok_r(NULL, "\r\n", &save)) {
-		char kind[16], region[256];
-		uint64_t start, last, offset = 0;
-		const char *at;
+	if (!rc)
+		rc = gw_qmp_call(q, "query-memory-size-summary", NULL, &summary);
+	if (rc)
+		return rc;
+	base = (uint64_t)json_integer_value(json_object_get(summary, "base-memory"));
+	json_decref(summary);
+	json_array_foreach(devs, i, dev)
+		all += (uint64_t)json_integer_value(json_object_get(dev, "size"));
+	if (all == base + plugged)
+		return 0;
+	/* Name the one that lies nowhere, or where no RAM begins (a PCI device's window). */
+	json_array_foreach(devs, i, dev) {
+		const char *id = string_of(dev, "id");
+		bool ram = false;
 
-		if (strstr(line, "FlatView #")) {
-			if (ram->nr_blocks)
-				break;
-			ours = false;
-		}
-		if (strstr(line, "AS \"memory\","))
-			ours = true;
-		if (!ours || sscanf(line, " %lx-%lx (prio %*d, %15[^)]): %255s", &start, &last,
-				    kind, region) != 4)
-			continue;
-		at = strstr(line, " @");
-		if (at)
-			offset = strtoull(at + 2, NULL, 16);
-		if (!strcmp(kind, "ram") || !strcmp(kind, "rom"))
-			add_range(ram, region, start, last, offset);
+		for (unsigned int r = 0; r < blocks->nr_regions; r++)
+			ram |= !strcmp(blocks->regions[r].id, id) &&
+			       (blocks->regions[r].gpa < base ||
+				blocks->regions[r].gpa - (4ULL << 30) < base + plugged);
+		if (!ram)
+			return gw_fail(
+				-ENOTSUP,
+				"memory backend '%s' is not RAM of the guest, but another "
+				"device's (such as ivshmem) or nobody's: its file would stay "
+				"behind",
+				id);
 	}
-	if (!ram->nr_blocks)
-		return gw_fail(-ENOTSUP, "QEMU's memory map names none of its memory backends");
-	return 0;
+	return gw_fail(-ENOTSUP,
+		       "the memory backends have %llu bytes, the guest's RAM has %llu: one of them "
+		       "is used otherwise, and its file would stay behind",
+		       (unsigned long long)all, (unsigned long long)(base + plugged));
+}
+
+/* What QEMU itself must send: video memory, ROMs, tables. */
+static void note_others(struct gw_qmp *q, const struct gw_qemu_ram *blocks,
+			const struct gw_ram *ram, struct gw_guest_facts *facts)
+{
+	for (unsigned int i = 0; i < blocks->nr_blocks; i++) {
+		struct gw_qemu_block block = blocks->blocks[i];
+		const char *slash = strrchr(block.name, '/');
+		const char *id = slash ? slash + 1 : block.name;
+		bool ours = false;
+
+		for (unsigned int k = 0; k < ram->nr_files; k++)
+			ours |= !strcmp(ram->files[k].id, id);
+		if (ours || facts->nr_others == GW_OTHER_BLOCKS_MAX)
+			continue;
+		if (!block.hva && gw_blocks_hva(q, blocks, id, block.used, &block.hva))
+			gw_error_clear();
+		facts->others[facts->nr_others++] = block;
+	}
 }
 
 /* The memory backend with the lowest id above @last. */
@@ -307,13 +382,16 @@ int gw_attach(struct gw_qmp *q, pid_t pid, struct gw_ram *ram, struct gw_guest_f
 	json_t *devs = NULL;
 	const json_t *dev;
 	gw_autofree char *tree = NULL;
+	gw_autofree struct gw_qemu_ram *blocks = malloc(sizeof(*blocks));
 	int rc;
 
+	if (!blocks)
+		return gw_fail(-ENOMEM, "no memory to look at QEMU's");
 	memset(ram, 0, sizeof(*ram));
 	memset(facts, 0, sizeof(*facts));
 	rc = find_version(q, facts);
 	if (!rc)
-		rc = refuse_unseen_writers(q);
+		rc = refuse_devices(q);
 	if (!rc)
 		rc = refuse_blocked(q);
 	if (!rc)
@@ -324,15 +402,22 @@ int gw_attach(struct gw_qmp *q, pid_t pid, struct gw_ram *ram, struct gw_guest_f
 		rc = gw_fail(-ENOTSUP, "the VM has no memory backend: start it with 'godwit run', "
 				       "or with -object memory-backend-file,share=on,... and "
 				       "-machine memory-backend=ID");
+	if (!rc)
+		rc = gw_blocks_read(q, blocks);
 	/* Page numbers run over the backends, so their order must be the same on every host. */
 	while (!rc && (dev = next_by_id(devs, last_id))) {
 		last_id = string_of(dev, "id");
-		rc = add_backend(q, pid, dev, ram, facts);
+		rc = add_backend(q, pid, dev, blocks, ram, facts);
 	}
+	if (!rc)
+		rc = refuse_other_uses(q, devs, blocks);
 	json_decref(devs);
 	if (!rc)
-		rc = find_blocks(q, ram);
+		gw_blocks_place(blocks, ram);
+	if (!rc && !ram->nr_blocks)
+		rc = gw_fail(-ENOTSUP, "QEMU's memory map names none of its memory backends");
 	if (!rc) {
+		note_others(q, blocks, ram, facts);
 		tree = gw_qmp_hmp(q, "info qtree");
 		facts->discards = !tree || strstr(tree, "dev: virtio-balloon") ||
 				  strstr(tree, "dev: virtio-mem");

@@ -19,7 +19,7 @@
 #include "clock.h"
 
 #define SIZE   (6UL << 20)
-#define EXTRAS 4
+#define EXTRAS 6
 
 /* Whatever contains @asked is answered with @answer. */
 struct answer {
@@ -50,12 +50,19 @@ static const struct answer usual[] = {
 	  "FlatView #2\\r\\n AS \\\"other\\\", root: other\\r\\n"
 	  "  0000000900000000-00000009002fffff (prio 0, ram): ram\\r\\n\"" },
 	{ "\"property\":\"type\"", "\"memory-backend-file\"" },
+	{ "\"property\":\"pmem\"", "false" },
+	{ "\"property\":\"readonly\"", "false" },
+	{ "\"property\":\"rom\"", "{}" },
+	{ "query-memory-devices", "[]" },
+	{ "query-memory-size-summary", "{\"base-memory\":12582912,\"plugged-memory\":0}" },
 };
 
 struct qemu {
 	char *dir, *socket, *files[2];
 	uint8_t *maps[2];
 	char paths[2][512]; /* answers to mem-path */
+	char ramblock[1024];
+	char hva[2][128]; /* answers to gpa2hva, for the region of "ram" and of "low" */
 	int listener;
 	struct answer special[EXTRAS]; /* before the usual ones */
 	pthread_t thread;
@@ -78,6 +85,10 @@ static const char *answer_to(struct qemu *m, const char *asked)
 		return memdev;
 	if (!answer && strstr(asked, "mem-path"))
 		return m->paths[strstr(asked, "/objects/low") ? 1 : 0];
+	if (!answer && strstr(asked, "info ramblock"))
+		return m->ramblock;
+	if (!answer && strstr(asked, "gpa2hva"))
+		return m->hva[strstr(asked, "0x200000000") ? 1 : 0];
 	return answer ? answer : find(usual, GW_ARRAY_SIZE(usual), asked);
 }
 
@@ -152,12 +163,40 @@ static int drop(void **state)
 	return rc;
 }
 
+/* What QEMU says of its blocks; without addresses before 8.1. */
+static void say_blocks(struct qemu *m, bool addresses)
+{
+	const char *names[] = { "ram", "0000:00:03.0/low" };
+	int n = snprintf(m->ramblock, sizeof(m->ramblock),
+			 "\"     Block Name    PSize    Offset    Used    Total\\r\\n");
+
+	for (int i = 0; i < 2; i++) {
+		char hva[64] = "";
+
+		if (addresses)
+			snprintf(hva, sizeof(hva), " 0x%016lx  rw", (uintptr_t)m->maps[i]);
+		n += snprintf(m->ramblock + n, sizeof(m->ramblock) - (size_t)n,
+			      "  %s    4 KiB  0x0 0x%016lx 0x%016lx%s\\r\\n", names[i], SIZE, SIZE,
+			      hva);
+		snprintf(m->hva[i], sizeof(m->hva[i]),
+			 "\"Host virtual address for 0x0 (%s) is 0x%lx\\r\\n\"", i ? "low" : "ram",
+			 (uintptr_t)m->maps[i]);
+	}
+	snprintf(
+		m->ramblock + n, sizeof(m->ramblock) - (size_t)n,
+		"  0000:00:02.0/vga.vram    4 KiB  0x0 0x0000000001000000 0x0000000001000000%s\\r\\n"
+		"                           4 KiB  0x0 0x1000 0x1000\\r\\n\"",
+		addresses ? " 0x00007f0012340000  rw" : "");
+}
+
 /* Attach to ourselves through the monitor. */
 static int attach(struct qemu *m, struct gw_ram *ram, struct gw_guest_facts *facts)
 {
 	struct gw_qmp *q;
 	int rc;
 
+	if (!m->ramblock[0])
+		say_blocks(m, true);
 	assert_int_equal(pthread_create(&m->thread, NULL, monitor, m), 0);
 	q = gw_qmp_open(m->socket, gw_now() + 10 * GW_S);
 	assert_non_null(q);
@@ -306,6 +345,11 @@ static void takes_memfds_of_old_qemus(void **state)
 	map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	assert_ptr_not_equal(map, MAP_FAILED);
 	map[0] = 88;
+	m->special[4] = (struct answer){ "query-memory-size-summary", "{\"base-memory\":6291456}" };
+	m->special[3] = (struct answer){ "gpa2hva", m->hva[0] };
+	munmap(m->maps[0], SIZE);
+	m->maps[0] = map;
+	say_blocks(m, false);
 	m->special[0] = (struct answer){ "query-version", "{\"qemu\":{\"major\":7,\"minor\":2}}" };
 	m->special[1] = (struct answer){ "\"property\":\"type\"", "\"memory-backend-memfd\"" };
 	m->special[2] = (struct answer){ "query-memdev",
@@ -314,8 +358,154 @@ static void takes_memfds_of_old_qemus(void **state)
 	assert_int_equal(ram.files[0].hva, (uintptr_t)map);
 	assert_int_equal(gw_ram_read(&ram, 0, 1, page), 0);
 	assert_int_equal(page[0], 88);
+	/* Which QEMU sends itself; of this one it does not say where it is. */
+	assert_int_equal(facts.nr_others, 2);
+	assert_string_equal(facts.others[1].name, "0000:00:02.0/vga.vram");
+	assert_int_equal(facts.others[1].used, 16 << 20);
+	assert_int_equal(facts.others[1].hva, 0);
 	gw_ram_close(&ram);
-	munmap(map, SIZE);
+}
+
+/* Two memfds of one size: only QEMU knows which is which. */
+static void tells_memfds_apart(void **state)
+{
+	struct qemu *m = *state;
+	struct gw_guest_facts facts;
+	struct gw_ram ram;
+
+	for (int i = 0; i < 2; i++) {
+		gw_autofd int fd = memfd_create("memory-backend-memfd", MFD_CLOEXEC);
+
+		assert_int_equal(ftruncate(fd, SIZE), 0);
+		munmap(m->maps[i], SIZE);
+		m->maps[i] = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		assert_ptr_not_equal(m->maps[i], MAP_FAILED);
+	}
+	say_blocks(m, false);
+	m->special[2] = (struct answer){ "query-version", "{\"qemu\":{\"major\":7,\"minor\":2}}" };
+	m->special[1] = (struct answer){ "\"property\":\"type\"", "\"memory-backend-memfd\"" };
+	assert_int_equal(attach(m, &ram, &facts), 0);
+	assert_string_equal(ram.files[0].id, "low");
+	assert_int_equal(ram.files[0].hva, (uintptr_t)m->maps[1]);
+	assert_int_equal(ram.files[1].hva, (uintptr_t)m->maps[0]);
+	gw_ram_close(&ram);
+	/* It says nothing, or that something else lies there, or where nothing does. */
+	assert_refused(m, "gpa2hva", "\"No memory is mapped at address 0x0\\r\\n\"",
+		       "does not tell where it maps");
+	assert_refused(m, "gpa2hva",
+		       "\"Host virtual address for 0x0 (pc.bios) is 0x7f0000000000\\r\\n\"",
+		       "does not tell where it maps");
+	snprintf(m->hva[1], sizeof(m->hva[1]),
+		 "\"Host virtual address for 0x0 (low) is 0x%lx\\r\\n\"",
+		 (uintptr_t)m->maps[1] + GW_PAGE_SIZE);
+	m->special[0] = (struct answer){ 0 };
+	assert_refused(m, "none", "", "does not map 6291456 bytes of shared memory");
+}
+
+static void refuses_twins(void **state)
+{
+	struct qemu *m = *state;
+
+	/* One file twice, and a name twice. */
+	munmap(m->maps[1], SIZE);
+	m->maps[1] = map_file(m->files[0], MAP_SHARED);
+	assert_refused(m, "none", "", "'low' and 'ram' have one file");
+	snprintf(m->ramblock, sizeof(m->ramblock),
+		 "\" a/low 4 KiB 0x0 0x600000 0x600000 0x1 rw\\r\\n"
+		 " b/low 4 KiB 0x0 0x600000 0x600000 0x2 rw\\r\\n\"");
+	assert_refused(m, "none", "", "2 blocks of memory that are called 'low'");
+}
+
+/* Backends with a file of the user's. */
+static void refuses_files_that_last(void **state)
+{
+	struct qemu *m = *state;
+	static const char *const devices[] = { "ivshmem-plain", "ivshmem-doorbell", "acpi-erst",
+					       "virtio-pmem-pci" };
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(devices); i++) {
+		gw_autofree char *tree = gw_path("\"  dev: %s, id \\\"x\\\"\\r\\n\"", devices[i]);
+
+		assert_refused(m, "info qtree", tree, devices[i]);
+		assert_message("would stay behind");
+	}
+	assert_refused(m, "query-memory-devices",
+		       "[{\"type\":\"nvdimm\",\"data\":{\"id\":\"nv\",\"size\":6291456,"
+		       "\"memdev\":\"/objects/low\"}}]",
+		       "memory device 'nv' (nvdimm, /objects/low)");
+	assert_refused(m, "\"property\":\"pmem\"", "true", "'low' (pmem=on)");
+	/* An NVMe's PMR and whatever else takes a backend: it is not in the sum of the RAM. */
+	assert_refused(m, "query-memory-size-summary", "{\"base-memory\":6291456}",
+		       "'low' is not RAM of the guest");
+}
+
+/* Memory devices that are RAM count as such. */
+static void takes_memory_devices(void **state)
+{
+	struct qemu *m = *state;
+	struct gw_guest_facts facts;
+	struct gw_ram ram;
+
+	m->special[0] = (struct answer){ "query-memory-size-summary", "{\"base-memory\":6291456}" };
+	m->special[1] = (struct answer){ "query-memory-devices",
+					 "[{\"type\":\"virtio-mem\",\"data\":{\"size\":0,"
+					 "\"max-size\":6291456,\"memdev\":\"/objects/low\"}}]" };
+	assert_int_equal(attach(m, &ram, &facts), 0);
+	gw_ram_close(&ram);
+	m->special[1] = (struct answer){ "query-memory-devices",
+					 "[{\"type\":\"dimm\",\"data\":{\"size\":6291456,"
+					 "\"memdev\":\"/objects/low\"}}]" };
+	assert_int_equal(attach(m, &ram, &facts), 0);
+	assert_int_equal(facts.nr_others, 1);
+	assert_int_equal(facts.others[0].hva, 0x7f0012340000);
+	gw_ram_close(&ram);
+}
+
+/* A RAM file whose name is gone is as good as any: QEMU says where it is mapped. */
+static void takes_files_without_a_name(void **state)
+{
+	struct qemu *m = *state;
+	struct gw_guest_facts facts;
+	struct gw_ram ram;
+
+	assert_int_equal(unlink(m->files[0]), 0);
+	assert_int_equal(attach(m, &ram, &facts), 0);
+	assert_int_equal(ram.files[1].hva, (uintptr_t)m->maps[0]);
+	gw_ram_close(&ram);
+}
+
+static void disks_that_pin(void **state)
+{
+	struct qemu *m = *state;
+	static const char *const devices[] = { "scsi-block", "scsi-generic", "vhost-scsi-pci" };
+	struct gw_guest_facts facts;
+	struct gw_ram ram;
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(devices); i++) {
+		gw_autofree char *tree = gw_path("\"  dev: %s, id \\\"x\\\"\\r\\n\"", devices[i]);
+
+		m->special[0] = (struct answer){ "info qtree", tree };
+		assert_int_equal(attach(m, &ram, &facts), 0);
+		assert_true(facts.direct_io);
+		gw_ram_close(&ram);
+	}
+	assert_refused(m, "query-named-block-nodes",
+		       "[{\"drv\":\"raw\"},{\"drv\":\"nvme\",\"node-name\":\"n1\"}]",
+		       "disk 'n1' (driver nvme) writes memory unseen");
+}
+
+static void waits_for_a_migration_of_others(void **state)
+{
+	struct qemu *m = *state;
+	struct gw_guest_facts facts;
+	struct gw_ram ram;
+
+	m->special[0] = (struct answer){ "query-migrate", "{\"status\":\"active\"}" };
+	assert_int_equal(attach(m, &ram, &facts), -EBUSY);
+	assert_message("migrating this VM already");
+	m->special[0] = (struct answer){ "query-migrate", "{\"status\":\"failed\"}" };
+	assert_int_equal(attach(m, &ram, &facts), 0);
+	gw_ram_close(&ram);
 }
 
 #define attach_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
@@ -332,6 +522,13 @@ int main(void)
 		attach_test(refuses_other_memory),
 		attach_test(refuses_private_mappings),
 		attach_test(takes_memfds_of_old_qemus),
+		attach_test(tells_memfds_apart),
+		attach_test(refuses_twins),
+		attach_test(refuses_files_that_last),
+		attach_test(takes_memory_devices),
+		attach_test(takes_files_without_a_name),
+		attach_test(disks_that_pin),
+		attach_test(waits_for_a_migration_of_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

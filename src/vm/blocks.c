@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* blocks.c - where a QEMU maps which of its RAM blocks; see blocks.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "blocks.h"
+#include "cleanup.h"
+#include "error.h"
+#include "io.h"
+
+/* The id at the end of a block's or region's name ("0000:00:03.0/vm0", "/objects/ram0"). */
+static const char *id_of(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+
+	return slash ? slash + 1 : name;
+}
+
+/*
+ * Lines of `info ramblock`, the last two columns since QEMU 8.1:
+ *   Block Name    PSize              Offset               Used              Total     HVA  RO
+ *          mem    4 KiB  0x0000000000000000 0x0000000004000000 0x0000000004000000 0x7f..  rw
+ * A block without a name is none that migrates.
+ */
+static int read_blocks(struct gw_qmp *q, struct gw_qemu_ram *b)
+{
+	gw_autofree char *text = gw_qmp_hmp(q, "info ramblock");
+	char *save = NULL;
+
+	if (!text)
+		return -EREMOTEIO;
+	for (char *line = strtok_r(text, "\r\n", &save); line;
+	     line = strtok_r(NULL, "\r\n", &save)) {
+		struct gw_qemu_block block = { 0 };
+
+		if (sscanf(line, " %127s %*u %*s 0x%*x 0x%lx 0x%*x 0x%lx", block.name, &block.used,
+			   &block.hva) < 2)
+			continue;
+		if (b->nr_blocks == GW_QEMU_BLOCKS_MAX)
+			return gw_fail(-ENOTSUP, "the VM has more than %d blocks of memory",
+				       GW_QEMU_BLOCKS_MAX);
+		b->blocks[b->nr_blocks++] = block;
+	}
+	return 0;
+}
+
+/*
+ * The flat view that address space "memory" uses, in lines like
+ *   0000000100000000-000000017fffffff (prio 0, ram): ram @0000000080000000
+ */
+static int read_regions(struct gw_qmp *q, struct gw_qemu_ram *b)
+{
+	gw_autofree char *text = gw_qmp_hmp(q, "info mtree -f");
+	char *save = NULL;
+	bool ours = false;
+
+	if (!text)
+		return -EREMOTEIO;
+	for (char *line = strtok_r(text, "\r\n", &save); line;
+	     line = strtok_r(NULL, "\r\n", &save)) {
+		struct gw_region r = { 0 };
+		char kind[16], name[256];
+		const char *at;
+
+		if (strstr(line, "FlatView #")) {
+			if (b->nr_regions)
+				break;
+			ours = false;
+		}
+		if (strstr(line, "AS \"memory\","))
+			ours = true;
+		if (!ours || sscanf(line, " %lx-%lx (prio %*d, %15[^)]): %255s", &r.gpa, &r.last,
+				    kind, name) != 4)
+			continue;
+		if (strcmp(kind, "ram") != 0 && strcmp(kind, "rom") != 0)
+			continue;
+		at = strstr(line, " @");
+		if (at)
+			r.offset = strtoull(at + 2, NULL, 16);
+		snprintf(r.id, sizeof(r.id), "%.127s", id_of(name));
+		if (b->nr_regions == GW_REGIONS_MAX)
+			return gw_fail(-ENOTSUP, "the VM's memory lies in more than %d ranges",
+				       GW_REGIONS_MAX);
+		b->regions[b->nr_regions++] = r;
+	}
+	return 0;
+}
+
+int gw_blocks_read(struct gw_qmp *q, struct gw_qemu_ram *b)
+{
+	int rc;
+
+	memset(b, 0, sizeof(*b));
+	rc = read_blocks(q, b);
+	return rc ? rc : read_regions(q, b);
+}
+
+/* "Host virtual address for 0x100000 (mem) is 0x7fcb340ff000"; 0 if it says otherwise. */
+static uint64_t ask_hva(struct gw_qmp *q, const struct gw_region *r)
+{
+	gw_autofree char *command = gw_path("gpa2hva 0x%lx", r->gpa);
+	gw_autofree char *text = gw_qmp_hmp(q, command);
+	const char *open = text ? strchr(text, '(') : NULL;
+	char name[256];
+	uint64_t hva;
+
+	if (!open || sscanf(open, "(%255[^)]) is 0x%lx", name, &hva) != 2 ||
+	    strcmp(id_of(name), r->id) != 0 || hva < r->offset)
+		return 0;
+	return hva - r->offset;
+}
+
+int gw_blocks_hva(struct gw_qmp *q, const struct gw_qemu_ram *b, const char *id, uint64_t size,
+		  uint64_t *hva)
+{
+	unsigned int named = 0;
+
+	*hva = 0;
+	for (unsigned int i = 0; i < b->nr_blocks; i++) {
+		const struct gw_qemu_block *block = &b->blocks[i];
+
+		if (strcmp(id_of(block->name), id) != 0 || block->used != size)
+			continue;
+		named++;
+		*hva = block->hva;
+	}
+	if (named > 1)
+		return gw_fail(-ENOTSUP, "QEMU has %u blocks of memory that are called '%s'", named,
+			       id);
+	for (unsigned int i = 0; !*hva && i < b->nr_regions; i++)
+		if (!strcmp(b->regions[i].id, id))
+			*hva = ask_hva(q, &b->regions[i]);
+	return 0;
+}
+
+/* One line of /proc/PID/maps. */
+struct mapping {
+	uint64_t start, end, offset;
+	unsigned int major, minor;
+	unsigned long inode;
+	char perms[8];
+	char path[512];
+};
+
+static bool parse_mapping(const char *line, struct mapping *m)
+{
+	m->path[0] = '\0';
+	return sscanf(line, "%lx-%lx %7s %lx %x:%x %lu %511[^\n]", &m->start, &m->end, m->perms,
+		      &m->offset, &m->major, &m->minor, &m->inode, m->path) >= 7;
+}
+
+/* Where QEMU says where it is (@file NULL), any file will do. */
+static bool is_file(const struct mapping *m, const struct stat *file)
+{
+	if (!file)
+		return m->inode;
+	return m->inode == file->st_ino && m->major == major(file->st_dev) &&
+	       m->minor == minor(file->st_dev);
+}
+
+/*
+ * The whole of the file, shared, from its first byte at @hva (0: wherever that
+ * is); the kernel may show it in several neighbouring pieces.
+ */
+static unsigned int find_mapping(FILE *maps, const struct stat *file, uint64_t size, uint64_t hva,
+				 struct mapping *found)
+{
+	struct mapping m, first = { 0 };
+	unsigned int matches = 0;
+	uint64_t end = 0;
+	char line[1024];
+
+	while (fgets(line, sizeof(line), maps)) {
+		if (!parse_mapping(line, &m))
+			continue;
+		if (m.perms[3] != 's' || !is_file(&m, file)) {
+			end = 0;
+		} else if (m.offset == 0 && (!hva || m.start == hva)) {
+			first = m;
+			end = m.end;
+		} else if (end && m.start == end && m.inode == first.inode &&
+			   m.offset == m.start - first.start) {
+			end = m.end;
+		} else {
+			end = 0;
+		}
+		if (end && end - first.start == size) {
+			*found = first;
+			matches++;
+			end = 0;
+		}
+	}
+	return matches;
+}
+
+int gw_blocks_open(pid_t pid, const char *id, const struct stat *file, uint64_t size, uint64_t *hva)
+{
+	gw_autofree char *path = gw_path("/proc/%d/maps", (int)pid);
+	gw_autofile FILE *maps = fopen(path, "re");
+	gw_autofree char *map_file = NULL;
+	struct mapping m = { 0 };
+	unsigned int matches;
+	int fd;
+
+	if (!maps)
+		return gw_fail(-errno, "%s: %s", path, strerror(errno));
+	if (!file && !*hva)
+		return gw_fail(
+			-ENOTSUP,
+			"QEMU does not tell where it maps memory backend '%s', and no file's "
+			"name does: is it in use at all?",
+			id);
+	matches = find_mapping(maps, *hva ? NULL : file, size, *hva, &m);
+	if (matches > 1)
+		return gw_fail(-ENOTSUP,
+			       "QEMU (process %d) maps the file of memory backend '%s' %u times: "
+			       "each backend needs a file of its own",
+			       (int)pid, id, matches);
+	if (!matches)
+		return gw_fail(-ENOTSUP,
+			       "QEMU (process %d) does not map %llu bytes of shared memory where "
+			       "its memory backend '%s' says",
+			       (int)pid, (unsigned long long)size, id);
+	/* By map_files, so that it works in any mount namespace and for a deleted file. */
+	map_file = gw_path("/proc/%d/map_files/%lx-%lx", (int)pid, m.start, m.end);
+	fd = open(map_file, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return gw_fail(-errno, "RAM file of backend '%s': %s", id, strerror(errno));
+	*hva = m.start;
+	return fd;
+}
+
+/* Add a flat range of backend memory, or extend the block it continues. */
+static void add_range(struct gw_ram *ram, const struct gw_region *r)
+{
+	for (unsigned int i = 0; i < ram->nr_files; i++) {
+		if (strcmp(ram->files[i].id, r->id) != 0)
+			continue;
+		for (unsigned int b = 0; b < ram->nr_blocks; b++) {
+			struct gw_ram_block *block = &ram->blocks[b];
+
+			/* Legacy holes (VGA, ROM shadow) do not split a block. */
+			if (block->file == i && block->gpa - block->offset == r->gpa - r->offset) {
+				if (r->last + 1 > block->gpa + block->size)
+					block->size = r->last + 1 - block->gpa;
+				return;
+			}
+		}
+		if (ram->nr_blocks < GW_RAM_BLOCKS_MAX)
+			ram->blocks[ram->nr_blocks++] =
+				(struct gw_ram_block){ .gpa = r->gpa,
+						       .size = r->last + 1 - r->gpa,
+						       .file = i,
+						       .offset = r->offset };
+		return;
+	}
+}
+
+void gw_blocks_place(const struct gw_qemu_ram *b, struct gw_ram *ram)
+{
+	for (unsigned int i = 0; i < b->nr_regions; i++)
+		add_range(ram, &b->regions[i]);
+}
