@@ -55,6 +55,8 @@ void gw_progress_show(void *progress, const json_t *status)
 {
 	struct gw_progress *p = progress;
 	const json_t *ram = json_object_get(status, "ram");
+	const char *waits_for =
+		json_string_value(json_object_get(json_object_get(status, "godwit"), "waits-for"));
 	struct winsize size = { .ws_col = 0 };
 	char line[400], sent[32], left[32], round[100];
 	int n;
@@ -71,6 +73,10 @@ void gw_progress_show(void *progress, const json_t *status)
 		     (int)bytes_of(ram, "dirty-sync-count") + 1, sent, left,
 		     json_real_value(json_object_get(ram, "mbps")),
 		     json_real_value(json_object_get(status, "expected-downtime")), round);
+	if (waits_for)
+		n = snprintf(line, sizeof(line), "%s to %s: %s, the destination is %s", p->name,
+			     p->address, json_string_value(json_object_get(status, "status")),
+			     waits_for);
 	/* A line that wraps cannot be drawn over. */
 	if (p->terminal && !ioctl(p->fd, TIOCGWINSZ, &size) && size.ws_col && n >= size.ws_col)
 		line[size.ws_col - 1] = '\0';

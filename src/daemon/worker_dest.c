@@ -24,6 +24,7 @@
 #include "io.h"
 #include "live.h"
 #include "log.h"
+#include "teller.h"
 #include "worker.h"
 
 #define START_MS  60000
@@ -41,6 +42,7 @@ struct env {
 	struct gw_qmp *qmp;
 	json_t *settings; /* of QEMU, changed and to be put back (invariant 14) */
 	struct gw_crew crew;
+	struct gw_teller teller;
 	struct gw_journal journal;
 	struct gw_arrival arrival;
 	int lock;   /* of the VM; -1 until its folder is ours */
@@ -291,10 +293,9 @@ static int compare_live(struct env *e, const json_t *theirs)
 	return rc;
 }
 
-static int op_prepare(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,
-		      struct gw_ram *ram, struct gw_dest_kept *kept)
+static int prepare(struct env *e, const json_t *definition, uint64_t resident, const json_t *reuse,
+		   struct gw_ram *ram, struct gw_dest_kept *kept)
 {
-	struct env *e = env;
 	char *ram_paths[GW_RAM_FILES_MAX] = { NULL };
 	int rc = gw_definition_parse(&e->vm.def, definition), compared;
 
@@ -312,6 +313,7 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, co
 		rc = make_ram(e, ram, ram_paths);
 	if (!rc)
 		rc = check_memory(e, resident, gw_ram_resident(ram));
+	gw_teller_now(&e->teller, "starting QEMU");
 	if (!rc) /* while QEMU starts */
 		rc = gw_arrival_compare(&e->arrival, &e->crew, ram, kept);
 	if (!rc)
@@ -322,10 +324,29 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, co
 		rc = describe(e, reuse && !e->w->paths->store.untracked);
 	if (!rc)
 		rc = await_state(e);
+	gw_teller_now(&e->teller, "looking at what it kept of the VM's memory");
 	compared = gw_arrival_compared(&e->arrival, &e->crew);
 	for (unsigned int i = 0; i < GW_RAM_FILES_MAX; i++)
 		free(ram_paths[i]);
 	return rc ? rc : compared;
+}
+
+static void tell_source(void *arg, const char *what)
+{
+	gw_dest_wait(&((struct env *)arg)->d, what);
+}
+
+/* It may take minutes: memory to be freed, an image on disk to be read, a slow QEMU. */
+static int op_prepare(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,
+		      struct gw_ram *ram, struct gw_dest_kept *kept)
+{
+	struct env *e = env;
+	int rc;
+
+	gw_teller_start(&e->teller, GW_DEST_WAIT_MS, tell_source, e, "making room for its memory");
+	rc = prepare(e, definition, resident, reuse, ram, kept);
+	gw_teller_stop(&e->teller);
+	return rc;
 }
 
 static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)

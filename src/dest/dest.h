@@ -86,6 +86,7 @@ struct gw_dest_ops {
 	 * device state. @resident: bytes of memory that the guest has at least.
 	 * @reuse: the source's departures, or NULL: the kept image of one of them
 	 * may become the RAM files; then @kept says what is in them.
+	 * Where it takes long, gw_dest_wait() is called from it now and then.
 	 */
 	int (*prepare)(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,
 		       struct gw_ram *ram, struct gw_dest_kept *kept);
@@ -163,6 +164,17 @@ struct gw_dest {
  * also in @d->error; unless @d->committed, nothing of it is left here.
  */
 int gw_dest_run(struct gw_dest *d);
+
+/* While preparing, gw_dest_wait() is called this often: the source minds silence, not work. */
+#define GW_DEST_WAIT_MS 2000
+
+/**
+ * gw_dest_wait() - tell the source that its VM is being prepared for.
+ * @what: is being done, for people
+ *
+ * From ops->prepare() only, by any one thread. A source of version 1 is told nothing.
+ */
+void gw_dest_wait(struct gw_dest *d, const char *what);
 
 /**
  * gw_dest_heed() - whether a stream has failed here.

@@ -18,7 +18,8 @@
 
 /* A live source sends at least this often while the guest is stopped. */
 #define SWITCHOVER_NS (15 * GW_S)
-#define JOIN_NS	      (10 * GW_S)
+#define JOIN_NS	      (10 * GW_S) /* between two streams */
+#define ROUND_NS      (60 * GW_S) /* without a byte on any stream */
 
 static const unsigned int follows[] = {
 #define BIT(s) (1U << (s))
@@ -125,11 +126,17 @@ static int define(struct gw_dest *d)
 	return rc;
 }
 
+void gw_dest_wait(struct gw_dest *d, const char *what)
+{
+	/* A source that is gone is noticed by whoever waits for it next. */
+	if (d->version >= 2 && gw_frame_send_buf(d->control, GW_MSG_WAIT, 0, what, strlen(what)))
+		gw_error_clear();
+}
+
 static int join_streams(struct gw_dest *d)
 {
-	int64_t deadline = d->ops->now(d->env) + JOIN_NS;
-
 	for (unsigned int n = 0; n < d->nr_streams; n++) {
+		int64_t deadline = d->ops->now(d->env) + JOIN_NS;
 		unsigned int index = 0;
 		struct gw_transport *t = d->ops->stream(d->env, &index, deadline);
 
@@ -239,7 +246,7 @@ static int gw_dest_receive(struct gw_dest *d, uint64_t *last_round)
 		if (d->inbox.type != GW_MSG_ROUND_END || d->inbox.arg != round + 1)
 			return unexpected(d);
 		round++;
-		rc = gw_receive_wait(d, round, d->ops->now(d->env) + 60 * GW_S);
+		rc = gw_receive_wait(d, round, ROUND_NS);
 		if (!rc)
 			rc = gw_frame_send(d->control, GW_MSG_ROUND_DONE, round, NULL, 0);
 	}

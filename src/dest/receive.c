@@ -98,13 +98,27 @@ static bool round_reached(void *arg)
 	return true;
 }
 
-int gw_receive_wait(struct gw_dest *d, uint64_t round, int64_t deadline)
+static uint64_t received(const struct gw_dest *d)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned int i = 0; i < d->nr_streams; i++)
+		bytes += d->streams[i]->received;
+	return bytes;
+}
+
+int gw_receive_wait(struct gw_dest *d, uint64_t round, int64_t silence)
 {
 	struct gw_receive *r = d->receive;
+	uint64_t before, now = received(d);
 	int rc;
 
 	r->wanted = round;
-	rc = d->ops->wait(d->env, round_reached, r, deadline);
+	do {
+		before = now;
+		rc = d->ops->wait(d->env, round_reached, r, d->ops->now(d->env) + silence);
+		now = received(d);
+	} while (rc == -ETIMEDOUT && now != before);
 	if (rc)
 		return rc;
 	for (unsigned int i = 0; i < d->nr_streams; i++) {

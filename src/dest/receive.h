@@ -10,10 +10,11 @@ int gw_receive_start(struct gw_dest *d);
 
 /**
  * gw_receive_wait() - wait until every stream has delivered round @round.
+ * @silence: ns without a byte on any of them, which end it
  *
  * Return: 0, -ETIMEDOUT, or the failure of the stream that failed.
  */
-int gw_receive_wait(struct gw_dest *d, uint64_t round, int64_t deadline);
+int gw_receive_wait(struct gw_dest *d, uint64_t round, int64_t silence);
 
 /**
  * gw_receive_stop() - end the receivers and wait for them.

@@ -9,7 +9,7 @@
 
 /* How long the destination may take to answer, in ns. */
 #define GW_ANSWER_NS	 (5 * GW_S)
-/* To start QEMU there. */
+/* To start QEMU there, without a word (WAIT) that it is still at it. */
 #define GW_READY_NS	 (60 * GW_S)
 /* From the guest's stop to COMMIT: past this the guest resumes here. */
 #define GW_SWITCHOVER_NS (10 * GW_S)

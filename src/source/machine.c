@@ -62,6 +62,30 @@ int gw_source_enter(struct gw_source *s, enum gw_source_state next)
 	return 0;
 }
 
+/*
+ * The same from a destination that may be at work for long, and says so: @silence (ns)
+ * is what ends it.
+ */
+static int expect_patiently(struct gw_source *s, unsigned int type, int64_t silence)
+{
+	int rc;
+
+	do {
+		s->waited = false;
+		rc = gw_source_expect(s, type, s->ops->now(s->env) + silence);
+		if (!rc || !s->waited)
+			break;
+		snprintf(s->waits_for, sizeof(s->waits_for), "%.*s", (int)s->inbox.len,
+			 (const char *)s->inbox.payload);
+		for (char *c = s->waits_for; *c; c++)
+			if (*c < ' ' || *c > '~') /* it goes to a terminal */
+				*c = '?';
+		s->ops->report(s->env);
+	} while (s->waited);
+	s->waits_for[0] = '\0';
+	return rc;
+}
+
 int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline)
 {
 	int rc = gw_frame_recv(s->control, &s->inbox, deadline);
@@ -79,6 +103,7 @@ int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline)
 		return gw_fail(-EREMOTEIO, "destination: %.*s", (int)s->inbox.len,
 			       (const char *)s->inbox.payload);
 	}
+	s->waited = s->inbox.type == GW_MSG_WAIT;
 	if (s->inbox.type != type)
 		return gw_fail(-EPROTO, "destination: sent %s where %s was due",
 			       gw_message_name(s->inbox.type), gw_message_name(type));
@@ -203,7 +228,7 @@ static int gw_source_setup(struct gw_source *s)
 		return gw_fail(-ENOMEM, "no memory for the VM's definition");
 	rc = gw_frame_send_buf(s->control, GW_MSG_DEFINE, 0, text, strlen(text));
 	if (!rc)
-		rc = gw_source_expect(s, GW_MSG_READY, s->ops->now(s->env) + GW_READY_NS);
+		rc = expect_patiently(s, GW_MSG_READY, GW_READY_NS);
 	if (!rc)
 		rc = note_destination(s);
 	if (!rc)

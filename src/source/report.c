@@ -118,6 +118,9 @@ json_t *gw_source_json(const struct gw_source *s, int64_t now)
 		      ram_json(s, gw_source_transferred(s), end - ready), "godwit", godwit_json(s));
 	if (s->state == GW_SOURCE_COMPLETED)
 		json_object_set_new(o, "downtime", json_real(ms(s->resumed_ns - s->stopped_ns)));
+	if (s->waits_for[0])
+		json_object_set_new(json_object_get(o, "godwit"), "waits-for",
+				    json_string(s->waits_for));
 	if (s->error[0])
 		json_object_set_new(o, "error-desc", json_string(s->error));
 	return o;

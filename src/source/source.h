@@ -149,6 +149,8 @@ struct gw_source {
 	struct gw_transport *control;
 	struct gw_transport *streams[GW_STREAMS_MAX];
 	struct gw_frame inbox;
+	bool waited;	     /* it is a WAIT */
+	char waits_for[128]; /* what the destination is at, while that is all that happens */
 
 	/* memory */
 	struct gw_tracker *tracker;

@@ -45,6 +45,7 @@ static const struct {
 	/* A document of the registry, escaped; as many as a list may have. */
 	[GW_MSG_QUERY] = { "QUERY", 64 * KIB },
 	[GW_MSG_ANSWER] = { "ANSWER", 4096 * KIB },
+	[GW_MSG_WAIT] = { "WAIT", 256 },
 };
 
 const char *gw_message_name(unsigned int type)

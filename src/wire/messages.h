@@ -11,6 +11,7 @@
  *                                       <-   ACCEPT {version}
  *     DEFINE {definition, sizes, reuse,
  *             features, stages}         ->   (starts QEMU -incoming defer)
+ *                                       <-   WAIT {text} ... (version 2: it is at it)
  *                                       <-   READY {host, image, features, stages}
  *                                       <-   ABSENT {pages} ... (of the image, as many
  *                                              as READY said)
@@ -105,6 +106,7 @@ enum gw_message {
 	GW_MSG_LEDGER_END,
 	GW_MSG_QUERY,
 	GW_MSG_ANSWER,
+	GW_MSG_WAIT, /* from version 2 on */
 	GW_MSG_COUNT,
 };
 

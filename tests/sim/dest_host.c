@@ -146,6 +146,11 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, co
 	if (!rc)
 		rc = find_kept(reuse, ram, kept);
 	sim.dst.qemu = QEMU_WAITING;
+	for (unsigned int s = 0; s < sim.sc->start_s && !process->dead; s += 2) {
+		fiber_sleep_until(sim_now() + GW_DEST_WAIT_MS * GW_MS);
+		if (!process->dead)
+			gw_dest_wait(&sim.dst.d, "starting QEMU");
+	}
 	fiber_sleep_until(sim_now() + START_NS);
 	return process->dead ? gw_fail(-ESHUTDOWN, "killed") : rc;
 }

@@ -20,6 +20,12 @@ const struct scenario scenarios[] = {
 	  .streams = 1,
 	  .downtime_limit_ms = 300,
 	  .verify = true },
+	{ .name = "slow-start", /* longer than any silence may last */
+	  .guest = { .writes_per_ms = 1, .working_set = 20 },
+	  .streams = 1,
+	  .downtime_limit_ms = 300,
+	  .start_s = 90,
+	  .stride = 5 },
 	{ .name = "paused",
 	  .guest = { .working_set = 1 },
 	  .streams = 1,

@@ -82,6 +82,7 @@ struct scenario {
 		REUSE_STRANGER,	 /* the image that is kept is of another history */
 	} reuse;
 	uint16_t version;     /* that the destination speaks at most; 0: this release's */
+	unsigned int start_s; /* seconds that the destination's QEMU takes to start; 0: 50 ms */
 	bool unequal;	      /* memory must differ: shows that the comparison can tell */
 	unsigned int stride;  /* of a sweep's steps; 0: every one */
 	int result;	      /* of a run without fault, or: */

@@ -7,6 +7,7 @@
 #include <semaphore.h>
 
 #include "crew.h"
+#include "teller.h"
 
 struct work {
 	struct gw_crew *crew;
@@ -162,13 +163,52 @@ static void first_failure_counts(void **state)
 	gw_crew_free(&c);
 }
 
+struct told {
+	sem_t said;
+	_Atomic unsigned int times;
+	const char *_Atomic last;
+};
+
+static void note(void *arg, const char *what)
+{
+	struct told *told = arg;
+
+	told->last = what;
+	told->times++;
+	sem_post(&told->said);
+}
+
+/* It tells what is being done, the latest, and is silent once it was stopped. */
+static void teller_tells(void **state)
+{
+	static const char first[] = "first", then[] = "then";
+	struct gw_teller t;
+	struct told told = { .times = 0 };
+	unsigned int times;
+
+	(void)state;
+	sem_init(&told.said, 0, 0);
+	gw_teller_start(&t, 1, note, &told, first);
+	sem_wait(&told.said);
+	gw_teller_now(&t, then);
+	while (told.last != then)
+		sem_wait(&told.said);
+	gw_teller_stop(&t);
+	times = told.times;
+	assert_true(times >= 2);
+	/* One that is slow does not keep whoever stops it waiting. */
+	gw_teller_start(&t, 3600 * 1000, note, &told, first);
+	gw_teller_stop(&t);
+	assert_int_equal(told.times, times);
+	sem_destroy(&told.said);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(each_member_works_once),
-		cmocka_unit_test(owner_is_woken),
-		cmocka_unit_test(members_notify),
-		cmocka_unit_test(first_failure_counts),
+		cmocka_unit_test(each_member_works_once), cmocka_unit_test(owner_is_woken),
+		cmocka_unit_test(members_notify),	  cmocka_unit_test(first_failure_counts),
+		cmocka_unit_test(teller_tells),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
