@@ -31,6 +31,7 @@
 #include "compress_auto.h"
 #include "error.h"
 #include "stage.h"
+#include "zstd_frame.h"
 
 #define FLAG_LZ4   1
 #define FLAG_ZSTD  2
@@ -374,9 +375,7 @@ static int unzstd(struct unpress *u, const uint8_t *from, size_t len, size_t wan
 {
 	size_t made;
 
-	if (len < 4 || gw_get32(from) != ZSTD_MAGICNUMBER ||
-	    ZSTD_getFrameContentSize(from, len) != want ||
-	    ZSTD_findFrameCompressedSize(from, len) != len)
+	if (!gw_zstd_is_frame(from, len, want))
 		return -EPROTO;
 	if (!u->zstd)
 		u->zstd = ZSTD_createDCtx();

@@ -31,6 +31,7 @@
 #include "io.h"
 #include "log.h"
 #include "xxh.h"
+#include "zstd_frame.h"
 
 #define MAGIC  "GWramzst"
 #define FORMAT 1
@@ -334,7 +335,8 @@ static bool unpack_chunk(struct packed *p, size_t i)
 	    XXH3_64bits(into, e.length) != e.checksum)
 		return false;
 	return e.length == len ||
-	       ZSTD_decompressDCtx(p->dctx, p->plain, len, p->frame, e.length) == len;
+	       (gw_zstd_is_frame(p->frame, e.length, len) &&
+		ZSTD_decompressDCtx(p->dctx, p->plain, len, p->frame, e.length) == len);
 }
 
 /* Write what is not zero of chunk @i: holes stay holes. */

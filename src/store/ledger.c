@@ -15,9 +15,11 @@
 #include "io.h"
 #include "ledger.h"
 #include "xxh.h"
+#include "zstd_frame.h"
 
 #define MAGIC	  "GWledger"
 #define FORMAT	  2 /* 1 had digests without a key */
+#define PIECE	  4096UL
 #define LEVEL	  1 /* of zstd: generations are long runs */
 #define TABLE_MAX (GW_LEDGER_PART * 4 + GW_LEDGER_PART / 8)
 
@@ -50,10 +52,15 @@ static char *unsealed_path(const struct gw_ledger *l)
 	return gw_path("%s.new", l->path);
 }
 
-/* Map the first @size bytes of @l->fd, which has as many. */
-static int map_file(struct gw_ledger *l, int protection)
+/*
+ * The tables, all zero. Never a mapping of the file: on a full file system a
+ * store into one, or a look at a hole in one, ends the process, and so does a
+ * disk that fails (SIGBUS).
+ */
+static int make_tables(struct gw_ledger *l)
 {
-	void *map = mmap(NULL, file_size(l->nr_pages), protection, MAP_SHARED, l->fd, 0);
+	void *map = mmap(NULL, file_size(l->nr_pages), PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (map == MAP_FAILED)
 		return gw_fail(-errno, "no memory for the ledger of %zu pages", l->nr_pages);
@@ -63,6 +70,49 @@ static int map_file(struct gw_ledger *l, int protection)
 	return 0;
 }
 
+/* Bytes of the piece at @at: what is zero in such a piece stays a hole, or without memory. */
+static size_t piece_at(const struct gw_ledger *l, size_t at)
+{
+	const size_t left = file_size(l->nr_pages) - at;
+
+	return left < PIECE ? left : PIECE;
+}
+
+static bool is_zero(const uint8_t *bytes, size_t len)
+{
+	return !bytes[0] && !memcmp(bytes, bytes + 1, len - 1);
+}
+
+static int write_tables(const struct gw_ledger *l)
+{
+	const uint8_t *bytes = (const uint8_t *)l->head;
+	int rc = 0;
+
+	if (ftruncate(l->fd, (off_t)file_size(l->nr_pages)))
+		rc = -errno;
+	for (size_t at = 0, n; !rc && at < file_size(l->nr_pages); at += n) {
+		n = piece_at(l, at);
+		if (!is_zero(bytes + at, n))
+			rc = gw_pwrite_all(l->fd, bytes + at, n, (off_t)at);
+	}
+	return rc ? gw_fail(rc, "ledger %s: %s", l->path, strerror(-rc)) : 0;
+}
+
+static int read_tables(struct gw_ledger *l)
+{
+	gw_autofree uint8_t *piece = malloc(PIECE);
+	uint8_t *bytes = (uint8_t *)l->head;
+	int rc = piece ? 0 : gw_fail(-ENOMEM, "no memory to read a ledger");
+
+	for (size_t at = 0, n; !rc && at < file_size(l->nr_pages); at += n) {
+		n = piece_at(l, at);
+		rc = gw_pread_all(l->fd, piece, n, (off_t)at);
+		if (!rc && !is_zero(piece, n))
+			memcpy(bytes + at, piece, n);
+	}
+	return rc;
+}
+
 int gw_ledger_create(struct gw_ledger *l, const char *path, size_t nr_pages)
 {
 	gw_autofree char *unsealed = NULL;
@@ -70,16 +120,15 @@ int gw_ledger_create(struct gw_ledger *l, const char *path, size_t nr_pages)
 
 	memset(l, 0, sizeof(*l));
 	l->nr_pages = nr_pages;
+	l->fd = -1;
 	if (path) {
 		l->path = gw_path("%s", path);
 		unsealed = unsealed_path(l);
 		l->fd = open(unsealed, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	} else {
-		l->fd = memfd_create("godwit-ledger", MFD_CLOEXEC);
+		if (l->fd < 0)
+			return gw_fail(-errno, "ledger %s: %s", path, strerror(errno));
 	}
-	if (l->fd < 0 || ftruncate(l->fd, (off_t)file_size(nr_pages)))
-		return gw_fail(-errno, "ledger %s: %s", path ? path : "in memory", strerror(errno));
-	rc = map_file(l, PROT_READ | PROT_WRITE);
+	rc = make_tables(l);
 	if (rc)
 		return rc;
 	memcpy(l->head->magic, MAGIC, sizeof(l->head->magic));
@@ -106,9 +155,13 @@ int gw_ledger_seal(struct gw_ledger *l)
 {
 	gw_autofree char *unsealed = l->path ? unsealed_path(l) : NULL;
 	const XXH128_hash_t sum = checksum(l);
+	int rc;
 
 	l->head->checksum[0] = sum.low64;
 	l->head->checksum[1] = sum.high64;
+	rc = unsealed ? write_tables(l) : 0;
+	if (rc)
+		return rc;
 	if (unsealed && rename(unsealed, l->path))
 		return gw_fail(-errno, "ledger %s: %s", l->path, strerror(errno));
 	l->sealed = true;
@@ -142,9 +195,12 @@ int gw_ledger_open(struct gw_ledger *l, const char *path)
 	if (head.nr_pages > (uint64_t)st.st_size || file_size(head.nr_pages) != (size_t)st.st_size)
 		return damaged(path);
 	l->nr_pages = head.nr_pages;
-	rc = map_file(l, PROT_READ);
+	rc = make_tables(l);
+	if (!rc)
+		rc = read_tables(l);
 	if (rc)
 		return rc;
+	mprotect(l->head, file_size(l->nr_pages), PROT_READ);
 	sum = checksum(l);
 	if (sum.low64 != head.checksum[0] || sum.high64 != head.checksum[1])
 		return damaged(path);
@@ -160,7 +216,7 @@ void gw_ledger_close(struct gw_ledger *l)
 
 		unlink(unsealed);
 	}
-	if (l->head || l->path)
+	if ((l->head || l->path) && l->fd >= 0)
 		close(l->fd);
 	free(l->path);
 	memset(l, 0, sizeof(*l));
@@ -300,7 +356,8 @@ int gw_ledger_unpack(struct gw_ledger *l, size_t first, const struct gw_ledger *
 	count = pages_in_part(l, first);
 	bits = (count + 7) / 8;
 	frame = gw_take(&r, gw_get32(head));
-	if (!frame || ZSTD_decompress(table, TABLE_MAX, frame, gw_get32(head)) != count * 4 + bits)
+	if (!frame || !gw_zstd_is_frame(frame, gw_get32(head), count * 4 + bits) ||
+	    ZSTD_decompress(table, TABLE_MAX, frame, gw_get32(head)) != count * 4 + bits)
 		return cannot_be(first);
 	for (size_t i = 0; i < count; i++) {
 		const uint32_t generation = gw_get32(table + i * 4);

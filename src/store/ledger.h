@@ -23,7 +23,9 @@
  * File: this header, then at LEDGER_HEAD the generations (4 bytes a page) and
  * the digests (16 bytes a page), in the byte order of this host, sparse. The
  * checksum covers all of it, and the file gets its name last, so it is whole or
- * it is not used (invariant 9). Memory: 20 bytes a page, 0.5 %.
+ * it is not used (invariant 9). Memory: 20 bytes a page, 0.5 %, and as much again
+ * for as long as it is open: it is read and written, never mapped, because a mapping of a
+ * sparse file is a process that ends when the file system is full.
  */
 #ifndef GW_LEDGER_H
 #define GW_LEDGER_H
@@ -46,7 +48,7 @@ struct gw_ledger {
 	bool sealed;
 	int fd;
 	size_t nr_pages;
-	struct gw_ledger_head *head; /* the mapping */
+	struct gw_ledger_head *head; /* all of it, in memory of ours */
 	uint32_t *generations;
 	struct gw_digest *digests;
 };
@@ -62,6 +64,7 @@ int gw_ledger_create(struct gw_ledger *l, const char *path, size_t nr_pages);
 /**
  * gw_ledger_seal() - it is complete: give it its name, over an older one.
  *
+ * This is when it is written. -ENOSPC: the file system is full.
  * Only of RAM's file systems; a copy on a disk is synced by whoever copies (store/image.c).
  */
 int gw_ledger_seal(struct gw_ledger *l);
