@@ -32,7 +32,7 @@ static int op_journal(void *env, enum gw_dest_phase phase)
 		[GW_DEST_PHASE_COMMITTED] = JOURNAL_COMMITTED,
 		[GW_DEST_PHASE_RUNNING] = JOURNAL_RUNNING,
 	};
-	int rc = sim_step(env, "destination journal", STEP_FAILS);
+	int rc = sim_step(env, "destination journal", STEP_FAILS | STEP_DISK);
 
 	if (rc || !sim.dst.left_behind)
 		return rc; /* before prepare there is nothing to put right */
@@ -116,7 +116,7 @@ static int find_kept(const json_t *reuse, const struct gw_ram *ram, struct gw_de
 
 static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
 {
-	int rc = sim_step(env, "ledger at the destination", STEP_FAILS);
+	int rc = sim_step(env, "ledger at the destination", STEP_FAILS | STEP_DISK);
 
 	return rc ? rc : gw_ledger_create(l, kept_path(), nr_pages);
 }
@@ -127,7 +127,7 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, co
 	struct process *process = env;
 	const json_t *entry;
 	size_t i;
-	int rc = sim_step(env, "prepare", STEP_FAILS);
+	int rc = sim_step(env, "prepare", STEP_FAILS | STEP_DISK);
 
 	if (rc)
 		return rc;
@@ -409,7 +409,7 @@ static void op_guest_announce(void *env)
 
 static void op_discard(void *env)
 {
-	if (sim_step(env, "discard", 0) || !sim.dst.left_behind)
+	if (sim_step(env, "discard", STEP_DISK) || !sim.dst.left_behind)
 		return;
 	sim_check(sim.dst.journal == JOURNAL_RECEIVING,
 		  "the destination throws away a guest that is its own");
@@ -464,9 +464,12 @@ static bool try_recovery(enum gw_dest_verdict verdict)
 
 	if (verdict == GW_DEST_FINISH && sim.dst.doubted)
 		verdict = GW_DEST_LOOK;
+	sim_rare(RARE_DEST_RECOVERS);
 	outcome = gw_dest_recover(&ops, &sim.dst.daemon, phases[sim.dst.journal], run, verdict);
-	if (!outcome)
+	if (!outcome) {
+		sim_rare(RARE_RETRIED);
 		return false;
+	}
 	sim.dst.settled = outcome;
 	sim.dst.journal = JOURNAL_NONE;
 	if (outcome == GW_OUTCOME_LOST)

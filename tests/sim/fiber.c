@@ -161,6 +161,11 @@ static void turn(struct fiber *f)
 /* Whether @f can go on; if only time is missing, until when. */
 static bool can_run(struct fiber *f, int64_t *when)
 {
+	if (f->process->stopped_until > sched.now) {
+		if (f->process->stopped_until < *when)
+			*when = f->process->stopped_until;
+		return false;
+	}
 	if (f->deadline <= sched.now)
 		return true;
 	if (f->deadline < *when)

@@ -26,6 +26,7 @@
 struct process {
 	const char *name;
 	bool dead;
+	int64_t stopped_until; /* no fiber of it has a turn before */
 };
 
 /**

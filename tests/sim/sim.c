@@ -70,7 +70,9 @@ static bool can_strike(enum fault_kind kind, uint8_t traits)
 {
 	switch (kind) {
 	case FAULT_OP:
+	case FAULT_HANG_FAIL:
 		return traits & STEP_FAILS;
+	case FAULT_HANG_LATE:
 	case FAULT_OP_LATE:
 		return traits & STEP_LATE;
 	case FAULT_DAMAGE:
@@ -82,6 +84,9 @@ static bool can_strike(enum fault_kind kind, uint8_t traits)
 		return traits & STEP_QEMU;
 	case FAULT_STILL: /* before that it is noticed and costs nothing new */
 		return traits & STEP_COMMITTING;
+	case FAULT_SLOW_SOURCE: /* from there on: the op itself, and what is left */
+	case FAULT_SLOW_DEST:
+		return traits & STEP_DISK;
 	default:
 		return true;
 	}
@@ -91,6 +96,7 @@ static bool can_strike(enum fault_kind kind, uint8_t traits)
 static void sweep(const struct scenario *sc, uint64_t seed)
 {
 	static uint8_t traits[STEPS_MAX];
+	const bool sparse = strcmp(sc->name, "plain"); /* half of what hangs is enough elsewhere */
 	unsigned int steps, before = runs;
 
 	run_twice(sc, seed, no_faults);
@@ -100,7 +106,8 @@ static void sweep(const struct scenario *sc, uint64_t seed)
 		for (enum fault_kind kind = FAULT_NONE + 1; kind < FAULT_KINDS; kind++) {
 			const struct fault faults[2] = { { kind, step } };
 
-			if ((step + kind) % SHARES == 0 && can_strike(kind, traits[step]))
+			if ((step + kind) % SHARES == 0 && can_strike(kind, traits[step]) &&
+			    (kind < FAULT_HANG || !sparse || (step / SHARES + kind) % 2))
 				run(sc, seed, faults);
 		}
 	}
@@ -119,7 +126,8 @@ static void pairs(const struct scenario *sc)
 						 FAULT_OP_LATE,	   FAULT_STILL };
 	static const enum fault_kind second[] = { FAULT_CUT,	   FAULT_KILL_SOURCE,
 						  FAULT_KILL_DEST, FAULT_QEMU_DEST,
-						  FAULT_OP,	   FAULT_OP_LATE };
+						  FAULT_OP,	   FAULT_OP_LATE,
+						  FAULT_HANG };
 	static uint8_t traits[STEPS_MAX];
 	unsigned int steps, before = runs;
 
@@ -148,7 +156,41 @@ static void pairs(const struct scenario *sc)
 	printf("%s, two faults: %u runs\n", sc->name, runs - before);
 }
 
-/* One or two faults, anywhere. */
+/* Where a fault is likely to matter: anywhere, in the switchover, while COMMIT is under way. */
+static unsigned int random_step(struct rng *rng)
+{
+	const unsigned int steps = sim.steps;
+	unsigned int among = steps, committing = steps;
+
+	while (committing > 1 && sim.traits[committing - 1] & STEP_COMMITTING)
+		committing--;
+	switch (rng_below(rng, 4)) {
+	case 0:
+	case 1:
+		break;
+	case 2:
+		among = steps / 4;
+		break;
+	default:
+		among = steps - committing + 1;
+	}
+	return steps - (unsigned int)rng_below(rng, among);
+}
+
+/* Those that matter most there, often: who puts things right fails, COMMIT gets no answer. */
+static enum fault_kind random_kind(struct rng *rng, bool second, unsigned int step)
+{
+	static const enum fault_kind committing[] = { FAULT_CUT_SETTLE, FAULT_STILL, FAULT_REFUSE,
+						      FAULT_STOP_DEST };
+
+	if (second && rng_one_in(rng, 3))
+		return FAULT_OP;
+	if (step <= sim.steps && sim.traits[step] & STEP_COMMITTING && rng_one_in(rng, 2))
+		return committing[rng_below(rng, sizeof(committing) / sizeof(committing[0]))];
+	return (enum fault_kind)rng_below(rng, FAULT_KINDS);
+}
+
+/* Two faults, the second often while the first is being put right. */
 static void random_run(uint64_t seed)
 {
 	const struct scenario sc = scenario_random(seed);
@@ -157,11 +199,10 @@ static void random_run(uint64_t seed)
 
 	run_twice(&sc, seed, no_faults);
 	for (int i = 0; i < 2; i++) {
-		/* The switchover is what the last steps are about. */
-		unsigned int among = rng_one_in(&rng, 2) ? sim.steps : sim.steps / 4;
-
-		faults[i].kind = (enum fault_kind)rng_below(&rng, FAULT_KINDS);
-		faults[i].step = sim.steps - (unsigned int)rng_below(&rng, among);
+		faults[i].step = i && rng_one_in(&rng, 2)
+					 ? faults[0].step + 1 + (unsigned int)rng_below(&rng, 5)
+					 : random_step(&rng);
+		faults[i].kind = random_kind(&rng, i, faults[i].step);
 	}
 	run_twice(&sc, seed, faults);
 }
@@ -335,6 +376,8 @@ int main(int argc, char **argv)
 
 		for (uint64_t seed = first; seed < first + count; seed++)
 			random_run(seed);
+		if (argc == 2)
+			sim_check_rare();
 	} else if (!strcmp(what, "seeds") && argc == 3) {
 		int rc = kept_seeds(argv[2]);
 

@@ -48,6 +48,15 @@ enum fault_kind {
 	FAULT_OP_LATE,	 /* it works, and is believed to have failed */
 	FAULT_REFUSE,	 /* the destination's QEMU will not resume the guest: a disk is locked */
 	FAULT_STILL,	 /* it stands still for STILL_NS, and then does what it was told */
+	/* What hangs, for HANG_NS. */
+	FAULT_HANG,	   /* the op or transport call of this step, and then it works */
+	FAULT_HANG_FAIL,   /* and then it fails */
+	FAULT_HANG_LATE,   /* it works at once, and says so only then */
+	FAULT_STOP_SOURCE, /* the worker there is stopped; its kernel, QEMU and daemon are not */
+	FAULT_STOP_DEST,
+	FAULT_SLOW_SOURCE, /* from here on the disk there takes seconds for everything */
+	FAULT_SLOW_DEST,
+	FAULT_LAG, /* from here on one step in LAG_ONE_IN takes long, on either side */
 	FAULT_KINDS,
 };
 
@@ -62,6 +71,10 @@ struct fault {
 #define STEP_COMMITTING 4U  /* COMMIT may be on its way */
 #define STEP_QEMU	8U  /* the destination has one */
 #define STEP_LATE	16U /* an op that may work after its caller gave it up */
+#define STEP_DISK	32U /* something is written there */
+
+/* Longer than every deadline of the machines. */
+#define HANG_NS (30 * GW_S)
 
 struct scenario {
 	const char *name;
@@ -73,6 +86,7 @@ struct scenario {
 	struct gw_page_options pages;
 	bool verify;
 	bool paused;
+	bool hasty;	/* an operator settles it as soon as it is in doubt */
 	bool direct_io; /* what the machine is told; the guest does as it likes */
 	enum reuse {
 		REUSE_NONE,
@@ -173,7 +187,11 @@ struct sim {
 	bool settle_at_once;
 	bool cancelled, cancelled_in_time;
 	bool wake[WAKE_COUNT];
-	bool late;				/* FAULT_OP_LATE struck this step; sim_late() */
+	bool late;	/* FAULT_OP_LATE struck this step; sim_late() */
+	bool hang_late; /* FAULT_HANG_LATE, likewise */
+	bool slow_source, slow_dest, lagging;
+	bool hung_here; /* something at the source */
+	struct rng lags;
 	uint8_t device_state[DEVICE_STATE_MAX]; /* as QEMU saves it at the source */
 	size_t device_len;
 
@@ -211,6 +229,29 @@ int sim_step(struct process *process, const char *what, unsigned int traits);
  * worked. 0 or -ETIMEDOUT.
  */
 int sim_late(void);
+
+/* Roads that a few hundred random runs must have taken, each of them. */
+enum rare {
+	RARE_TAKEN_BACK,     /* a guest that was stopped to leave runs on at the source */
+	RARE_CANCELLED_LATE, /* by its user */
+	RARE_IN_DOUBT,
+	RARE_SETTLED_RUNNING, /* what the destination said to an operator */
+	RARE_SETTLED_ABORTED,
+	RARE_SETTLED_LOST,
+	RARE_UNKNOWN,	      /* nothing, so that the operator had to forbid it */
+	RARE_SOURCE_RECOVERS, /* after a worker's death */
+	RARE_DEST_RECOVERS,
+	RARE_RETRIED,	      /* a recovery failed, and was repeated */
+	RARE_HUNG_STOPPED,    /* something hung while the guest stood still */
+	RARE_HUNG_COMMITTING, /* while COMMIT was on its way */
+	RARE_COUNT,
+};
+
+/** sim_rare() - this run has taken one. */
+void sim_rare(enum rare road);
+
+/** sim_check_rare() - print how often each was taken; fail if one never was. */
+void sim_check_rare(void);
 
 /** sim_run() - one run from beginning to end, with all checks. Return: the source's result. */
 int sim_run(const struct scenario *sc, uint64_t seed, const struct fault faults[2]);

@@ -37,7 +37,7 @@ static int op_journal(void *env, enum gw_source_phase phase)
 
 	if (phase == GW_SOURCE_COMMITTING)
 		sim.src.committing = true;
-	rc = sim_step(process, "source journal", STEP_FAILS);
+	rc = sim_step(process, "source journal", STEP_FAILS | STEP_DISK);
 	if (rc)
 		return rc;
 	fiber_sleep_until(sim_now() + JOURNAL_NS);
@@ -95,7 +95,7 @@ static struct gw_tracker *op_track(void *env, bool *resumed, bool *since_arrival
 
 static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
 {
-	int rc = sim_step(env, "ledger at the source", STEP_FAILS);
+	int rc = sim_step(env, "ledger at the source", STEP_FAILS | STEP_DISK);
 
 	return rc ? rc : gw_ledger_create(l, NULL, nr_pages);
 }
@@ -290,6 +290,7 @@ void source_recover(void)
 						     ? GW_SOURCE_LEFT
 						     : GW_SOURCE_COMMITTING;
 
+		sim_rare(try ? RARE_RETRIED : RARE_SOURCE_RECOVERS);
 		rc = sim.sc->paused && phase == GW_SOURCE_MOVING
 			     ? 0
 			     : gw_source_recover(&ops, &sim.src.daemon, phase);
@@ -316,7 +317,7 @@ void source_settle(enum gw_outcome outcome)
 		  "settling by outcome %d returns %d: %s", (int)outcome, rc, gw_error());
 	if (rc)
 		return;
-	sim_step(&sim.src.daemon, "journal removed", 0);
+	sim_step(&sim.src.daemon, "journal removed", STEP_DISK);
 	sim.src.in_doubt = false;
 	sim.src.journal = JOURNAL_NONE;
 }

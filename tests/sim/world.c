@@ -26,11 +26,71 @@
 
 #define RUN_MAX_NS (300 * GW_S)
 
+/* What a slow disk takes for each op, and one in so many steps of a host that lags. */
+#define SLOW_NS	   (3 * GW_S)
+#define LAG_ONE_IN 20
+#define LAG_NS	   (4 * GW_S)
+
 struct sim sim;
 
+static unsigned int rare[RARE_COUNT];
+
+void sim_rare(enum rare road)
+{
+	rare[road]++;
+}
+
+void sim_check_rare(void)
+{
+	static const char *const names[RARE_COUNT] = {
+		[RARE_TAKEN_BACK] = "switchover taken back",
+		[RARE_CANCELLED_LATE] = "cancelled in the switchover",
+		[RARE_IN_DOUBT] = "in doubt",
+		[RARE_SETTLED_RUNNING] = "settled as running",
+		[RARE_SETTLED_ABORTED] = "settled as aborted",
+		[RARE_SETTLED_LOST] = "settled as lost",
+		[RARE_UNKNOWN] = "settle answered unknown",
+		[RARE_SOURCE_RECOVERS] = "source recovers",
+		[RARE_DEST_RECOVERS] = "destination recovers",
+		[RARE_RETRIED] = "recovery repeated",
+		[RARE_HUNG_STOPPED] = "hung while the guest stood still",
+		[RARE_HUNG_COMMITTING] = "hung while COMMIT was under way",
+	};
+	bool all = true;
+
+	for (unsigned int road = 0; road < RARE_COUNT; road++) {
+		printf("%6u  %s\n", rare[road], names[road]);
+		all = all && rare[road];
+	}
+	if (!all) {
+		fprintf(stderr, "FAILED: random runs no longer take every road that they must\n");
+		exit(1);
+	}
+}
+
 static const char *const fault_names[FAULT_KINDS] = {
-	"none",	     "cut",	  "cut-settle", "stall", "damage",  "kill-source", "kill-dest",
-	"kill-both", "qemu-dest", "cancel",	"op",	 "op-late", "refuse",	   "still",
+	[FAULT_NONE] = "none",
+	[FAULT_CUT] = "cut",
+	[FAULT_CUT_SETTLE] = "cut-settle",
+	[FAULT_STALL] = "stall",
+	[FAULT_DAMAGE] = "damage",
+	[FAULT_KILL_SOURCE] = "kill-source",
+	[FAULT_KILL_DEST] = "kill-dest",
+	[FAULT_KILL_BOTH] = "kill-both",
+	[FAULT_QEMU_DEST] = "qemu-dest",
+	[FAULT_CANCEL] = "cancel",
+	[FAULT_OP] = "op",
+	[FAULT_OP_LATE] = "op-late",
+	[FAULT_REFUSE] = "refuse",
+	[FAULT_STILL] = "still",
+	[FAULT_HANG] = "hang",
+	[FAULT_HANG_FAIL] = "hang-fail",
+	[FAULT_HANG_LATE] = "hang-late",
+	[FAULT_STOP_SOURCE] = "stop-source",
+	[FAULT_STOP_DEST] = "stop-dest",
+	[FAULT_SLOW_SOURCE] = "slow-source",
+	[FAULT_SLOW_DEST] = "slow-dest",
+	[FAULT_LAG] = "lag",
 };
 
 const char *sim_fault_name(enum fault_kind kind)
@@ -97,6 +157,7 @@ void sim_kill(struct process *process)
 	if (process->dead || (source ? sim.src.ended : sim.dst.ended))
 		return;
 	process->dead = true;
+	process->stopped_until = 0;
 	net_leave(process);
 	if (source)
 		fiber_new(&sim.src.daemon, "source recovery", recover_source, NULL, 0);
@@ -143,7 +204,25 @@ static void strike(enum fault_kind kind)
 	case FAULT_STILL:
 		sim.dst.still_until = sim_now() + STILL_NS;
 		break;
-	case FAULT_OP: /* sim_step() sees to these */
+	case FAULT_STOP_SOURCE:
+		sim.src.worker.stopped_until = sim_now() + HANG_NS;
+		break;
+	case FAULT_STOP_DEST:
+		sim.dst.worker.stopped_until = sim_now() + HANG_NS;
+		break;
+	case FAULT_SLOW_SOURCE:
+		sim.slow_source = true;
+		break;
+	case FAULT_SLOW_DEST:
+		sim.slow_dest = true;
+		break;
+	case FAULT_LAG:
+		sim.lagging = true;
+		break;
+	case FAULT_HANG: /* step() sees to these */
+	case FAULT_HANG_FAIL:
+	case FAULT_HANG_LATE:
+	case FAULT_OP:
 	case FAULT_OP_LATE:
 	case FAULT_NONE:
 	default:
@@ -156,6 +235,10 @@ int sim_late(void)
 	const bool late = sim.late;
 
 	sim.late = false;
+	if (sim.hang_late) {
+		sim.hang_late = false;
+		fiber_sleep_until(sim_now() + HANG_NS);
+	}
 	return late ? gw_fail(-ETIMEDOUT, "QEMU's monitor does not answer") : 0;
 }
 
@@ -197,6 +280,38 @@ static void mix_end(void)
 	mix_result(sim.src.rc);
 }
 
+static bool hangs(enum fault_kind kind, unsigned int traits)
+{
+	return kind == FAULT_HANG || (kind == FAULT_HANG_FAIL && traits & STEP_FAILS) ||
+	       (kind == FAULT_HANG_LATE && traits & STEP_LATE) || kind == FAULT_STOP_SOURCE ||
+	       kind == FAULT_STOP_DEST;
+}
+
+/* Time passes, little if nothing is wrong. */
+static void pause_step(const struct process *process, enum fault_kind strikes, unsigned int traits)
+{
+	const bool source = process == &sim.src.worker || process == &sim.src.daemon;
+	int64_t ns = 0;
+
+	if (hangs(strikes, traits)) {
+		sim.hung_here |= source;
+		if (sim.src.qemu == QEMU_STOPPED)
+			sim_rare(RARE_HUNG_STOPPED);
+		if (sim.src.journal == JOURNAL_COMMITTING)
+			sim_rare(RARE_HUNG_COMMITTING);
+	}
+	if ((strikes == FAULT_HANG || strikes == FAULT_HANG_FAIL) && hangs(strikes, traits))
+		ns = HANG_NS;
+	if (traits & STEP_DISK && (source ? sim.slow_source : sim.slow_dest))
+		ns += SLOW_NS;
+	if (sim.lagging && rng_one_in(&sim.lags, LAG_ONE_IN))
+		ns += (int64_t)rng_below(&sim.lags, LAG_NS);
+	if (ns)
+		fiber_sleep_until(sim_now() + ns);
+	else
+		fiber_yield();
+}
+
 static int step(struct process *process, const char *what, unsigned int traits)
 {
 	enum fault_kind strikes = FAULT_NONE;
@@ -217,12 +332,15 @@ static int step(struct process *process, const char *what, unsigned int traits)
 			strikes = sim.faults[i].kind;
 			strike(strikes);
 		}
-	fiber_yield();
+	pause_step(process, strikes, traits);
 	check_always();
 	if (process->dead)
 		return gw_fail(-ESHUTDOWN, "%s is dead", process->name);
 	sim.late = strikes == FAULT_OP_LATE && traits & STEP_LATE;
-	return strikes == FAULT_OP && traits & STEP_FAILS ? gw_fail(-EIO, "%s fails", what) : 0;
+	sim.hang_late = strikes == FAULT_HANG_LATE && traits & STEP_LATE;
+	return (strikes == FAULT_OP || strikes == FAULT_HANG_FAIL) && traits & STEP_FAILS
+		       ? gw_fail(-EIO, "%s fails", what)
+		       : 0;
 }
 
 int sim_step(struct process *process, const char *what, unsigned int traits)
@@ -248,9 +366,13 @@ static void operate(void *arg, unsigned int i)
 	if (outcome == GW_OUTCOME_UNKNOWN) {
 		sim_check(!sim.dst.took_over || sim.dst.still_until > sim_now(),
 			  "a guest that runs is not known of");
+		sim_rare(RARE_UNKNOWN);
 		outcome = dest_settle(true);
 	}
 	sim_check(outcome, "who is to have the guest is not known");
+	sim_rare(outcome == GW_OUTCOME_RUNNING ? RARE_SETTLED_RUNNING
+		 : outcome == GW_OUTCOME_LOST  ? RARE_SETTLED_LOST
+					       : RARE_SETTLED_ABORTED);
 	source_settle(outcome);
 	if (outcome == GW_OUTCOME_LOST)
 		source_settle(sim.dst.took_over ? GW_OUTCOME_RUNNING : GW_OUTCOME_ABORTED);
@@ -261,6 +383,7 @@ static void operate(void *arg, unsigned int i)
 static void call_operator(void)
 {
 	sim.settle_at_once = false;
+	sim_rare(RARE_IN_DOUBT);
 	fiber_new(&sim.dst.daemon, "operator", operate, NULL, 0);
 }
 
@@ -377,6 +500,33 @@ static void check_fault(void)
 			  "the reason was lost");
 }
 
+/* What hangs here holds up those who would resume the guest; what hangs there must not. */
+static int64_t stop_max(void)
+{
+	/* A peer that says nothing may be hashing all of the memory. */
+	int64_t ns = STOP_MAX_NS + (sim.sc->verify ? gw_ram_hash_ns(&sim.guest.ram) : 0);
+
+	for (int i = 0; i < 2; i++)
+		switch (sim.faults[i].kind) {
+		case FAULT_HANG:
+		case FAULT_HANG_FAIL:
+		case FAULT_HANG_LATE:
+		case FAULT_STOP_DEST: /* TODO-H: not once sends have a deadline */
+			ns += HANG_NS;
+			break;
+		case FAULT_STOP_SOURCE:
+			ns += HANG_NS;
+			break;
+		case FAULT_SLOW_SOURCE:
+		case FAULT_LAG:
+			ns += 4 * SLOW_NS;
+			break;
+		default:
+			break;
+		}
+	return ns;
+}
+
 static void check_end(void)
 {
 	const struct source_host *src = &sim.src;
@@ -399,8 +549,12 @@ static void check_end(void)
 			  "something stays behind at the destination");
 		sim_check(dst->settled != GW_OUTCOME_RUNNING, "the destination lies");
 	}
-	sim_check(src->longest_stop < STOP_MAX_NS || struck(FAULT_STILL),
+	/* Once COMMIT may have left it waits for an answer, or for an operator. */
+	sim_check(src->longest_stop < stop_max() || src->committing || struck(FAULT_STILL),
 		  "the guest stood still for %.1f s in vain", (double)src->longest_stop / GW_S);
+	if (src->longest_stop)
+		sim_rare(src->s.state == GW_SOURCE_CANCELLED ? RARE_CANCELLED_LATE
+							     : RARE_TAKEN_BACK);
 }
 
 static json_t *definition(void)
@@ -424,7 +578,11 @@ void sim_begin(const struct scenario *sc, uint64_t seed, const struct fault faul
 	sim.steps = 0;
 	sim.hash = 0xcbf29ce484222325ULL;
 	sim.device_len = 0;
-	sim.settle_at_once = sim.cancelled = sim.cancelled_in_time = false;
+	sim.late = sim.hang_late = sim.slow_source = sim.slow_dest = sim.lagging = sim.hung_here =
+		false;
+	sim.lags.state = seed + 1;
+	sim.settle_at_once = sc->hasty;
+	sim.cancelled = sim.cancelled_in_time = false;
 	sim.impostor = NULL;
 	memset(sim.wake, 0, sizeof(sim.wake));
 	fibers_init(seed);
