@@ -466,7 +466,9 @@ static int give_up(struct gw_source *s, int rc)
 	/* The guest first: hearing from a dead peer, and telling it, can take seconds. */
 	resumed = gw_source_resume(s);
 	if (resumed)
-		gw_fail_prefix(resumed, "%s; and the guest did not resume here: ", why);
+		gw_fail_prefix(
+			resumed,
+			"%s; and the guest did not resume here, where godwitd keeps trying: ", why);
 	else
 		gw_fail(rc, "%s", why);
 	rc = find_reason(s, rc);

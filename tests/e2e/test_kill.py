@@ -11,6 +11,7 @@ proxy holds while the test kills: `before` is on its way to the destination,
 import contextlib
 import os
 import signal
+import subprocess
 
 from godwit_lab import check, cmdline, kill, wait_for
 from godwit_runner import Group
@@ -389,6 +390,82 @@ class DestinationQemu(Kill):
         check(source.list() == {}, f"on the source: {source.list()}")
         self.vm.gone()
         self.vm = self.lab.vm().boot(source)
+
+
+class DestinationStands(Kill):
+    """The QEMU that is to take over stands still when COMMIT comes, for longer than anybody waits."""
+
+    weight = 60
+
+    def stands_still(self):
+        """In doubt at the source, and then there, too, by the answer that nothing is known."""
+        there, source = self.to(), self.vm.host
+        result = self.at("COMMIT", lambda: os.kill(there.qemu("t"), signal.SIGSTOP))
+        self.in_doubt(result)
+        source.godwit("recover", "t").failed("does not answer", "--resume")
+        check(there.state("t") == "in-doubt", f"there it is {there.state('t')}")
+        self.vm.rests()
+        return there, there.qemu("t")
+
+    def test_fenced(self):
+        """The operator has it back: it is dead there first, and a new godwitd starts nothing."""
+        there, qemu = self.stands_still()
+        result = self.vm.host.godwit("recover", "t", "--resume").ok()
+        check(result.out == "t: it runs here\n", f"{result}")
+        check(not cmdline(qemu), "its QEMU lives on there")
+        there.kill()
+        there.start()
+        self.stays()
+
+    def test_comes_to(self):
+        """Nobody there resumes it by himself any more; asked again, it is settled."""
+        there, qemu = self.stands_still()
+        there.kill()
+        os.kill(qemu, signal.SIGCONT)
+        there.start()
+        # What it was told while it stood still it may do yet, or not: either is one guest.
+        result = self.vm.host.godwit("recover", "t").ok()
+        if "it runs at the destination" in result.out:
+            self.vm.arrived(there)
+        else:
+            check(result.out == "t: it runs here\n", f"{result}")
+            self.stays()
+
+
+class DestinationRefuses(Kill):
+    """After COMMIT, QEMU there does not resume a guest whose disk somebody else has locked."""
+
+    weight = 30
+
+    def setup(self):
+        self.a = self.lab.host("a")
+        self.b = self.lab.host("b")
+        self.image = os.path.join(self.lab.dir, "disk.img")
+        with open(self.image, "wb") as f:
+            f.truncate(16 << 20)
+        drive = f"file={self.image},format=raw,if=virtio"
+        self.vm = self.lab.vm(args=["-drive", drive]).boot(self.a)
+
+    def test_locked(self):
+        """It never ran there, so it is the source's again; which waits for the disk, too."""
+        other = []
+
+        def lock():
+            other.append(subprocess.Popen(["qemu-io", "-f", "raw", self.image],
+                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            other[0].stdin.write(b"length\n")
+            other[0].stdin.flush()
+            check(b"16 MiB" in other[0].stdout.readline(), "the disk was not opened")
+        try:
+            self.at("COMMIT", lock).failed("destination: QEMU refused cont", "lock")
+            check(not self.to().list(), "something is left there")
+            check(self.vm.host.state("t") == "recovering", f"it is {self.vm.host.state('t')}")
+            self.vm.rests()
+        finally:
+            other[0].kill()
+            other[0].wait()
+        wait_for("the source to resume it", lambda: self.vm.host.state("t") == "running", 60)
+        self.stays()
 
 
 class SourceQemu(Kill):

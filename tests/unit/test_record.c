@@ -181,7 +181,8 @@ static void journal_round_trip(void **state)
 				     .phase = GW_SOURCE_COMMITTING,
 				     .id = { 1, 2, 0xff },
 				     .peer = "10.0.0.2:7373",
-				     .was_running = true };
+				     .was_running = true,
+				     .recovering = true };
 	struct gw_journal dest = { .role = GW_ROLE_DEST, .id = { 0xab } }, back;
 
 	assert_int_equal(gw_journal_save(&h->paths, "web1", &source), 0);
@@ -191,6 +192,7 @@ static void journal_round_trip(void **state)
 	assert_memory_equal(back.id, source.id, GW_ID_LEN);
 	assert_string_equal(back.peer, "10.0.0.2:7373");
 	assert_true(back.was_running);
+	assert_true(back.recovering);
 	assert_int_equal(gw_journal_save(&h->paths, "web1", &dest), 0);
 	assert_int_equal(gw_journal_load(&h->paths, "web1", &back), 0);
 	assert_int_equal(back.role, GW_ROLE_DEST);
@@ -268,6 +270,13 @@ static void outcomes_are_kept(void **state)
 		assert_int_equal(gw_settled_load(&h->paths, id), o);
 		assert_int_equal(gw_settled_load(&h->paths, other), 0);
 	}
+	/* That nothing is known is no outcome, and yet remembered, until one is known. */
+	assert_int_equal(gw_settled_save(&h->paths, other, GW_OUTCOME_UNKNOWN), 0);
+	assert_int_equal(gw_settled_load(&h->paths, other), 0);
+	assert_true(gw_settled_doubted(&h->paths, other));
+	assert_false(gw_settled_doubted(&h->paths, id));
+	assert_int_equal(gw_settled_save(&h->paths, other, GW_OUTCOME_ABORTED), 0);
+	assert_false(gw_settled_doubted(&h->paths, other));
 	gw_id_format(id, text);
 	path = gw_path("%s/settled/%s", h->paths.run, text);
 	assert_int_equal(gw_write_file(path, "running "), 0);
