@@ -29,6 +29,7 @@ struct gw_redis {
 	gnutls_session_t session; /* NULL: none */
 	gnutls_certificate_credentials_t credentials;
 	redisReader *reader;
+	bool answered; /* something came over this connection */
 	int64_t deadline;
 };
 
@@ -164,6 +165,7 @@ static void disconnect(struct gw_redis *c)
 	c->session = NULL;
 	c->credentials = NULL;
 	c->reader = NULL;
+	c->answered = false;
 	c->fd = -1;
 }
 
@@ -404,6 +406,7 @@ static int receive(struct gw_redis *c, redisReply **reply)
 		rc = n < 0 ? (int)n : n ? 0 : wait_for(c, POLLIN);
 		if (rc)
 			return rc;
+		c->answered |= n > 0;
 		/* An endless reply must not outlast the deadline by always being there. */
 		if (gw_now() > c->deadline)
 			return failed(c, ETIMEDOUT);
@@ -438,6 +441,21 @@ static int exchange(struct gw_redis *c, int argc, const char *const argv[], redi
 		*reply = NULL;
 	}
 	return rc;
+}
+
+/*
+ * Our handshake of TLS 1.3 is over before the server has seen our certificate, or that
+ * there is none. Its refusal follows, and a reset that may get here first and then is
+ * all that can be read.
+ */
+static int explain(const struct gw_redis *c, int rc)
+{
+	if (rc != -ECONNRESET || !c->session || c->answered)
+		return rc;
+	return gw_fail(-EPROTO,
+		       "registry %s: TLS: it closed the connection before its first answer; does "
+		       "it ask for %s certificate? See ?cert=FILE&key=FILE",
+		       c->shown, c->cert ? "another" : "a");
 }
 
 /* Connect, and say who we are. */
@@ -478,6 +496,8 @@ int gw_redis_call(struct gw_redis *c, int argc, const char *const argv[], int64_
 			rc = exchange(c, argc, argv, reply);
 		if (!rc)
 			return 0;
+		if (fresh)
+			rc = explain(c, rc);
 		/* What was not read would be the next call's answer. */
 		disconnect(c);
 		if (fresh || rc != -ECONNRESET || gw_now() >= deadline)

@@ -113,7 +113,7 @@ def receive_frame(sock):
     return frame
 
 
-def call(address, data, timeout=20):
+def call(address, data, timeout=120):
     """Say @data to a godwitd as a stranger would; all it answers until it hangs up."""
     host, _, port = address.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=timeout) as sock:
@@ -130,12 +130,24 @@ HOLD = "hold"      # it waits until the proxy is closed, or release()d
 HANG_UP = "hang up"  # all connections end
 
 
+class DeadEnd(Exception):
+    """A side takes nothing any more."""
+
+
+def send_on(sock, data):
+    try:
+        sock.sendall(data)
+    except OSError as e:
+        raise DeadEnd from e
+
+
 class Connection:
     """One connection through the proxy."""
 
     def __init__(self, left, right):
         self.left, self.right = left, right
         self.kind, self.stream = None, 0
+        self.carried = {"source": threading.Event(), "destination": threading.Event()}
 
     def end(self):
         for sock in (self.left, self.right):
@@ -236,24 +248,13 @@ class Proxy:
 
     def _carry(self, connection, sender, come, go):
         try:
-            while True:
-                frame = receive_frame(come)
-                if frame is None:
-                    if self.pass_on_ends:
-                        go.shutdown(socket.SHUT_WR)
-                    return
-                if isinstance(frame, bytes):
-                    go.sendall(frame)
-                    continue
-                frame.sender, frame.connection = sender, connection
-                if frame.name == "OPEN" and len(frame.payload) == 32:
-                    kind, stream = struct.unpack_from("<HxxI", frame.payload, 4)
-                    connection.kind, connection.stream = kind, stream
-                verdict = self._judge(frame)
-                if verdict is None:
-                    go.sendall(frame.bytes())
-                elif isinstance(verdict, bytes):
-                    go.sendall(verdict)
+            self._carry_frames(connection, sender, come, go)
+        except DeadEnd:
+            # What it said before it died may still be on its way to the other side.
+            other = "destination" if sender == "source" else "source"
+            connection.carried[other].wait(30)
+            if self.pass_on_ends:
+                connection.end()
         except OSError:
             # A dead side: the other one shall hear of it.
             if self.pass_on_ends:
@@ -261,6 +262,28 @@ class Proxy:
         except Exception as e:  # pylint: disable=broad-except
             self.errors.append(e)
             connection.end()
+        finally:
+            connection.carried[sender].set()
+
+    def _carry_frames(self, connection, sender, come, go):
+        while True:
+            frame = receive_frame(come)
+            if frame is None:
+                if self.pass_on_ends:
+                    go.shutdown(socket.SHUT_WR)
+                return
+            if isinstance(frame, bytes):
+                send_on(go, frame)
+                continue
+            frame.sender, frame.connection = sender, connection
+            if frame.name == "OPEN" and len(frame.payload) == 32:
+                kind, stream = struct.unpack_from("<HxxI", frame.payload, 4)
+                connection.kind, connection.stream = kind, stream
+            verdict = self._judge(frame)
+            if verdict is None:
+                send_on(go, frame.bytes())
+            elif isinstance(verdict, bytes):
+                send_on(go, verdict)
 
     def _judge(self, frame):
         verdict = None
@@ -317,7 +340,7 @@ class FalseSource:
 
     def _connect(self, kind, stream):
         host, _, port = self.address.rpartition(":")
-        sock = socket.create_connection((host, int(port)), timeout=30)
+        sock = socket.create_connection((host, int(port)), timeout=120)
         sock.sendall(open_frame(kind, self.id, stream).bytes())
         return sock
 

@@ -71,7 +71,7 @@ static void wait_for(sem_t *sem, const char *what)
 	struct timespec end;
 
 	clock_gettime(CLOCK_REALTIME, &end);
-	end.tv_sec += 30;
+	end.tv_sec += 300;
 	while (sem_timedwait(sem, &end))
 		NEED(errno == EINTR, "%s did not happen", what);
 }

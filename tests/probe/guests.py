@@ -25,7 +25,7 @@ LAB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "lab"
 QEMU = "qemu-system-x86_64"
 # What libvirt gives its QEMUs: Godwit's injected calls must pass this, too.
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
-BOOT_S = 120  # seconds; 3 on an idle machine
+BOOT_S = 600  # seconds; 3 on an idle machine
 PR_SET_PDEATHSIG = 1
 KVM_GET_API_VERSION = 0xAE00
 
@@ -99,7 +99,7 @@ class Console:
             self.ended = True
             self.news.notify_all()
 
-    def wait(self, pattern, start=0, seconds=60):
+    def wait(self, pattern, start=0, seconds=600):
         """The end of the first match of @pattern at or after offset @start."""
         deadline = time.monotonic() + seconds
         with self.news:
@@ -124,7 +124,7 @@ class Console:
 class Qmp:
     def __init__(self, path):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(60)
+        self.sock.settimeout(600)
         self.sock.connect(path)
         self.file = self.sock.makefile("rw")
         self.events = []

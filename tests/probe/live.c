@@ -35,7 +35,7 @@ void live_attach(struct live *l, const char *path)
 	struct gw_guest_facts facts;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	l->qmp = gw_qmp_open(path, gw_now() + 10 * GW_S);
+	l->qmp = gw_qmp_open(path, gw_now() + 120 * GW_S);
 	live_need(l->qmp ? 0 : -1, "monitor");
 	live_need(gw_qmp_pid(l->qmp, &l->pid), "process");
 	live_need(gw_attach(l->qmp, l->pid, &l->ram, &facts), "attach");

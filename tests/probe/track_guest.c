@@ -27,7 +27,7 @@
 
 /* A round begins when the guest has touched so many pages since the last. */
 #define ROUND_PAGES 500
-#define PATIENCE    (60 * GW_S)
+#define PATIENCE    (300 * GW_S)
 #define REGIONS	    65536
 
 struct copy {

@@ -198,7 +198,7 @@ static int attach(struct qemu *m, struct gw_ram *ram, struct gw_guest_facts *fac
 	if (!m->ramblock[0])
 		say_blocks(m, true);
 	assert_int_equal(pthread_create(&m->thread, NULL, monitor, m), 0);
-	q = gw_qmp_open(m->socket, gw_now() + 10 * GW_S);
+	q = gw_qmp_open(m->socket, gw_now() + 120 * GW_S);
 	assert_non_null(q);
 	rc = gw_attach(q, getpid(), ram, facts);
 	gw_qmp_close(q);

@@ -132,7 +132,7 @@ static void wake(struct child *c, enum wait_in where)
 
 static bool comes_true(_Atomic uint32_t *what)
 {
-	for (int64_t deadline = gw_now() + 10 * GW_S; gw_now() < deadline; sched_yield())
+	for (int64_t deadline = gw_now() + 120 * GW_S; gw_now() < deadline; sched_yield())
 		if (*what)
 			return true;
 	return false;
@@ -264,7 +264,7 @@ static void signals_wait(void **state)
 		assert_int_equal(gw_inject_call(&inj, SYS_getpid, 0, 0, 0), c.pid);
 		assert_int_equal(c.shared->signals, i - 1);
 		gw_inject_end(&inj);
-		for (int64_t deadline = gw_now() + 10 * GW_S;
+		for (int64_t deadline = gw_now() + 120 * GW_S;
 		     c.shared->signals < i && gw_now() < deadline;)
 			sched_yield();
 		assert_int_equal(c.shared->signals, i);

@@ -114,7 +114,7 @@ static int make(void **state)
 	if (bind(m->listener, (struct sockaddr *)&addr, sizeof(addr)) || listen(m->listener, 1) ||
 	    pthread_create(&m->thread, NULL, monitor, m))
 		return -1;
-	m->q = gw_qmp_open(m->path, gw_now() + 10 * GW_S);
+	m->q = gw_qmp_open(m->path, gw_now() + 120 * GW_S);
 	return m->q ? 0 : -1;
 }
 

@@ -15,7 +15,7 @@
 #include "qmp.h"
 #include "settings.h"
 
-#define SOON (gw_now() + 10 * GW_S)
+#define SOON (gw_now() + 120 * GW_S)
 
 #define GREETING "{\"QMP\":{\"version\":{},\"capabilities\":[]}}\r\n"
 #define OK	 "{\"return\":{}}\r\n"

@@ -101,7 +101,7 @@ static int look(const struct host *h, int (*fn)(struct gw_registry *r, const cha
 	int status;
 
 	if (!pid) {
-		struct gw_registry *r = gw_registry_open(h->paths.registry, 20000);
+		struct gw_registry *r = gw_registry_open(h->paths.registry, 120000);
 
 		_exit(-fn(r, arg));
 	}

@@ -3,6 +3,7 @@
 #include "registry_suite.h"
 
 #include <arpa/inet.h>
+#include <gnutls/gnutls.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -101,7 +102,7 @@ static bool answers(int port)
 static void start(struct server *s)
 {
 	const bool any = !s->port;
-	const int64_t deadline = gw_now() + 30 * GW_S;
+	const int64_t deadline = gw_now() + 120 * GW_S;
 
 	while (gw_now() < deadline) {
 		int status = 0;
@@ -142,7 +143,7 @@ static int make(void **state)
 		return 0;
 	start(s);
 	s->url = gw_path("redis://:pass%%40word@" HOST ":%d/1", s->port);
-	s->r = gw_registry_open(s->url, 20000);
+	s->r = gw_registry_open(s->url, 120000);
 	return s->r ? 0 : -1;
 }
 
@@ -217,9 +218,9 @@ static void refused(void **state)
 	for (size_t i = 0; i < GW_ARRAY_SIZE(wrong); i++) {
 		gw_autofree char *url = gw_path("redis://%s" HOST ":%d%s", wrong[i].before, s->port,
 						wrong[i].after);
-		struct gw_registry *r = gw_registry_open(url, 20000);
+		struct gw_registry *r = gw_registry_open(url, 120000);
 
-		suite_fails_in_time(r, wrong[i].code, 20000);
+		suite_fails_in_time(r, wrong[i].code, 120000);
 		if (wrong[i].code)
 			assert_message(HOST);
 		assert_null(strstr(gw_error(), "@word"));
@@ -280,8 +281,8 @@ static void comes_back(void **state)
 
 	assert_int_equal(gw_registry_claim(s->r, "web1", "a"), 0);
 	end(s);
-	suite_fails_in_time(s->r, -ECONNREFUSED, 20000);
-	suite_fails_in_time(s->r, -ECONNREFUSED, 20000);
+	suite_fails_in_time(s->r, -ECONNREFUSED, 120000);
+	suite_fails_in_time(s->r, -ECONNREFUSED, 120000);
 	start(s);
 	assert_int_equal(gw_registry_claim(s->r, "web1", "b"), 0);
 	/* Away and back between two calls: nobody notices. */
@@ -303,7 +304,7 @@ static void is_slow(void **state)
 	kill(s->pid, SIGSTOP);
 	suite_fails_in_time(r, -ETIMEDOUT, 100);
 	kill(s->pid, SIGCONT);
-	r->timeout_ms = 20000;
+	r->timeout_ms = 120000;
 	assert_int_equal(gw_registry_vm(r, "web1", &vm), 0);
 	assert_string_equal(vm.name, "web1");
 	gw_registry_close(r);
@@ -325,10 +326,10 @@ static void certify(const struct server *s, const char *name, const char *san)
 static void try_tls(const struct server *s, const char *url_end, int code)
 {
 	gw_autofree char *url = gw_path("rediss://:pass%%40word@" HOST ":%d%s", s->port, url_end);
-	struct gw_registry *r = gw_registry_open(url, 20000);
+	struct gw_registry *r = gw_registry_open(url, 120000);
 
 	assert_non_null(r);
-	suite_fails_in_time(r, code, 20000);
+	suite_fails_in_time(r, code, 120000);
 	gw_registry_close(r);
 }
 
@@ -352,7 +353,7 @@ static void tls(void **state)
 	start(s);
 	gw_registry_close(s->r);
 	url = gw_path("rediss://:pass%%40word@" HOST ":%d/1%s", s->port, ca);
-	s->r = gw_registry_open(url, 20000);
+	s->r = gw_registry_open(url, 120000);
 	suite_claims(s->r);
 	suite_race(url);
 	try_tls(s, none, -ENOENT);
@@ -362,7 +363,7 @@ static void tls(void **state)
 	/* Killed and started again with the certificate of another host. */
 	assert_int_equal(gw_registry_claim(s->r, "web1", "a"), 0);
 	end(s);
-	suite_fails_in_time(s->r, -ECONNREFUSED, 20000);
+	suite_fails_in_time(s->r, -ECONNREFUSED, 120000);
 	s->certificate = "other";
 	start(s);
 	try_tls(s, other, -EACCES);
@@ -373,6 +374,63 @@ static void tls(void **state)
 	start(s);
 	try_tls(s, ca, -EPROTO);
 	try_tls(s, client, 0);
+}
+
+/* A server that shakes hands, and resets the connection before it has said another word. */
+static void start_resetter(struct server *s, int listener)
+{
+	const struct linger at_once = { .l_onoff = 1 };
+	gw_autofree char *cert = gw_path("%s/server.pem", s->dir);
+	gw_autofree char *key = gw_path("%s/server.key", s->dir);
+	gnutls_certificate_credentials_t credentials;
+	gnutls_session_t session;
+	char byte;
+	int fd;
+
+	s->pid = fork();
+	if (s->pid)
+		return;
+	fd = accept(listener, NULL, NULL);
+	if (gnutls_certificate_allocate_credentials(&credentials) ||
+	    gnutls_certificate_set_x509_key_file(credentials, cert, key, GNUTLS_X509_FMT_PEM) < 0 ||
+	    gnutls_init(&session, GNUTLS_SERVER | GNUTLS_NO_TICKETS) ||
+	    gnutls_set_default_priority(session) ||
+	    gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, credentials))
+		_exit(1);
+	gnutls_transport_set_int(session, fd);
+	if (gnutls_handshake(session))
+		_exit(1);
+	/* The client has sent its command: its handshake is over. */
+	if (recv(fd, &byte, 1, 0) != 1 ||
+	    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)))
+		_exit(1);
+	close(fd);
+	_exit(0);
+}
+
+/* What a server that wants a certificate comes to, where its alert is overtaken by the reset. */
+static void tls_reset(void **state)
+{
+	struct server *s = server_of(state);
+	struct sockaddr_in addr = { .sin_family = AF_INET,
+				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(addr);
+	gw_autofree char *ca = gw_path("?ca=%s/server.pem", s->dir);
+	gw_autofd int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int status;
+
+	end(s);
+	certify(s, "server", "IP:" HOST);
+	assert_int_equal(bind(fd, (struct sockaddr *)&addr, len), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
+	s->port = ntohs(addr.sin_port);
+	start_resetter(s, fd);
+	try_tls(s, ca, -EPROTO);
+	assert_message("does it ask for a certificate?");
+	assert_int_equal(waitpid(s->pid, &status, 0), s->pid);
+	s->pid = 0;
+	assert_int_equal(status, 0);
 }
 
 /* A server that says @answer to everything. */
@@ -430,8 +488,8 @@ static void lies(void **state)
 
 		start_liar(s, all[i].answer, strlen(all[i].answer));
 		url = gw_path("redis://" HOST ":%d", s->port);
-		r = gw_registry_open(url, all[i].code == -ETIMEDOUT ? 50 : 20000);
-		suite_fails_in_time(r, all[i].code, 20000);
+		r = gw_registry_open(url, all[i].code == -ETIMEDOUT ? 50 : 120000);
+		suite_fails_in_time(r, all[i].code, 120000);
 		gw_registry_close(r);
 		end(s);
 	}
@@ -453,7 +511,8 @@ int main(void)
 		with_server(claims),	 with_server(race),
 		with_server(refused),	 with_server(damaged_values),
 		with_server(comes_back), with_server(is_slow),
-		with_server(tls),	 with_server(lies),
+		with_server(tls),	 with_server(tls_reset),
+		with_server(lies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

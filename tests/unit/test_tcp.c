@@ -15,7 +15,7 @@
 #include "frame.h"
 #include "rng.h"
 
-#define SOON   (gw_now() + 30 * GW_S)
+#define SOON   (gw_now() + 120 * GW_S)
 #define FRAMES 200
 
 struct link {
