@@ -58,6 +58,15 @@ static uint64_t scanned_to(const struct pm_scan_arg *arg, long n, size_t room)
 	return (size_t)n < room ? arg->end : arg->walk_end;
 }
 
+/* errno of @call; a process without memory has ended. */
+static int gone_or(const char *call)
+{
+	if (errno == ESRCH)
+		return gw_fail(-ESRCH, "the guest's QEMU has ended: the guest was powered off, or "
+				       "QEMU was ended or crashed; its log says which");
+	return gw_fail(-errno, "%s: %s", call, strerror(errno));
+}
+
 static size_t page_at(const struct gw_track_range *r, uint64_t va)
 {
 	return r->first_page + (size_t)(va - r->hva) / GW_PAGE_SIZE;
@@ -130,7 +139,7 @@ static int scan_range(struct uffd_tracker *u, const struct gw_track_range *r, ui
 		long n = ioctl(u->t.pagemap, PAGEMAP_SCAN, &arg);
 
 		if (n < 0)
-			return gw_fail(-errno, "PAGEMAP_SCAN: %s", strerror(errno));
+			return gone_or("PAGEMAP_SCAN");
 		for (long k = 0; k < n; k++) {
 			size_t first = page_at(r, regions[k].start);
 			size_t count = page_at(r, regions[k].end) - first;
@@ -147,6 +156,22 @@ static int scan_range(struct uffd_tracker *u, const struct gw_track_range *r, ui
 	return 0;
 }
 
+/*
+ * A process that has ended has no memory, in which the kernel finds nothing written
+ * and no fault (Linux 6.18); or it says ESRCH. Its pagemap reads as an empty file.
+ */
+static int still_there(const struct gw_tracker *t)
+{
+	uint64_t entry;
+	ssize_t n = pread(t->pagemap, &entry, sizeof(entry),
+			  (off_t)(t->ranges[0].hva / GW_PAGE_SIZE * sizeof(entry)));
+
+	if (n > 0)
+		return 0;
+	errno = n ? errno : ESRCH;
+	return gone_or("pagemap");
+}
+
 static int uffd_scan(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *due)
 {
 	int rc = 0;
@@ -157,7 +182,7 @@ static int uffd_scan(struct gw_tracker *t, size_t first, size_t count, struct gw
 		if (clip(&t->ranges[i], first, count, &start, &end))
 			rc = scan_range(uffd_of(t), &t->ranges[i], start, end, due);
 	}
-	return rc;
+	return rc ? rc : still_there(t);
 }
 
 static int uffd_peek(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *written)
@@ -183,7 +208,7 @@ static int uffd_peek(struct gw_tracker *t, size_t first, size_t count, struct gw
 			long n = ioctl(t->pagemap, PAGEMAP_SCAN, &arg);
 
 			if (n < 0)
-				return gw_fail(-errno, "PAGEMAP_SCAN: %s", strerror(errno));
+				return gone_or("PAGEMAP_SCAN");
 			for (long k = 0; k < n; k++)
 				gw_bitmap_set_range(written, page_at(r, regions[k].start),
 						    page_at(r, regions[k].end) -
@@ -224,10 +249,10 @@ static int protect(int uffd, const struct gw_track_range *r)
 			return gw_fail(-EBUSY, "the VM's memory is registered with another "
 					       "userfaultfd already (a second migration, or QEMU's "
 					       "own background snapshot)");
-		return gw_fail(-errno, "UFFDIO_REGISTER: %s", strerror(errno));
+		return gone_or("UFFDIO_REGISTER");
 	}
 	if (ioctl(uffd, UFFDIO_WRITEPROTECT, &wp))
-		return gw_fail(-errno, "UFFDIO_WRITEPROTECT: %s", strerror(errno));
+		return gone_or("UFFDIO_WRITEPROTECT");
 	return 0;
 }
 

@@ -201,6 +201,25 @@ static void stopping(struct guest *g)
 	gw_tracker_stop(NULL);
 }
 
+/* A guest that was powered off in mid-move is no riddle about page maps. */
+static void ended_process(void **state)
+{
+	struct guest g;
+
+	(void)state;
+	if (!gw_track_has_uffd())
+		skip();
+	start(&g, true);
+	tell(&g, WRITE, 0, 10, 1);
+	track(&g);
+	kill(g.pid, SIGKILL);
+	waitpid(g.pid, NULL, 0);
+	assert_int_equal(gw_tracker_scan(g.t, &g.due), -ESRCH);
+	assert_message("the guest's QEMU has ended");
+	assert_message("powered off");
+	end(&g);
+}
+
 BOTH(written_pages)
 BOTH(more_regions_than_a_buffer)
 BOTH(zapped_after_write)
@@ -212,6 +231,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		UNIT_BOTH(written_pages),
 		cmocka_unit_test(goes_on_without_us),
+		cmocka_unit_test(ended_process),
 		UNIT_BOTH(more_regions_than_a_buffer),
 		UNIT_BOTH(zapped_after_write),
 		UNIT_BOTH(punched_clean_pages),
