@@ -210,7 +210,8 @@ class Command:
 
     def __init__(self, host, args):
         self.args = args
-        self.process = subprocess.Popen([GODWIT, "--root", host.root, *args],
+        self.process = subprocess.Popen([os.path.join(host.build, "src", "godwit"),
+                                         "--root", host.root, *args],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True)
 
@@ -233,7 +234,9 @@ class Command:
 class Host:
     """One host: a godwitd with its own root."""
 
-    def __init__(self, lab, name, address, namespace=None, options=(), path=None):
+    def __init__(self, lab, name, address, namespace=None, options=(), path=None,
+                 build=BUILD):
+        self.build = build  # whose godwitd and godwit: another release's, perhaps
         self.lab, self.name, self.address = lab, name, address
         self.namespace, self.options, self.path = namespace, list(options), path
         self.root = os.path.join(lab.dir, name)
@@ -252,8 +255,8 @@ class Host:
         env = dict(os.environ, NOTIFY_SOCKET=notify)
         if self.path:
             env["PATH"] = f"{self.path}:{env['PATH']}"
-        args = [GODWITD, "--root", self.root, "--listen", self.address, "--name", self.name,
-                *self.options]
+        args = [os.path.join(self.build, "src", "godwitd"), "--root", self.root,
+                "--listen", self.address, "--name", self.name, *self.options]
         if self.namespace:
             # nsenter becomes godwitd, and unlike "ip netns exec" leaves the mounts alone.
             args = ["nsenter", f"--net=/run/netns/{self.namespace}", "--", *args]
