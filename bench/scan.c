@@ -80,7 +80,7 @@ static struct gw_tracker *track(pid_t pid, const char *monitor, struct gw_ram *r
 	if (uffd < 0)
 		return NULL;
 	*protect_ns = -gw_now();
-	t = gw_tracker_uffd(pid, uffd, ranges, ram->nr_files);
+	t = gw_tracker_uffd(pid, &uffd, 1, ranges, ram->nr_files);
 	*protect_ns += gw_now();
 	return t;
 }

@@ -6,9 +6,7 @@
 
 #include "arrival.h"
 #include "error.h"
-#include "inject.h"
 #include "log.h"
-#include "tracker.h"
 
 /* Pages that one thread compares with the ledger at a time. */
 #define COMPARE_PART	(64 * GW_CHUNK_PAGES)
@@ -119,21 +117,6 @@ void gw_arrival_free(struct gw_arrival *a)
 
 void gw_arrival_track(struct gw_vm *vm, const struct gw_ram *ram)
 {
-	struct gw_track_range ranges[GW_TRACK_RANGES];
-	struct gw_tracker *t = NULL;
-	int uffd;
-
-	if (!gw_track_has_uffd())
-		return;
-	for (unsigned int i = 0; i < ram->nr_files; i++)
-		ranges[i] = (struct gw_track_range){ .hva = ram->files[i].hva,
-						     .first_page = ram->files[i].first_page,
-						     .nr_pages = ram->files[i].nr_pages };
-	uffd = gw_inject_staying(vm->process.pid, &vm->uffd);
-	if (uffd >= 0)
-		t = gw_tracker_uffd(vm->process.pid, uffd, ranges, ram->nr_files);
-	vm->since_arrival = t;
-	if (!t)
+	if (gw_track_has_uffd() && gw_watch_begin(&vm->watch, vm->process.pid, ram))
 		gw_warn("VM '%s' is not tracked here: %s", vm->def.name, gw_error());
-	gw_tracker_stop(t);
 }

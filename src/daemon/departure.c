@@ -7,7 +7,6 @@
 #include "cleanup.h"
 #include "departure.h"
 #include "error.h"
-#include "inject.h"
 #include "log.h"
 #include "registry_report.h"
 
@@ -23,27 +22,6 @@ const struct gw_ledger *gw_departure_recall(struct gw_departure *d, const struct
 		gw_warn("nothing of VM '%s' can be reused: %s", name,
 			rc ? gw_error() : "its memory is not what it was");
 	return NULL;
-}
-
-struct gw_tracker *gw_departure_resume(const struct gw_paths *p, struct gw_vm *vm,
-				       const struct gw_track_range *ranges, unsigned int nr_ranges,
-				       bool *since_arrival)
-{
-	const bool since = vm->since_arrival;
-	int uffd;
-
-	if (vm->uffd < 0)
-		return NULL;
-	uffd = gw_inject_found(vm->process.pid, vm->uffd);
-	vm->since_arrival = false;
-	if (uffd < 0 || gw_vm_save(p, vm)) {
-		gw_warn("VM '%s' was not tracked since it came: %s", vm->def.name, gw_error());
-		if (uffd >= 0)
-			close(uffd);
-		return NULL;
-	}
-	*since_arrival = since;
-	return gw_tracker_resume(vm->process.pid, uffd, ranges, nr_ranges);
 }
 
 int gw_departure_ledger(struct gw_departure *d, const struct gw_paths *p, const struct gw_vm *vm,

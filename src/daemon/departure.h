@@ -9,7 +9,6 @@
 #include "image.h"
 #include "record.h"
 #include "source.h"
-#include "tracker.h"
 #include "worker.h"
 
 /** struct gw_departure - a VM's, from its worker's start to its end. */
@@ -26,17 +25,6 @@ struct gw_departure {
  */
 const struct gw_ledger *gw_departure_recall(struct gw_departure *d, const struct gw_paths *p,
 					    const char *name, size_t nr_pages);
-
-/**
- * gw_departure_resume() - go on with the watch that gw_arrival_track() began.
- * @since_arrival: set to whether nothing of it was lost
- *
- * From the first scan on, what was written before is known to the caller alone, so
- * first @vm is saved without since_arrival. NULL if there is no such watch.
- */
-struct gw_tracker *gw_departure_resume(const struct gw_paths *p, struct gw_vm *vm,
-				       const struct gw_track_range *ranges, unsigned int nr_ranges,
-				       bool *since_arrival);
 
 /**
  * gw_departure_ledger() - an empty ledger of this departure: where its image is to be

@@ -57,16 +57,15 @@ int gw_vm_save(const struct gw_paths *p, const struct gw_vm *vm)
 {
 	gw_autofree char *dir = gw_vm_dir(p, vm->def.name);
 	gw_autofree char *path = gw_path("%s/vm.json", dir);
-
 	char secret[2 * GW_SECRET_LEN + 1];
 
 	gw_secret_format(vm->secret, secret);
-	return save_json(path, json_pack("{s:o,s:i,s:I,s:s,s:b,s:i,s:b,s:s*,s:O?}", "definition",
-					 gw_definition_json(&vm->def), "pid", (int)vm->process.pid,
-					 "pid-start", (json_int_t)vm->process.start, "qmp", vm->qmp,
-					 "attached", vm->attached, "uffd", vm->uffd,
-					 "since-arrival", vm->since_arrival, "secret",
-					 vm->has_secret ? secret : NULL, "blocks", vm->blocks));
+	return save_json(path,
+			 json_pack("{s:o,s:i,s:I,s:s,s:b,s:o,s:s*,s:O?}", "definition",
+				   gw_definition_json(&vm->def), "pid", (int)vm->process.pid,
+				   "pid-start", (json_int_t)vm->process.start, "qmp", vm->qmp,
+				   "attached", vm->attached, "watch", gw_watch_json(&vm->watch),
+				   "secret", vm->has_secret ? secret : NULL, "blocks", vm->blocks));
 }
 
 int gw_vm_need_secret(const struct gw_paths *p, struct gw_vm *vm)
@@ -79,11 +78,25 @@ int gw_vm_need_secret(const struct gw_paths *p, struct gw_vm *vm)
 	return gw_vm_save(p, vm);
 }
 
+/* Records of before had one descriptor, "uffd": a VM that arrived then is tracked still. */
+static void load_watch(struct gw_memory_watch *w, const json_t *json)
+{
+	const json_int_t uffd = json_integer_value(json_object_get(json, "uffd"));
+
+	gw_watch_parse(w, json_object_get(json, "watch"));
+	if (!json_object_get(json, "watch") && uffd > 0)
+		*w = (struct gw_memory_watch){
+			.mode = GW_WATCH_TRACKING,
+			.numbers = { (int)uffd },
+			.nr = 1,
+			.since_arrival = json_is_true(json_object_get(json, "since-arrival")),
+		};
+}
+
 int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
 {
 	gw_autofree char *dir = gw_vm_dir(p, name);
 	gw_autofree char *path = gw_path("%s/vm.json", dir);
-	const json_t *uffd;
 	const char *qmp, *secret;
 	int rc;
 	json_t *json = load_json(path, &rc);
@@ -96,9 +109,7 @@ int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
 	vm->process.pid = (pid_t)json_integer_value(json_object_get(json, "pid"));
 	vm->process.start = (uint64_t)json_integer_value(json_object_get(json, "pid-start"));
 	vm->attached = json_is_true(json_object_get(json, "attached"));
-	uffd = json_object_get(json, "uffd");
-	vm->uffd = json_is_integer(uffd) ? (int)json_integer_value(uffd) : -1;
-	vm->since_arrival = json_is_true(json_object_get(json, "since-arrival"));
+	load_watch(&vm->watch, json);
 	secret = json_string_value(json_object_get(json, "secret"));
 	vm->has_secret = secret && !gw_secret_parse(secret, vm->secret);
 	vm->blocks = json_incref(json_object_get(json, "blocks"));

@@ -26,20 +26,16 @@
 #include "launch.h"
 #include "messages.h"
 #include "paths.h"
+#include "watch.h"
 #include "settings.h"
 
 /** struct gw_vm - a VM of this host. */
 struct gw_vm {
 	struct gw_definition def;
 	struct gw_process process;
-	char *qmp;     /* path of its monitor */
-	bool attached; /* its files are the user's: never remove them */
-	/*
-	 * Its userfaultfd, by its number in QEMU, where it stays; -1: none. Writes
-	 * are tracked by it; @since_arrival: all of them, ever since it came here.
-	 */
-	int uffd;
-	bool since_arrival;
+	char *qmp;		      /* path of its monitor */
+	bool attached;		      /* its files are the user's: never remove them */
+	struct gw_memory_watch watch; /* that stays in its QEMU */
 	/* What its digests are keyed with (page/key.h); gw_vm_need_secret() makes one. */
 	bool has_secret;
 	uint8_t secret[GW_SECRET_LEN];

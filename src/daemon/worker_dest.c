@@ -604,7 +604,6 @@ static int env_init(struct env *e, struct gw_worker *w)
 
 	e->w = w;
 	e->lock = e->device = e->qemu = -1;
-	e->vm.uffd = -1;
 	e->wake = epoll_create1(EPOLL_CLOEXEC);
 	if (e->wake < 0)
 		return gw_fail(-errno, "epoll: %s", strerror(errno));

@@ -12,7 +12,6 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
-#include "inject.h"
 #include "live.h"
 #include "log.h"
 #include "source_env.h"
@@ -81,31 +80,19 @@ static struct gw_transport *op_connect(void *env, int64_t deadline)
 	return t;
 }
 
+static int save_vm(void *env)
+{
+	struct gw_source_env *e = env;
+
+	return gw_vm_save(e->w->paths, &e->vm);
+}
+
 static struct gw_tracker *op_track(void *env, bool *resumed, bool *since_arrival)
 {
 	struct gw_source_env *e = env;
-	struct gw_track_range ranges[GW_TRACK_RANGES];
-	struct gw_tracker *t;
-	int uffd;
 
-	for (unsigned int i = 0; i < e->ram.nr_files; i++)
-		ranges[i] = (struct gw_track_range){ .hva = e->ram.files[i].hva,
-						     .first_page = e->ram.files[i].first_page,
-						     .nr_pages = e->ram.files[i].nr_pages };
-	t = gw_departure_resume(e->w->paths, &e->vm, ranges, e->ram.nr_files, since_arrival);
-	*resumed = t;
-	if (t)
-		return t;
-	if (gw_track_has_uffd()) {
-		uffd = gw_inject_userfaultfd(e->vm.process.pid);
-		return uffd < 0 ? NULL
-				: gw_tracker_uffd(e->vm.process.pid, uffd, ranges, e->ram.nr_files);
-	}
-	if (gw_track_has_softdirty())
-		return gw_tracker_softdirty(e->vm.process.pid, ranges, e->ram.nr_files);
-	gw_fail(-ENOTSUP, "this kernel cannot track a process' writes (neither asynchronous "
-			  "write-protection nor soft-dirty bits); see godwit check");
-	return NULL;
+	return gw_watch_track(&e->vm.watch, e->vm.process.pid, &e->ram, save_vm, e, resumed,
+			      since_arrival);
 }
 
 static int op_guest_stop(void *env)

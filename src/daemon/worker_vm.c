@@ -115,7 +115,7 @@ int gw_worker_run_vm(struct gw_worker *w, const json_t *args, json_t **result)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
 	const char *cwd = json_string_value(json_object_get(args, "cwd"));
-	struct gw_vm vm = { .uffd = -1 };
+	struct gw_vm vm = { 0 };
 	gw_autofd int lock = -1;
 	int rc = gw_definition_run(&vm.def, name,
 				   (uint64_t)json_integer_value(json_object_get(args, "memory")),
@@ -180,7 +180,7 @@ int gw_worker_attach(struct gw_worker *w, const json_t *args, json_t **result)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
 	const char *qmp = json_string_value(json_object_get(args, "qmp"));
-	struct gw_vm vm = { .attached = true, .uffd = -1 };
+	struct gw_vm vm = { .attached = true };
 	gw_autofd int lock = -1;
 	int rc;
 

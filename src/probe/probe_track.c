@@ -76,7 +76,7 @@ static int trial_track(struct trial *x, bool softdirty)
 		uffd = gw_inject_userfaultfd(x->c.pid);
 		if (uffd < 0)
 			return uffd;
-		x->t = gw_tracker_uffd(x->c.pid, uffd, &range, 1);
+		x->t = gw_tracker_uffd(x->c.pid, &uffd, 1, &range, 1);
 	}
 	return x->t ? 0 : -ENOTSUP;
 }

@@ -58,21 +58,22 @@ struct gw_tracker {
 /**
  * gw_tracker_uffd() - track with write-protection (F2); protects everything.
  * @pid: the QEMU
- * @uffd: its userfaultfd, brought here by vm/inject.c; owned by the tracker from here
+ * @uffds: its userfaultfds, brought here by vm/inject.c; owned by the tracker from here
+ * @nr_uffds: at least 1; they take turns with the ranges (F22)
  *
  * Return: the tracker (gw_tracker_stop()), or NULL with a message.
  */
-struct gw_tracker *gw_tracker_uffd(pid_t pid, int uffd, const struct gw_track_range *ranges,
-				   unsigned int nr_ranges);
+struct gw_tracker *gw_tracker_uffd(pid_t pid, const int *uffds, unsigned int nr_uffds,
+				   const struct gw_track_range *ranges, unsigned int nr_ranges);
 
 /**
  * gw_tracker_resume() - go on with what an earlier gw_tracker_uffd() began.
- * @uffd: the same userfaultfd, that stayed in QEMU meanwhile (gw_inject_found())
+ * @uffds: the same userfaultfds, that stayed in QEMU meanwhile (gw_inject_found())
  *
  * The first scan returns what was written since the last, or since then.
  */
-struct gw_tracker *gw_tracker_resume(pid_t pid, int uffd, const struct gw_track_range *ranges,
-				     unsigned int nr_ranges);
+struct gw_tracker *gw_tracker_resume(pid_t pid, const int *uffds, unsigned int nr_uffds,
+				     const struct gw_track_range *ranges, unsigned int nr_ranges);
 
 /**
  * gw_tracker_softdirty() - track with soft-dirty bits (F4); clears them all.

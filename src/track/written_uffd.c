@@ -74,7 +74,8 @@ static size_t page_at(const struct gw_track_range *r, uint64_t va)
 
 struct uffd_tracker {
 	struct gw_tracker t;
-	int uffd;
+	int uffds[GW_TRACK_RANGES];
+	unsigned int nr_uffds;
 	struct gw_bitmap mapped; /* present at the last scan */
 };
 
@@ -219,11 +220,17 @@ static int uffd_peek(struct gw_tracker *t, size_t first, size_t count, struct gw
 	return 0;
 }
 
+static void close_all(const int *uffds, unsigned int nr)
+{
+	while (nr)
+		close(uffds[--nr]);
+}
+
 static void uffd_stop(struct gw_tracker *t)
 {
 	struct uffd_tracker *u = uffd_of(t);
 
-	close(u->uffd); /* the last one unregisters and lifts every protection */
+	close_all(u->uffds, u->nr_uffds); /* the last one unregisters, lifts every protection */
 	if (t->pagemap >= 0)
 		close(t->pagemap);
 	gw_bitmap_free(&u->mapped);
@@ -256,46 +263,51 @@ static int protect(int uffd, const struct gw_track_range *r)
 	return 0;
 }
 
-/* Have @uffd watch all of the ranges. */
-static int begin(int uffd, const struct gw_track_range *ranges, unsigned int nr_ranges)
+/* Have @uffds watch all of the ranges. */
+static int begin(const int *uffds, unsigned int nr_uffds, const struct gw_track_range *ranges,
+		 unsigned int nr_ranges)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
 	int rc = 0;
 
-	if (ioctl(uffd, UFFDIO_API, &api))
-		return gw_fail(-ENOTSUP, "this kernel has no asynchronous write-protection "
-					 "(Linux 6.7 or newer); see godwit check");
+	for (unsigned int i = 0; i < nr_uffds; i++) {
+		struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
+
+		if (ioctl(uffds[i], UFFDIO_API, &api))
+			return gw_fail(-ENOTSUP, "this kernel has no asynchronous write-protection "
+						 "(Linux 6.7 or newer); see godwit check");
+	}
 	for (unsigned int i = 0; !rc && i < nr_ranges; i++)
-		rc = protect(uffd, &ranges[i]);
+		rc = protect(uffds[i % nr_uffds], &ranges[i]);
 	return rc;
 }
 
-struct gw_tracker *gw_tracker_uffd(pid_t pid, int uffd, const struct gw_track_range *ranges,
-				   unsigned int nr_ranges)
+struct gw_tracker *gw_tracker_uffd(pid_t pid, const int *uffds, unsigned int nr_uffds,
+				   const struct gw_track_range *ranges, unsigned int nr_ranges)
 {
-	if (begin(uffd, ranges, nr_ranges)) {
-		close(uffd);
+	if (begin(uffds, nr_uffds, ranges, nr_ranges)) {
+		close_all(uffds, nr_uffds);
 		return NULL;
 	}
-	return gw_tracker_resume(pid, uffd, ranges, nr_ranges);
+	return gw_tracker_resume(pid, uffds, nr_uffds, ranges, nr_ranges);
 }
 
-struct gw_tracker *gw_tracker_resume(pid_t pid, int uffd, const struct gw_track_range *ranges,
-				     unsigned int nr_ranges)
+struct gw_tracker *gw_tracker_resume(pid_t pid, const int *uffds, unsigned int nr_uffds,
+				     const struct gw_track_range *ranges, unsigned int nr_ranges)
 {
 	gw_autofree char *path = gw_path("/proc/%d/pagemap", (int)pid);
 	struct uffd_tracker *u = calloc(1, sizeof(*u));
 	size_t pages = 0;
 	int rc = 0;
 
-	if (!u || nr_ranges > GW_TRACK_RANGES) {
-		close(uffd);
+	if (!u || nr_ranges > GW_TRACK_RANGES || nr_uffds > GW_TRACK_RANGES) {
+		close_all(uffds, nr_uffds);
 		free(u);
 		gw_fail(-ENOMEM, "cannot track %u ranges of memory", nr_ranges);
 		return NULL;
 	}
 	u->t.ops = &uffd_ops;
-	u->uffd = uffd;
+	memcpy(u->uffds, uffds, nr_uffds * sizeof(*uffds));
+	u->nr_uffds = nr_uffds;
 	memcpy(u->t.ranges, ranges, nr_ranges * sizeof(*ranges));
 	u->t.nr_ranges = nr_ranges;
 	u->t.pagemap = open(path, O_RDONLY | O_CLOEXEC);

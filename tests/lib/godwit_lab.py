@@ -590,17 +590,18 @@ class Vm:
             return [f"QEMU {pid} of {self.name} is dead"]
         problems, tracked = [], 0
         # One that arrived is tracked until it leaves, by a userfaultfd of its own.
-        own = json.loads(read_text(os.path.join(self.host.dir(self.name), "vm.json")))["uffd"]
+        record = json.loads(read_text(os.path.join(self.host.dir(self.name), "vm.json")))
+        own = (record.get("watch") or {}).get("descriptors", [])
         for line in read_text(f"/proc/{pid}/smaps").splitlines():
             flags = set(line.split()) if line.startswith("VmFlags:") else set()
             tracked += "uw" in flags
-            if {"um", "ui"} & flags or ("uw" in flags and own < 0):
+            if {"um", "ui"} & flags or ("uw" in flags and not own):
                 problems.append(f"memory of {self.name} is registered: {line}")
-        if own >= 0 and not tracked:
+        if own and not tracked:
             problems.append(f"memory of {self.name} is not tracked any more")
         try:
             links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")
-                     if int(fd) != own]
+                     if int(fd) not in own]
         except OSError as e:
             return [f"QEMU {pid} of {self.name}: {e}"]
         if any("userfaultfd" in link for link in links):

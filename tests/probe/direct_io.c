@@ -221,7 +221,7 @@ static void track(void)
 	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 
 	NEED(uffd >= 0, "userfaultfd: %s", strerror(errno));
-	tracker = gw_tracker_uffd(getpid(), uffd, &range, 1);
+	tracker = gw_tracker_uffd(getpid(), &uffd, 1, &range, 1);
 	NEED(tracker, "tracker: %s", gw_error());
 	memcpy(copy, view, BYTES);
 }

@@ -176,7 +176,7 @@ int main(int argc, char **argv)
 
 	uffd = gw_inject_userfaultfd(c.l.pid);
 	live_need(uffd, "injection");
-	c.t = gw_tracker_uffd(c.l.pid, uffd, &c.l.range, 1);
+	c.t = gw_tracker_uffd(c.l.pid, &uffd, 1, &c.l.range, 1);
 	live_need(c.t ? 0 : -1, "tracker");
 	memcpy(c.copy, c.l.mem, bytes);
 	for (int i = 0; i < rounds; i++) {

@@ -122,6 +122,41 @@ static void vm_round_trip(void **state)
 	assert_null(back.qmp);
 }
 
+/* A record that a daemon of before wrote: its VM is tracked still, and has no secret yet. */
+static void record_of_before(void **state)
+{
+	struct host *h = *state;
+	gw_autofree char *dir = gw_vm_dir(&h->paths, h->vm.def.name);
+	gw_autofree char *path = gw_path("%s/vm.json", dir), *text = NULL;
+	uint8_t secret[GW_SECRET_LEN];
+	struct gw_vm back;
+	json_t *json;
+
+	assert_int_equal(gw_mkdirs(dir, 0700), 0);
+	assert_int_equal(gw_vm_save(&h->paths, &h->vm), 0);
+	json = json_load_file(path, 0, NULL);
+	json_object_del(json, "watch");
+	json_object_set_new(json, "uffd", json_integer(17));
+	json_object_set_new(json, "since-arrival", json_true());
+	text = json_dumps(json, 0);
+	json_decref(json);
+	assert_int_equal(gw_write_file(path, text), 0);
+	assert_int_equal(gw_vm_load(&h->paths, h->vm.def.name, &back), 0);
+	assert_true(back.watch.mode == GW_WATCH_TRACKING && back.watch.nr == 1 &&
+		    back.watch.numbers[0] == 17 && back.watch.since_arrival);
+	assert_false(back.has_secret);
+	/* It gets one when it is needed, and keeps it. */
+	assert_int_equal(gw_vm_need_secret(&h->paths, &back), 0);
+	memcpy(secret, back.secret, sizeof(secret));
+	gw_vm_free(&back);
+	assert_int_equal(gw_vm_load(&h->paths, h->vm.def.name, &back), 0);
+	assert_true(back.has_secret && !memcmp(secret, back.secret, sizeof(secret)));
+	assert_int_equal(gw_vm_need_secret(&h->paths, &back), 0);
+	assert_memory_equal(secret, back.secret, sizeof(secret));
+	assert_int_equal(back.watch.numbers[0], 17);
+	gw_vm_free(&back);
+}
+
 static void no_vm(void **state)
 {
 	struct host *h = *state;
@@ -393,6 +428,7 @@ int main(void)
 		host_test(folders_are_private),
 		host_test(free_bytes_obey_the_limit),
 		host_test(vm_round_trip),
+		host_test(record_of_before),
 		host_test(no_vm),
 		host_test(damaged_vm),
 		host_test(journal_round_trip),

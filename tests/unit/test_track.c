@@ -8,6 +8,7 @@
 #include "tracked.h"
 
 #include "holes.h"
+#include "watch.h"
 
 static void written_pages(struct guest *g)
 {
@@ -49,7 +50,7 @@ static void goes_on_without_us(void **state)
 	tell(&g, WRITE, 1000, 20000, 1);
 	uffd = gw_inject_staying(g.pid, &number);
 	assert_true(uffd >= 0);
-	g.t = gw_tracker_uffd(g.pid, uffd, ranges, 2);
+	g.t = gw_tracker_uffd(g.pid, &uffd, 1, ranges, 2);
 	assert_non_null(g.t);
 	for (int stay = 0; stay < 3; stay++) {
 		gw_tracker_stop(g.t);
@@ -58,7 +59,7 @@ static void goes_on_without_us(void **state)
 		tell(&g, READ, 500, 3000, 1);
 		uffd = gw_inject_found(g.pid, number);
 		assert_true(uffd >= 0);
-		g.t = gw_tracker_resume(g.pid, uffd, ranges, 2);
+		g.t = gw_tracker_resume(g.pid, &uffd, 1, ranges, 2);
 		assert_non_null(g.t);
 		assert_found_once(&g);
 	}
@@ -201,6 +202,101 @@ static void stopping(struct guest *g)
 	gw_tracker_stop(NULL);
 }
 
+/* Several descriptors, one for each range, where many vCPUs fault at once (F22). */
+static void several_descriptors(void **state)
+{
+	struct gw_track_range ranges[2];
+	struct rng rng = { 14 };
+	struct guest g;
+	int uffds[2];
+
+	(void)state;
+	if (!gw_track_has_uffd())
+		skip();
+	start(&g, true);
+	for (unsigned int i = 0; i < 2; i++) {
+		ranges[i] = (struct gw_track_range){ g.ram.files[i].hva, g.ram.files[i].first_page,
+						     g.ram.files[i].nr_pages };
+		uffds[i] = gw_inject_userfaultfd(g.pid);
+		assert_true(uffds[i] >= 0);
+	}
+	g.t = gw_tracker_uffd(g.pid, uffds, 2, ranges, 2);
+	assert_non_null(g.t);
+	for (int round = 0; round < 3; round++) {
+		pick(&g, &rng);
+		tell_expected(&g, WRITE);
+		assert_found_once(&g);
+	}
+	/* Each of the two holds its range, and both let go. */
+	assert_null(new_tracker(&g));
+	gw_tracker_stop(g.t);
+	g.t = new_tracker(&g);
+	assert_non_null(g.t);
+	end(&g);
+}
+
+static int saved;
+
+static int save(void *arg)
+{
+	saved++;
+	return *(int *)arg;
+}
+
+/* The watch as its owner sees it: begun, recorded, found by whoever reads the record. */
+static void watch_that_stays(void **state)
+{
+	struct gw_memory_watch watch, back;
+	bool resumed, since;
+	struct rng rng = { 15 };
+	int ok = 0, bad = -EIO;
+	struct guest g;
+	json_t *json;
+
+	(void)state;
+	if (!gw_track_has_uffd())
+		skip();
+	start(&g, true);
+	assert_int_equal(gw_watch_begin(&watch, g.pid, &g.ram), 0);
+	assert_true(watch.mode == GW_WATCH_TRACKING && watch.nr == 1 && watch.since_arrival);
+	json = gw_watch_json(&watch);
+	gw_watch_parse(&back, json);
+	json_decref(json);
+	assert_memory_equal(&back, &watch, sizeof(back));
+	pick(&g, &rng);
+	tell_expected(&g, WRITE);
+	saved = 0;
+	g.t = gw_watch_track(&back, g.pid, &g.ram, save, &ok, &resumed, &since);
+	assert_non_null(g.t);
+	assert_true(resumed && since && saved == 1);
+	assert_false(back.since_arrival); /* recorded so before anything was asked for */
+	assert_found_once(&g);
+	gw_tracker_stop(g.t);
+	/* Once asked for, it has not seen all since the arrival; it goes on all the same. */
+	g.t = gw_watch_track(&back, g.pid, &g.ram, save, &ok, &resumed, &since);
+	assert_true(g.t && resumed && !since);
+	gw_tracker_stop(g.t);
+	/* What cannot be recorded is not gone on with, and memory has one watch at a time. */
+	g.t = gw_watch_track(&back, g.pid, &g.ram, save, &bad, &resumed, &since);
+	assert_null(g.t);
+	assert_false(resumed || since);
+	assert_message("registered with another userfaultfd already");
+	/* A record of a release to come is not misread, one of nonsense is none. */
+	back.mode = GW_WATCH_PAGING;
+	assert_null(gw_watch_track(&back, g.pid, &g.ram, save, &ok, &resumed, &since));
+	assert_message("newer release");
+	for (const char *const *text =
+		     (const char *const[]){ "{}", "7", "{\"mode\":\"tracking\"}",
+					    "{\"mode\":\"x\",\"descriptors\":[3]}", NULL };
+	     *text; text++) {
+		json = json_loads(*text, JSON_DECODE_ANY, NULL);
+		gw_watch_parse(&back, json);
+		assert_true(back.mode == GW_WATCH_NONE && !back.nr && !back.since_arrival);
+		json_decref(json);
+	}
+	end(&g);
+}
+
 /* A guest that was powered off in mid-move is no riddle about page maps. */
 static void ended_process(void **state)
 {
@@ -231,6 +327,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		UNIT_BOTH(written_pages),
 		cmocka_unit_test(goes_on_without_us),
+		cmocka_unit_test(several_descriptors),
+		cmocka_unit_test(watch_that_stays),
 		cmocka_unit_test(ended_process),
 		UNIT_BOTH(more_regions_than_a_buffer),
 		UNIT_BOTH(zapped_after_write),

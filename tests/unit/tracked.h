@@ -140,7 +140,7 @@ static inline struct gw_tracker *new_tracker(struct guest *g)
 		return gw_tracker_softdirty(g->pid, ranges, 2);
 	uffd = gw_inject_userfaultfd(g->pid);
 	assert_true(uffd >= 0);
-	return gw_tracker_uffd(g->pid, uffd, ranges, 2);
+	return gw_tracker_uffd(g->pid, &uffd, 1, ranges, 2);
 }
 
 static inline void track(struct guest *g)
