@@ -708,12 +708,9 @@ enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, struct 
 		return GW_OUTCOME_UNKNOWN;
 	}
 	e->journal = *j;
-	e->journal.recovering = true;
 	e->d.run = j->was_running;
 	e->settings = gw_settings_parse(j->settings);
 	e->asked = why->asked || why->confirmed;
-	if (gw_journal_save(w->paths, name, &e->journal))
-		gw_warn("%s", gw_error());
 	/* Without vm.json its QEMU was never started; the folder still goes. */
 	rc = gw_vm_load(w->paths, name, &e->vm);
 	if (rc)

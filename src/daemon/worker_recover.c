@@ -180,15 +180,13 @@ static int recover_source(struct gw_worker *w, const struct wish *wish, const ch
 	}
 	e->journal = *j;
 	e->settings = gw_settings_parse(j->settings);
-	e->journal.recovering = true;
 	e->saving = true; /* it may have been under way; ending none is harmless */
 	e->s.stopped = j->was_running;
-	rc = gw_journal_save(w->paths, name, &e->journal);
-	if (!rc && j->phase == GW_SOURCE_COMMITTING)
+	if (j->phase == GW_SOURCE_COMMITTING)
 		rc = recover_doubt(e, name, wish, &outcome);
-	else if (!rc && j->phase == GW_SOURCE_MOVING && !j->was_running)
+	else if (j->phase == GW_SOURCE_MOVING && !j->was_running)
 		rc = gw_source_end_saving(e);
-	else if (!rc)
+	else
 		rc = gw_source_recover(&gw_source_live_ops, e, (enum gw_source_phase)j->phase);
 	if (j->phase == GW_SOURCE_LEFT)
 		outcome = GW_OUTCOME_RUNNING;
@@ -260,6 +258,18 @@ static int recover_dest(struct gw_worker *w, const json_t *args, const struct wi
 	}
 }
 
+/* That it is put right, and not moved any more: `list` reads it while we wait for a monitor. */
+static int begin(struct gw_worker *w, const char *name, struct gw_journal *j)
+{
+	gw_autofd int lock = gw_vm_lock(w->paths, name);
+	int rc = lock < 0 ? lock : gw_journal_load(w->paths, name, j);
+
+	if (rc || j->recovering)
+		return rc;
+	j->recovering = true;
+	return gw_journal_save(w->paths, name, j);
+}
+
 int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
@@ -272,6 +282,8 @@ int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result)
 	rc = gw_journal_load(w->paths, name, &j);
 	if (rc == -ENOENT)
 		return gw_fail(rc, "VM '%s' has no migration to settle; see godwit list", name);
+	if (!rc)
+		rc = begin(w, name, &j);
 	if (rc)
 		return rc;
 	return j.role == GW_ROLE_SOURCE ? recover_source(w, &wish, name, &j, result)

@@ -94,9 +94,10 @@ static int silent(const struct gw_qmp *q)
 			       "QEMU's monitor %s (%s); if another program uses this socket, give "
 			       "Godwit one of its own (-qmp unix:PATH,server=on,wait=off)",
 			       waited, q->path);
-	return gw_fail(-ETIMEDOUT,
-		       "QEMU's monitor %s in time: QEMU is busy or hangs; the guest is as it was",
-		       waited);
+	return gw_fail(
+		-ETIMEDOUT,
+		"QEMU's monitor %s in time: QEMU is busy or hangs (storage that does not answer?)",
+		waited);
 }
 
 /* Receive until there is a line, and parse it. */
