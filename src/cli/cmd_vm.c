@@ -19,7 +19,7 @@ static const char run_help[] =
 	"RAM file), and a monitor of its own. {dir} in ARGS stands for the VM's run directory on\n"
 	"the host where it runs, e.g. -serial file:{dir}/serial.log.\n"
 	"\n"
-	"  --memory SIZE  the guest's memory, e.g. 2G\n"
+	"  --memory SIZE  the guest's memory, e.g. 2G; a multiple of 8 KiB\n"
 	"  --json         print the result as JSON\n";
 
 /* --memory may stand before or after NAME, as users write it. */
@@ -33,7 +33,7 @@ int gw_cmd_run(int argc, char **argv)
 	const char *name = NULL;
 	char cwd[4096];
 	uint64_t memory = 0;
-	bool json = false;
+	bool json = false, given = false;
 	json_t *words, *result;
 	int opt;
 
@@ -43,6 +43,8 @@ int gw_cmd_run(int argc, char **argv)
 				json = true;
 			else if (gw_parse_size(optarg, &memory))
 				return gw_cli_usage("run", gw_error());
+			else
+				given = true;
 		}
 		if (name || optind >= argc || !strcmp(argv[optind - 1], "--"))
 			break;
@@ -50,7 +52,7 @@ int gw_cmd_run(int argc, char **argv)
 	}
 	if (!name || optind >= argc)
 		return gw_cli_usage("run", "NAME and, after --, a QEMU command are needed");
-	if (!memory || memory % 4096)
+	if (!given)
 		return gw_cli_usage("run", "--memory SIZE is needed, e.g. --memory 2G");
 	if (!getcwd(cwd, sizeof(cwd)))
 		snprintf(cwd, sizeof(cwd), "/");

@@ -68,32 +68,39 @@ static int inspect(struct gw_worker *w, struct gw_vm *vm, struct gw_qmp *qmp)
 	return gw_vm_save(w->paths, vm);
 }
 
-static int make_ram(const struct gw_worker *w, const struct gw_vm *vm, char **path)
+static int make_ram(const struct gw_worker *w, const struct gw_vm *vm, char *paths[])
 {
-	gw_autofd int fd = -1;
+	for (unsigned int i = 0; i < vm->def.nr_memory; i++) {
+		gw_autofd int fd = -1;
 
-	*path = gw_vm_ram_path(w->paths, &vm->def, 0);
-	unlink(*path); /* the folder is ours, so an old file is nobody's */
-	fd = open(*path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0 || ftruncate(fd, (off_t)vm->def.memory[0].size))
-		return gw_fail(-errno, "RAM file %s: %s", *path, strerror(errno));
+		paths[i] = gw_vm_ram_path(w->paths, &vm->def, i);
+		unlink(paths[i]); /* the folder is ours, so an old file is nobody's */
+		fd = open(paths[i], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		if (fd < 0 || ftruncate(fd, (off_t)vm->def.memory[i].size))
+			return gw_fail(-errno, "RAM file %s: %s", paths[i], strerror(errno));
+	}
 	return 0;
 }
 
 static int start(struct gw_worker *w, struct gw_vm *vm)
 {
 	gw_autofree char *dir = gw_vm_dir(w->paths, vm->def.name);
-	gw_autofree char *ram_path = NULL;
+	char *ram_paths[GW_RAM_FILES_MAX] = { NULL };
 	struct gw_qmp *qmp = NULL;
+	uint64_t bytes = 0;
 	int rc;
 
 	vm->qmp = gw_vm_qmp_path(dir);
 	rc = gw_vm_save(w->paths, vm);
-	gw_paths_make_room(w->paths, &vm->def, vm->def.memory[0].size);
+	for (unsigned int i = 0; i < vm->def.nr_memory; i++)
+		bytes += vm->def.memory[i].size;
+	gw_paths_make_room(w->paths, &vm->def, bytes);
 	if (!rc)
-		rc = make_ram(w, vm, &ram_path);
+		rc = make_ram(w, vm, ram_paths);
 	if (!rc)
-		rc = gw_launch(&vm->def, dir, &ram_path, false, &vm->process);
+		rc = gw_launch(&vm->def, dir, ram_paths, false, &vm->process);
+	for (unsigned int i = 0; i < GW_RAM_FILES_MAX; i++)
+		free(ram_paths[i]);
 	if (rc)
 		return rc;
 	rc = gw_vm_save(w->paths, vm);

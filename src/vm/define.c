@@ -10,6 +10,7 @@
 #include "define.h"
 #include "error.h"
 #include "io.h"
+#include "words.h"
 
 #define RAM_ID	 "godwit-ram"
 #define ARGS_MAX 4096
@@ -26,16 +27,6 @@ bool gw_name_ok(const char *name)
 	gw_fail(-EINVAL, "'%.80s' cannot name a VM: use up to %d letters, digits, '.', '_', '-'",
 		name ? name : "", GW_NAME_MAX - 1);
 	return false;
-}
-
-/* The option of argument @i without its dashes ("-m" and "--m" are one), or "". */
-static const char *option_at(const json_t *argv, size_t i)
-{
-	const char *arg = json_string_value(json_array_get(argv, i));
-
-	if (!arg || arg[0] != '-')
-		return "";
-	return arg[1] == '-' ? arg + 2 : arg + 1;
 }
 
 /* Only a QEMU is started for a peer, whatever its definition says. */
@@ -97,8 +88,60 @@ static int check(const struct gw_definition *def)
 	return 0;
 }
 
-int gw_definition_run(struct gw_definition *def, const char *name, uint64_t memory, json_t *argv,
-		      const char *cwd)
+/* Keep the backends by id: page numbers run over them in this order, on every host. */
+static int add_memory(struct gw_definition *def, const char *id, uint64_t size)
+{
+	unsigned int at = def->nr_memory;
+
+	if (!gw_name_ok(id) || strlen(id) >= sizeof(def->memory[0].id))
+		return gw_fail(-EINVAL, "a memory backend needs an id of letters and digits");
+	if (at == GW_RAM_FILES_MAX)
+		return gw_fail(-EINVAL, "a VM with more than %d memory backends", GW_RAM_FILES_MAX);
+	for (; at && strcmp(def->memory[at - 1].id, id) > 0; at--)
+		def->memory[at] = def->memory[at - 1];
+	snprintf(def->memory[at].id, sizeof(def->memory[at].id), "%s", id);
+	def->memory[at].size = size;
+	def->nr_memory++;
+	return 0;
+}
+
+/* The memory backend that "-object VALUE" makes, or NULL. */
+static json_t *backend_of(const char *value)
+{
+	json_t *object = gw_word_value(value, "qom-type");
+	const char *type = json_string_value(json_object_get(object, "qom-type"));
+
+	if (type && !strncmp(type, "memory-backend-", 15))
+		return object;
+	json_decref(object);
+	return NULL;
+}
+
+static int size_of(const json_t *backend, uint64_t *size)
+{
+	const json_t *value = json_object_get(backend, "size");
+
+	*size = (uint64_t)json_integer_value(value);
+	if (json_is_integer(value))
+		return 0;
+	return gw_parse_size(json_is_string(value) ? json_string_value(value) : "", size);
+}
+
+/* Whether "-m VALUE" says how much may be plugged in, and not how much there is. */
+static bool is_room_only(const char *value)
+{
+	json_t *parts = gw_word_value(value, "size");
+	const bool is = json_object_size(parts) && !json_object_get(parts, "size");
+
+	json_decref(parts);
+	return is;
+}
+
+/*
+ * What the user says that Godwit says itself is refused, and his own memory
+ * backends (of DIMMs, of virtio-mem) become RAM files like the first.
+ */
+static int take_words(struct gw_definition *def, json_t *argv)
 {
 	static const struct {
 		const char *option, *why;
@@ -106,42 +149,64 @@ int gw_definition_run(struct gw_definition *def, const char *name, uint64_t memo
 		{ "m", "give the size with --memory" },
 		{ "mem-path", "Godwit makes the RAM file itself" },
 		{ "daemonize", "Godwit runs QEMU in the background itself" },
+		{ "preconfig", "Godwit waits for a QEMU that has its machine" },
 		{ "incoming", "use 'godwit migrate' to move a VM here" },
 		{ "S", "start the VM running; pause it afterwards if you must" },
 	};
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < json_array_size(argv); i++) {
+		const char *option = i ? gw_words_option(argv, i) : "";
+		const char *value = json_string_value(json_array_get(argv, i + 1));
+		json_t *backend = strcmp(option, "object") ? NULL : backend_of(value);
+		uint64_t size;
+
+		for (size_t k = 0; !rc && k < GW_ARRAY_SIZE(ours); k++)
+			if (!strcmp(option, ours[k].option) && (k || !is_room_only(value)))
+				rc = gw_fail(-EINVAL, "leave -%s out of the command: %s",
+					     ours[k].option, ours[k].why);
+		if (!rc && backend) {
+			rc = size_of(backend, &size);
+			if (!rc)
+				rc = add_memory(def,
+						json_string_value(json_object_get(backend, "id")),
+						size);
+			if (rc)
+				gw_fail_prefix(rc, "-object %.200s: ", value);
+			i++;
+		} else if (!rc) {
+			json_array_append(def->argv, json_array_get(argv, i));
+		}
+		json_decref(backend);
+	}
+	return rc;
+}
+
+int gw_definition_run(struct gw_definition *def, const char *name, uint64_t memory, json_t *argv,
+		      const char *cwd)
+{
+	int rc;
 
 	if (!gw_name_ok(name))
 		return -EINVAL;
 	memset(def, 0, sizeof(*def));
 	snprintf(def->name, sizeof(def->name), "%s", name);
-	def->argv = json_incref(argv);
+	def->argv = json_array();
 	def->cwd = strdup(cwd);
 	def->managed = true;
 	def->discards = argv_discards(argv);
-	snprintf(def->memory[0].id, sizeof(def->memory[0].id), RAM_ID);
-	def->memory[0].size = memory;
-	def->nr_memory = 1;
-	for (size_t i = 1; i < json_array_size(argv); i++)
-		for (size_t k = 0; k < GW_ARRAY_SIZE(ours); k++)
-			if (!strcmp(option_at(argv, i), ours[k].option))
-				return gw_fail(-EINVAL, "leave -%s out of the command: %s",
-					       ours[k].option, ours[k].why);
-	return check(def);
-}
-
-/* Whether "-object VALUE" makes one of the backends in @ram. */
-static bool makes_backend(const char *value, const struct gw_ram *ram)
-{
-	if (!value || strncmp(value, "memory-backend-", 15) != 0)
-		return false;
-	for (unsigned int i = 0; i < ram->nr_files; i++) {
-		gw_autofree char *id = gw_path("id=%s", ram->files[i].id);
-		const char *at = strstr(value, id);
-
-		if (at && (at[strlen(id)] == ',' || !at[strlen(id)]))
-			return true;
-	}
-	return false;
+	if (!memory || memory % GW_RAM_GRAIN)
+		return gw_fail(
+			-EINVAL,
+			"--memory %llu: the size must be a multiple of 8 KiB; units are K, M, "
+			"G, T, as in --memory %lluM",
+			(unsigned long long)memory,
+			memory && memory < 1 << 20 ? (unsigned long long)memory : 512ULL);
+	add_memory(def, RAM_ID, memory);
+	rc = take_words(def, argv);
+	if (!rc)
+		rc = check(def);
+	return rc ? rc : gw_words_movable(argv);
 }
 
 /* @text with every @from replaced by @to; caller frees. */
@@ -167,6 +232,19 @@ static char *replace_all(const char *text, const char *from, const char *to)
 	return out;
 }
 
+/* Whether "-object VALUE" makes one of the backends in @ram, in whichever form; @seen: which. */
+static bool makes_backend(const char *value, const struct gw_ram *ram, bool seen[])
+{
+	json_t *backend = backend_of(value);
+	bool makes = false;
+
+	for (unsigned int i = 0; backend && i < ram->nr_files; i++)
+		if (gw_word_is(backend, "id", ram->files[i].id))
+			makes = seen[i] = true;
+	json_decref(backend);
+	return makes;
+}
+
 int gw_definition_attach(struct gw_definition *def, const char *name, pid_t pid,
 			 const char *qmp_path, const struct gw_ram *ram,
 			 const struct gw_guest_facts *facts)
@@ -177,7 +255,9 @@ int gw_definition_attach(struct gw_definition *def, const char *name, pid_t pid,
 	char cwd[4096];
 	size_t len;
 	ssize_t n = readlink(cwd_link, cwd, sizeof(cwd) - 1);
-	bool take_next = false, object_next = false;
+	bool seen[GW_RAM_FILES_MAX] = { false };
+	const char *arg, *next, *readconfig = NULL;
+	int rc;
 
 	memset(def, 0, sizeof(*def));
 	if (!gw_name_ok(name))
@@ -191,29 +271,23 @@ int gw_definition_attach(struct gw_definition *def, const char *name, pid_t pid,
 	def->cwd = strdup(cwd);
 	def->argv = json_array();
 	def->discards = facts->discards;
-	for (const char *arg = cmdline; arg < cmdline + len; arg += strlen(arg) + 1) {
-		const char *option = arg[0] == '-' ? arg + 1 + (arg[1] == '-') : "";
+	for (arg = cmdline; arg < cmdline + len; arg = next) {
+		const char *option = gw_word_option(arg);
 		gw_autofree char *mine = NULL;
 
-		if (take_next) {
-			take_next = false;
-			continue;
-		}
-		if (object_next) {
-			object_next = false;
-			if (makes_backend(arg, ram))
-				continue;
-			json_array_append_new(def->argv, json_string("-object"));
-		} else if (!strcmp(option, "object")) {
-			object_next = true;
-			continue;
-		}
+		next = arg + strlen(arg) + 1;
 		if (!strcmp(option, "daemonize") || !strcmp(option, "S"))
 			continue;
-		if (!strcmp(option, "incoming") || !strcmp(option, "pidfile")) {
-			take_next = true;
+		/* Where it began is not where it is now. */
+		if (!strcmp(option, "incoming") || !strcmp(option, "pidfile") ||
+		    !strcmp(option, "loadvm") ||
+		    (!strcmp(option, "object") && next < cmdline + len &&
+		     makes_backend(next, ram, seen))) {
+			next = next < cmdline + len ? next + strlen(next) + 1 : next;
 			continue;
 		}
+		if (!strcmp(option, "readconfig") && next < cmdline + len)
+			readconfig = next;
 		mine = replace_all(arg, qmp_path, "{dir}/user.qmp");
 		json_array_append_new(def->argv, json_string(mine));
 	}
@@ -222,7 +296,17 @@ int gw_definition_attach(struct gw_definition *def, const char *name, pid_t pid,
 		def->memory[i].size = ram->files[i].size;
 	}
 	def->nr_memory = ram->nr_files;
-	return check(def);
+	rc = check(def);
+	for (unsigned int i = 0; !rc && i < ram->nr_files; i++)
+		if (!seen[i])
+			rc = gw_fail(
+				-ENOTSUP,
+				"memory backend '%s' is not on QEMU's command line%s%s%s: only "
+				"there can Godwit give it another RAM file on another host",
+				ram->files[i].id,
+				readconfig ? ", but perhaps in " : " (plugged in later?)",
+				readconfig ? readconfig : "", readconfig ? " (-readconfig)" : "");
+	return rc;
 }
 
 int gw_definition_parse(struct gw_definition *def, const json_t *json)
@@ -286,10 +370,20 @@ void gw_strings_free(char **strings)
 	free(strings);
 }
 
+/* Which backend is called @id; the first if none is, as with a peer's. */
+static unsigned int index_of(const struct gw_definition *def, const char *id)
+{
+	for (unsigned int i = 0; i < def->nr_memory; i++)
+		if (!strcmp(def->memory[i].id, id))
+			return i;
+	return 0;
+}
+
 char **gw_definition_command(const struct gw_definition *def, const char *dir,
 			     char *const ram_paths[], int qmp_fd, bool incoming)
 {
 	size_t user = json_array_size(def->argv), n = 0;
+	const unsigned int main_ram = index_of(def, RAM_ID);
 	char **argv = calloc(user + 2 * (size_t)def->nr_memory + 16, sizeof(*argv));
 
 	if (!argv)
@@ -308,9 +402,9 @@ char **gw_definition_command(const struct gw_definition *def, const char *dir,
 	}
 	if (def->managed) {
 		argv[n++] = strdup("-m");
-		argv[n++] = gw_path("%lluB", (unsigned long long)def->memory[0].size);
+		argv[n++] = gw_path("%lluB", (unsigned long long)def->memory[main_ram].size);
 		argv[n++] = strdup("-machine");
-		argv[n++] = gw_path("memory-backend=%s", def->memory[0].id);
+		argv[n++] = gw_path("memory-backend=%s", def->memory[main_ram].id);
 	}
 	if (def->machine[0]) {
 		/* The alias ("q35") may mean another version where this QEMU is newer. */

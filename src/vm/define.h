@@ -24,6 +24,9 @@
 
 #define GW_NAME_MAX 64
 
+/* QEMU rounds -m up to a multiple of this, and then its size is not the RAM file's. */
+#define GW_RAM_GRAIN 8192
+
 struct gw_definition {
 	char name[GW_NAME_MAX];
 	json_t *argv; /* array of strings */
@@ -40,9 +43,10 @@ struct gw_definition {
 
 /**
  * gw_definition_run() - the definition for `godwit run`.
- * @argv: the user's; a reference is kept
+ * @argv: the user's; his memory backends become RAM files of Godwit's
  *
- * Return: 0, or -EINVAL with what Godwit cannot allow there.
+ * Return: 0; -EINVAL with what Godwit cannot allow there; -ENOTSUP with what
+ * could never be moved.
  */
 int gw_definition_run(struct gw_definition *def, const char *name, uint64_t memory, json_t *argv,
 		      const char *cwd);

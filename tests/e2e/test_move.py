@@ -396,6 +396,62 @@ class Attached(Pair):
         shutil.rmtree(self.folder)
 
 
+class Plugged(Pair):
+    """Memory devices are RAM like other: they move with all that was done to them."""
+
+    weight = 20
+    sizes = ("-m", "slots=2,maxmem=1G")
+
+    def devices(self, vm):
+        qmp = self.lab.closing(vm.qmp())
+        found = {d["data"]["id"]: d["data"] for d in qmp.call("query-memory-devices")}
+        qmp.close()
+        return found
+
+    def there_and_back(self, vm):
+        ids = {b["backend"] for b in self.a.list()[vm.name]["blocks"]}
+        check(ids == {"extra", "godwit-ram"}, f"blocks {ids}")
+        before = self.devices(vm)
+        for to in (self.b, self.a):
+            vm.move(to)
+            check(self.devices(vm) == before, f"{self.devices(vm)} instead of {before}")
+        vm.stop()
+
+    def test_virtio_mem(self):
+        vm = self.lab.vm("mem", memory="256M", args=[
+            *self.sizes, "-object", "memory-backend-ram,id=extra,size=256M",
+            "-device", "virtio-mem-pci,id=plug,memdev=extra,requested-size=64M"]).boot(self.a)
+        # The guest's driver takes what it is given, and gives back what it is asked for.
+        for size in (128 * MIB, 64 * MIB):
+            qmp = self.lab.closing(vm.qmp())
+            qmp.call("qom-set", path="/machine/peripheral/plug", property="requested-size",
+                     value=size)
+            qmp.close()
+            wait_for(f"{size} bytes to be plugged",
+                     lambda n=size: self.devices(vm)["plug"]["size"] == n)
+        self.there_and_back(vm)
+
+    def test_dimm(self):
+        vm = self.lab.vm("dimm", memory="256M", args=[
+            *self.sizes, "-object",
+            '{"qom-type":"memory-backend-file","id":"extra","size":134217728,"mem-path":"/none"}',
+            "-device", "pc-dimm,id=plug,memdev=extra"]).boot(self.a)
+        self.there_and_back(vm)
+
+    def test_never(self):
+        """What could never leave is refused at once, by its words or by what QEMU made of them."""
+        def run(*args):
+            return self.a.godwit("run", "never", "--memory", "64M", "--", "qemu-system-x86_64",
+                                 "-display", "none", "-nodefaults", *args)
+        run("-device", "vfio-pci,host=01:00.0").failed("could never be moved", "vfio-pci")
+        run("-snapshot").failed("-snapshot", "could never be moved")
+        # No word says that this backend is nobody's.
+        run("-object", "memory-backend-ram,id=spare,size=8M").failed(
+            "'spare' is not RAM of the guest")
+        self.a.godwit("run", "never", "--memory", "256", "--", "qemu-system-x86_64").failed(
+            "multiple of 8 KiB", "--memory 256M")
+
+
 class Daemons(Pair):
     """Guests do not depend on godwitd (invariant 12)."""
 

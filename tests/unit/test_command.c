@@ -117,6 +117,16 @@ static void attach_rewrites(void **state)
 		(char *)"--object",
 		(char *)"memory-backend-memfd,share=on,id=ram1",
 		(char *)"-object",
+		(char *)"{\"size\": 64, \"id\": \"ram2\", \"qom-type\": \"memory-backend-file\"}",
+		(char *)"-object",
+		(char *)"qom-type=memory-backend-file,mem-path=/a,,id=ram9,id=ram3,share",
+		(char *)"-object",
+		(char *)"memory-backend-file,mem-path=/a,,id=ram3,id=ram4",
+		(char *)"-object",
+		(char *)"{\"qom-type\":\"iothread\",\"id\":\"ram2\"}",
+		(char *)"-loadvm",
+		(char *)"snap",
+		(char *)"-object",
 		(char *)"rng-random,id=ram0",
 		(char *)"-m",
 		(char *)"64M",
@@ -140,6 +150,10 @@ static void attach_rewrites(void **state)
 		"-object",
 		"memory-backend-file,id=ram01,size=64M,mem-path=/y",
 		"-object",
+		"memory-backend-file,mem-path=/a,,id=ram3,id=ram4",
+		"-object",
+		"{\"qom-type\":\"iothread\",\"id\":\"ram2\"}",
+		"-object",
 		"rng-random,id=ram0",
 		"-m",
 		"64M",
@@ -161,13 +175,15 @@ static void attach_rewrites(void **state)
 	(void)state;
 	assert_int_equal(gw_ram_add(&ram, "ram0", -1, 64 * MIB, 0), 0);
 	assert_int_equal(gw_ram_add(&ram, "ram1", -1, 32 * MIB, 0), 0);
+	assert_int_equal(gw_ram_add(&ram, "ram2", -1, 32 * MIB, 0), 0);
+	assert_int_equal(gw_ram_add(&ram, "ram3", -1, 32 * MIB, 0), 0);
 	assert_int_equal(gw_definition_attach(&def, "web1", pid, "/tmp/q.sock", &ram, &facts), 0);
 	assert_argv(&def, expected);
 	assert_string_equal(def.cwd, "/tmp");
 	assert_string_equal(def.machine, "pc-q35-7.2");
 	assert_true(def.discards);
 	assert_false(def.managed);
-	assert_int_equal(def.nr_memory, 2);
+	assert_int_equal(def.nr_memory, 4);
 	assert_string_equal(def.memory[1].id, "ram1");
 	assert_int_equal(def.memory[1].size, 32 * MIB);
 	/* The other host accepts what this one makes. */
@@ -199,12 +215,40 @@ static void attach_refuses_others(void **state)
 	waitpid(pid, NULL, 0);
 }
 
+/* What is not on the command line cannot be given another file there. */
+static void attach_refuses_plugged_memory(void **state)
+{
+	char *const plugged[] = { (char *)"qemu-system-fake", (char *)"-object",
+				  (char *)"memory-backend-file,id=ram", NULL };
+	char *const config[] = { (char *)"qemu-system-fake", (char *)"-readconfig",
+				 (char *)"/etc/vm.cfg", NULL };
+	struct gw_guest_facts facts = { .machine = "pc" };
+	struct gw_definition def;
+	struct gw_ram ram = { 0 };
+
+	(void)state;
+	assert_int_equal(gw_ram_add(&ram, "ram", -1, 64 * MIB, 0), 0);
+	assert_int_equal(gw_ram_add(&ram, "dimm1", -1, 64 * MIB, 0), 0);
+	for (int i = 0; i < 2; i++) {
+		pid_t pid = process_with(i ? config : plugged);
+
+		assert_int_equal(gw_definition_attach(&def, "web1", pid, "/q", &ram, &facts),
+				 -ENOTSUP);
+		assert_message(i ? "'ram' is not on QEMU's command line, but perhaps in /etc/vm.cfg"
+				 : "'dimm1' is not on QEMU's command line (plugged in later?)");
+		gw_definition_free(&def);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+}
+
 int main(int argc, char *argv[])
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(command_line),
 		cmocka_unit_test(attach_rewrites),
 		cmocka_unit_test(attach_refuses_others),
+		cmocka_unit_test(attach_refuses_plugged_memory),
 	};
 
 	/* Started again by process_with(): say that the new command line is there, and stay. */

@@ -87,6 +87,11 @@ static void run_refuses(void **state)
 		{ { "kvm", "-daemonize" }, "leave -daemonize out" },
 		{ { "kvm", "-incoming", "defer" }, "leave -incoming out" },
 		{ { "kvm", "-S" }, "leave -S out" },
+		{ { "kvm", "-m", "size=2G,slots=2" }, "leave -m out" },
+		{ { "kvm", "-object", "memory-backend-ram,id=a" }, "is not a size" },
+		{ { "kvm", "-object", "memory-backend-ram,size=1M" }, "needs an id" },
+		{ { "kvm", "-object", "memory-backend-ram,size=1M,id=godwit-ram" },
+		  "two memory backends 'godwit-ram'" },
 	};
 	static const char *const fine[] = { "kvm", "-smp", "2", "-machine", "q35", NULL };
 	struct gw_definition def;
@@ -106,6 +111,127 @@ static void run_refuses(void **state)
 	assert_int_equal(run(&def, "web1", 4097, fine), -EINVAL);
 	gw_definition_free(&def);
 	assert_int_equal(run(&def, "../web1", 64 * MIB, fine), -EINVAL);
+}
+
+/* Units are easily forgotten; and QEMU rounds up what is no multiple of 8 KiB. */
+static void sizes_have_a_grain(void **state)
+{
+	static const char *const argv[] = { "kvm", NULL };
+	static const struct {
+		uint64_t size;
+		const char *hint;
+	} bad[] = { { 256, "--memory 256: the size must be a multiple of 8 KiB; units are K, M, "
+			   "G, T, as in --memory 256M" },
+		    { 64 * MIB + 4096, "--memory 67112960: the size must be a multiple of 8 KiB" },
+		    { 0, "--memory 0: " } };
+	struct gw_definition def;
+
+	(void)state;
+	for (size_t i = 0; i < GW_ARRAY_SIZE(bad); i++) {
+		assert_int_equal(run(&def, "web1", bad[i].size, argv), -EINVAL);
+		assert_message(bad[i].hint);
+		gw_definition_free(&def);
+	}
+	assert_int_equal(run(&def, "web1", 64 * MIB + 8192, argv), 0);
+	gw_definition_free(&def);
+}
+
+/* The user's own backends are RAM files like the first, whatever file he named, in any form. */
+static void run_takes_memory_backends(void **state)
+{
+	static const char *const argv[] = {
+		"kvm",
+		"-m",
+		"slots=2,maxmem=4G",
+		"-object",
+		"memory-backend-ram,id=vm0,size=1G",
+		"-object",
+		"{\"qom-type\":\"memory-backend-file\",\"id\":\"a\",\"size\":8192,\"mem-path\":\"/x\"}",
+		"-object",
+		"iothread,id=io0",
+		"-device",
+		"virtio-mem-pci,memdev=vm0",
+		NULL,
+	};
+	static const char *const left[] = { "kvm",
+					    "-m",
+					    "slots=2,maxmem=4G",
+					    "-object",
+					    "iothread,id=io0",
+					    "-device",
+					    "virtio-mem-pci,memdev=vm0",
+					    NULL };
+	char *const paths[] = { (char *)"/r/a", (char *)"/r/main", (char *)"/r/vm0" };
+	struct gw_definition def;
+	json_t *expected = words(left);
+	char **command;
+	int found = 0;
+
+	(void)state;
+	assert_int_equal(run(&def, "web1", 64 * MIB, argv), 0);
+	assert_true(json_equal(def.argv, expected));
+	assert_true(def.discards);
+	/* By id, as attach numbers them, and still the right one is the machine's. */
+	assert_int_equal(def.nr_memory, 3);
+	assert_string_equal(def.memory[0].id, "a");
+	assert_int_equal(def.memory[0].size, 8192);
+	assert_string_equal(def.memory[1].id, "godwit-ram");
+	assert_string_equal(def.memory[2].id, "vm0");
+	assert_int_equal(def.memory[2].size, 1024 * MIB);
+	command = gw_definition_command(&def, "/d", paths, 3, false);
+	for (char **w = command; *w; w++)
+		found += !strcmp(*w, "67108864B") || !strcmp(*w, "memory-backend=godwit-ram") ||
+			 !strcmp(*w, "memory-backend-file,id=vm0,size=1073741824,"
+				     "mem-path=/r/vm0,share=on");
+	assert_int_equal(found, 3);
+	gw_strings_free(command);
+	json_decref(expected);
+	gw_definition_free(&def);
+}
+
+/* What can never move is refused at once, in whichever form it is written. */
+static void run_refuses_what_never_moves(void **state)
+{
+	static const struct {
+		const char *option, *value;
+	} never[] = {
+		{ "-device", "vfio-pci,host=01:00.0" },
+		{ "--device", "driver=vfio-pci,host=01:00.0" },
+		{ "-device", "{\"driver\":\"vfio-pci\",\"host\":\"01:00.0\"}" },
+		{ "-device", "id=x,driver=nvdimm,memdev=m" },
+		{ "-device", "virtio-pmem-pci,memdev=m" },
+		{ "-device", "ivshmem-plain,memdev=m" },
+		{ "-device", "vhost-user-fs-pci,chardev=c" },
+		{ "-netdev", "vhost-user,chardev=c,id=n" },
+		{ "-netdev", "{\"type\":\"vhost-vdpa\",\"id\":\"n\"}" },
+		{ "-drive", "file=nvme://0000:01:00.0/1,if=none" },
+		{ "-drive", "file=/a,snapshot=on" },
+		{ "-blockdev", "driver=nvme,node-name=n" },
+		{ "-object", "memory-backend-file,id=a,size=1M,mem-path=/a,pmem=on" },
+		{ "-object", "{\"qom-type\":\"memory-backend-file\",\"id\":\"a\",\"size\":4096,"
+			     "\"readonly\":true}" },
+		{ "-snapshot", NULL },
+	};
+	static const char *const fine[] = { "kvm",
+					    "-device",
+					    "virtio-net-pci,id=vfio-pci",
+					    "-drive",
+					    "file=/a,,snapshot=on,if=none",
+					    "-device",
+					    "{\"driver\":\"e1000\",\"id\":\"nvdimm\"}",
+					    NULL };
+	struct gw_definition def;
+
+	(void)state;
+	for (size_t i = 0; i < GW_ARRAY_SIZE(never); i++) {
+		const char *const argv[] = { "kvm", never[i].option, never[i].value, NULL };
+
+		assert_int_equal(run(&def, "web1", 64 * MIB, argv), -ENOTSUP);
+		assert_message("could never be moved");
+		gw_definition_free(&def);
+	}
+	assert_int_equal(run(&def, "web1", 64 * MIB, fine), 0);
+	gw_definition_free(&def);
 }
 
 static void balloons_are_noticed(void **state)
@@ -261,9 +387,15 @@ static void hostile_sizes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(names),	   cmocka_unit_test(run_takes_a_qemu),
-		cmocka_unit_test(run_refuses),	   cmocka_unit_test(balloons_are_noticed),
-		cmocka_unit_test(json_round_trip), cmocka_unit_test(hostile_json),
+		cmocka_unit_test(names),
+		cmocka_unit_test(run_takes_a_qemu),
+		cmocka_unit_test(run_refuses),
+		cmocka_unit_test(balloons_are_noticed),
+		cmocka_unit_test(sizes_have_a_grain),
+		cmocka_unit_test(run_takes_memory_backends),
+		cmocka_unit_test(run_refuses_what_never_moves),
+		cmocka_unit_test(json_round_trip),
+		cmocka_unit_test(hostile_json),
 		cmocka_unit_test(hostile_sizes),
 	};
 

@@ -32,7 +32,7 @@ static void define(struct vm *v, const char *script)
 	assert_int_equal(gw_write_file(v->qemu, text), 0);
 	assert_int_equal(chmod(v->qemu, 0700), 0);
 	gw_definition_free(&v->def);
-	assert_int_equal(gw_definition_run(&v->def, "web1", 4096, argv, v->root), 0);
+	assert_int_equal(gw_definition_run(&v->def, "web1", 8192, argv, v->root), 0);
 	json_decref(argv);
 }
 
