@@ -3,13 +3,8 @@
  * stage_delta.c - pages of which the destination holds an older version that is
  * still here: only what changed travels (decision 9).
  *
- * Wire form: the record gives some of the pages that it spans, in ascending
- * order, the first and the last of them always:
- *
- *   bytes
- *       1  the page, counted in the chunk
- *       2  length of its runs, in bytes
- *          its runs, in ascending order; none if nothing changed
+ * Wire form: that of amend.h; what is said of a page is the length of its runs
+ * in bytes, and its changes are its runs, in ascending order; none if nothing changed.
  *
  * A run is bytes of the page that changed, in a row:
  *
@@ -32,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "amend.h"
 #include "codec.h"
 #include "error.h"
 #include "sent.h"
@@ -39,8 +35,7 @@
 
 #define ROUND_FIRST 2			   /* from which on pages are kept */
 #define RUNS_MAX    (GW_PAGE_SIZE / 4 * 3) /* beyond it the page had better travel whole */
-#define PAGE_HEAD   3
-#define BODY_MAX    (GW_CHUNK_PAGES * (PAGE_HEAD + RUNS_MAX))
+#define BODY_MAX    (GW_CHUNK_PAGES * (GW_AMEND_HEAD + RUNS_MAX))
 
 /*
  * Unchanged bytes between two runs that are not worth ending the first: to
@@ -50,7 +45,6 @@
 
 #define WORD  64UL /* bytes compared in one step: a bit for each */
 #define SHORT 16UL /* runs up to it are copied in one move */
-#define BATCH 32UL /* pages that the decoder reads and places in one go */
 
 /* In a batch: a stream's own. */
 struct delta {
@@ -197,13 +191,12 @@ static void delta_encode(struct gw_batch *batch)
 		old = gw_sent_take(sent, page, batch->held[i]);
 		if (!old)
 			continue;
-		end = put_runs(at + PAGE_HEAD, old, bytes);
+		end = put_runs(at + GW_AMEND_HEAD, old, bytes);
 		gw_sent_give(sent, page, batch->digest[i], bytes, end ? batch->encoder->round : 0);
 		gw_pageset_set(&d->given, i);
 		if (!end)
 			continue;
-		at[0] = (uint8_t)i;
-		gw_put16(at + 1, (uint16_t)(end - at - PAGE_HEAD));
+		gw_amend_put_head(at, i, (unsigned int)(end - at - GW_AMEND_HEAD));
 		gw_pageset_set(&claimed, i);
 		at = end;
 	}
@@ -265,76 +258,36 @@ static inline const uint8_t *take_run(struct gw_reader *r, unsigned int *stop, u
 	return *stop <= GW_PAGE_SIZE ? gw_take(r, *len) : NULL;
 }
 
-/* Check a record to its end: its @pages, and the @runs of each. */
-static int take_pages(const struct gw_record *rec, struct gw_pageset *pages,
-		      struct gw_reader runs[GW_CHUNK_PAGES])
+static long delta_length(unsigned int value)
 {
-	const unsigned int first = rec->page % GW_CHUNK_PAGES;
-	struct gw_reader r = { rec->body, rec->len };
-	unsigned int next = first; /* the lowest that may come */
+	return (long)value;
+}
 
-	if (rec->flags)
-		return gw_fail(-EPROTO, "a delta record with flags %u", rec->flags);
-	while (r.left) {
-		const uint8_t *head = gw_take(&r, PAGE_HEAD);
-		unsigned int stop = 0, len;
-		struct gw_reader page;
+static bool delta_sound(struct gw_reader runs)
+{
+	unsigned int stop = 0, len;
 
-		if (!head)
-			return gw_fail(-EPROTO, "a delta is cut short");
-		page.left = gw_get16(head + 1);
-		page.at = gw_take(&r, page.left);
-		if (!page.at || head[0] < next || head[0] >= first + rec->count ||
-		    (next == first && head[0] != first))
-			return gw_fail(-EPROTO, "a delta of page %u does not fit into its record",
-				       head[0]);
-		gw_pageset_set(pages, head[0]);
-		runs[head[0]] = page;
-		next = head[0] + 1U;
-		while (page.left)
-			if (!take_run(&page, &stop, &len))
-				return gw_fail(-EPROTO, "a delta of page %u that cannot be",
-					       head[0]);
-	}
-	if (next != first + rec->count)
-		return gw_fail(-EPROTO, "a delta record of %u pages ends at page %u of its chunk",
-			       rec->count, next);
-	return 0;
+	while (runs.left)
+		if (!take_run(&runs, &stop, &len))
+			return false;
+	return true;
+}
+
+static void delta_apply(uint8_t *page, unsigned int value, struct gw_reader runs)
+{
+	unsigned int stop = 0, len;
+	const uint8_t *run;
+
+	(void)value;
+	while (runs.left && (run = take_run(&runs, &stop, &len)))
+		memcpy(page + stop - len, run, len);
 }
 
 static int delta_decode(const struct gw_record *rec, struct gw_decoder *d)
 {
-	const uint64_t chunk = rec->page - rec->page % GW_CHUNK_PAGES;
-	struct gw_reader runs[GW_CHUNK_PAGES];
-	struct gw_pageset pages = { { 0 } };
-	unsigned int at = 0, first, count;
-	int rc = take_pages(rec, &pages, runs);
-	uint8_t *bytes;
+	static const struct gw_amend how = { "delta", delta_length, delta_sound, delta_apply };
 
-	if (!d->stage[GW_STAGE_DELTA])
-		d->stage[GW_STAGE_DELTA] = aligned_alloc(GW_PAGE_SIZE, BATCH * GW_PAGE_SIZE);
-	bytes = d->stage[GW_STAGE_DELTA];
-	if (!rc && !bytes)
-		rc = gw_fail(-ENOMEM, "no memory for deltas");
-	while (!rc && (count = gw_pageset_run(&pages, &at, &first))) {
-		if (count > BATCH) {
-			count = BATCH;
-			at = first + BATCH;
-		}
-		rc = d->sink->read(d->sink, chunk + first, count, bytes);
-		if (rc)
-			break;
-		for (unsigned int i = 0; i < count; i++) {
-			unsigned int stop = 0, len;
-			const uint8_t *run;
-
-			while (runs[first + i].left &&
-			       (run = take_run(&runs[first + i], &stop, &len)))
-				memcpy(bytes + i * GW_PAGE_SIZE + stop - len, run, len);
-		}
-		rc = d->sink->place(d->sink, chunk + first, count, bytes);
-	}
-	return rc;
+	return gw_amend_decode(&how, rec, d, &d->stage[GW_STAGE_DELTA]);
 }
 
 static void delta_close_decoder(struct gw_decoder *d)

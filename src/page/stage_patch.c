@@ -3,13 +3,9 @@
  * stage_patch.c - pages of which the destination kept an older version: only
  * the 256-byte blocks that changed travel (design, section 8: below the page).
  *
- * Wire form: the record gives some of the pages that it spans, in ascending
- * order, the first and the last of them always:
- *
- *   bytes
- *       1  the page, counted in the chunk
- *       2  a bit for each of its 16 blocks that changed; never none
- *          those blocks, 256 bytes each, in ascending order
+ * Wire form: that of amend.h; what is said of a page is a bit for each of its 16 blocks that
+ * changed, never none, and its changes are those blocks, 256 bytes each, in
+ * ascending order.
  *
  * Blocks that are not given are those that the destination holds.
  *
@@ -27,17 +23,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "amend.h"
 #include "codec.h"
 #include "error.h"
 #include "pipeline.h"
 #include "stage.h"
 
-#define PAGE_HEAD 3
-
 /* With more of its blocks changed a page had better travel whole, and compressed. */
 #define BLOCKS_MAX (GW_PAGE_BLOCKS * 3 / 4)
 
-#define BODY_MAX (GW_CHUNK_PAGES * (PAGE_HEAD + BLOCKS_MAX * GW_BLOCK_SIZE))
+#define BODY_MAX (GW_CHUNK_PAGES * (GW_AMEND_HEAD + BLOCKS_MAX * GW_BLOCK_SIZE))
 
 /* The encoder's: blocks of the destination's pages. */
 struct bases {
@@ -129,9 +124,7 @@ static unsigned int changed_blocks(const struct gw_key *key, const struct bases 
 
 static uint8_t *put_page(uint8_t *at, unsigned int i, unsigned int mask, const uint8_t *bytes)
 {
-	at[0] = (uint8_t)i;
-	gw_put16(at + 1, (uint16_t)mask);
-	at += PAGE_HEAD;
+	at = gw_amend_put_head(at, i, mask);
 	for (unsigned int k = 0; k < GW_PAGE_BLOCKS; k++) {
 		if (!(mask >> k & 1))
 			continue;
@@ -182,69 +175,25 @@ static void patch_remember(struct gw_batch *batch, const struct gw_pageset *all)
 		gw_bitmap_clear_range(&b->known, page + first, count);
 }
 
-/* Check a record to its end: its @pages, and the body of each. */
-static int take_pages(const struct gw_record *rec, struct gw_pageset *pages,
-		      const uint8_t *bodies[GW_CHUNK_PAGES])
+static long patch_length(unsigned int mask)
 {
-	const unsigned int first = rec->page % GW_CHUNK_PAGES;
-	struct gw_reader r = { rec->body, rec->len };
-	unsigned int next = first; /* the lowest that may come */
-
-	if (rec->flags)
-		return gw_fail(-EPROTO, "a patch with flags %u", rec->flags);
-	while (r.left) {
-		const uint8_t *head = gw_take(&r, PAGE_HEAD);
-		unsigned int mask = head ? gw_get16(head + 1) : 0;
-
-		if (!mask || head[0] < next || head[0] >= first + rec->count ||
-		    (next == first && head[0] != first) ||
-		    !gw_take(&r, (size_t)__builtin_popcount(mask) * GW_BLOCK_SIZE))
-			return gw_fail(-EPROTO, "a patch that cannot be");
-		gw_pageset_set(pages, head[0]);
-		bodies[head[0]] = head;
-		next = head[0] + 1U;
-	}
-	if (next != first + rec->count)
-		return gw_fail(-EPROTO, "a patch of %u pages ends at page %u of its chunk",
-			       rec->count, next);
-	return 0;
+	return mask ? __builtin_popcount(mask) * (long)GW_BLOCK_SIZE : -1;
 }
 
-static void apply(uint8_t *page, const uint8_t *head)
+static void patch_apply(uint8_t *page, unsigned int mask, struct gw_reader blocks)
 {
-	const unsigned int mask = gw_get16(head + 1);
-	const uint8_t *block = head + PAGE_HEAD;
+	const uint8_t *block;
 
-	for (unsigned int k = 0; k < GW_PAGE_BLOCKS; k++) {
-		if (!(mask >> k & 1))
-			continue;
-		memcpy(page + k * GW_BLOCK_SIZE, block, GW_BLOCK_SIZE);
-		block += GW_BLOCK_SIZE;
-	}
+	for (unsigned int k = 0; k < GW_PAGE_BLOCKS; k++)
+		if (mask >> k & 1 && (block = gw_take(&blocks, GW_BLOCK_SIZE)))
+			memcpy(page + k * GW_BLOCK_SIZE, block, GW_BLOCK_SIZE);
 }
 
 static int patch_decode(const struct gw_record *rec, struct gw_decoder *d)
 {
-	const uint64_t chunk = rec->page - rec->page % GW_CHUNK_PAGES;
-	const uint8_t *bodies[GW_CHUNK_PAGES];
-	struct gw_pageset pages = { { 0 } };
-	unsigned int at = 0, first, count;
-	int rc = take_pages(rec, &pages, bodies);
-	uint8_t *bytes;
+	static const struct gw_amend how = { "patch", patch_length, NULL, patch_apply };
 
-	if (!d->stage[GW_STAGE_PATCH])
-		d->stage[GW_STAGE_PATCH] = aligned_alloc(GW_PAGE_SIZE, GW_CHUNK_SIZE);
-	bytes = d->stage[GW_STAGE_PATCH];
-	if (!rc && !bytes)
-		rc = gw_fail(-ENOMEM, "no memory for patches");
-	while (!rc && (count = gw_pageset_run(&pages, &at, &first))) {
-		rc = d->sink->read(d->sink, chunk + first, count, bytes);
-		for (unsigned int i = 0; !rc && i < count; i++)
-			apply(bytes + i * GW_PAGE_SIZE, bodies[first + i]);
-		if (!rc)
-			rc = d->sink->place(d->sink, chunk + first, count, bytes);
-	}
-	return rc;
+	return gw_amend_decode(&how, rec, d, &d->stage[GW_STAGE_PATCH]);
 }
 
 static void patch_close_decoder(struct gw_decoder *d)
