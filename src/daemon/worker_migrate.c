@@ -71,20 +71,44 @@ static int page_options(struct gw_page_options *o, const json_t *args)
 	return rc;
 }
 
+/* A memory backend that only one of the definition (@defined) and QEMU (otherwise) has, or NULL. */
+static const char *odd_one(const struct gw_source_env *e, bool *defined)
+{
+	const struct gw_definition *def = &e->vm.def;
+	const struct gw_ram *ram = &e->ram;
+	unsigned int d = 0, r = 0;
+
+	/* Both are in the order of their ids. */
+	while (d < def->nr_memory || r < ram->nr_files) {
+		int order = d == def->nr_memory	 ? 1
+			    : r == ram->nr_files ? -1
+						 : strcmp(def->memory[d].id, ram->files[r].id);
+
+		if (!order && def->memory[d].size == ram->files[r].size) {
+			d++;
+			r++;
+			continue;
+		}
+		*defined = order < 0;
+		return order < 0 ? def->memory[d].id : ram->files[r].id;
+	}
+	return NULL;
+}
+
 /* The destination numbers pages by the definition: it must say what QEMU says. */
 static int check_memory(const struct gw_source_env *e)
 {
 	const struct gw_definition *def = &e->vm.def;
-	bool same = def->nr_memory == e->ram.nr_files;
+	bool defined;
+	const char *odd = odd_one(e, &defined);
 
-	for (unsigned int i = 0; same && i < def->nr_memory; i++)
-		same = !strcmp(def->memory[i].id, e->ram.files[i].id) &&
-		       def->memory[i].size == e->ram.files[i].size;
-	if (!same)
+	if (odd)
 		return gw_fail(-ENOTSUP,
-			       "VM '%s' has other memory backends than when it was started "
-			       "(hot-plugged memory?); that cannot be moved",
-			       def->name);
+			       "memory backend '%s' of VM '%s' was %s since it was started: the "
+			       "destination's QEMU would not have the same memory; %s",
+			       odd, def->name, defined ? "removed" : "added",
+			       defined ? "plug it in again before migrating"
+				       : "unplug it before migrating (device_del, object_del)");
 	if (gw_ram_has_huge_pages(&e->ram) && (e->facts.discards || !gw_track_has_uffd()))
 		return gw_fail(-ENOTSUP,
 			       "the RAM file of VM '%s' lies on a file system with huge "

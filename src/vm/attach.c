@@ -303,7 +303,7 @@ static int refuse_other_uses(struct gw_qmp *q, const json_t *devs, const struct 
 {
 	json_t *summary = NULL;
 	const json_t *dev;
-	uint64_t plugged, base, all = 0;
+	uint64_t plugged, base, all = 0, expected;
 	int rc = refuse_memory_devices(q, &plugged);
 	size_t i;
 
@@ -315,7 +315,8 @@ static int refuse_other_uses(struct gw_qmp *q, const json_t *devs, const struct 
 	json_decref(summary);
 	json_array_foreach(devs, i, dev)
 		all += (uint64_t)json_integer_value(json_object_get(dev, "size"));
-	if (all == base + plugged)
+	expected = base + plugged;
+	if (all == expected)
 		return 0;
 	/* Name the one that lies nowhere, or where no RAM begins (a PCI device's window). */
 	json_array_foreach(devs, i, dev) {
@@ -337,7 +338,7 @@ static int refuse_other_uses(struct gw_qmp *q, const json_t *devs, const struct 
 	return gw_fail(-ENOTSUP,
 		       "the memory backends have %llu bytes, the guest's RAM has %llu: one of them "
 		       "is used otherwise, and its file would stay behind",
-		       (unsigned long long)all, (unsigned long long)(base + plugged));
+		       (unsigned long long)all, (unsigned long long)expected);
 }
 
 /* What QEMU itself must send: video memory, ROMs, tables. */

@@ -178,9 +178,9 @@ static unsigned int find_mapping(FILE *maps, const struct stat *file, uint64_t s
 	while (fgets(line, sizeof(line), maps)) {
 		if (!parse_mapping(line, &m))
 			continue;
-		if (m.perms[3] != 's' || !is_file(&m, file)) {
-			end = 0;
-		} else if (m.offset == 0 && (!hva || m.start == hva)) {
+		if (m.perms[3] != 's' || !is_file(&m, file))
+			continue;
+		if (m.offset == 0 && (!hva || m.start == hva)) {
 			first = m;
 			end = m.end;
 		} else if (end && m.start == end && m.inode == first.inode &&

@@ -327,7 +327,7 @@ void gw_qmp_patience(struct gw_qmp *q, int ms)
 {
 	/* 0 would be for ever. */
 	const int left = ms > 0 ? ms : 1;
-	const struct timeval limit = { .tv_sec = left / 1000, .tv_usec = left % 1000 * 1000 };
+	const struct timeval limit = { .tv_sec = left / 1000, .tv_usec = left % 1000 * 1000L };
 
 	q->timeout_ms = left;
 	setsockopt(q->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 
-from godwit_lab import (BUILD, GUEST, MIB, Failure, Skip, check, cmdline, socket_in,
+from godwit_lab import (BUILD, GUEST, MIB, Failure, Qmp, Skip, check, cmdline, socket_in,
                         wait_for)
 from godwit_runner import Group
 
@@ -345,9 +345,11 @@ class Attached(Pair):
         version = subprocess.run(["qemu-system-x86_64", "--version"], check=True,
                                  capture_output=True, text=True).stdout
         major, minor = map(int, re.search(r"version (\d+)\.(\d+)", version).groups())
+        # Two of one size: nothing but QEMU's own word tells which mapping is which.
         vm, monitor = self.start(
-            "memfd", "-m", "128M", "-machine", "memory-backend=ram0", "-object",
-            "memory-backend-memfd,id=ram0,size=128M,share=on")
+            "memfd", "-m", "128M", "-object", "memory-backend-memfd,id=n1,size=64M,share=on",
+            "-object", "memory-backend-memfd,id=n0,size=64M,share=on",
+            "-numa", "node,memdev=n0", "-numa", "node,memdev=n1")
         if (major, minor) >= (8, 1):
             self.a.godwit("attach", "memfd", "--qmp", monitor).failed("is a memfd")
             self.end()
@@ -371,6 +373,38 @@ class Attached(Pair):
         vm.lives()
         self.end()
         vm.gone()
+
+    def test_snapshots(self):
+        """After a migration that failed, savevm saves memory as before (invariant 14)."""
+        disk = os.path.join(self.lab.dir, "snap.qcow2")
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "64M"], check=True)
+        vm, monitor = self.start(
+            "snap", "-m", "128M", "-machine", "memory-backend=ram0", "-object",
+            "memory-backend-file,id=ram0,size=128M,share=on,mem-path=FOLDER/ram0",
+            "-drive", f"if=virtio,file={disk}", "-qmp",
+            f"unix:{self.lab.dir}/own.qmp,server=on,wait=off")
+        self.attach(vm, monitor)
+        with open(os.path.join(self.folder, "ram0"), "r+b") as ram:
+            def cycle(tag):
+                qmp = self.lab.closing(Qmp(os.path.join(self.lab.dir, "own.qmp")))
+                qmp.call("stop")
+                ram.seek(100 * MIB)
+                before = ram.read(4096)
+                check(not qmp.hmp(f"savevm {tag}"), "savevm failed")
+                ram.seek(100 * MIB)
+                ram.write(bytes(b ^ 255 for b in before))
+                ram.flush()
+                check(not qmp.hmp(f"loadvm {tag}"), "loadvm failed")
+                ram.seek(100 * MIB)
+                check(ram.read(4096) == before, f"memory is not what '{tag}' saved")
+                qmp.call("cont")
+                qmp.close()
+            cycle("before")
+            self.a.godwit("migrate", "snap", "127.0.0.1:1").failed("127.0.0.1:1")
+            cycle("refused")
+        vm.stop()
+        check(self.process.wait(10) == 0, "QEMU did not quit")
+        shutil.rmtree(self.folder)
 
     def test_private_memory(self):
         """Memory that no file backs cannot be moved, and the message says what to do."""
