@@ -5,7 +5,7 @@
 #   make test       everything: unit, simulation, probes, fuzz smoke, end to end
 #   make soak       random simulations and real moves under load, SOAK_MINUTES=30
 #   make demo       two hosts, one guest, A to B and back, while a client talks to it
-#   make bench      against stock QEMU; takes about half an hour (bench/README.md)
+#   make bench      against stock QEMU, and a journey of ten legs; an hour (bench/README.md)
 #   make install    honours DESTDIR and PREFIX
 #   make lint       clang-format, clang-tidy, cppcheck
 
@@ -41,7 +41,7 @@ demo: | all
 bench: | deps-test
 	test -f build-release/build.ninja || $(MESON) -Dbuildtype=release build-release
 	ninja -C build-release
-	bench/run --build build-release --out $(BUILD)/bench
+	bench/run --build build-release --out $(BUILD)/bench --scenarios foundation,journey
 
 install: all
 	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild

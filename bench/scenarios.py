@@ -10,6 +10,7 @@ import subprocess
 import time
 
 import guest
+import journey
 import pages
 import reuse
 from contenders import VM
@@ -242,6 +243,6 @@ FOUNDATION = {
     "tracking": tracking,
     "scan": scan,
 }
-ALL = {**FOUNDATION, **pages.ALL, **reuse.ALL}
+ALL = {**FOUNDATION, **journey.ALL, **pages.ALL, **reuse.ALL}
 GROUPS = {"foundation": list(FOUNDATION), "pages": list(pages.ALL), "reuse": list(reuse.ALL),
           "all": list(ALL)}
