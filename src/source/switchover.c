@@ -203,6 +203,14 @@ static int leave(struct gw_source *s)
 	return rc;
 }
 
+/* Nothing that is sent while the guest stands still waits beyond @deadline (0: one of its own). */
+static void send_by(struct gw_source *s, int64_t deadline)
+{
+	s->control->send_by = deadline;
+	for (unsigned int i = 0; i < s->params.streams; i++)
+		s->streams[i]->send_by = deadline;
+}
+
 int gw_source_switchover(struct gw_source *s)
 {
 	int64_t deadline, mark;
@@ -215,6 +223,7 @@ int gw_source_switchover(struct gw_source *s)
 		return rc;
 	s->stopped_ns = s->ops->now(s->env);
 	deadline = s->stopped_ns + GW_SWITCHOVER_NS;
+	send_by(s, deadline);
 	rc = gw_source_stop(s);
 	if (!rc)
 		rc = s->ops->device_begin(s->env);
@@ -231,9 +240,11 @@ int gw_source_switchover(struct gw_source *s)
 	/* Before QEMU there loads its state: KVM then writes the guest's clock into its memory. */
 	if (!rc && s->params.verify) {
 		rc = gw_round_wait(s, deadline);
+		send_by(s, s->ops->now(s->env) + gw_ram_hash_ns(s->ram));
 		if (!rc)
 			rc = verify(s);
 		deadline = s->ops->now(s->env) + GW_SWITCHOVER_NS;
+		send_by(s, deadline);
 	}
 	if (!rc)
 		rc = send_device_state(s);
@@ -249,6 +260,7 @@ int gw_source_switchover(struct gw_source *s)
 	s->resume_ns = s->resumed_ns - mark;
 	if (rc)
 		return rc;
+	send_by(s, s->ops->now(s->env) + GW_READY_NS);
 	/* The outcome is known; what stays behind here is only told, and recover removes it. */
 	if (leave(s))
 		snprintf(s->error, sizeof(s->error),

@@ -47,16 +47,39 @@ static int tcp_failed(const struct tcp *c, int err)
 	return gw_fail(-err, "%s: %s", c->peer, strerror(err));
 }
 
+/* Wait until the socket takes more, but not beyond send_by. */
+static int wait_to_send(struct tcp *c)
+{
+	struct pollfd pfd = { .fd = c->fd, .events = POLLOUT };
+	int n = poll(&pfd, 1, gw_poll_ms(c->t.send_by));
+
+	if (n < 0 && errno != EINTR)
+		return tcp_failed(c, errno);
+	if (n == 0 && gw_now() >= c->t.send_by)
+		return gw_fail(-ETIMEDOUT,
+			       "%s takes nothing more of what is sent; is its godwitd stopped, or "
+			       "its host overloaded?",
+			       c->peer);
+	return 0;
+}
+
 static int tcp_send(struct gw_transport *t, struct iovec *iov, int n)
 {
 	struct tcp *c = tcp_of(t);
 
 	while (n > 0) {
 		struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)n };
-		ssize_t sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+		ssize_t sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL | (t->send_by ? MSG_DONTWAIT : 0));
 
 		if (sent < 0 && errno == EINTR)
 			continue;
+		if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && t->send_by) {
+			int rc = wait_to_send(c);
+
+			if (rc)
+				return rc;
+			continue;
+		}
 		if (sent < 0)
 			return tcp_failed(c, errno);
 		t->sent += (uint64_t)sent;

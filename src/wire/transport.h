@@ -33,6 +33,11 @@ struct gw_transport {
 	_Atomic uint64_t received; /* bytes taken from it */
 	int64_t round_trip;	   /* ns, of the connection's first packets; 0: not measured */
 	/*
+	 * When a send that cannot go on fails (ns; 0: it waits as long as the peer is
+	 * there). A peer that is stopped, or that does not read, keeps none waiting longer.
+	 */
+	int64_t send_by;
+	/*
 	 * While a receiver waits, it also watches wake_fd (-1: none) and calls
 	 * on_wake when that is readable: 0 to go on waiting, -errno (message
 	 * recorded) to give up.

@@ -210,8 +210,10 @@ static long send_some(struct end *e, const uint8_t *bytes, size_t len)
 		return gw_fail(-ECONNRESET, "the peer closed the connection");
 	if (e->conn->dead_at <= sim_now())
 		return gw_fail(-ETIMEDOUT, "the peer has not answered for 5 s");
+	if (full && e->t.send_by && e->t.send_by <= sim_now())
+		return gw_fail(-ETIMEDOUT, "the peer takes nothing more");
 	if (full) {
-		fiber_wait(send_ready, e, GW_FOREVER);
+		fiber_wait(send_ready, e, e->t.send_by ? e->t.send_by : GW_FOREVER);
 		return 0;
 	}
 	if (len > NET_WINDOW - w->inside)

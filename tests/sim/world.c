@@ -511,8 +511,7 @@ static int64_t stop_max(void)
 		case FAULT_HANG:
 		case FAULT_HANG_FAIL:
 		case FAULT_HANG_LATE:
-		case FAULT_STOP_DEST: /* TODO-H: not once sends have a deadline */
-			ns += HANG_NS;
+			ns += sim.hung_here ? HANG_NS : 0;
 			break;
 		case FAULT_STOP_SOURCE:
 			ns += HANG_NS;

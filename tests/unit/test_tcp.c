@@ -43,7 +43,7 @@ static void connect_link(struct link *l, int family)
 	l->a = gw_tcp_connect(text, SOON);
 	assert_non_null(l->a);
 	pfd.fd = listener;
-	assert_int_equal(poll(&pfd, 1, 10000), 1);
+	assert_int_equal(poll(&pfd, 1, 120000), 1);
 	fd = accept(listener, NULL, NULL);
 	assert_true(fd >= 0);
 	l->b = gw_tcp_adopt(fd);
@@ -276,6 +276,20 @@ static void addresses(void **state)
 	assert_message("is godwitd running there?");
 }
 
+/* A peer that is there and does not read: a send with a limit ends then, and not before. */
+static void send_by_its_time(void **state)
+{
+	static char bytes[16 << 20];
+	struct link *l = *state;
+	struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
+
+	l->a->send_by = gw_now() + 50 * GW_MS;
+	assert_int_equal(l->a->ops->send(l->a, &iov, 1), -ETIMEDOUT);
+	assert_true(gw_now() >= l->a->send_by);
+	assert_message("takes nothing more");
+	assert_true(l->a->sent > 0 && l->a->sent < sizeof(bytes));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -283,6 +297,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(shutdown_wakes_the_receiver, make, drop),
 		cmocka_unit_test_setup_teardown(shutdown_wakes_the_sender, make, drop),
 		cmocka_unit_test_setup_teardown(wake_fd_is_watched, make, drop),
+		cmocka_unit_test_setup_teardown(send_by_its_time, make, drop),
 		cmocka_unit_test(ipv6),
 		cmocka_unit_test(addresses),
 	};
