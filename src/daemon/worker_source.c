@@ -211,6 +211,13 @@ static int take_settings(struct gw_source_env *e)
 	return rc ? rc : gw_settings_apply(e->qmp, e->settings);
 }
 
+static uint64_t op_device_weight(void *env)
+{
+	const struct gw_source_env *e = env;
+
+	return gw_blocks_weigh(e->vm.process.pid, e->facts.others, e->facts.nr_others);
+}
+
 static int op_device_begin(void *env)
 {
 	struct gw_source_env *e = env;
@@ -318,6 +325,7 @@ const struct gw_source_ops gw_source_live_ops = {
 	.guest_resume = op_guest_resume,
 	.guest_quit = op_guest_quit,
 	.ledger = op_ledger,
+	.device_weight = op_device_weight,
 	.device_begin = op_device_begin,
 	.device_read = op_device_read,
 	.device_end = op_device_end,

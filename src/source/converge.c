@@ -2,9 +2,14 @@
 /*
  * converge.c - when to switch over: by what finishing now would cost.
  *
- * cost = wire bytes of the due pages / bandwidth + device state + resume.
+ * cost = wire bytes of the due pages / bandwidth + the final scan + device state
+ * + resume. Device state is what QEMU sends by itself, a display's memory too.
  * Pages that do not travel because they did not change must still be read and
  * hashed, so it is at least what that took. All measured, in the rounds so far.
+ *
+ * The first cost within the limit need not be the last: a round that takes less
+ * than the limit costs the guest nothing, so there are more of them as long as
+ * each lowers the cost by a fifth.
  */
 #include <errno.h>
 
@@ -15,24 +20,82 @@
 /* Rounds without an improvement of a tenth after which there will be none. */
 #define PATIENCE 12
 
+/* Rounds beyond the first within the limit. */
+#define EXTRA_MAX 8
+
+/* Rounds after which a display whose memory does not fit will not be cleared any more. */
+#define HEAVY_MAX 3
+
+/* Without a measurement; a round that tells has at least a MiB. */
+#define BANDWIDTH_ASSUMED 100e6
+
+/* GW_SOURCE_FIXED_MS has room for the scan of a small guest. */
+#define SCAN_INCLUDED_NS (5 * GW_MS)
+
+static double bandwidth_of(const struct gw_source *s)
+{
+	return s->bandwidth ? (double)s->bandwidth : BANDWIDTH_ASSUMED;
+}
+
+int64_t gw_converge_fixed(const struct gw_source *s)
+{
+	const double device = (double)s->device_weight / bandwidth_of(s) * GW_S;
+	const int64_t scan = s->scan_ns > SCAN_INCLUDED_NS ? s->scan_ns - SCAN_INCLUDED_NS : 0;
+
+	return GW_SOURCE_FIXED_MS * GW_MS + (int64_t)device + scan;
+}
+
 int64_t gw_converge_cost(const struct gw_source *s, uint64_t pages)
 {
 	double bytes = (double)pages * (s->wire_per_page > 0 ? s->wire_per_page : GW_PAGE_SIZE);
-	double bandwidth = s->bandwidth ? (double)s->bandwidth : 100e6;
-	double wire = bytes / bandwidth * GW_S, work = (double)pages * s->page_ns;
+	double wire = bytes / bandwidth_of(s) * GW_S, work = (double)pages * s->page_ns;
 
-	return GW_SOURCE_FIXED_MS * GW_MS + (int64_t)(wire > work ? wire : work);
+	return gw_converge_fixed(s) + (int64_t)(wire > work ? wire : work);
+}
+
+bool gw_converge_enough(const struct gw_source *s, struct gw_converge *c, int64_t cost)
+{
+	const int64_t before = c->within;
+
+	c->within = cost;
+	/* All that is due is less than a fifth: no round can win that much. */
+	if (cost - gw_converge_fixed(s) < cost / 5)
+		return true;
+	if (before && (cost > before - before / 5 || c->extra >= EXTRA_MAX))
+		return true;
+	c->extra++;
+	return false;
+}
+
+static int too_heavy(const struct gw_source *s, int64_t fixed)
+{
+	return gw_fail(-ETIME,
+		       "QEMU itself has %.1f MiB to send while the guest stands still, memory of "
+		       "a display for the most part: at %.0f MiB/s the downtime would be %lld ms "
+		       "where %u ms are allowed; use --downtime-limit %lld, more bandwidth, or a "
+		       "display with less memory",
+		       (double)s->device_weight / 1048576, (double)s->bandwidth / 1048576,
+		       (long long)(fixed / GW_MS), s->params.downtime_limit_ms,
+		       (long long)(fixed / GW_MS * 3 / 2));
 }
 
 int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost)
 {
+	const int64_t limit = s->params.downtime_limit_ms * GW_MS, fixed = gw_converge_fixed(s);
+
+	/* It was within the limit and is no longer: next time it is taken at once. */
+	if (c->within && cost > limit)
+		c->extra = EXTRA_MAX;
+	c->heavy = s->bandwidth && s->device_weight && fixed > limit ? c->heavy + 1 : 0;
+	if (c->heavy > HEAVY_MAX)
+		return too_heavy(s, fixed);
 	if (c->best == INT64_MAX || cost < c->best - c->best / 10) {
 		c->best = cost;
 		c->idle = 0;
 		return 0;
 	}
 	/* Rounds within the limit (quiesced ones) end by themselves. */
-	if (cost <= s->params.downtime_limit_ms * GW_MS || ++c->idle < PATIENCE)
+	if (cost <= limit || ++c->idle < PATIENCE)
 		return 0;
 	return gw_fail(-ETIME,
 		       "the guest writes memory faster than it can be moved: %.0f MiB/s against "

@@ -50,8 +50,16 @@ struct gw_converge {
 	int64_t best;	   /* lowest expected downtime so far, ns */
 	unsigned int idle; /* rounds without a better one */
 	int64_t last_scan;
+	int64_t within;	    /* what it was when it last kept to the limit; 0: never yet */
+	unsigned int extra; /* rounds made since, only to lower it */
+	unsigned int heavy; /* rounds in which the device state alone was above the limit */
 };
+/* What a switchover would cost now, in ns of the guest's time; and of that, what no round lowers.
+ */
 int64_t gw_converge_cost(const struct gw_source *s, uint64_t pages);
+int64_t gw_converge_fixed(const struct gw_source *s);
+/* Whether @cost, which keeps to the limit, is as low as it gets by a few cheap rounds more. */
+bool gw_converge_enough(const struct gw_source *s, struct gw_converge *c, int64_t cost);
 int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost);
 
 /* switchover.c */

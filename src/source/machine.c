@@ -278,6 +278,7 @@ static void scan_halt(void *arg)
 int gw_source_scan(struct gw_source *s)
 {
 	struct scan pass = { .s = s };
+	const int64_t began = s->ops->now(s->env);
 	const struct gw_tracker_ops *ops = s->tracker->ops;
 	int rc;
 
@@ -291,7 +292,10 @@ int gw_source_scan(struct gw_source *s)
 		rc = scan_parts(&pass, 0);
 	else
 		rc = s->ops->parallel(s->env, s->params.streams, scan_parts, &pass, scan_halt);
-	return rc || !ops->forget ? rc : ops->forget(s->tracker);
+	if (!rc && ops->forget)
+		rc = ops->forget(s->tracker);
+	s->scan_ns = s->ops->now(s->env) - began;
+	return rc;
 }
 
 int gw_source_stop(struct gw_source *s)
@@ -377,6 +381,7 @@ static int gw_source_rounds(struct gw_source *s)
 {
 	struct gw_converge c = { .best = INT64_MAX, .last_scan = s->ops->now(s->env) };
 	const bool quiesce_always = s->tracker->ops->needs_quiesce;
+	const int64_t limit = s->params.downtime_limit_ms * GW_MS;
 	bool compared = false;
 	uint64_t pages;
 	int rc;
@@ -396,17 +401,20 @@ static int gw_source_rounds(struct gw_source *s)
 		now = s->ops->now(s->env);
 		if (now > c.last_scan)
 			s->dirty_rate = (double)pages * GW_S / (double)(now - c.last_scan);
+		s->device_weight = s->ops->device_weight(s->env);
 		cost = gw_converge_cost(s, pages);
 		s->expected_downtime = cost;
 		s->ops->report(s->env);
-		if (cost <= s->params.downtime_limit_ms * GW_MS &&
-		    (compared || !s->direct_io || !s->was_running))
+		/* Where each scan stops the guest, none is made that need not be. */
+		if (cost <= limit &&
+		    (compared || !s->was_running ||
+		     (!s->direct_io && (quiesce_always || gw_converge_enough(s, &c, cost)))))
 			return 0;
 		rc = gw_converge_check(s, &c, cost);
 		if (rc)
 			return rc;
 		c.last_scan = now;
-		if (quiesce_always || compared || cost <= s->params.downtime_limit_ms * GW_MS) {
+		if (quiesce_always || compared || (s->direct_io && cost <= limit)) {
 			rc = gw_source_quiesce(s, !compared && s->direct_io);
 			compared = compared || s->direct_io;
 		} else {

@@ -43,7 +43,10 @@
 #define GW_STREAMS_MOST	 8
 #define GW_ROUNDS_KEPT	 256
 
-/* Stop, final scan, device state, resume, in ms: 9 to 25 on the machines measured. */
+/*
+ * Stop, final scan, device state without a display's memory, resume, in ms: 9 to
+ * 25 on the machines measured.
+ */
 #define GW_SOURCE_FIXED_MS 25
 
 enum gw_source_state {
@@ -84,6 +87,11 @@ struct gw_source_ops {
 	int (*guest_quit)(void *env, struct gw_ledger *keep);
 	/* The ledger of this departure, empty, where guest_quit wants to find it. */
 	int (*ledger)(void *env, size_t nr_pages, struct gw_ledger *l);
+	/*
+	 * Bytes that QEMU itself will send with its device state, as things are now:
+	 * memory that is in no RAM file, such as a display's. The guest runs on.
+	 */
+	uint64_t (*device_weight)(void *env);
 	/* QEMU's device state: begin saving, read (0: end), make sure that it is whole. */
 	int (*device_begin)(void *env);
 	long (*device_read)(void *env, void *buf, size_t len);
@@ -177,6 +185,8 @@ struct gw_source {
 	double page_ns;		   /* in a round, measured: however little of it travels */
 	double dirty_rate;	   /* pages per second */
 	int64_t expected_downtime; /* ns */
+	uint64_t device_weight;	   /* bytes, expected: what QEMU sends besides its devices */
+	int64_t scan_ns;	   /* the last scan of all memory */
 	uint64_t device_bytes;
 	uint64_t transferred; /* all connections, once they are closed */
 	bool verified;

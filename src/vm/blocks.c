@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "blocks.h"
 #include "cleanup.h"
@@ -89,6 +90,39 @@ static int read_regions(struct gw_qmp *q, struct gw_qemu_ram *b)
 		b->regions[b->nr_regions++] = r;
 	}
 	return 0;
+}
+
+/* A page on QEMU's wire: address and flags, then a fill byte or the page. */
+#define WIRE_ZERO 9UL
+#define WIRE_PAGE (8UL + GW_PAGE_SIZE)
+
+static uint64_t weigh(int mem, const struct gw_qemu_block *block, uint8_t *bytes)
+{
+	uint64_t weight = 0;
+
+	for (uint64_t at = 0; at < block->used; at += GW_CHUNK_SIZE) {
+		const uint64_t left = block->used - at;
+		const size_t len = left < GW_CHUNK_SIZE ? (size_t)left : GW_CHUNK_SIZE;
+		/* What cannot be read is not there: QEMU may unplug a device at any time. */
+		const bool known = block->hva &&
+				   pread(mem, bytes, len, (off_t)(block->hva + at)) == (ssize_t)len;
+
+		for (size_t i = 0; i + GW_PAGE_SIZE <= len; i += GW_PAGE_SIZE)
+			weight += known && !gw_page_is_zero(bytes + i) ? WIRE_PAGE : WIRE_ZERO;
+	}
+	return weight;
+}
+
+uint64_t gw_blocks_weigh(pid_t pid, const struct gw_qemu_block *blocks, unsigned int n)
+{
+	gw_autofree char *path = gw_path("/proc/%d/mem", (int)pid);
+	gw_autofree uint8_t *bytes = aligned_alloc(GW_PAGE_SIZE, GW_CHUNK_SIZE);
+	gw_autofd int mem = open(path, O_RDONLY | O_CLOEXEC);
+	uint64_t weight = 0;
+
+	for (unsigned int i = 0; bytes && i < n; i++)
+		weight += weigh(mem, &blocks[i], bytes);
+	return weight;
 }
 
 int gw_blocks_read(struct gw_qmp *q, struct gw_qemu_ram *b)

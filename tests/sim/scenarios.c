@@ -122,6 +122,14 @@ const struct scenario scenarios[] = {
 	  .stride = 3,
 	  .version = 1,
 	  .pages = { .compress = GW_COMPRESS_LZ4, .delta_cache = FEW_PAGES } },
+	/* A display that can never be sent within the limit: the guest is not even stopped. */
+	{ .name = "heavy",
+	  .guest = { .writes_per_ms = 5, .working_set = 60 },
+	  .streams = 2,
+	  .downtime_limit_ms = 300,
+	  .device_weight = 1 << 30,
+	  .stride = 5,
+	  .result = -ETIME },
 };
 
 _Static_assert(sizeof(scenarios) / sizeof(scenarios[0]) <= SCENARIOS_MAX, "too many");

@@ -84,6 +84,7 @@ struct scenario {
 	uint64_t max_bandwidth;
 	uint64_t link_rate; /* bytes per second; 0: a gigabit's */
 	struct gw_page_options pages;
+	uint64_t device_weight; /* bytes that QEMU says it will send, besides its devices */
 	bool verify;
 	bool paused;
 	bool hasty;	/* an operator settles it as soon as it is in doubt */

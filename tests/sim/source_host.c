@@ -149,6 +149,12 @@ static int op_guest_quit(void *env, struct gw_ledger *keep)
 	return sim_late();
 }
 
+static uint64_t op_device_weight(void *env)
+{
+	sim_step(env, "device_weight", 0);
+	return sim.sc->device_weight;
+}
+
 static int op_device_begin(void *env)
 {
 	int rc = sim_step(env, "device_begin", STEP_FAILS | STEP_LATE);
@@ -268,6 +274,7 @@ static const struct gw_source_ops ops = {
 	.guest_resume = op_guest_resume,
 	.guest_quit = op_guest_quit,
 	.ledger = op_ledger,
+	.device_weight = op_device_weight,
 	.device_begin = op_device_begin,
 	.device_read = op_device_read,
 	.device_end = op_device_end,

@@ -551,6 +551,8 @@ static void check_end(void)
 	/* Once COMMIT may have left it waits for an answer, or for an operator. */
 	sim_check(src->longest_stop < stop_max() || src->committing || struck(FAULT_STILL),
 		  "the guest stood still for %.1f s in vain", (double)src->longest_stop / GW_S);
+	sim_check(!sim.sc->device_weight || !src->longest_stop,
+		  "the guest was stopped for a switchover that cannot be");
 	if (src->longest_stop)
 		sim_rare(src->s.state == GW_SOURCE_CANCELLED ? RARE_CANCELLED_LATE
 							     : RARE_TAKEN_BACK);

@@ -131,6 +131,68 @@ static void within_the_limit_is_fine(void **state)
 	assert_int_equal(rounds_until_failure(s, &c, 3600 * GW_S), -1);
 }
 
+/* What QEMU sends itself, and a scan that takes long, cost the guest's time like its pages. */
+static void cost_of_what_no_round_lowers(void **state)
+{
+	struct gw_source *s = *state;
+	int64_t fixed = gw_converge_fixed(s);
+
+	s->bandwidth = 12500000; /* 100 Mbit/s */
+	s->wire_per_page = 4096;
+	assert_int_equal(gw_converge_cost(s, 0), fixed);
+	s->device_weight = 60 << 20;
+	assert_in_range(gw_converge_fixed(s) - fixed, 5 * GW_S, 5100 * GW_MS);
+	s->device_weight = 0;
+	s->scan_ns = 800 * GW_MS; /* a TiB */
+	assert_in_range(gw_converge_fixed(s) - fixed, 780 * GW_MS, 800 * GW_MS);
+	assert_int_equal(gw_converge_cost(s, 0), gw_converge_fixed(s));
+}
+
+/* A display that does not fit is named, with the figures, before the guest is stopped. */
+static void a_heavy_display_is_named(void **state)
+{
+	struct gw_source *s = *state;
+	struct gw_converge c = fresh();
+	int rounds;
+
+	s->bandwidth = 12500000;
+	s->device_weight = 60 << 20;
+	rounds = rounds_until_failure(s, &c, gw_converge_cost(s, 0));
+	assert_in_range(rounds, 2, 5);
+	assert_message("60.0 MiB to send");
+	assert_message("12 MiB/s");
+	assert_message("5058 ms where 300 ms are allowed; use --downtime-limit 7587");
+	/* Once is not for ever: a screen may be cleared. */
+	c = fresh();
+	assert_int_equal(gw_converge_check(s, &c, 6 * GW_S), 0);
+	s->device_weight = 1 << 10;
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(gw_converge_check(s, &c, (6 - i) * GW_S), 0);
+}
+
+/* Rounds within the limit go on while each of them wins a fifth. */
+static void cheap_rounds_lower_the_cost(void **state)
+{
+	struct gw_source *s = *state;
+	struct gw_converge c = fresh();
+
+	assert_false(gw_converge_enough(s, &c, 290 * GW_MS));
+	assert_false(gw_converge_enough(s, &c, 150 * GW_MS));
+	assert_true(gw_converge_enough(s, &c, 140 * GW_MS));
+	/* What no round lowers is most of it. */
+	c = fresh();
+	assert_true(gw_converge_enough(s, &c, gw_converge_fixed(s) + GW_MS));
+	/* A guest that wrote more meanwhile: the next chance is taken. */
+	c = fresh();
+	assert_false(gw_converge_enough(s, &c, 290 * GW_MS));
+	assert_int_equal(gw_converge_check(s, &c, 400 * GW_MS), 0);
+	assert_true(gw_converge_enough(s, &c, 200 * GW_MS));
+	/* And there is an end to it, whatever it wins. */
+	c = fresh();
+	for (int64_t cost = 100 * GW_S, rounds = 0; !gw_converge_enough(s, &c, cost); cost /= 2)
+		assert_true(rounds++ < 20);
+}
+
 #define converge_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
 
 int main(void)
@@ -142,6 +204,9 @@ int main(void)
 		converge_test(improvement_is_patience),
 		converge_test(a_writing_guest_is_given_up),
 		converge_test(within_the_limit_is_fine),
+		converge_test(cost_of_what_no_round_lowers),
+		converge_test(a_heavy_display_is_named),
+		converge_test(cheap_rounds_lower_the_cost),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
