@@ -473,13 +473,12 @@ int gw_jobs_cancel(struct gw_jobs *jobs, const char *name)
 
 	if (!job || !job->migrates)
 		return gw_fail(-ENOENT, "no migration of VM '%s' is under way", name);
-	if (!job->incoming && !gw_journal_load(jobs->paths, name, &j) && j.role == GW_ROLE_SOURCE &&
-	    j.phase != GW_SOURCE_MOVING)
-		return gw_fail(
-			-EALREADY,
-			"too late to cancel: the destination has been told to take VM '%s' over; "
-			"'godwit status %s' shows how it ends",
-			name, name);
+	/* Neither end heeds it from COMMIT on: phase 0 is the one before, at both. */
+	if (!gw_journal_load(jobs->paths, name, &j) && j.phase != 0)
+		return gw_fail(-EALREADY,
+			       "too late to cancel: %s has been told to take VM '%s' over; 'godwit "
+			       "status %s' shows how it ends",
+			       job->incoming ? "this host" : "the destination", name, name);
 	return gw_ctl_send(job->ctl, json_pack("{s:b}", "cancel", 1), -1);
 }
 

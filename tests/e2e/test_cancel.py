@@ -123,7 +123,7 @@ class Cancel(Held):
         """After COMMIT nothing ends it: the guest runs there."""
         command, proxy = self.hold("RUNNING")
         self.end(command, signal.SIGINT)
-        self.a.godwit("cancel", "t")
+        self.a.godwit("cancel", "t").failed("too late")
         proxy.release()
         command.finish().ok()
         self.vm.arrived(self.b)
