@@ -360,8 +360,12 @@ static enum gw_dest_ran op_guest_ran(void *env)
 
 static void op_guest_kill(void *env)
 {
-	if (!sim_step(env, "guest_kill", 0))
-		dest_qemu_dies();
+	if (sim_step(env, "guest_kill", 0))
+		return;
+	/* One that was paused has gone no step further here. */
+	if (sim.sc->paused)
+		sim.dst.took_over = false;
+	dest_qemu_dies();
 }
 
 static int op_claim(void *env)

@@ -202,6 +202,8 @@ static void strike(enum fault_kind kind)
 		sim.dst.refuses = true;
 		break;
 	case FAULT_STILL:
+		/* An operator who asks while it does, or one who comes later. */
+		sim.settle_at_once = sim.steps % 2;
 		sim.dst.still_until = sim_now() + STILL_NS;
 		break;
 	case FAULT_STOP_SOURCE:
