@@ -56,7 +56,8 @@ enum fault_kind {
 	FAULT_STOP_DEST,
 	FAULT_SLOW_SOURCE, /* from here on the disk there takes seconds for everything */
 	FAULT_SLOW_DEST,
-	FAULT_LAG, /* from here on one step in LAG_ONE_IN takes long, on either side */
+	FAULT_STILL_SOURCE, /* the source's QEMU: its storage hangs for STILL_NS */
+	FAULT_LAG,	    /* from here on one step in LAG_ONE_IN takes long, on either side */
 	FAULT_KINDS,
 };
 
@@ -144,6 +145,7 @@ struct source_host {
 	int rc;
 	bool saving; /* QEMU has begun to hand out its device state */
 	size_t device_read;
+	int64_t still_until; /* its QEMU stands still */
 	int64_t stopped_at, longest_stop;
 };
 

@@ -90,6 +90,7 @@ static const char *const fault_names[FAULT_KINDS] = {
 	[FAULT_STOP_DEST] = "stop-dest",
 	[FAULT_SLOW_SOURCE] = "slow-source",
 	[FAULT_SLOW_DEST] = "slow-dest",
+	[FAULT_STILL_SOURCE] = "still-source",
 	[FAULT_LAG] = "lag",
 };
 
@@ -217,6 +218,9 @@ static void strike(enum fault_kind kind)
 		break;
 	case FAULT_SLOW_DEST:
 		sim.slow_dest = true;
+		break;
+	case FAULT_STILL_SOURCE:
+		sim.src.still_until = sim_now() + STILL_NS;
 		break;
 	case FAULT_LAG:
 		sim.lagging = true;
@@ -443,7 +447,8 @@ static void check_result(void)
 	case GW_SOURCE_CANCELLED:
 		sim_check(sim.src.rc && !s->committed && !sim.dst.took_over,
 			  "failed, and yet moved");
-		sim_check(!s->stopped || struck(FAULT_OP) || struck(FAULT_OP_LATE),
+		sim_check(!s->stopped || struck(FAULT_STILL_SOURCE) || struck(FAULT_OP) ||
+				  struck(FAULT_OP_LATE),
 			  "failed, and left the guest stopped");
 		sim_check((s->state == GW_SOURCE_CANCELLED) == (sim.src.rc == -ECANCELED) &&
 				  (s->state == GW_SOURCE_FAILED || sim.cancelled),
@@ -517,6 +522,9 @@ static int64_t stop_max(void)
 			break;
 		case FAULT_STOP_SOURCE:
 			ns += HANG_NS;
+			break;
+		case FAULT_STILL_SOURCE:
+			ns += STILL_NS;
 			break;
 		case FAULT_SLOW_SOURCE:
 		case FAULT_LAG:
