@@ -340,6 +340,9 @@ static int peek_all(struct gw_source *s, uint64_t *pages)
 	gw_bitmap_zero(&s->again);
 	rc = s->tracker->ops->peek(s->tracker, 0, s->ram->nr_pages, &s->again);
 	*pages = gw_bitmap_count(&s->again, 0, s->ram->nr_pages);
+	/* All of it is due next, though it is known to have changed little: not while stopped. */
+	if (gw_holes_surprise(s->holes))
+		*pages = gw_bitmap_count(&s->encoder.held.filled, 0, s->ram->nr_pages);
 	return rc;
 }
 

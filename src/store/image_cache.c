@@ -203,13 +203,13 @@ static int walk_files(struct walk *w)
 	while ((rc = gw_ram_walk_next(&walk, &first, &stop)) > 0) {
 		const struct gw_ram_file *of = gw_ram_file_of(w->ram, first);
 
-		if (of != f) {
+		if (of && of != f) {
 			rc = punch(w->ram, &run);
 			f = of;
 			unit = unit_of(f);
 			run = (struct run){ f->first_page, f->first_page };
 		}
-		if (rc >= 0)
+		if (rc >= 0 && f)
 			rc = walk_run(w, f, unit, first, stop, &run);
 		if (rc < 0)
 			break;

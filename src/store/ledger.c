@@ -102,8 +102,10 @@ static int read_tables(struct gw_ledger *l)
 {
 	gw_autofree uint8_t *piece = malloc(PIECE);
 	uint8_t *bytes = (uint8_t *)l->head;
-	int rc = piece ? 0 : gw_fail(-ENOMEM, "no memory to read a ledger");
+	int rc = 0;
 
+	if (!piece)
+		return gw_fail(-ENOMEM, "no memory to read a ledger");
 	for (size_t at = 0, n; !rc && at < file_size(l->nr_pages); at += n) {
 		n = piece_at(l, at);
 		rc = gw_pread_all(l->fd, piece, n, (off_t)at);

@@ -2,6 +2,7 @@
 /* holes.c - pages emptied behind the tracker's back; see holes.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -175,6 +176,13 @@ int gw_holes_heard(struct gw_holes *h)
 			return rc;
 	}
 	return heard;
+}
+
+bool gw_holes_surprise(const struct gw_holes *h)
+{
+	struct pollfd pfd = { .fd = h->ear, .events = POLLIN };
+
+	return !h->witnessing && poll(&pfd, 1, 0) > 0;
 }
 
 static uint8_t *at(const struct gw_holes *h, size_t page)

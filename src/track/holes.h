@@ -59,6 +59,12 @@ void gw_holes_close(struct gw_holes *h);
 int gw_holes_heard(struct gw_holes *h);
 
 /**
+ * gw_holes_surprise() - whether the first punch was just made: gw_holes_due() will then find due
+ * all that is held, so a scan is for rounds and not for a guest that is stopped.
+ */
+bool gw_holes_surprise(const struct gw_holes *h);
+
+/**
  * gw_holes_due() - pages of [first, first + count) that were emptied.
  * @held: what the destination holds; what it holds as zero is not due
  * @due: their bits are set here (invariant 4), and those of pages of which nothing is known

@@ -276,7 +276,7 @@ static int begin(const int *uffds, unsigned int nr_uffds, const struct gw_track_
 			return gw_fail(-ENOTSUP, "this kernel has no asynchronous write-protection "
 						 "(Linux 6.7 or newer); see godwit check");
 	}
-	for (unsigned int i = 0; !rc && i < nr_ranges; i++)
+	for (unsigned int i = 0; !rc && nr_uffds && i < nr_ranges; i++)
 		rc = protect(uffds[i % nr_uffds], &ranges[i]);
 	return rc;
 }

@@ -181,7 +181,7 @@ static int seek_data(const struct gw_ram_file *f, uint64_t offset, uint64_t *dat
 int gw_ram_is_hole(const struct gw_ram *ram, size_t page, size_t count)
 {
 	const struct gw_ram_file *f = gw_ram_file_of(ram, page);
-	uint64_t data;
+	uint64_t data = 0;
 	off_t offset;
 	size_t len;
 	int rc;

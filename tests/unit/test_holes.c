@@ -202,15 +202,19 @@ static void silence_costs_nothing(void **state)
 	assert_false(look(&w));
 	assert_false(look(&w));
 	/* The first is not expected: whatever is held has no witness, and is due. */
+	assert_false(gw_holes_surprise(w.h));
 	punch(&w, 10, 1);
 	touch(&w, 10);
+	assert_true(gw_holes_surprise(w.h));
 	assert_true(look(&w));
 	assert_int_equal(count_due(&w), FIRST_PAGES + 1);
+	assert_false(gw_holes_surprise(w.h));
 	send_all(&w);
 	assert_false(look(&w));
 	/* From then on they are told apart. */
 	punch(&w, 20, 3);
 	touch(&w, 21);
+	assert_false(gw_holes_surprise(w.h)); /* of this one the look tells all */
 	assert_true(look(&w));
 	assert_int_equal(count_due(&w), 3);
 	assert_int_equal(gw_bitmap_count(&w.due, 20, 3), 3);
