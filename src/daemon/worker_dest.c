@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "activate.h"
 #include "arrival.h"
 #include "cleanup.h"
 #include "clock.h"
@@ -483,6 +484,18 @@ static void put_back(struct env *e)
 	e->settings = NULL;
 }
 
+/* Also where the guest does not run yet: its disks, which wait for that otherwise. */
+static void put_back_paused(struct env *e)
+{
+	char status[32];
+
+	if (!gw_qmp_status(e->qmp, status, sizeof(status)) && strcmp(status, "running") != 0 &&
+	    gw_disks_activate(e->qmp))
+		gw_warn("the disks of VM '%s' stay inactive until it runs: %s", e->vm.def.name,
+			gw_error());
+	put_back(e);
+}
+
 static enum gw_dest_ran op_guest_ran(void *env)
 {
 	/* With -incoming and -S; a guest that has run may be paused too, but then cont works. */
@@ -669,7 +682,7 @@ int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open,
 	e->d.control->wake_arg = e;
 	rc = gw_dest_run(&e->d);
 	if (!rc) {
-		put_back(e); /* of a guest that stays paused */
+		put_back_paused(e);
 		/* Its memory is the VM's now. */
 		gw_image_drop(&w->paths->store, e->vm.def.name);
 		gw_journal_remove(w->paths, e->vm.def.name);
@@ -724,7 +737,7 @@ enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, struct 
 	if (outcome == GW_OUTCOME_LOST && gw_settled_save(w->paths, j->id, outcome))
 		outcome = GW_OUTCOME_UNKNOWN; /* to be written down in another try */
 	if (outcome == GW_OUTCOME_RUNNING && e->qmp)
-		put_back(e);
+		put_back_paused(e);
 	if (outcome == GW_OUTCOME_RUNNING || outcome == GW_OUTCOME_LOST) {
 		gw_image_drop(&w->paths->store, name);
 		gw_journal_remove(w->paths, name);

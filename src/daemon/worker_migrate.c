@@ -9,11 +9,13 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "activate.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
 #include "live.h"
 #include "log.h"
+#include "saved.h"
 #include "source_env.h"
 
 static unsigned int unsigned_arg(const json_t *args, const char *key, unsigned int otherwise)
@@ -131,6 +133,18 @@ static int describe(struct gw_source_env *e)
 	return rc ? rc : gw_live_describe(e->qmp, e->vm.process.pid, dir, &e->live);
 }
 
+/* A guest that is paused: is its state saved already, are its disks active (vm/activate.h)? */
+static int find_saved(struct gw_source_env *e, const char *status)
+{
+	if (!strcmp(status, "postmigrate")) {
+		e->device = gw_saved_find(e);
+		e->saved = e->device >= 0;
+		return e->saved ? 0 : e->device;
+	}
+	gw_saved_drop(e);
+	return strcmp(status, "paused") ? 0 : gw_disks_activate(e->qmp);
+}
+
 /* Everything that can be refused before the destination is even called. */
 static int prepare(struct gw_source_env *e, const json_t *args)
 {
@@ -168,7 +182,10 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	if (rc)
 		return rc;
 	s->was_running = !strcmp(status, "running");
-	if (!s->was_running && strcmp(status, "paused") != 0)
+	rc = find_saved(e, status);
+	if (rc)
+		return rc;
+	if (!s->was_running && !e->saved && strcmp(status, "paused") != 0)
 		return gw_fail(-ENOTSUP, "the guest is in state '%s'; it must run or be paused",
 			       status);
 	e->journal.was_running = s->was_running;

@@ -14,6 +14,7 @@
 #include "error.h"
 #include "live.h"
 #include "log.h"
+#include "saved.h"
 #include "source_env.h"
 
 #define REPORT_MS	  100
@@ -221,8 +222,11 @@ static uint64_t op_device_weight(void *env)
 static int op_device_begin(void *env)
 {
 	struct gw_source_env *e = env;
-	int pair[2], size = DEVICE_SOCKET_BUF, rc = take_settings(e);
+	int pair[2], size = DEVICE_SOCKET_BUF, rc;
 
+	if (e->saved) /* by a migration before this one */
+		return 0;
+	rc = take_settings(e);
 	if (rc)
 		return rc;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
@@ -237,6 +241,11 @@ static int op_device_begin(void *env)
 		rc = gw_qmp_call(e->qmp, "migrate", json_pack("{s:s}", "uri", "fd:godwit-device"),
 				 NULL);
 	}
+	/* QEMU saves a guest that did not run only once. */
+	if (!rc && !e->s.stopped) {
+		rc = gw_saved_make(e);
+		e->saved = !rc;
+	}
 	return rc;
 }
 
@@ -248,14 +257,14 @@ static long op_device_read(void *env, void *buf, size_t len)
 
 	if (poll(&pfd, 1, GW_QMP_TIMEOUT_MS) == 0)
 		return gw_fail(-ETIMEDOUT, "QEMU does not hand out its device state");
-	n = recv(e->device, buf, len, 0);
+	n = read(e->device, buf, len);
 	return n < 0 ? gw_fail(-errno, "device state: %s", strerror(errno)) : n;
 }
 
 static int op_device_end(void *env)
 {
 	struct gw_source_env *e = env;
-	int rc = gw_qmp_wait_migration(e->qmp, "completed", gw_now() + 10 * GW_S);
+	int rc = e->saved ? 0 : gw_qmp_wait_migration(e->qmp, "completed", gw_now() + 10 * GW_S);
 
 	if (!rc)
 		e->saving = false;

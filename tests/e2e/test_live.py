@@ -7,6 +7,7 @@ from contextlib import closing
 
 from godwit_lab import check, wait_for
 from godwit_runner import Group
+from godwit_wire import DROP, Proxy
 
 
 class Live(Group):
@@ -141,3 +142,65 @@ class Live(Group):
         vm.move(self.b)
         vm.move(self.a)
         vm.stop()
+
+    def paused(self):
+        """A paused VM with a disk."""
+        vm = self.start("-drive", f"file={self.image('disk')},if=virtio,id=d0")
+        with closing(vm.qmp()) as monitor:
+            monitor.call("stop")
+        vm.paused = True
+        return vm
+
+    def writes(self, vm):
+        """Let it run: it can write to its disk."""
+        with closing(vm.qmp()) as monitor:
+            monitor.call("cont")
+            answer = monitor.hmp("qemu-io d0 \"write 0 64k\"")
+            check("wrote 65536" in answer or not answer.strip(), f"a write: {answer}")
+            check(monitor.call("query-status")["status"] == "running", "it does not run")
+        vm.stop()
+
+    def test_paused_to_and_fro(self):
+        """Moves without running in between: its disks are nevertheless its own each time."""
+        vm = self.paused()
+        for to in (self.b, self.a, self.b):
+            vm.move(to)
+            check(to.state(vm.name) == "paused", f"listed as {to.state(vm.name)}")
+            with closing(vm.qmp()) as monitor:
+                monitor.call("blockdev-snapshot-internal-sync", device="d0", name=f"at-{to.name}")
+                monitor.call("blockdev-snapshot-delete-internal-sync", device="d0",
+                             name=f"at-{to.name}")
+        self.writes(vm)
+
+    def failed_late(self, vm):
+        """A migration that ends when QEMU has saved its state."""
+        proxy = self.lab.closing(Proxy(self.b.address))
+        proxy.at("LOADED", DROP)
+        vm.migrate(proxy.address).finish().failed()
+
+    def test_paused_again(self):
+        """The state that QEMU saved once is the guest's until it runs."""
+        vm = self.paused()
+        self.failed_late(vm)
+        self.failed_late(vm)
+        vm.move(self.b)
+        check(self.b.state(vm.name) == "paused", f"listed as {self.b.state(vm.name)}")
+        vm.move(self.a)
+        self.writes(vm)
+
+    def test_paused_otherwise(self):
+        """It has run since, and what is in postmigrate now was saved by somebody else."""
+        vm = self.paused()
+        self.failed_late(vm)
+        with closing(vm.qmp()) as monitor:
+            monitor.call("cont")
+            monitor.call("stop")
+            monitor.call("migrate", uri="exec:cat >/dev/null")
+            wait_for("QEMU's own migration", lambda:
+                     monitor.call("query-migrate")["status"] == "completed")
+        vm.migrate(self.b.address).finish().failed("'postmigrate'", "cont, then stop")
+        with closing(vm.qmp()) as monitor:
+            monitor.call("cont")
+            monitor.call("stop")
+        vm.move(self.b)
+        self.writes(vm)
