@@ -261,19 +261,18 @@ static int gw_dest_receive(struct gw_dest *d, uint64_t *last_round)
  */
 static int gw_dest_load(struct gw_dest *d)
 {
-	int64_t deadline = d->ops->now(d->env) + SWITCHOVER_NS;
 	int rc = enter(d, GW_DEST_LOADING);
 
 	gw_receive_stop(d);
 	while (!rc && d->inbox.type == GW_MSG_DEVICE) {
 		rc = d->ops->device_write(d->env, d->inbox.payload, d->inbox.len);
 		if (!rc)
-			rc = gw_dest_next(d, deadline);
+			rc = gw_dest_next(d, d->ops->now(d->env) + SWITCHOVER_NS);
 	}
 	if (!rc && d->inbox.type != GW_MSG_DEVICE_END)
 		rc = unexpected(d);
 	if (!rc)
-		rc = d->ops->device_end(d->env, deadline);
+		rc = d->ops->device_end(d->env, d->ops->now(d->env) + SWITCHOVER_NS);
 	if (!rc)
 		rc = enter(d, GW_DEST_LOADED);
 	return rc ? rc : gw_frame_send(d->control, GW_MSG_LOADED, 0, NULL, 0);
