@@ -159,14 +159,17 @@ class Doubt(Link):
         """Somebody looked there, and says that it does not run."""
         self.doubt_at("COMMIT", DROP)
         wait_for("b to forget it", lambda: not self.b.list())
-        self.runs_here("--resume")
+        self.a.godwit("recover", "t", "--resume").failed("says nothing of the guest", "--confirm")
+        self.vm.rests()
+        self.runs_here("--resume", "--confirm")
         self.mend()
 
     def test_discard(self):
         """Somebody looked there, and says that it runs."""
         self.doubt_at("RUNNING")
         wait_for("it to run there", lambda: self.b.state("t") == "running")
-        self.runs_there("--discard")
+        self.a.godwit("recover", "t", "--discard").failed("says nothing of the guest", "--confirm")
+        self.runs_there("--discard", "--confirm")
         self.mend()
         self.come_back()
 
