@@ -191,25 +191,23 @@ static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
 const char *const gw_source_capabilities[] = { "x-ignore-shared", "events", NULL };
 
 /*
- * Make QEMU's migration settings ours, now that the guest has stopped: whoever
- * else uses this QEMU finds them as they were for as long as it may run on here.
+ * Look at QEMU's migration settings, and write them down before they are changed.
+ * Not at the start of the move: whoever else uses this QEMU may change them meanwhile.
  */
-static int take_settings(struct gw_source_env *e)
+static int find_settings(struct gw_source_env *e)
 {
 	char text[GW_SETTINGS_MAX];
 	int rc;
 
 	if (e->settings) /* of an attempt before this one, and still ours */
-		return gw_settings_apply(e->qmp, e->settings);
+		return 0;
 	rc = gw_settings_find(e->qmp, gw_source_capabilities, &e->settings);
 	if (!rc)
 		rc = gw_settings_format(e->settings, text);
-	/* Written down before it is done; they are seldom other than at the start. */
-	if (!rc && strcmp(text, e->journal.settings) != 0) {
-		memcpy(e->journal.settings, text, sizeof(text));
-		rc = gw_journal_save(e->w->paths, e->vm.def.name, &e->journal);
-	}
-	return rc ? rc : gw_settings_apply(e->qmp, e->settings);
+	if (rc || !strcmp(text, e->journal.settings))
+		return rc;
+	memcpy(e->journal.settings, text, sizeof(text));
+	return gw_journal_save(e->w->paths, e->vm.def.name, &e->journal);
 }
 
 static uint64_t op_device_weight(void *env)
@@ -226,7 +224,10 @@ static int op_device_begin(void *env)
 
 	if (e->saved) /* by a migration before this one */
 		return 0;
-	rc = take_settings(e);
+	rc = find_settings(e);
+	/* Ours only now, with the guest stopped: savevm in the middle of a move saves memory. */
+	if (!rc)
+		rc = gw_settings_apply(e->qmp, e->settings);
 	if (rc)
 		return rc;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
@@ -282,6 +283,8 @@ static int op_unchanged(void *env)
 		rc = gw_live_describe(e->qmp, e->vm.process.pid, dir, &now);
 	if (!rc)
 		rc = gw_live_unchanged(e->live, now);
+	if (!rc) /* while the guest still runs: 1 ms */
+		rc = find_settings(e);
 	json_decref(now);
 	return rc;
 }
