@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -205,6 +206,24 @@ int gw_remove_tree(const char *path)
 	if (!rc && rmdir(path) && errno != ENOENT)
 		rc = gw_fail(-errno, "%s: %s", path, strerror(errno));
 	return rc;
+}
+
+void gw_close_all_but(const int *keep, size_t n)
+{
+	unsigned int from = 3;
+
+	for (;;) {
+		unsigned int next = ~0U;
+
+		for (size_t i = 0; i < n; i++)
+			if (keep[i] >= (int)from && (unsigned int)keep[i] < next)
+				next = (unsigned int)keep[i];
+		if (next > from)
+			syscall(SYS_close_range, from, next == ~0U ? next : next - 1, 0);
+		if (next == ~0U)
+			return;
+		from = next + 1;
+	}
 }
 
 int gw_parse_size(const char *text, uint64_t *bytes)

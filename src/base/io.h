@@ -50,6 +50,9 @@ int gw_mkdirs(const char *path, mode_t mode);
 /** gw_remove_tree() - remove a folder of plain files and one level of folders. */
 int gw_remove_tree(const char *path);
 
+/** gw_close_all_but() - in a new process: close all above 2 but the @n of @keep (-1: none). */
+void gw_close_all_but(const int *keep, size_t n);
+
 /** gw_parse_size() - "2G", "512M", "4096" into bytes (units of 1024). */
 int gw_parse_size(const char *text, uint64_t *bytes);
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "clock.h"
 #include "control.h"
 #include "error.h"
 #include "io.h"
@@ -17,14 +18,20 @@
 #include "sockets.h"
 
 #define REQUEST_MAX (1UL << 20)
+#define ANSWER_MAX  (64UL << 20) /* what a client has not read */
+#define CLIENTS_MAX 256
 
 struct client {
 	struct gw_control *control;
 	struct client *next;
 	int fd;
 	struct gw_watch *watch;
-	struct gw_job *job;
+	struct gw_job *job; /* whose end it waits for */
 	struct gw_lines in;
+	char *out; /* what it has not read */
+	size_t sent, queued;
+	int64_t unread_since; /* 0: all is read */
+	bool broken;
 };
 
 struct gw_control {
@@ -35,6 +42,7 @@ struct gw_control {
 	int fd;
 	struct gw_watch *watch;
 	struct client *clients;
+	unsigned int nr_clients;
 };
 
 static void drop(struct client *c)
@@ -44,22 +52,64 @@ static void drop(struct client *c)
 	while (*at != c)
 		at = &(*at)->next;
 	*at = c->next;
+	c->control->nr_clients--;
 	if (c->job)
-		gw_jobs_detach(c->job);
+		gw_jobs_detach(c->job, c);
 	gw_loop_remove(c->control->loop, c->watch);
 	close(c->fd);
 	gw_lines_free(&c->in);
+	free(c->out);
 	free(c);
 }
 
-/* Never waits: a client that does not read loses progress lines, then its answer. */
+/* Send what the client takes now. Its requests wait until it has read their answers. */
+static void flush_out(struct client *c)
+{
+	while (c->sent < c->queued) {
+		ssize_t n = send(c->fd, c->out + c->sent, c->queued - c->sent,
+				 MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+			c->broken = true;
+		if (n < 0)
+			break;
+		c->sent += (size_t)n;
+		c->unread_since = gw_now();
+	}
+	if (c->sent == c->queued) {
+		free(c->out);
+		c->out = NULL;
+		c->sent = c->queued = 0;
+		c->unread_since = 0;
+	}
+	gw_loop_want(c->control->loop, c->watch, !c->queued, c->queued);
+}
+
+/* Never waits: what a client does not read is kept for it. */
 static void say(struct client *c, const json_t *json)
 {
 	gw_autofree char *text = json_dumps(json, JSON_COMPACT);
-	gw_autofree char *line = text ? gw_path("%s\n", text) : NULL;
+	size_t len = text ? strlen(text) : 0;
+	char *more;
 
-	if (line && send(c->fd, line, strlen(line), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		gw_debug("a client does not read: %s", strerror(errno));
+	if (!len || c->broken)
+		return;
+	more = c->queued + len < ANSWER_MAX ? realloc(c->out, c->queued + len + 1) : NULL;
+	if (!more) {
+		gw_warn("a client does not read its answers, and is given up");
+		c->broken = true;
+		shutdown(c->fd, SHUT_RDWR); /* the loop then drops it */
+		return;
+	}
+	c->out = more;
+	memcpy(c->out + c->queued, text, len);
+	c->out[c->queued + len] = '\n';
+	c->queued += len + 1;
+	if (!c->unread_since)
+		c->unread_since = gw_now();
+	flush_out(c);
 }
 
 static void say_error(struct client *c)
@@ -78,10 +128,15 @@ static void say_return(struct client *c, json_t *value)
 	json_decref(json);
 }
 
+/* One that does not read loses progress, and never its answer. */
 static void on_progress(void *arg, json_t *status)
 {
-	json_t *json = json_pack("{s:O}", "progress", status);
+	const struct client *c = arg;
+	json_t *json;
 
+	if (c->queued)
+		return;
+	json = json_pack("{s:O}", "progress", status);
 	say(arg, json);
 	json_decref(json);
 }
@@ -119,6 +174,7 @@ static void execute(struct client *c, const json_t *request)
 	const char *command = json_string_value(json_object_get(request, "execute"));
 	const json_t *args = json_object_get(request, "arguments");
 	const char *name = json_string_value(json_object_get(args, "name"));
+	struct gw_job_client client = { .on_progress = on_progress, .on_end = on_end, .arg = c };
 
 	if (!command || c->job) {
 		gw_fail(-EINVAL, "not a request of godwit's control protocol");
@@ -128,15 +184,10 @@ static void execute(struct client *c, const json_t *request)
 	} else if (!strcmp(command, "status")) {
 		do_status(c, name ? name : "");
 	} else if (!strcmp(command, "cancel")) {
-		if (gw_jobs_cancel(c->control->jobs, name ? name : ""))
+		client.on_progress = NULL;
+		if (gw_jobs_cancel(c->control->jobs, name ? name : "", client, &c->job))
 			say_error(c);
-		else
-			say_return(c, json_object());
 	} else {
-		struct gw_job_client client = { .on_progress = on_progress,
-						.on_end = on_end,
-						.arg = c };
-
 		c->job = gw_jobs_start(c->control->jobs, command, args, client);
 		if (!c->job)
 			say_error(c);
@@ -146,30 +197,51 @@ static void execute(struct client *c, const json_t *request)
 static void on_client(void *arg)
 {
 	struct client *c = arg;
-	int rc = gw_lines_fill(&c->in, c->fd);
 	const char *line;
 	size_t len;
+	int rc = -EAGAIN;
 
-	if (rc && rc != -EAGAIN) {
-		drop(c);
-		return;
-	}
-	while ((line = gw_lines_next(&c->in, &len))) {
+	if (c->queued)
+		flush_out(c);
+	if (!c->queued)
+		rc = gw_lines_fill(&c->in, c->fd);
+	while (!c->broken && !c->queued && (line = gw_lines_next(&c->in, &len))) {
 		json_t *request = json_loadb(line, len, 0, NULL);
 
 		execute(c, request);
 		json_decref(request);
 	}
+	if (c->broken || (rc && rc != -EAGAIN))
+		drop(c);
+}
+
+/* The client that has not read its answer for the longest time; NULL if all do. */
+static struct client *idlest(const struct gw_control *control)
+{
+	struct client *found = NULL;
+
+	for (struct client *c = control->clients; c; c = c->next)
+		if (c->unread_since && (!found || c->unread_since < found->unread_since))
+			found = c;
+	return found;
 }
 
 static void on_accept(void *arg)
 {
+	static const char full[] = "{\"error\":\"godwitd has too many clients; try again\"}\n";
 	struct gw_control *control = arg;
-	gw_autofd int fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC);
+	gw_autofd int fd = gw_loop_accept(control->loop, control->watch);
 	struct client *c;
 
 	if (fd < 0)
 		return;
+	if (control->nr_clients >= CLIENTS_MAX && idlest(control))
+		drop(idlest(control));
+	if (control->nr_clients >= CLIENTS_MAX) {
+		if (send(fd, full, sizeof(full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+			gw_debug("a client has gone: %s", strerror(errno));
+		return;
+	}
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return;
@@ -184,6 +256,7 @@ static void on_accept(void *arg)
 	gw_steal_fd(&fd);
 	c->next = control->clients;
 	control->clients = c;
+	control->nr_clients++;
 }
 
 struct gw_control *gw_control_new(struct gw_loop *loop, struct gw_jobs *jobs,
@@ -198,11 +271,11 @@ struct gw_control *gw_control_new(struct gw_loop *loop, struct gw_jobs *jobs,
 	c->jobs = jobs;
 	c->paths = paths;
 	c->path = gw_path("%s/control.sock", paths->run);
-	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (!gw_unix_address(&addr, c->path)) {
 		unlink(c->path); /* RUN/lock says that no other daemon uses it */
 		if (bind(c->fd, (struct sockaddr *)&addr, sizeof(addr)) || chmod(c->path, 0600) ||
-		    listen(c->fd, 16))
+		    listen(c->fd, 64))
 			gw_fail(-errno, "%s: %s", c->path, strerror(errno));
 		else
 			c->watch = gw_loop_add(loop, c->fd, on_accept, c);

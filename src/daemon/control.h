@@ -9,7 +9,9 @@
  *   <- {"return":...} or {"error":"text","status":{...}?}    once
  *
  * Commands: those of jobs.h, and "status", "cancel", "version", which the
- * daemon answers itself. A client may go at any time; what it began goes on.
+ * daemon answers itself. A client may go at any time; what it began goes on. One that
+ * does not read loses progress, and finds its answer when it reads again; its next
+ * request waits until then.
  */
 #ifndef GW_CONTROL_H
 #define GW_CONTROL_H

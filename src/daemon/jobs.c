@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -17,6 +18,14 @@
 #include "log.h"
 #include "source.h"
 #include "worker.h"
+
+/* Packets of a worker that are read at a time. */
+#define PACKETS 64
+
+/* A migration has as many at most, so more are somebody's mischief (GW_STREAMS_MAX). */
+#define STREAMS_MAX 64
+
+#define STRANGERS_MAX 64
 
 typedef int (*job_fn)(struct gw_worker *w, const json_t *args, json_t **result);
 
@@ -53,6 +62,14 @@ static void free_job(struct gw_job *job)
 		close(job->pidfd);
 	if (job->ctl >= 0)
 		close(job->ctl);
+	if (job->file >= 0)
+		close(job->file);
+	while (job->cancellers) {
+		struct canceller *c = job->cancellers;
+
+		job->cancellers = c->next;
+		free(c);
+	}
 	json_decref(job->result);
 	json_decref(job->args);
 	if (job->heir_of)
@@ -99,11 +116,35 @@ static void note_progress(struct gw_job *job, json_t *status)
 		job->client.on_progress(job->client.arg, status);
 }
 
+/* Tell whoever asked for the job's end; @result is taken over. */
+static void answer_cancellers(struct gw_job *job, json_t *result)
+{
+	while (job->cancellers) {
+		struct canceller *c = job->cancellers;
+
+		job->cancellers = c->next;
+		c->client.on_end(c->client.arg, result);
+		free(c);
+	}
+	json_decref(result);
+}
+
+static json_t *too_late(const struct gw_job *job)
+{
+	json_t *text = json_sprintf("too late to cancel: %s has been told to take VM '%s' over; "
+				    "'godwit status %s' shows how it ends",
+				    job->incoming ? "this host" : "the destination", job->name,
+				    job->name);
+
+	return json_pack("{s:o}", "error", text);
+}
+
 static void on_ctl(void *arg)
 {
 	struct gw_job *job = arg;
 
-	for (;;) {
+	/* So many at a time: one worker must not keep the daemon from the others. */
+	for (int i = 0; i < PACKETS; i++) {
 		json_t *json, *status;
 		int fd, rc = gw_ctl_recv(job->ctl, &json, &fd);
 
@@ -116,11 +157,11 @@ static void on_ctl(void *arg)
 		if (rc)
 			return;
 		status = json_object_get(json, "progress");
-		if (status) {
+		if (status)
 			note_progress(job, status);
-		} else {
-			json_decref(job->result);
-			job->result = json_incref(json);
+		if (json_is_true(json_object_get(json, "late"))) {
+			job->late = true;
+			answer_cancellers(job, too_late(job));
 		}
 		json_decref(json);
 	}
@@ -171,11 +212,27 @@ static void tell_client(const struct gw_job *job, struct gw_job *dead)
 		dead->client.on_end(dead->client.arg, dead->result);
 }
 
+/* What became of the wish that it may end. */
+static json_t *cancel_outcome(const struct gw_job *job)
+{
+	const char *error = json_string_value(json_object_get(job->result, "error"));
+	struct gw_journal j;
+
+	if (!error)
+		return too_late(job);
+	if (!job->incoming && !gw_journal_load(job->jobs->paths, job->name, &j) &&
+	    j.role == GW_ROLE_SOURCE && j.phase == GW_SOURCE_COMMITTING)
+		return json_pack("{s:s}", "error", error); /* in doubt */
+	return json_pack("{s:{}}", "return");
+}
+
 static void finish(struct gw_job *job, int status)
 {
 	struct gw_jobs *jobs = job->jobs;
 	json_t *state;
 
+	if (job->file >= 0)
+		job->result = gw_worker_result_load(job->file);
 	if (!job->result) {
 		gw_autofree char *how = unexpected_end(status);
 
@@ -223,8 +280,11 @@ static void on_worker_end(void *arg)
 	int status = 0;
 	bool left;
 
-	on_ctl(job); /* its last words */
-	waitpid(job->pid, &status, 0);
+	/* Readable means ended, so this does not wait; and it must not, whatever comes. */
+	if (waitpid(job->pid, &status, WNOHANG) == 0)
+		return;
+	while (job->watch_ctl)
+		on_ctl(job); /* its last words, and then the end */
 	finish(job, status);
 	unlist(job);
 	snprintf(name, sizeof(name), "%s", job->name);
@@ -236,6 +296,7 @@ static void on_worker_end(void *arg)
 		gw_loop_remove(jobs->loop, job->watch_ctl);
 		job->watch_pid = job->watch_ctl = NULL;
 		recovery->heir_of = job;
+		answer_cancellers(job, cancel_outcome(job));
 		return;
 	}
 	json_object_del(job->result, "how");
@@ -243,6 +304,7 @@ static void on_worker_end(void *arg)
 		tell_client(job, job->heir_of);
 	if (job->client.on_end)
 		job->client.on_end(job->client.arg, job->result);
+	answer_cancellers(job, cancel_outcome(job));
 	left = job->migrates && !json_object_get(job->result, "error");
 	free_job(job);
 	launch_next(jobs, name);
@@ -252,19 +314,13 @@ static void on_worker_end(void *arg)
 }
 
 /* In the worker: everything of the daemon's is closed but what it was given. */
-static void become_worker(struct gw_worker *w, const char *what, const char *name, int keep)
+static void become_worker(const struct gw_worker *w, const char *what, const char *name, int conn)
 {
 	gw_autofree char *who = gw_path("godwitd[%s%s%s]", what, name[0] ? " " : "", name);
-	int low = w->ctl < keep || keep < 0 ? w->ctl : keep;
-	int high = w->ctl < keep ? keep : w->ctl;
 	sigset_t none;
 
 	gw_log_rename(who);
-	if (low > 3)
-		syscall(SYS_close_range, 3, low - 1, 0);
-	if (high > low + 1)
-		syscall(SYS_close_range, low + 1, high - 1, 0);
-	syscall(SYS_close_range, high + 1, ~0U, 0);
+	gw_close_all_but((const int[]){ w->ctl, w->result, conn }, 3);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* Ctrl-C on a daemon in the foreground is not meant for its migrations. */
@@ -273,15 +329,13 @@ static void become_worker(struct gw_worker *w, const char *what, const char *nam
 
 static _Noreturn void worker_end(struct gw_worker *w, int rc, json_t *result)
 {
-	if (rc) {
-		json_t *last = json_pack("{s:s}", "error", gw_error());
+	json_t *last = rc ? json_pack("{s:s}", "error", gw_error())
+			  : json_pack("{s:o?}", "return", result);
 
-		if (result)
-			json_object_set_new(last, "status", result);
-		gw_ctl_send(w->ctl, last, -1);
-	} else {
-		gw_ctl_send(w->ctl, json_pack("{s:o?}", "return", result), -1);
-	}
+	if (rc && result)
+		json_object_set_new(last, "status", result);
+	if (gw_worker_result(w, last))
+		gw_err("the result cannot be told: %s", gw_error());
 	_exit(rc ? 1 : 0);
 }
 
@@ -295,7 +349,7 @@ static struct gw_job *new_job(struct gw_jobs *jobs, const char *name)
 		return NULL;
 	}
 	job->jobs = jobs;
-	job->pidfd = job->ctl = -1;
+	job->pidfd = job->ctl = job->file = -1;
 	snprintf(job->name, sizeof(job->name), "%s", name);
 	job->next = jobs->list;
 	jobs->list = job;
@@ -320,11 +374,15 @@ static int spawn(struct gw_job *job, struct gw_worker *w, const char *what, int 
 	struct gw_jobs *jobs = job->jobs;
 	int pair[2];
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+	job->file = memfd_create("godwit-result", MFD_CLOEXEC);
+	if (job->file < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return gw_fail(-errno, "cannot start a worker: %s", strerror(errno));
 	job->pid = fork();
 	if (job->pid == 0) {
-		*w = (struct gw_worker){ .paths = jobs->paths, .host = jobs->host, .ctl = pair[1] };
+		*w = (struct gw_worker){ .paths = jobs->paths,
+					 .host = jobs->host,
+					 .ctl = pair[1],
+					 .result = job->file };
 		become_worker(w, what, job->name, keep);
 		return 1;
 	}
@@ -416,16 +474,29 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 	return job;
 }
 
+/* Arrivals of which nothing is known yet: anybody can begin one. */
+static unsigned int strangers(const struct gw_jobs *jobs)
+{
+	unsigned int n = 0;
+
+	for (const struct gw_job *job = jobs->list; job; job = job->next)
+		n += job->incoming && !job->name[0];
+	return n;
+}
+
 int gw_jobs_receive(struct gw_jobs *jobs, int conn, const struct gw_open *open, uint16_t version)
 {
-	struct gw_job *job = new_job(jobs, "");
 	struct gw_worker w;
+	struct gw_job *job;
 	int rc;
 
-	if (!job) {
-		close(conn);
+	if (strangers(jobs) >= STRANGERS_MAX)
+		return gw_fail(-EAGAIN,
+			       "%d migrations begin on host '%s' at this moment; try again",
+			       STRANGERS_MAX, jobs->host);
+	job = new_job(jobs, "");
+	if (!job)
 		return -ENOMEM;
-	}
 	job->incoming = job->migrates = true;
 	memcpy(job->id, open->id, GW_ID_LEN);
 	rc = spawn(job, &w, "in", conn);
@@ -435,12 +506,13 @@ int gw_jobs_receive(struct gw_jobs *jobs, int conn, const struct gw_open *open, 
 			gw_warn("incoming migration failed: %s", gw_error());
 		worker_end(&w, rc, rc ? NULL : json_pack("{s:s}", "status", "completed"));
 	}
-	close(conn);
 	if (rc) {
 		unlist(job);
 		free_job(job);
+		return rc;
 	}
-	return rc;
+	close(conn);
+	return 0;
 }
 
 struct gw_job *gw_jobs_incoming(struct gw_jobs *jobs, const uint8_t id[GW_ID_LEN])
@@ -454,32 +526,104 @@ struct gw_job *gw_jobs_incoming(struct gw_jobs *jobs, const uint8_t id[GW_ID_LEN
 int gw_jobs_stream(struct gw_jobs *jobs, int conn, const struct gw_open *open)
 {
 	struct gw_job *job = gw_jobs_incoming(jobs, open->id);
-	int rc = job ? gw_ctl_send(job->ctl, json_pack("{s:i}", "stream", (int)open->stream), conn)
-		     : -ENOENT;
+	int rc;
 
+	if (!job)
+		return gw_fail(-ENOENT, "a stream for a migration that is not under way");
+	if (job->streams == STREAMS_MAX)
+		return gw_fail(-E2BIG, "more than %d streams for one migration", STREAMS_MAX);
+	rc = gw_ctl_send(job->ctl, json_pack("{s:i}", "stream", (int)open->stream), conn);
+	if (rc)
+		return gw_fail(rc, "that migration does not take its streams now");
+	job->streams++;
 	close(conn);
-	return rc ? gw_fail(rc, "a stream for a migration that is not under way") : 0;
+	return 0;
 }
 
-void gw_jobs_detach(struct gw_job *job)
+void gw_jobs_detach(struct gw_job *job, const void *arg)
 {
-	memset(&job->client, 0, sizeof(job->client));
+	struct canceller **at = &job->cancellers;
+
+	if (job->client.arg == arg)
+		memset(&job->client, 0, sizeof(job->client));
+	while (*at) {
+		struct canceller *c = *at;
+
+		if (c->client.arg != arg) {
+			at = &c->next;
+			continue;
+		}
+		*at = c->next;
+		free(c);
+	}
 }
 
-int gw_jobs_cancel(struct gw_jobs *jobs, const char *name)
+/* The job that waits for the VM's present one to end, or NULL. */
+static struct gw_job *waiting_job(struct gw_jobs *jobs, const char *name)
 {
-	struct gw_job *job = gw_jobs_of(jobs, name);
+	for (struct gw_job *job = jobs->list; job; job = job->next)
+		if (!job->pid && !job->recovers && !strcmp(job->name, name))
+			return job;
+	return NULL;
+}
+
+/* End a job that has not begun: nothing was done, so nothing is to be undone. */
+static void call_off(struct gw_job *job)
+{
+	unlist(job);
+	job->result = json_pack("{s:s,s:{s:s,s:s}}", "error", "cancelled before it began", "status",
+				"status", "cancelled", "error-desc", "cancelled before it began");
+	finish(job, 0);
+	if (job->client.on_end)
+		job->client.on_end(job->client.arg, job->result);
+	free_job(job);
+}
+
+int gw_jobs_cancel(struct gw_jobs *jobs, const char *name, struct gw_job_client client,
+		   struct gw_job **waits)
+{
+	struct gw_job *job = waiting_job(jobs, name);
+	struct canceller *c;
 	struct gw_journal j;
+	json_t *done;
+	int rc = 0;
 
+	*waits = NULL;
+	if (job) {
+		call_off(job);
+		done = json_pack("{s:{}}", "return");
+		client.on_end(client.arg, done);
+		json_decref(done);
+		return 0;
+	}
+	job = gw_jobs_of(jobs, name);
 	if (!job || !job->migrates)
 		return gw_fail(-ENOENT, "no migration of VM '%s' is under way", name);
 	/* Neither end heeds it from COMMIT on: phase 0 is the one before, at both. */
 	if (!gw_journal_load(jobs->paths, name, &j) && j.phase != 0)
-		return gw_fail(-EALREADY,
-			       "too late to cancel: %s has been told to take VM '%s' over; 'godwit "
-			       "status %s' shows how it ends",
-			       job->incoming ? "this host" : "the destination", name, name);
-	return gw_ctl_send(job->ctl, json_pack("{s:b}", "cancel", 1), -1);
+		job->late = true;
+	if (!job->cancelled && !job->late)
+		rc = gw_ctl_send(job->ctl, json_pack("{s:b}", "cancel", 1), -1);
+	if (rc)
+		return gw_fail(rc,
+			       "the worker of that migration (process %d) does not listen; end "
+			       "it, and the guest runs on where it runs",
+			       (int)job->pid);
+	job->cancelled = true;
+	if (job->late) {
+		done = too_late(job);
+		client.on_end(client.arg, done);
+		json_decref(done);
+		return 0;
+	}
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return gw_fail(-ENOMEM, "no memory");
+	c->client = client;
+	c->next = job->cancellers;
+	job->cancellers = c;
+	*waits = job;
+	return 0;
 }
 
 json_t *gw_jobs_status(struct gw_jobs *jobs, const char *name)

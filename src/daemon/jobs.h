@@ -5,7 +5,9 @@
  *   start ──> running ──> ended: reply sent; a journal left behind starts a
  *                                recovery job; pending SETTLEs are answered
  *
- * Rules: one job per VM at a time (a list job belongs to no VM).
+ * Rules: one job per VM at a time (a list job belongs to no VM). Nothing that a
+ * worker, a peer or a client leaves undone makes the daemon wait (invariant 16),
+ * and what peers can make it keep is bounded.
  */
 #ifndef GW_JOBS_H
 #define GW_JOBS_H
@@ -42,10 +44,18 @@ void gw_jobs_free(struct gw_jobs *jobs);
 struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const json_t *args,
 			     struct gw_job_client client);
 
-/** gw_jobs_receive() - fork a worker for an incoming migration; owns @conn. 0 or -errno. */
+/**
+ * gw_jobs_receive() - fork a worker for an incoming migration.
+ * @conn: closed when it was handed on; open after a failure
+ */
 int gw_jobs_receive(struct gw_jobs *jobs, int conn, const struct gw_open *open, uint16_t version);
 
-/** gw_jobs_stream() - hand a stream's connection to its migration; owns @conn. 0 or -ENOENT. */
+/**
+ * gw_jobs_stream() - hand a stream's connection to its migration.
+ * @conn: closed when it was handed on; open after a failure
+ *
+ * Return: 0; -ENOENT; -EAGAIN if its worker has not taken those that came before.
+ */
 int gw_jobs_stream(struct gw_jobs *jobs, int conn, const struct gw_open *open);
 
 /**
@@ -65,11 +75,19 @@ void gw_jobs_settle(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN],
  */
 void gw_jobs_claim(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN]);
 
-/** gw_jobs_detach() - the client has gone; the job goes on. */
-void gw_jobs_detach(struct gw_job *job);
+/** gw_jobs_detach() - the client whose on_end has @arg has gone; the job goes on. */
+void gw_jobs_detach(struct gw_job *job, const void *arg);
 
-/** gw_jobs_cancel() - ask the job on VM @name to end. 0 or -ENOENT. */
-int gw_jobs_cancel(struct gw_jobs *jobs, const char *name);
+/**
+ * gw_jobs_cancel() - ask the migration of VM @name to end, or whatever waits to begin.
+ * @client: on_end says what became of it, perhaps at once: that it has ended, or
+ *          that it is too late
+ * @waits: the job if @client has to wait for it (gw_jobs_detach()), or NULL
+ *
+ * Return: 0, or -errno with a message, and @client is not called.
+ */
+int gw_jobs_cancel(struct gw_jobs *jobs, const char *name, struct gw_job_client client,
+		   struct gw_job **waits);
 
 /** gw_jobs_status() - last known progress or result of a migration of @name; new reference or NULL.
  */

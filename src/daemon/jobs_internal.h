@@ -9,6 +9,12 @@
 #include "jobs.h"
 #include "record.h"
 
+/* Somebody who wants the job's end, and to hear of it. */
+struct canceller {
+	struct canceller *next;
+	struct gw_job_client client;
+};
+
 struct gw_job {
 	struct gw_jobs *jobs;
 	struct gw_job *next;
@@ -23,7 +29,11 @@ struct gw_job {
 	pid_t pid;	/* 0: waits for the VM's present job to end */
 	size_t command; /* index into commands, for a job of the control socket */
 	json_t *args;
-	int pidfd, ctl;
+	int pidfd, ctl, file; /* of its worker (worker.h) */
+	unsigned int streams; /* connections that were handed to it */
+	bool cancelled;	      /* it has been asked to end */
+	bool late;	      /* ... and that was too late */
+	struct canceller *cancellers;
 	struct gw_watch *watch_pid, *watch_ctl;
 	json_t *result;
 	struct gw_job_client client;

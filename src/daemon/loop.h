@@ -20,6 +20,19 @@ void gw_loop_free(struct gw_loop *loop);
 /** gw_loop_add() - call fn(arg) when @fd is readable or has ended. NULL with a message. */
 struct gw_watch *gw_loop_add(struct gw_loop *loop, int fd, void (*fn)(void *arg), void *arg);
 
+/** gw_loop_want() - what to call for: while it is readable, or writable, or both. */
+void gw_loop_want(struct gw_loop *loop, struct gw_watch *watch, bool readable, bool writable);
+
+/**
+ * gw_loop_accept() - take a connection from the listening socket of @watch.
+ *
+ * Without descriptors or memory for it, the socket stays readable, and the loop would
+ * turn for nothing: it looks away from it for a moment then.
+ *
+ * Return: a non-blocking descriptor, or -1 (none came, or none could be taken).
+ */
+int gw_loop_accept(struct gw_loop *loop, struct gw_watch *watch);
+
 /** gw_loop_remove() - forget a watch; the descriptor stays open. NULL is ignored. */
 void gw_loop_remove(struct gw_loop *loop, struct gw_watch *watch);
 

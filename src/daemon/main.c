@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -246,12 +247,25 @@ static int catch_signals(struct daemon *d)
 	return 0;
 }
 
+/* A descriptor or two for each VM, job, client and peer: the usual 1024 are few. */
+static void raise_limit(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) || files.rlim_cur == files.rlim_max)
+		return;
+	files.rlim_cur = files.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &files))
+		gw_debug("open files: %s", strerror(errno));
+}
+
 static int serve(const struct options *o, struct gw_paths *paths)
 {
 	struct daemon d = { .signals = -1 };
 	struct gw_control *control = NULL;
 	int rc = -ENOMEM;
 
+	raise_limit();
 	d.loop = gw_loop_new();
 	d.jobs = d.loop ? gw_jobs_new(d.loop, paths, o->name) : NULL;
 	if (d.jobs)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* peer.c - the daemon's --listen socket; see peer.h. */
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,9 +15,10 @@
 #include "peer.h"
 #include "transport.h"
 
-#define OPEN_BYTES  (GW_FRAME_HEADER + GW_OPEN_LEN)
-#define OPEN_NS	    (10 * GW_S)
-#define CALLERS_MAX 256
+#define OPEN_BYTES     (GW_FRAME_HEADER + GW_OPEN_LEN)
+#define OPEN_NS	       (10 * GW_S)
+#define CALLERS_MAX    256
+#define CALLERS_OF_ONE 80 /* a migration's connections, and some */
 
 struct caller {
 	struct gw_peers *peers;
@@ -24,6 +26,7 @@ struct caller {
 	int fd;
 	struct gw_watch *watch;
 	int64_t deadline;
+	struct sockaddr_storage from;
 	uint8_t buf[OPEN_BYTES];
 	size_t used;
 };
@@ -95,22 +98,14 @@ static void hand_on(struct caller *c)
 		gw_jobs_claim(jobs, fd, open.id);
 		return;
 	}
-	if (!rc && open.kind == GW_OPEN_MIGRATE) {
-		if (gw_jobs_receive(jobs, fd, &open, version))
-			gw_err("%s", gw_error());
-		return;
-	}
-	if (!rc && open.kind == GW_OPEN_REGISTRY) {
-		if (gw_registrar_serve(registrar, fd, version))
-			refuse(fd);
-		return;
-	}
-	if (!rc) {
-		if (gw_jobs_stream(jobs, fd, &open))
-			gw_info("refused a connection: %s", gw_error());
-		return;
-	}
-	refuse(fd);
+	if (!rc && open.kind == GW_OPEN_MIGRATE)
+		rc = gw_jobs_receive(jobs, fd, &open, version);
+	else if (!rc && open.kind == GW_OPEN_REGISTRY)
+		rc = gw_registrar_serve(registrar, fd, version);
+	else if (!rc)
+		rc = gw_jobs_stream(jobs, fd, &open);
+	if (rc)
+		refuse(fd);
 }
 
 static void on_caller(void *arg)
@@ -133,18 +128,59 @@ static void on_caller(void *arg)
 		hand_on(c);
 }
 
+static bool same_host(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+	const struct sockaddr_in *a4 = (const void *)a, *b4 = (const void *)b;
+	const struct sockaddr_in6 *a6 = (const void *)a, *b6 = (const void *)b;
+
+	if (a->ss_family != b->ss_family)
+		return false;
+	if (a->ss_family == AF_INET)
+		return a4->sin_addr.s_addr == b4->sin_addr.s_addr;
+	/* Who has one IPv6 address has a network of them. */
+	return a->ss_family == AF_INET6 && !memcmp(&a6->sin6_addr, &b6->sin6_addr, 8) &&
+	       (!IN6_IS_ADDR_V4MAPPED(&a6->sin6_addr) ||
+		!memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)));
+}
+
+/* Before one more: whoever has kept silent for the longest time goes, where it is crowded. */
+static void make_room(struct gw_peers *p, const struct sockaddr_storage *from)
+{
+	struct caller *oldest = NULL, *oldest_of_it = NULL;
+	unsigned int of_it = 0;
+
+	/* The newest come first. */
+	for (struct caller *c = p->callers; c; c = c->next) {
+		oldest = c;
+		if (same_host(&c->from, from)) {
+			oldest_of_it = c;
+			of_it++;
+		}
+	}
+	if (of_it >= CALLERS_OF_ONE)
+		close(release(oldest_of_it));
+	else if (p->nr_callers >= CALLERS_MAX)
+		close(release(oldest));
+}
+
 static void on_accept(void *arg)
 {
 	struct gw_peers *p = arg;
-	gw_autofd int fd = accept4(p->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	gw_autofd int fd = gw_loop_accept(p->loop, p->watch);
+	struct sockaddr_storage from = { 0 };
+	socklen_t len = sizeof(from);
 	struct caller *c;
 
-	if (fd < 0 || p->nr_callers >= CALLERS_MAX)
+	if (fd < 0)
 		return;
+	if (getpeername(fd, (struct sockaddr *)&from, &len))
+		return; /* it has gone already */
+	make_room(p, &from);
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return;
 	c->peers = p;
+	c->from = from;
 	c->fd = fd;
 	c->deadline = gw_now() + OPEN_NS;
 	c->watch = gw_loop_add(p->loop, fd, on_caller, c);

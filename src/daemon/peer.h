@@ -5,7 +5,9 @@
  * The daemon reads only OPEN, 64 bytes, and hands the connection on: to a new
  * worker (migrate), to the worker that waits for it (stream), to a process that
  * answers for the registry, or answers when the outcome is known (settle). Rules: nothing a peer
- * sends makes the daemon wait or allocate (invariant 10); one that says nothing is dropped.
+ * sends makes the daemon wait or allocate (invariant 10). One that says nothing is dropped
+ * after a while; or earlier, where too many do, the oldest first: of one address, before
+ * those of others.
  */
 #ifndef GW_PEER_H
 #define GW_PEER_H

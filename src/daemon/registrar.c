@@ -9,7 +9,6 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,9 +56,7 @@ static void leave_daemon(const char *who, int keep, pid_t daemon)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != daemon)
 		_exit(UNTOLD);
-	if (keep > 3)
-		syscall(SYS_close_range, 3, keep - 1, 0);
-	syscall(SYS_close_range, keep < 3 ? 3 : keep + 1, ~0U, 0);
+	gw_close_all_but(&keep, 1);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* Ctrl-C on a daemon in the foreground is the daemon's business. */
@@ -315,11 +312,12 @@ struct gw_registrar *gw_registrar_new(const struct gw_paths *paths, const char *
 	return r;
 }
 
+/* Not waited for: one that sleeps in a file system may not end, and init has it then. */
 static void end_process(pid_t pid)
 {
 	if (pid) {
 		kill(pid, SIGKILL);
-		waitpid(pid, NULL, 0);
+		waitpid(pid, NULL, WNOHANG);
 	}
 }
 

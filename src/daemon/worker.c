@@ -5,16 +5,20 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "error.h"
+#include "io.h"
 #include "log.h"
 #include "sockets.h"
 #include "worker.h"
 
-#define PACKET_MAX (192UL << 10)
+/* Less than the least buffer that a kernel gives a socket, or it would never find room. */
+#define PACKET_MAX (96UL << 10)
+#define RESULT_MAX (64L << 20)
 
 int gw_ctl_send(int ctl, json_t *json, int fd)
 {
@@ -24,8 +28,13 @@ int gw_ctl_send(int ctl, json_t *json, int fd)
 	json_decref(json);
 	if (!text || ctl < 0)
 		return -EPIPE;
-	rc = gw_send_fd(ctl, text, strlen(text), fd, 0);
-	return rc ? -EPIPE : 0;
+	if (strlen(text) > PACKET_MAX)
+		return -EMSGSIZE;
+	rc = gw_send_fd(ctl, text, strlen(text), fd, MSG_DONTWAIT);
+	/* Descriptors that nobody has taken yet are counted by the kernel, too. */
+	return !rc || rc == -EAGAIN || rc == -EMSGSIZE ? rc
+	       : rc == -ENOBUFS || rc == -ETOOMANYREFS ? -EAGAIN
+						       : -EPIPE;
 }
 
 int gw_ctl_recv(int ctl, json_t **json, int *fd)
@@ -44,13 +53,55 @@ int gw_ctl_recv(int ctl, json_t **json, int *fd)
 	return 0;
 }
 
+/* Offer the newest progress, if the daemon has not taken it. */
+static void say_progress(struct gw_worker *w)
+{
+	int rc = w->unsaid ? gw_ctl_send(w->ctl, json_pack("{s:O}", "progress", w->unsaid), -1) : 0;
+
+	if (rc == -EAGAIN)
+		return;
+	json_decref(w->unsaid);
+	w->unsaid = NULL;
+}
+
+int gw_worker_result(struct gw_worker *w, json_t *json)
+{
+	gw_autofree char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+
+	json_decref(json);
+	say_progress(w);
+	return text ? gw_pwrite_all(w->result, text, strlen(text), 0) : -ENOMEM;
+}
+
+json_t *gw_worker_result_load(int fd)
+{
+	gw_autofree char *text = NULL;
+	struct stat st;
+
+	if (fstat(fd, &st) || st.st_size <= 0 || st.st_size > RESULT_MAX)
+		return NULL;
+	text = malloc((size_t)st.st_size);
+	if (!text || gw_pread_all(fd, text, (size_t)st.st_size, 0))
+		return NULL;
+	return json_loadb(text, (size_t)st.st_size, 0, NULL);
+}
+
 void gw_worker_progress(struct gw_worker *w, json_t *status)
 {
-	gw_ctl_send(w->ctl, json_pack("{s:o}", "progress", status), -1);
+	json_decref(w->unsaid);
+	w->unsaid = status;
+	say_progress(w);
+}
+
+void gw_worker_late(struct gw_worker *w)
+{
+	if (w->cancelled && !w->late && !gw_ctl_send(w->ctl, json_pack("{s:b}", "late", 1), -1))
+		w->late = true;
 }
 
 void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index)
 {
+	say_progress(w);
 	for (;;) {
 		json_t *json;
 		int fd, rc;

@@ -3,12 +3,18 @@
  * worker.h - a process that does one thing to one VM, away from the daemon.
  *
  * godwitd forks a worker for whatever may block or crash: starting a QEMU,
- * each migration's end on this host, recovery. They share a SOCK_SEQPACKET:
+ * each migration's end on this host, recovery. They share a SOCK_SEQPACKET and
+ * a file without a name (a memfd):
  *
  *   daemon -> worker   {"cancel":true}
  *                      {"stream":N} with the accepted connection
  *   worker -> daemon   {"progress":{...}}
- *                      {"return":...} or {"error":"text","status":{...}?}, once, last
+ *   the file           {"return":...} or {"error":"text","status":{...}?}, when it ends
+ *
+ * Neither waits for the other, who may be stopped or asleep (invariant 16): a
+ * worker drops progress that finds no room, but for the newest, which it offers
+ * again; its result, of any size, waits in the file. The daemon refuses a stream
+ * that finds no room.
  *
  * When the daemon dies the packet socket ends: a worker that has not passed
  * COMMIT gives up, one that has carries on to the end by itself.
@@ -28,11 +34,19 @@ struct gw_worker {
 	const struct gw_paths *paths;
 	const char *host; /* this host's name */
 	int ctl;	  /* packet socket to godwitd; -1 once it is gone */
+	int result;	  /* the file */
+	json_t *unsaid;	  /* progress that found no room */
 	bool cancelled;	  /* the user asked to end it */
+	bool late;	  /* ... and was told that it was too late */
 	bool orphaned;	  /* godwitd is gone */
 };
 
-/** gw_ctl_send() - one packet with an optional descriptor (-1: none). 0 or -EPIPE. */
+/**
+ * gw_ctl_send() - one packet with an optional descriptor (-1: none), without waiting.
+ * @json: taken over
+ *
+ * Return: 0, -EAGAIN without room for it, -EMSGSIZE, or -EPIPE. No message.
+ */
 int gw_ctl_send(int ctl, json_t *json, int fd);
 
 /**
@@ -42,8 +56,17 @@ int gw_ctl_send(int ctl, json_t *json, int fd);
  */
 int gw_ctl_recv(int ctl, json_t **json, int *fd);
 
+/** gw_worker_result() - leave the result in the file; @json is taken over. 0 or -errno. */
+int gw_worker_result(struct gw_worker *w, json_t *json);
+
+/** gw_worker_result_load() - what a worker that has ended left there; NULL: nothing, or a part. */
+json_t *gw_worker_result_load(int fd);
+
 /** gw_worker_progress() - tell the daemon how it stands; @status is taken over. */
 void gw_worker_progress(struct gw_worker *w, json_t *status);
+
+/** gw_worker_late() - answer a cancellation that came when it could not be heeded any more. */
+void gw_worker_late(struct gw_worker *w);
 
 /**
  * gw_worker_heed() - read what the daemon says; sets cancelled and orphaned.

@@ -92,8 +92,10 @@ static int attend(struct env *e)
 {
 	struct pollfd pfd = { .fd = e->qemu, .events = POLLIN };
 
-	if (e->d.committed)
+	if (e->d.committed) {
+		gw_worker_late(e->w);
 		return 0;
+	}
 	if (e->qemu >= 0 && poll(&pfd, 1, 0) > 0)
 		return ended(e);
 	if (e->w->orphaned)

@@ -49,8 +49,10 @@ static int op_cancelled(void *env)
 	struct gw_source_env *e = env;
 
 	gw_worker_heed(e->w, NULL, NULL);
-	if (e->s.committed)
-		return 0; /* too late: the outcome is the destination's now */
+	if (e->s.committed) {
+		gw_worker_late(e->w); /* the outcome is the destination's now */
+		return 0;
+	}
 	if (e->w->cancelled)
 		return gw_fail(-ECANCELED, "cancelled");
 	if (e->w->orphaned)

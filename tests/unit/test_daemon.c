@@ -1,0 +1,554 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * test_daemon.c - nothing that a client, a peer or a worker leaves undone stops the daemon,
+ * and no worker waits for it (invariant 16). The daemon's loop turns in this process, so
+ * whatever makes it wait makes the test hang.
+ */
+#include "unit.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "control.h"
+#include "frame.h"
+#include "jobs_internal.h"
+#include "lines.h"
+#include "peer.h"
+#include "sockets.h"
+#include "worker.h"
+
+struct host {
+	char *root;
+	struct gw_paths paths;
+	struct gw_loop *loop;
+	struct gw_jobs *jobs;
+	struct gw_control *control;
+	struct gw_registrar *registrar;
+	struct gw_peers *peers;
+	unsigned short port;
+	struct gw_process qemu; /* a process that does nothing */
+};
+
+static int make(void **state)
+{
+	struct host *h = calloc(1, sizeof(*h));
+	gw_autofree char *ram = NULL, *address = NULL;
+	gw_autofd int probe = gw_tcp_listen("127.0.0.1:0");
+	struct sockaddr_in addr;
+	socklen_t len = sizeof(addr);
+	pid_t pid;
+
+	*state = h;
+	if (!h || unit_folder((void **)&h->root) || gw_paths_init(&h->paths, h->root) ||
+	    getsockname(probe, (struct sockaddr *)&addr, &len))
+		return -1;
+	h->port = ntohs(addr.sin_port);
+	close(gw_steal_fd(&probe));
+	address = gw_path("127.0.0.1:%u", h->port);
+	ram = gw_path("%s/ram-files", h->root);
+	pid = fork();
+	if (!pid)
+		for (;;)
+			pause();
+	if (gw_process_identify(pid, &h->qemu) || gw_paths_ram(&h->paths, ram, 0))
+		return -1;
+	h->loop = gw_loop_new();
+	h->jobs = gw_jobs_new(h->loop, &h->paths, "unit");
+	h->registrar = gw_registrar_new(&h->paths, "unit", address);
+	h->control = gw_control_new(h->loop, h->jobs, &h->paths);
+	h->peers = gw_peers_new(h->loop, h->jobs, h->registrar, address);
+	return h->control && h->peers ? 0 : -1;
+}
+
+static int drop(void **state)
+{
+	struct host *h = *state;
+
+	gw_control_free(h->control);
+	gw_peers_free(h->peers);
+	for (struct gw_job *job = h->jobs->list; job; job = job->next)
+		if (job->pid) {
+			kill(job->pid, SIGKILL);
+			waitpid(job->pid, NULL, 0);
+		}
+	gw_jobs_free(h->jobs);
+	gw_registrar_free(h->registrar);
+	gw_loop_free(h->loop);
+	kill(h->qemu.pid, SIGKILL);
+	waitpid(h->qemu.pid, NULL, 0);
+	gw_paths_free(&h->paths);
+	unit_folder_remove((void **)&h->root);
+	free(h);
+	return 0;
+}
+
+struct until {
+	struct host *h;
+	bool (*done)(void *arg);
+	void *arg;
+	int64_t end;
+};
+
+static void on_tick(void *arg)
+{
+	struct until *u = arg;
+
+	if ((u->done && u->done(u->arg)) || gw_now() > u->end)
+		gw_loop_quit(u->h->loop);
+}
+
+/* Let the daemon run until @done, which is to be soon. */
+static void run_until(struct host *h, bool (*done)(void *arg), void *arg)
+{
+	struct until u = { h, done, arg, gw_now() + 60 * GW_S };
+
+	gw_loop_run(h->loop, 2, on_tick, &u);
+	assert_true(done(arg));
+}
+
+static void run_ms(struct host *h, int ms)
+{
+	struct until u = { h, NULL, NULL, gw_now() + ms * GW_MS };
+
+	gw_loop_run(h->loop, 2, on_tick, &u);
+}
+
+struct caller {
+	int fd;
+	struct gw_lines in;
+	json_t *answer; /* {"return":...} or {"error":...} */
+	unsigned int progress;
+};
+
+static void call(struct host *h, struct caller *c)
+{
+	gw_autofree char *path = gw_path("%s/control.sock", h->paths.run);
+	struct sockaddr_un addr;
+
+	*c = (struct caller){ .in = { .max = 64 << 20 } };
+	assert_int_equal(gw_unix_address(&addr, path), 0);
+	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(c->fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+}
+
+static void ask(const struct caller *c, const char *request)
+{
+	assert_int_equal(gw_send_fd(c->fd, request, strlen(request), -1, MSG_DONTWAIT), 0);
+}
+
+static void hang_up(struct caller *c)
+{
+	close(c->fd);
+	gw_lines_free(&c->in);
+	json_decref(c->answer);
+}
+
+/* Whether the next answer has come. */
+static bool answered(void *arg)
+{
+	struct caller *c = arg;
+	const char *line;
+	size_t len;
+
+	while (!c->answer) {
+		line = gw_lines_next(&c->in, &len);
+		if (!line && gw_lines_fill(&c->in, c->fd))
+			return false;
+		if (!line)
+			continue;
+		c->answer = json_loadb(line, len, 0, NULL);
+		assert_non_null(c->answer);
+		if (!json_object_get(c->answer, "progress"))
+			break;
+		c->progress++;
+		json_decref(c->answer);
+		c->answer = NULL;
+	}
+	return true;
+}
+
+static const char *error_of(const struct caller *c)
+{
+	return json_string_value(json_object_get(c->answer, "error")) ?: "";
+}
+
+/* Whether the daemon answers somebody else. */
+static void assert_awake(struct host *h)
+{
+	struct caller c;
+
+	call(h, &c);
+	ask(&c, "{\"execute\":\"version\"}\n");
+	run_until(h, answered, &c);
+	assert_string_equal(json_string_value(json_object_get(c.answer, "return")),
+			    GW_PROJECT_VERSION);
+	hang_up(&c);
+}
+
+/* A client that asks and does not read: others are served; then it gets every answer. */
+static void answers_wait_for_their_reader(void **state)
+{
+	static const char request[] =
+		"{\"execute\":\"status\",\"arguments\":{\"name\":\"web1\"}}\n";
+	struct host *h = *state;
+	struct caller c;
+	int asked = 0, n = 0, rc = 0;
+
+	call(h, &c);
+	/* Until neither side's buffer takes more. */
+	for (int idle = 0; idle < 20; idle++) {
+		while ((rc = gw_send_fd(c.fd, request, sizeof(request) - 1, -1, MSG_DONTWAIT)) ==
+		       0) {
+			asked++;
+			idle = 0;
+		}
+		assert_int_equal(rc, -EAGAIN);
+		run_ms(h, 2);
+	}
+	assert_true(asked > 500);
+	assert_awake(h);
+	for (; n < asked; n++) {
+		run_until(h, answered, &c);
+		assert_non_null(strstr(error_of(&c), "no VM 'web1'"));
+		json_decref(c.answer);
+		c.answer = NULL;
+	}
+	hang_up(&c);
+}
+
+/* Far more than a packet, or a socket's buffer: the list of a thousand VMs. */
+static void a_long_answer_arrives(void **state)
+{
+	struct host *h = *state;
+	struct caller c;
+	json_t *list;
+
+	for (int i = 0; i < 1000; i++) {
+		gw_autofree char *name = gw_path("web%04d-with-a-long-name-of-its-own", i);
+		gw_autofree char *dir = gw_vm_dir(&h->paths, name);
+		json_t *json = json_pack("{s:s,s:[s],s:s,s:s,s:b,s:b,s:[{s:s,s:I}]}", "name", name,
+					 "argv", "qemu-system-fake", "cwd", "/", "machine", "pc",
+					 "managed", 1, "discards", 0, "memory", "id", "ram", "size",
+					 (json_int_t)1 << 30);
+		struct gw_vm vm = { .process = h->qemu, .uffd = -1 };
+
+		assert_int_equal(gw_definition_parse(&vm.def, json), 0);
+		json_decref(json);
+		vm.qmp = gw_path("%s/qmp.sock", dir); /* where nobody listens */
+		assert_int_equal(mkdir(dir, 0700), 0);
+		assert_int_equal(gw_vm_save(&h->paths, &vm), 0);
+		gw_vm_free(&vm);
+	}
+	call(h, &c);
+	ask(&c, "{\"execute\":\"list\"}\n");
+	run_ms(h, 300);
+	assert_awake(h);
+	run_until(h, answered, &c);
+	list = json_object_get(c.answer, "return");
+	assert_int_equal(json_array_size(list), 1000);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 999), "state")),
+			    "unreachable");
+	hang_up(&c);
+}
+
+/* Too many clients: whoever does not read makes room, and those who wait stay. */
+static void clients_are_bounded(void **state)
+{
+	struct host *h = *state;
+	struct caller c[300];
+	int refused = 0;
+
+	for (int i = 0; i < 300; i++) {
+		call(h, &c[i]);
+		run_ms(h, 1);
+	}
+	for (int i = 0; i < 300; i++) {
+		/* Fails where the daemon has hung up already. */
+		gw_send_fd(c[i].fd, "{\"execute\":\"version\"}\n", 22, -1, MSG_DONTWAIT);
+		run_ms(h, 1);
+		answered(&c[i]);
+		refused += strstr(error_of(&c[i]), "too many clients") != NULL;
+	}
+	assert_in_range(refused, 44, 44);
+	for (int i = 0; i < 300; i++)
+		hang_up(&c[i]);
+	run_ms(h, 20);
+	assert_awake(h);
+}
+
+static double processor_s(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (double)u.ru_utime.tv_sec + (double)u.ru_stime.tv_sec +
+	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+/* Without descriptors a listening socket stays readable: the loop must not turn on it. */
+static void no_descriptors_no_spinning(void **state)
+{
+	struct host *h = *state;
+	struct rlimit was, none;
+	struct caller c;
+	int last;
+	double used;
+
+	call(h, &c);
+	last = dup(c.fd);
+	close(last);
+	getrlimit(RLIMIT_NOFILE, &was);
+	none = was;
+	none.rlim_cur = (rlim_t)last;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	used = processor_s();
+	run_ms(h, 1500);
+	used = processor_s() - used;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	assert_true(used < 0.5);
+	ask(&c, "{\"execute\":\"version\"}\n");
+	run_until(h, answered, &c);
+	hang_up(&c);
+}
+
+static int dial(const struct host *h)
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET,
+				    .sin_port = htons(h->port),
+				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	return fd;
+}
+
+static void say_open(int fd, enum gw_open_kind kind, unsigned int stream)
+{
+	struct gw_transport *t = gw_tcp_adopt(dup(fd));
+	struct gw_open open = { .version_min = GW_VERSION_MIN,
+				.version_max = GW_VERSION,
+				.kind = kind,
+				.stream = stream,
+				.id = "an id" };
+	uint8_t wire[GW_OPEN_LEN];
+
+	gw_open_encode(&open, wire);
+	assert_int_equal(gw_frame_send_buf(t, GW_MSG_OPEN, 0, wire, sizeof(wire)), 0);
+	gw_transport_close(&t);
+}
+
+static bool has_job(void *arg)
+{
+	return ((struct host *)arg)->jobs->list != NULL;
+}
+
+static bool ended(void *arg)
+{
+	struct pollfd pfd = { .fd = *(int *)arg, .events = POLLIN };
+
+	return poll(&pfd, 1, 0) > 0;
+}
+
+/* Streams for a worker that stands still: so many are kept for it, the others refused. */
+static void streams_do_not_stop_the_daemon(void **state)
+{
+	struct host *h = *state;
+	struct gw_frame f = { 0 };
+	struct gw_transport *t;
+	int control = dial(h), fds[200];
+
+	say_open(control, GW_OPEN_MIGRATE, 0);
+	run_until(h, has_job, h);
+	kill(h->jobs->list->pid, SIGSTOP);
+	for (unsigned int i = 0; i < GW_ARRAY_SIZE(fds); i++) {
+		fds[i] = dial(h);
+		say_open(fds[i], GW_OPEN_STREAM, i);
+		run_ms(h, 3);
+	}
+	assert_awake(h);
+	run_until(h, ended, &fds[199]);
+	t = gw_tcp_adopt(fds[199]);
+	assert_int_equal(gw_frame_recv(t, &f, gw_now() + 10 * GW_S), 0);
+	assert_int_equal(f.type, GW_MSG_ERROR);
+	gw_frame_free(&f);
+	gw_transport_close(&t);
+	for (unsigned int i = 0; i < 199; i++)
+		close(fds[i]);
+	close(control);
+}
+
+/* Silent callers of one address go, the oldest first, before they keep anybody out. */
+static void silent_callers_make_room(void **state)
+{
+	struct host *h = *state;
+	int fds[100], settle;
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(fds); i++) {
+		fds[i] = dial(h);
+		run_ms(h, 1);
+	}
+	run_until(h, ended, &fds[0]);
+	run_until(h, ended, &fds[19]);
+	run_ms(h, 5);
+	assert_false(ended(&fds[30]));
+	assert_false(ended(&fds[99]));
+	settle = dial(h);
+	say_open(settle, GW_OPEN_SETTLE, 0);
+	run_until(h, ended, &settle);
+	close(settle);
+	for (size_t i = 0; i < GW_ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+}
+
+/* A VM whose monitor takes connections and says nothing. Return: the monitor. */
+static int mute_vm(struct host *h, const char *name)
+{
+	gw_autofree char *dir = gw_vm_dir(&h->paths, name);
+	json_t *json = json_pack("{s:s,s:[s],s:s,s:s,s:b,s:b,s:[{s:s,s:I}]}", "name", name, "argv",
+				 "qemu-system-fake", "cwd", "/", "machine", "pc", "managed", 1,
+				 "discards", 0, "memory", "id", "ram", "size", (json_int_t)1 << 30);
+	struct gw_vm vm = { .process = h->qemu, .uffd = -1 };
+	struct sockaddr_un addr;
+	int fd;
+
+	assert_int_equal(gw_definition_parse(&vm.def, json), 0);
+	json_decref(json);
+	vm.qmp = gw_path("%s/qmp.sock", dir);
+	assert_int_equal(mkdir(dir, 0700), 0);
+	assert_int_equal(gw_vm_save(&h->paths, &vm), 0);
+	assert_int_equal(gw_unix_address(&addr, vm.qmp), 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	gw_vm_free(&vm);
+	return fd;
+}
+
+/* What waits for the VM's present job has not begun, so it can be called off. */
+static void a_waiting_job_is_cancelled(void **state)
+{
+	struct host *h = *state;
+	struct caller first, second, third;
+	int monitor = mute_vm(h, "web1");
+
+	call(h, &first);
+	call(h, &second);
+	call(h, &third);
+	ask(&first, "{\"execute\":\"recover\",\"arguments\":{\"name\":\"web1\"}}\n");
+	run_until(h, has_job, h);
+	kill(h->jobs->list->pid, SIGSTOP); /* it takes its time */
+	ask(&second, "{\"execute\":\"migrate\",\"arguments\":{\"name\":\"web1\",\"address\":"
+		     "\"127.0.0.1:1\"}}\n");
+	run_ms(h, 20);
+	assert_false(answered(&second));
+	ask(&third, "{\"execute\":\"cancel\",\"arguments\":{\"name\":\"web1\"}}\n");
+	run_until(h, answered, &third);
+	assert_non_null(json_object_get(third.answer, "return"));
+	run_until(h, answered, &second);
+	assert_string_equal(error_of(&second), "cancelled before it began");
+	assert_false(answered(&first));
+	kill(h->jobs->list->pid, SIGCONT);
+	run_until(h, answered, &first);
+	hang_up(&first);
+	hang_up(&second);
+	hang_up(&third);
+	close(monitor);
+}
+
+/* A worker that does not listen: the daemon says so instead of waiting for it. */
+static void a_deaf_worker_is_told_of(void **state)
+{
+	struct host *h = *state;
+	struct caller migrate, cancel;
+	int monitor = mute_vm(h, "web1");
+
+	call(h, &migrate);
+	call(h, &cancel);
+	ask(&migrate, "{\"execute\":\"migrate\",\"arguments\":{\"name\":\"web1\",\"address\":"
+		      "\"127.0.0.1:1\"}}\n");
+	run_until(h, has_job, h);
+	kill(h->jobs->list->pid, SIGSTOP);
+	ask(&cancel, "{\"execute\":\"cancel\",\"arguments\":{\"name\":\"web1\"}}\n");
+	run_ms(h, 20);
+	assert_awake(h);
+	assert_false(answered(&cancel)); /* until it has ended */
+	kill(h->jobs->list->pid, SIGKILL);
+	run_until(h, answered, &migrate);
+	assert_non_null(strstr(error_of(&migrate), "was killed"));
+	run_until(h, answered, &cancel);
+	assert_non_null(json_object_get(cancel.answer, "return"));
+	hang_up(&migrate);
+	hang_up(&cancel);
+	close(monitor);
+}
+
+/* A worker beside a daemon that stands still goes on, and loses only old progress. */
+static void a_stopped_daemon_stops_no_worker(void **state)
+{
+	gw_autofree char *padding = calloc(1, 20001);
+	struct gw_worker w = { .result = memfd_create("unit", MFD_CLOEXEC) };
+	int pair[2], fd, sent = 0, newest = -1;
+	json_t *json;
+
+	(void)state;
+	memset(padding, 'x', 20000);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	w.ctl = pair[0];
+	while (!w.unsaid && sent < 100000)
+		gw_worker_progress(&w, json_pack("{s:i,s:s}", "n", sent++, "rounds", padding));
+	assert_non_null(w.unsaid);
+	for (int i = 0; i < 10; i++)
+		gw_worker_progress(&w, json_pack("{s:i,s:s}", "n", sent++, "rounds", padding));
+	/* A result of any size, whether or not anybody ever looks. */
+	json = json_array();
+	for (int i = 0; i < 100; i++)
+		json_array_append_new(json, json_string(padding));
+	assert_int_equal(gw_worker_result(&w, json_pack("{s:o}", "return", json)), 0);
+	/* It goes on: what is there is read, and the newest is offered again. */
+	for (int i = 0; i < 2; i++) {
+		while (!gw_ctl_recv(pair[1], &json, &fd)) {
+			newest = (int)json_integer_value(
+				json_object_get(json_object_get(json, "progress"), "n"));
+			json_decref(json);
+		}
+		assert_true(i ? newest == sent - 1 : newest < sent - 10);
+		gw_worker_heed(&w, NULL, NULL);
+	}
+	assert_null(w.unsaid);
+	json = gw_worker_result_load(w.result);
+	assert_int_equal(json_array_size(json_object_get(json, "return")), 100);
+	json_decref(json);
+	/* A part of a result is none. */
+	assert_int_equal(ftruncate(w.result, 1000), 0);
+	assert_null(gw_worker_result_load(w.result));
+	close(w.result);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(answers_wait_for_their_reader, make, drop),
+		cmocka_unit_test_setup_teardown(a_long_answer_arrives, make, drop),
+		cmocka_unit_test_setup_teardown(clients_are_bounded, make, drop),
+		cmocka_unit_test_setup_teardown(no_descriptors_no_spinning, make, drop),
+		cmocka_unit_test_setup_teardown(streams_do_not_stop_the_daemon, make, drop),
+		cmocka_unit_test_setup_teardown(silent_callers_make_room, make, drop),
+		cmocka_unit_test_setup_teardown(a_waiting_job_is_cancelled, make, drop),
+		cmocka_unit_test_setup_teardown(a_deaf_worker_is_told_of, make, drop),
+		cmocka_unit_test(a_stopped_daemon_stops_no_worker),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
