@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "cleanup.h"
 #include "cli.h"
 #include "error.h"
@@ -220,6 +221,10 @@ int gw_cmd_migrate(int argc, char **argv)
 	if (!m.address || optind < argc) {
 		json_decref(m.args);
 		return gw_cli_usage("migrate", "NAME and IP:PORT are needed");
+	}
+	if (gw_address_check(m.address, false)) {
+		json_decref(m.args);
+		return gw_cli_usage("migrate", gw_error());
 	}
 	json_object_set_new(m.args, "name", json_string(m.name));
 	json_object_set_new(m.args, "address", json_string(m.address));

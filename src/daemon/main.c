@@ -21,6 +21,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "cleanup.h"
 #include "control.h"
 #include "error.h"
@@ -62,9 +63,9 @@ static void usage(FILE *out)
 		"usage: godwitd [--root DIR] [--listen IP:PORT] [options]\n"
 		"\n"
 		"  --root DIR           keep everything of this host in DIR/run (default: in /run/godwit)\n"
-		"  --listen IP:PORT     where other hosts reach this one; without it VMs can only\n"
-		"                       leave. Anyone who reaches it can start a QEMU here: use a\n"
-		"                       trusted network\n"
+		"  --listen IP:PORT     where other hosts reach this one (:PORT: on all addresses);\n"
+		"                       without it VMs can only leave. Anyone who reaches it can\n"
+		"                       start a QEMU here: use a trusted network\n"
 		"  --name HOST          this host's name in messages and registry (default: the\n"
 		"                       host name)\n"
 		"  --memory-limit SIZE  memory that VMs may use here (default: all)\n"
@@ -107,6 +108,8 @@ static int set_option(struct options *o, const char *key, const char *value)
 						 : NULL;
 
 	if (text == &o->registry && gw_registry_url_ok(value))
+		return -EINVAL;
+	if (text == &o->listen && gw_address_check(value, true))
 		return -EINVAL;
 	if (text) {
 		free(*text);

@@ -2,6 +2,7 @@
 /* registrar.c - the daemon's dealings with registries; see registrar.h. */
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,6 +29,7 @@
 #define LIFE_MS	 30000
 #define SERVE_MS 2000 /* for SQLite, while the client's own limit is GW_REGISTRY_MS */
 #define HUNG_S	 30
+#define END_NS	 (2 * GW_S) /* for all of them, when the daemon ends */
 
 /* How a report ended; the exit status of its process. */
 enum outcome {
@@ -312,22 +315,28 @@ struct gw_registrar *gw_registrar_new(const struct gw_paths *paths, const char *
 	return r;
 }
 
-/* Not waited for: one that sleeps in a file system may not end, and init has it then. */
-static void end_process(pid_t pid)
+/* One that sleeps in a file system may not end: then init has it. */
+static void end_process(pid_t pid, int64_t deadline)
 {
-	if (pid) {
-		kill(pid, SIGKILL);
-		waitpid(pid, NULL, WNOHANG);
-	}
+	gw_autofd int fd = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	if (fd < 0)
+		return;
+	kill(pid, SIGKILL);
+	poll(&pfd, 1, gw_poll_ms(deadline));
+	waitpid(pid, NULL, WNOHANG);
 }
 
 void gw_registrar_free(struct gw_registrar *r)
 {
+	const int64_t deadline = gw_now() + END_NS;
+
 	if (!r)
 		return;
-	end_process(r->reporter);
+	end_process(r->reporter, deadline);
 	for (size_t i = 0; i < GW_REGISTRY_CLIENTS; i++)
-		end_process(r->clients[i]);
+		end_process(r->clients[i], deadline);
 	free(r->address);
 	free(r);
 }

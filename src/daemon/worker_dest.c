@@ -155,13 +155,22 @@ static void note_source(struct env *e)
 static int claim(struct env *e)
 {
 	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
+	struct gw_journal there;
 	int rc;
 
 	if (mkdir(dir, 0700)) {
-		if (errno == EEXIST)
-			return gw_fail(-EEXIST, "host '%s' already has a VM '%s'", e->w->host,
+		rc = -errno;
+		/* The very migration that this is: its source is this host. */
+		if (rc == -EEXIST && !gw_journal_load(e->w->paths, e->vm.def.name, &there) &&
+		    !memcmp(there.id, e->journal.id, GW_ID_LEN))
+			return gw_fail(-EEXIST,
+				       "VM '%s' is on host '%s' already: the address is that of "
+				       "the host that it is to leave",
+				       e->vm.def.name, e->w->host);
+		if (rc == -EEXIST)
+			return gw_fail(rc, "host '%s' already has a VM '%s'", e->w->host,
 				       e->vm.def.name);
-		return gw_fail(-errno, "%s: %s", dir, strerror(errno));
+		return gw_fail(rc, "%s: %s", dir, strerror(-rc));
 	}
 	e->lock = gw_vm_lock(e->w->paths, e->vm.def.name);
 	rc = e->lock < 0 ? e->lock : op_journal(e, GW_DEST_PHASE_RECEIVING);

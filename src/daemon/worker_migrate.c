@@ -10,6 +10,7 @@
 #include <sys/random.h>
 
 #include "activate.h"
+#include "address.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
@@ -157,6 +158,9 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 
 	if (!address || strlen(address) >= sizeof(e->journal.peer))
 		return gw_fail(-EINVAL, "where to? write godwit migrate NAME IP:PORT");
+	rc = gw_address_check(address, false);
+	if (rc)
+		return rc;
 	rc = gw_journal_load(e->w->paths, e->vm.def.name, &found);
 	if (rc != -ENOENT)
 		return gw_fail(-EBUSY,

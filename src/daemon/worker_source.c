@@ -15,6 +15,7 @@
 #include "live.h"
 #include "log.h"
 #include "saved.h"
+#include "peers.h"
 #include "source_env.h"
 
 #define REPORT_MS	  100
@@ -73,7 +74,9 @@ static int on_wake(void *arg)
 static struct gw_transport *op_connect(void *env, int64_t deadline)
 {
 	struct gw_source_env *e = env;
-	struct gw_transport *t = gw_tcp_connect(e->journal.peer, deadline);
+	const struct gw_peer peer = { .address = e->journal.peer,
+				      .wake = { e->w->ctl, on_wake, e } };
+	struct gw_transport *t = gw_peer_connect(&peer, deadline);
 
 	if (t && !e->s.control) {
 		t->wake_fd = e->w->ctl;

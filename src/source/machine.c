@@ -12,6 +12,7 @@
 #include "feature.h"
 #include "holes.h"
 #include "internal.h"
+#include "peers.h"
 
 /* How long a destination that ended it may take to clear up before it says why. */
 #define REASON_NS (3 * GW_S)
@@ -114,28 +115,18 @@ int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline)
 static int open_connection(struct gw_source *s, unsigned int kind, unsigned int stream,
 			   struct gw_transport **out)
 {
-	struct gw_open open = { .version_min = GW_VERSION_MIN,
-				.version_max = GW_VERSION,
-				.kind = (uint16_t)kind,
-				.stream = stream };
+	struct gw_open open = { .kind = (uint16_t)kind, .stream = stream };
 	int64_t deadline = s->ops->now(s->env) + GW_ANSWER_NS;
 	struct gw_transport *t = s->ops->connect(s->env, deadline);
-	uint8_t wire[GW_OPEN_LEN];
 	struct gw_frame f = { 0 };
 	int rc;
 
 	if (!t)
 		return -ECONNREFUSED;
 	memcpy(open.id, s->id, GW_ID_LEN);
-	gw_open_encode(&open, wire);
-	rc = gw_frame_send_buf(t, GW_MSG_OPEN, 0, wire, sizeof(wire));
-	if (!rc)
-		rc = gw_frame_recv(t, &f, deadline);
-	if (!rc && f.type == GW_MSG_ERROR)
-		rc = gw_fail(-EREMOTEIO, "destination: %.*s", (int)f.len, (const char *)f.payload);
-	else if (!rc && (f.type != GW_MSG_ACCEPT || f.arg < GW_VERSION_MIN || f.arg > GW_VERSION))
-		rc = gw_fail(-EPROTO, "destination: answered OPEN with %s %llu",
-			     gw_message_name(f.type), (unsigned long long)f.arg);
+	rc = gw_peer_open(t, &open, GW_MSG_ACCEPT, &f, deadline);
+	if (rc == -EREMOTEIO || rc == -EPROTO)
+		gw_fail_prefix(rc, "destination: ");
 	else if (!rc && s->control && f.arg != s->version)
 		rc = gw_fail(-EPROTO, "destination: speaks version %llu on a stream, %u before",
 			     (unsigned long long)f.arg, s->version);
@@ -146,6 +137,16 @@ static int open_connection(struct gw_source *s, unsigned int kind, unsigned int 
 		gw_transport_close(&t);
 	*out = t;
 	return rc;
+}
+
+/* One of the streams. The control connection works, and so do those before it. */
+static int open_stream(struct gw_source *s, unsigned int i)
+{
+	int rc = open_connection(s, GW_OPEN_STREAM, i, &s->streams[i]);
+
+	return rc ? gw_fail_prefix(rc, "connection %u of %u (%u work): ", i + 2,
+				   s->params.streams + 1, i + 1)
+		  : 0;
 }
 
 /* What it can do that its release may lack: from here on it is asked for nothing else. */
@@ -234,7 +235,7 @@ static int gw_source_setup(struct gw_source *s)
 	if (!rc)
 		rc = gw_reuse_answer(s);
 	for (unsigned int i = 0; !rc && i < s->params.streams; i++)
-		rc = open_connection(s, GW_OPEN_STREAM, i, &s->streams[i]);
+		rc = open_stream(s, i);
 	return rc;
 }
 

@@ -27,6 +27,7 @@
 #include "frame.h"
 #include "io.h"
 #include "log.h"
+#include "peers.h"
 #include "registry.h"
 #include "transport.h"
 
@@ -101,19 +102,18 @@ static int expect(struct peer *p, unsigned int type)
 
 static int connect_peer(struct peer *p)
 {
-	struct gw_open open = { .version_min = GW_VERSION_MIN,
-				.version_max = GW_VERSION,
-				.kind = GW_OPEN_REGISTRY };
-	uint8_t wire[GW_OPEN_LEN];
+	const struct gw_peer peer = { .address = p->address, .wake = { .fd = -1 } };
+	const struct gw_open open = { .kind = GW_OPEN_REGISTRY };
 	int rc;
 
-	p->t = gw_tcp_connect(p->address, p->r.deadline);
+	p->t = gw_peer_connect(&peer, p->r.deadline);
 	if (!p->t)
 		return gw_fail_prefix(gw_now() >= p->r.deadline ? -ETIMEDOUT : -ECONNREFUSED,
 				      "registry godwit://%s: ", p->address);
-	gw_open_encode(&open, wire);
-	rc = gw_frame_send_buf(p->t, GW_MSG_OPEN, 0, wire, sizeof(wire));
-	return rc ? rc : expect(p, GW_MSG_ACCEPT);
+	rc = gw_peer_open(p->t, &open, GW_MSG_ACCEPT, &p->inbox, p->r.deadline);
+	if (rc == -EREMOTEIO || rc == -EPROTO)
+		gw_fail_prefix(rc, "registry godwit://%s: ", p->address);
+	return rc == -EREMOTEIO ? -ECONNREFUSED : rc;
 }
 
 /* Ask, and read the answer into p->inbox. */

@@ -2,8 +2,16 @@
 /*
  * tcp.c - transport over a TCP socket.
  *
- * A cut link sends no reset, so a dead peer is found by the kernel: keepalive
- * probes while we wait, TCP_USER_TIMEOUT while we send (GW_TCP_SILENCE_MS).
+ * A cut link sends no reset. While nothing of ours is under way, keepalive probes find a
+ * dead peer. While something is, there are none, and TCP_USER_TIMEOUT is no help: it counts
+ * the time in which a busy receiver's window is closed as silence, although the receiver's
+ * kernel answers every probe. So whoever waits here looks at what the kernel knows, every
+ * LOOK_MS: the peer is lost when data or a window probe is unanswered, and nothing at all
+ * has come from it for GW_TCP_SILENCE_MS.
+ *
+ * The kernel's probes come ever more seldom, unless TCP_RTO_MAX_MS (Linux 6.15) says how
+ * often at least. On older kernels a link that is cut when the receiver had paused for a
+ * while may be found that much later.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,10 +25,22 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "io.h"
+#include "log.h"
 #include "transport.h"
+
+/* How often a wait looks whether the peer is there, and how often the kernel asks it. */
+#define LOOK_MS	   500
+#define RTO_MAX_MS 1000
+
+/* <linux/tcp.h> of Linux 6.15. */
+#ifndef TCP_RTO_MAX_MS
+#define TCP_RTO_MAX_MS 44
+#endif
 
 struct tcp {
 	struct gw_transport t;
@@ -47,25 +67,67 @@ static int tcp_failed(const struct tcp *c, int err)
 	return gw_fail(-err, "%s: %s", c->peer, strerror(err));
 }
 
-/* Wait until the socket takes more, but not beyond send_by. */
-static int wait_to_send(struct tcp *c)
-{
-	struct pollfd pfd = { .fd = c->fd, .events = POLLOUT };
-	int n = poll(&pfd, 1, gw_poll_ms(c->t.send_by));
+/* One wait of somebody for the peer. */
+struct wait {
+	int64_t last_ns; /* when something last moved */
+	bool suspect;	 /* the last look found the peer silent */
+};
 
+/*
+ * Look at a peer for which somebody has waited for LOOK_MS. Twice, before it is lost: a
+ * host that was stopped itself finds that much time has passed, and the answers right after.
+ */
+static int look(const struct tcp *c, struct wait *w)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+	bool silent;
+
+	if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+		return 0; /* no TCP socket: its other end is on this host */
+	silent = (info.tcpi_unacked || info.tcpi_probes) &&
+		 info.tcpi_last_ack_recv >= GW_TCP_SILENCE_MS - LOOK_MS;
+	if (silent && w->suspect)
+		return tcp_failed(c, ETIMEDOUT);
+	w->suspect = silent;
+	return 0;
+}
+
+/* The same for one who sends, and the end for a peer that takes nothing for too long. */
+static int look_sending(const struct tcp *c, struct wait *w)
+{
+	if (gw_now() - w->last_ns > GW_TCP_STALL_MS * GW_MS)
+		return gw_fail(-ETIMEDOUT,
+			       "%s is there, but has taken nothing of what was sent for %d s; is "
+			       "its godwitd stopped, or its host overloaded?",
+			       c->peer, GW_TCP_STALL_MS / 1000);
+	return look(c, w);
+}
+
+/* Wait until the socket takes more, but not beyond send_by. */
+static int wait_to_send(struct tcp *c, struct wait *w)
+{
+	const int64_t slice = gw_now() + LOOK_MS * GW_MS, by = c->t.send_by;
+	struct pollfd pfd = { .fd = c->fd, .events = POLLOUT };
+	int n;
+
+	if (!by) /* a blocking send comes back every LOOK_MS */
+		return look_sending(c, w);
+	n = poll(&pfd, 1, gw_poll_ms(slice < by ? slice : by));
 	if (n < 0 && errno != EINTR)
 		return tcp_failed(c, errno);
-	if (n == 0 && gw_now() >= c->t.send_by)
+	if (n == 0 && gw_now() >= by)
 		return gw_fail(-ETIMEDOUT,
 			       "%s takes nothing more of what is sent; is its godwitd stopped, or "
 			       "its host overloaded?",
 			       c->peer);
-	return 0;
+	return n == 0 ? look(c, w) : 0;
 }
 
 static int tcp_send(struct gw_transport *t, struct iovec *iov, int n)
 {
 	struct tcp *c = tcp_of(t);
+	struct wait w = { .last_ns = gw_now() };
 
 	while (n > 0) {
 		struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)n };
@@ -73,8 +135,8 @@ static int tcp_send(struct gw_transport *t, struct iovec *iov, int n)
 
 		if (sent < 0 && errno == EINTR)
 			continue;
-		if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && t->send_by) {
-			int rc = wait_to_send(c);
+		if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+			int rc = wait_to_send(c, &w);
 
 			if (rc)
 				return rc;
@@ -82,6 +144,7 @@ static int tcp_send(struct gw_transport *t, struct iovec *iov, int n)
 		}
 		if (sent < 0)
 			return tcp_failed(c, errno);
+		w = (struct wait){ .last_ns = gw_now() };
 		t->sent += (uint64_t)sent;
 		while (n > 0 && (size_t)sent >= iov->iov_len) {
 			sent -= (ssize_t)iov->iov_len;
@@ -96,13 +159,15 @@ static int tcp_send(struct gw_transport *t, struct iovec *iov, int n)
 	return 0;
 }
 
-static int tcp_wait(struct tcp *c, int64_t deadline)
+static int tcp_wait(struct tcp *c, int64_t deadline, struct wait *w)
 {
 	struct pollfd fds[2] = {
 		{ .fd = c->fd, .events = POLLIN },
 		{ .fd = c->t.wake_fd, .events = POLLIN },
 	};
-	int n = poll(fds, c->t.wake_fd >= 0 ? 2 : 1, gw_poll_ms(deadline));
+	const int64_t slice = gw_now() + LOOK_MS * GW_MS;
+	int n = poll(fds, c->t.wake_fd >= 0 ? 2 : 1,
+		     gw_poll_ms(slice < deadline ? slice : deadline));
 
 	if (n < 0 && errno != EINTR)
 		return tcp_failed(c, errno);
@@ -110,23 +175,25 @@ static int tcp_wait(struct tcp *c, int64_t deadline)
 		return gw_fail(-ETIMEDOUT, "%s did not answer in time", c->peer);
 	if (n > 0 && c->t.wake_fd >= 0 && fds[1].revents)
 		return c->t.on_wake(c->t.wake_arg);
-	return 0;
+	return n == 0 ? look(c, w) : 0;
 }
 
 static int tcp_recv(struct gw_transport *t, void *buf, size_t len, int64_t deadline)
 {
 	struct tcp *c = tcp_of(t);
 	/* A receiver with nothing else to watch blocks in the kernel: fewer calls. */
-	int flags = deadline == GW_FOREVER && t->wake_fd < 0 ? MSG_WAITALL : MSG_DONTWAIT;
+	const bool blocks = deadline == GW_FOREVER && t->wake_fd < 0;
+	struct wait w = { .last_ns = 0 };
 	char *at = buf;
 
 	while (len) {
-		ssize_t n = recv(c->fd, at, len, flags);
+		ssize_t n = recv(c->fd, at, len, blocks ? MSG_WAITALL : MSG_DONTWAIT);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-			int rc = tcp_wait(c, deadline);
+			/* A blocking one comes back every LOOK_MS. */
+			int rc = blocks ? look(c, &w) : tcp_wait(c, deadline, &w);
 
 			if (rc)
 				return rc;
@@ -136,6 +203,7 @@ static int tcp_recv(struct gw_transport *t, void *buf, size_t len, int64_t deadl
 			return tcp_failed(c, errno);
 		if (n == 0)
 			return tcp_failed(c, ECONNRESET);
+		w.suspect = false;
 		t->received += (uint64_t)n;
 		at += n;
 		len -= (size_t)n;
@@ -177,6 +245,7 @@ static void set_option(int fd, int level, int name, int value)
 static struct gw_transport *adopt(int fd, const char *peer)
 {
 	struct tcp *c = calloc(1, sizeof(*c));
+	const struct timeval slice = { .tv_usec = LOOK_MS * 1000 };
 	int flags = fcntl(fd, F_GETFL);
 
 	if (!c) {
@@ -197,7 +266,11 @@ static struct gw_transport *adopt(int fd, const char *peer)
 	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1);
 	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 1);
 	set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, GW_TCP_SILENCE_MS / 1000 - 1);
-	set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, GW_TCP_SILENCE_MS);
+	set_option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, RTO_MAX_MS);
+	/* Blocking calls come back for a look. */
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &slice, sizeof(slice)) ||
+	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &slice, sizeof(slice)))
+		gw_debug("%s: %s", peer, strerror(errno));
 	return &c->t;
 }
 
@@ -215,35 +288,6 @@ struct gw_transport *gw_tcp_adopt(int fd)
 	return adopt(fd, peer);
 }
 
-/* "IP:PORT" or "[IP6]:PORT" to a socket address list; NULL with a message. */
-static struct addrinfo *parse_address(const char *address, int flags)
-{
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags };
-	struct addrinfo *list = NULL;
-	char host[NI_MAXHOST];
-	const char *colon = strrchr(address, ':');
-	size_t len = colon ? (size_t)(colon - address) : 0;
-	int rc;
-
-	if (!colon || !colon[1] || len >= sizeof(host)) {
-		gw_fail(-EINVAL, "'%s' is not an address; write IP:PORT", address);
-		return NULL;
-	}
-	memcpy(host, address, len);
-	host[len] = '\0';
-	if (host[0] == '[' && len > 1 && host[len - 1] == ']') {
-		host[len - 1] = '\0';
-		memmove(host, host + 1, len - 1);
-	}
-	rc = getaddrinfo(host[0] ? host : NULL, colon + 1, &hints, &list);
-	if (rc) {
-		gw_fail(-EINVAL, "'%s' is not an address: %s; write IP:PORT", address,
-			gai_strerror(rc));
-		return NULL;
-	}
-	return list;
-}
-
 /* The kernel has measured the round trip of SYN and its answer. */
 static struct gw_transport *measured(struct gw_transport *t)
 {
@@ -255,53 +299,168 @@ static struct gw_transport *measured(struct gw_transport *t)
 	return t;
 }
 
-struct gw_transport *gw_tcp_connect(const char *address, int64_t deadline)
-{
-	struct addrinfo *list = parse_address(address, 0);
-	struct pollfd pfd = { .events = POLLOUT };
-	socklen_t len = sizeof(int);
-	int err = 0, fd, ready = -1;
+/* Addresses of one name that are tried at most, and the head start of each. */
+#define TRIES_MAX  16
+#define HEAD_START (250 * GW_MS)
 
-	if (!list)
-		return NULL;
-	fd = socket(list->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0 || (connect(fd, list->ai_addr, list->ai_addrlen) && errno != EINPROGRESS))
-		err = errno;
-	freeaddrinfo(list);
-	pfd.fd = fd;
-	while (!err && ready < 0) {
-		ready = poll(&pfd, 1, gw_poll_ms(deadline));
-		err = ready > 0 ? 0 : ready == 0 ? ETIMEDOUT : errno == EINTR ? 0 : errno;
-	}
-	if (!err && getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len))
-		err = errno;
-	if (err) {
-		gw_fail(-err, "cannot reach %s: %s; is godwitd running there?", address,
-			strerror(err));
+/* Connections of which the first that stands is taken. */
+struct dial {
+	const char *address;
+	struct pollfd fds[TRIES_MAX + 1]; /* -1: failed; the last is the wake's */
+	unsigned int begun;
+	int err; /* of the last that failed */
+};
+
+static void begin_try(struct dial *d, const struct addrinfo *to)
+{
+	int fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || (connect(fd, to->ai_addr, to->ai_addrlen) && errno != EINPROGRESS)) {
+		d->err = errno;
 		if (fd >= 0)
 			close(fd);
-		return NULL;
+		fd = -1;
 	}
-	return measured(adopt(fd, address));
+	d->fds[d->begun++] = (struct pollfd){ .fd = fd, .events = POLLOUT };
+}
+
+/* What has come of those that poll() reported. Return: a connected one, or -1. */
+static int take_connected(struct dial *d)
+{
+	for (unsigned int i = 0; i < d->begun; i++) {
+		socklen_t len = sizeof(int);
+		int err = 0;
+
+		if (d->fds[i].fd < 0 || !d->fds[i].revents)
+			continue;
+		if (getsockopt(d->fds[i].fd, SOL_SOCKET, SO_ERROR, &err, &len))
+			err = errno;
+		if (!err)
+			return gw_steal_fd(&d->fds[i].fd);
+		d->err = err;
+		close(gw_steal_fd(&d->fds[i].fd));
+	}
+	return -1;
+}
+
+static bool any_open(const struct dial *d)
+{
+	for (unsigned int i = 0; i < d->begun; i++)
+		if (d->fds[i].fd >= 0)
+			return true;
+	return false;
+}
+
+static int unreachable(const struct dial *d, int err)
+{
+	gw_autofree char *tried = d->begun > 1 ? gw_path(" (%u addresses tried)", d->begun)
+					       : gw_path("%s", "");
+
+	return gw_fail(-err, "cannot reach %s%s: %s; is godwitd running there?", d->address, tried,
+		       strerror(err));
+}
+
+/* Return: a connected socket, or -errno with a message. */
+static int dial(struct dial *d, const struct addrinfo *next, int64_t deadline,
+		const struct gw_wake *wake)
+{
+	int64_t start_next = gw_now();
+
+	for (;;) {
+		const struct pollfd *heard = &d->fds[d->begun];
+		int64_t until;
+		int n, fd, rc;
+
+		while (next && d->begun < TRIES_MAX && (gw_now() >= start_next || !any_open(d))) {
+			begin_try(d, next);
+			next = next->ai_next;
+			start_next = gw_now() + HEAD_START;
+		}
+		if (d->begun == TRIES_MAX)
+			next = NULL;
+		if (!next && !any_open(d))
+			return unreachable(d, d->err);
+		if (gw_now() >= deadline)
+			return unreachable(d, ETIMEDOUT);
+		until = next && start_next < deadline ? start_next : deadline;
+		heard = &d->fds[d->begun];
+		d->fds[d->begun] = (struct pollfd){ .fd = wake ? wake->fd : -1, .events = POLLIN };
+		n = poll(d->fds, d->begun + 1, gw_poll_ms(until));
+		if (n < 0 && errno != EINTR)
+			return gw_fail(-errno, "poll: %s", strerror(errno));
+		if (n <= 0)
+			continue;
+		rc = heard->revents ? wake->fn(wake->arg) : 0;
+		if (rc)
+			return rc;
+		fd = take_connected(d);
+		if (fd >= 0)
+			return fd;
+	}
+}
+
+struct gw_transport *gw_tcp_dial(const char *address, int64_t deadline, const struct gw_wake *wake)
+{
+	struct dial d = { .address = address };
+	struct addrinfo *list;
+	int rc, fd;
+
+	list = gw_address_resolve(address, false, deadline, wake, &rc);
+	if (!list)
+		return NULL;
+	fd = dial(&d, list, deadline, wake);
+	freeaddrinfo(list);
+	for (unsigned int i = 0; i < d.begun; i++)
+		if (d.fds[i].fd >= 0)
+			close(d.fds[i].fd);
+	return fd < 0 ? NULL : measured(adopt(fd, address));
+}
+
+/* One that hears IPv4, too, where it can: ":PORT". */
+static int listen_at(const struct addrinfo *at, bool both)
+{
+	gw_autofd int fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (at->ai_family == AF_INET6 && both)
+		set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+	if (bind(fd, at->ai_addr, at->ai_addrlen) || listen(fd, 64))
+		return -errno;
+	return gw_steal_fd(&fd);
+}
+
+/* IPv6 first: it hears IPv4, too. */
+static const struct addrinfo *next_at(const struct addrinfo *at, bool six)
+{
+	while (at && (at->ai_family == AF_INET6) != six)
+		at = at->ai_next;
+	return at;
 }
 
 int gw_tcp_listen(const char *address)
 {
-	struct addrinfo *list = parse_address(address, AI_PASSIVE);
-	gw_autofd int fd = -1;
-	int err = 0;
+	const bool any = address[0] == ':' || address[0] == '*';
+	struct addrinfo *list;
+	int fd = -EADDRNOTAVAIL, rc;
 
+	/* Who starts it wants to know of a name that does not resolve, and soon. */
+	list = gw_address_resolve(address, true, gw_now() + 10 * GW_S, NULL, &rc);
 	if (!list)
-		return -EINVAL;
-	fd = socket(list->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		err = errno;
-	else
-		set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-	if (!err && (bind(fd, list->ai_addr, list->ai_addrlen) || listen(fd, 64)))
-		err = errno;
+		return rc;
+	for (int six = 1; six >= 0 && fd < 0; six--) {
+		const struct addrinfo *at = next_at(list, six);
+
+		for (; at && fd < 0; at = next_at(at->ai_next, six)) {
+			fd = listen_at(at, any);
+			/* Taken is taken: the other family would not be what was asked for. */
+			if (fd == -EADDRINUSE)
+				break;
+		}
+		if (fd == -EADDRINUSE)
+			break;
+	}
 	freeaddrinfo(list);
-	if (err)
-		return gw_fail(-err, "cannot listen on %s: %s", address, strerror(err));
-	return gw_steal_fd(&fd);
+	return fd < 0 ? gw_fail(fd, "cannot listen on %s: %s", address, strerror(-fd)) : fd;
 }

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -64,21 +65,42 @@ static inline void gw_transport_close(struct gw_transport **t)
 	*t = NULL;
 }
 
+struct gw_wake;
+
 /**
- * gw_tcp_connect() - connect to "IP:PORT" or "[IP6]:PORT" by @deadline (ns).
- * A peer that stops answering is given up after GW_TCP_SILENCE_MS.
+ * gw_tcp_dial() - connect to "HOST:PORT" (address.h) by @deadline (ns).
+ * @wake: heeded while it connects; may be NULL
+ *
+ * All addresses of a name are tried: each gets a head start before the next, and
+ * the first that answers is taken. A peer whose kernel is silent is given up after
+ * GW_TCP_SILENCE_MS, one that takes nothing of what we send after GW_TCP_STALL_MS.
  *
  * Return: the transport (gw_transport_close()), or NULL with a message.
  */
-struct gw_transport *gw_tcp_connect(const char *address, int64_t deadline);
+struct gw_transport *gw_tcp_dial(const char *address, int64_t deadline, const struct gw_wake *wake);
+
+/** gw_tcp_connect() - the same with nothing to heed meanwhile. */
+static inline struct gw_transport *gw_tcp_connect(const char *address, int64_t deadline)
+{
+	return gw_tcp_dial(address, deadline, NULL);
+}
 
 /** gw_tcp_adopt() - a transport over a connected socket, which it then owns. */
 struct gw_transport *gw_tcp_adopt(int fd);
 
-/** gw_tcp_listen() - a listening socket on "IP:PORT". Return: descriptor or -errno. */
+/**
+ * gw_tcp_listen() - a listening socket on "IP:PORT"; ":PORT" hears IPv4 and IPv6.
+ * Return: descriptor or -errno.
+ */
 int gw_tcp_listen(const char *address);
 
 /* Silence after which a peer counts as lost, in setup and rounds alike. */
 #define GW_TCP_SILENCE_MS 5000
+
+/*
+ * A peer that is there and takes nothing: a busy one, a stopped one. Much longer than
+ * what it may have to do in between, such as digests of a big guest's memory.
+ */
+#define GW_TCP_STALL_MS 120000
 
 #endif

@@ -107,7 +107,7 @@ class Destination(Guest):
         self.b.godwit("stop", "t").ok()
 
     def test_itself(self):
-        self.fails(self.a.address, "host 'a' already has a VM 't'")
+        self.fails(self.a.address, "the address is that of the host that it is to leave")
 
     def test_nobody(self):
         self.fails("127.0.0.1:1", "cannot reach 127.0.0.1:1", "Connection refused",

@@ -2,7 +2,9 @@
 /* test_tcp.c - TCP connections between threads: many frames, waking, addresses. */
 #include "unit.h"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -11,6 +13,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "address.h"
 #include "clock.h"
 #include "frame.h"
 #include "rng.h"
@@ -21,6 +24,31 @@
 struct link {
 	struct gw_transport *a, *b;
 };
+
+static int silence[2];
+
+/*
+ * In place of the C library's: "two.test" has two addresses, and "silent.test" is asked
+ * for until silence[1] is closed.
+ */
+int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+		struct addrinfo **list)
+{
+	int (*real)(const char *, const char *, const struct addrinfo *,
+		    struct addrinfo **) = (__typeof__(real))dlsym(RTLD_NEXT, "getaddrinfo");
+	const bool numeric = hints && hints->ai_flags & AI_NUMERICHOST;
+	char byte;
+
+	if (host && !numeric && !strcmp(host, "two.test"))
+		return real("::1", port, hints, list) ||
+		       real("127.0.0.1", port, hints, &(*list)->ai_next);
+	if (host && !numeric && !strcmp(host, "silent.test")) {
+		if (read(silence[0], &byte, 1) == 0)
+			close(silence[0]);
+		return EAI_AGAIN;
+	}
+	return real(host, port, hints, list);
+}
 
 /* Both ends of a connection over the loopback interface of @family. */
 static void connect_link(struct link *l, int family)
@@ -253,8 +281,23 @@ static void ipv6(void **state)
 static void addresses(void **state)
 {
 	static const char *const bad[] = {
-		"", ":", "127.0.0.1", "127.0.0.1:", "127.0.0.1:port", "[::1]", "no such host:1",
+		"",
+		":",
+		"127.0.0.1",
+		"127.0.0.1:",
+		"127.0.0.1:port",
+		"[::1]",
+		"no such host:1",
+		"127.0.0.1:65536",
+		"127.0.0.1:99999",
+		"127.0.0.1:-1",
+		"127.0.0.1: 1",
+		"127.0.0.1:1x",
+		"::1:7373", /* or is the port a part of it? */
+		"[::1:7373",
+		"127.0.0.1:000000000000000000001",
 	};
+	static const char *const good[] = { "10.0.0.1:1", "[fe80::1]:65535", "host.example:7373" };
 	gw_autofd int listener = gw_tcp_listen("127.0.0.1:0");
 	struct sockaddr_in addr;
 	socklen_t len = sizeof(addr);
@@ -267,6 +310,14 @@ static void addresses(void **state)
 		assert_null(gw_tcp_connect(bad[i], SOON));
 		assert_message("is not an address");
 	}
+	for (size_t i = 0; i < GW_ARRAY_SIZE(good); i++)
+		assert_int_equal(gw_address_check(good[i], false), 0);
+	/* Port 0 and no host are for those who listen. */
+	assert_int_equal(gw_address_check("127.0.0.1:0", true), 0);
+	assert_int_equal(gw_address_check(":7373", true), 0);
+	assert_int_equal(gw_address_check("*:7373", true), 0);
+	assert_int_equal(gw_address_check("127.0.0.1:0", false), -EINVAL);
+	assert_int_equal(gw_address_check(":7373", false), -EINVAL);
 	/* Taken by one listener, so not for another; closed, so nobody answers. */
 	assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &len), 0);
 	snprintf(text, sizeof(text), "127.0.0.1:%u", ntohs(addr.sin_port));
@@ -290,6 +341,193 @@ static void send_by_its_time(void **state)
 	assert_true(l->a->sent > 0 && l->a->sent < sizeof(bytes));
 }
 
+/* ":PORT" is every address of the host, of both kinds. */
+static void listening_anywhere_hears_both(void **state)
+{
+	gw_autofd int probe = gw_tcp_listen("[::1]:0");
+	gw_autofd int listener = gw_tcp_listen(":0");
+	struct sockaddr_in6 addr;
+	socklen_t len = sizeof(addr);
+
+	(void)state;
+	assert_true(listener >= 0);
+	if (probe < 0)
+		skip(); /* a host without IPv6 */
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &len), 0);
+	assert_int_equal(addr.sin6_family, AF_INET6);
+	for (int six = 0; six < 2; six++) {
+		gw_autofree char *text = gw_path("%s:%u", six ? "[::1]" : "127.0.0.1",
+						 ntohs(addr.sin6_port));
+		struct gw_transport *t = gw_tcp_connect(text, SOON);
+
+		assert_non_null(t);
+		gw_transport_close(&t);
+	}
+}
+
+/* A name with two addresses, and a listener on one of them only. */
+static void all_addresses_are_tried(void **state)
+{
+	gw_autofd int probe = gw_tcp_listen("[::1]:0");
+
+	(void)state;
+	if (probe < 0)
+		skip(); /* a host without IPv6 */
+	for (int six = 0; six < 2; six++) {
+		gw_autofd int listener = gw_tcp_listen(six ? "[::1]:0" : "127.0.0.1:0");
+		struct sockaddr_in addr; /* the port is at the same place in both kinds */
+		socklen_t len = sizeof(addr);
+		gw_autofree char *text = NULL;
+		struct gw_transport *t;
+
+		getsockname(listener, (struct sockaddr *)&addr, &len);
+		text = gw_path("two.test:%u", ntohs(addr.sin_port));
+		t = gw_tcp_connect(text, SOON);
+		assert_non_null(t);
+		gw_transport_close(&t);
+		close(gw_steal_fd(&listener));
+		assert_null(gw_tcp_connect(text, SOON));
+		assert_message("(2 addresses tried)");
+	}
+}
+
+/* A resolver that is silent keeps nobody beyond the deadline. */
+static void a_silent_resolver_is_left_alone(void **state)
+{
+	(void)state;
+	assert_int_equal(pipe(silence), 0);
+	assert_null(gw_tcp_connect("silent.test:1", gw_now() + 100 * GW_MS));
+	assert_message("'silent.test' is not resolved in time");
+	close(silence[1]); /* its thread ends, and frees what they shared */
+}
+
+static int give_up_now(void *arg)
+{
+	(*(int *)arg)++;
+	return gw_fail(-ECANCELED, "the user ended it");
+}
+
+/* A host that answers no SYN, as behind a firewall: who connects can be called away. */
+static void connecting_can_be_cancelled(void **state)
+{
+	gw_autofd int listener = gw_tcp_listen("127.0.0.1:0"), wake = eventfd(1, EFD_CLOEXEC);
+	struct sockaddr_in addr;
+	socklen_t len = sizeof(addr);
+	gw_autofree char *text = NULL;
+	int fds[4], calls = 0;
+
+	(void)state;
+	assert_int_equal(listen(listener, 0), 0);
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &len), 0);
+	text = gw_path("127.0.0.1:%u", ntohs(addr.sin_port));
+	for (int i = 0; i < 4; i++) { /* so many that no more are taken */
+		fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (connect(fds[i], (struct sockaddr *)&addr, sizeof(addr)))
+			assert_int_equal(errno, EINPROGRESS);
+	}
+	assert_null(gw_tcp_dial(text, SOON,
+				&(struct gw_wake){ .fd = wake, .fn = give_up_now, .arg = &calls }));
+	assert_message("the user ended it");
+	assert_int_equal(calls, 1);
+	assert_null(gw_tcp_connect(text, gw_now() + 50 * GW_MS));
+	assert_message("timed out");
+	for (int i = 0; i < 4; i++)
+		close(fds[i]);
+}
+
+/* What arrives at @t from now on is lost, in both directions if both ends are cut. */
+static void cut(const struct gw_transport *t)
+{
+	struct sock_filter nothing[] = { BPF_STMT(BPF_RET | BPF_K, 0) };
+	const struct sock_fprog program = { 1, nothing };
+
+	assert_int_equal(
+		setsockopt(t->poll_fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)), 0);
+}
+
+struct sender {
+	struct gw_transport *t;
+	int64_t ended;
+	int rc;
+	char message[GW_ERROR_MAX];
+};
+
+/* 32 MiB: more than the buffers of both ends. */
+static void *send_much(void *arg)
+{
+	static const uint8_t zeros[1 << 20];
+	struct sender *s = arg;
+
+	for (int i = 0; i < 32 && !s->rc; i++)
+		s->rc = gw_frame_send_buf(s->t, GW_MSG_PAGES, 0, zeros, sizeof(zeros));
+	snprintf(s->message, sizeof(s->message), "%s", gw_error());
+	s->ended = gw_now();
+	return NULL;
+}
+
+static void sleep_ms(int ms)
+{
+	poll(NULL, 0, ms);
+}
+
+/* A receiver that is busy with something else for longer than a lost one may be silent. */
+static void a_busy_receiver_is_not_lost(void **state)
+{
+	struct link *l = *state;
+	struct sender s = { .t = l->a };
+	struct gw_frame f = { 0 };
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, send_much, &s), 0);
+	for (int i = 0; i < 32; i++) {
+		if (i == 1)
+			sleep_ms(GW_TCP_SILENCE_MS + 2500);
+		assert_int_equal(gw_frame_recv(l->b, &f, SOON), 0);
+	}
+	pthread_join(thread, NULL);
+	assert_int_equal(s.rc, 0);
+	gw_frame_free(&f);
+}
+
+/* And one that is busy, and then lost: by who sends to it. */
+static void a_cut_link_is_found_behind_a_closed_window(void **state)
+{
+	struct link *l = *state;
+	struct sender s = { .t = l->a };
+	pthread_t thread;
+	int64_t since;
+
+	assert_int_equal(pthread_create(&thread, NULL, send_much, &s), 0);
+	sleep_ms(1500); /* the window is closed, and probes have been answered */
+	cut(l->a);
+	cut(l->b);
+	since = gw_now();
+	pthread_join(thread, NULL);
+	assert_int_equal(s.rc, -ETIMEDOUT);
+	assert_non_null(strstr(s.message, "has not answered for 5 s"));
+	/* Not a moment later, but for a loaded machine; the kernel's own limit is minutes. */
+	assert_true(s.ended - since < 3 * GW_TCP_SILENCE_MS * GW_MS);
+}
+
+/* By one who waits for an answer to what was lost, with and without a deadline. */
+static void a_cut_link_is_found_by_who_waits(void **state)
+{
+	struct link *l = *state;
+	const int64_t since = gw_now();
+
+	cut(l->a);
+	cut(l->b);
+	assert_int_equal(gw_frame_send_buf(l->a, GW_MSG_COMMIT, 0, NULL, 0), 0);
+	for (int forever = 0; forever < 2; forever++) {
+		struct waiter w = { .t = l->a, .deadline = forever ? GW_FOREVER : SOON };
+
+		wait_for_frame(&w);
+		assert_int_equal(w.rc, -ETIMEDOUT);
+		assert_non_null(strstr(w.message, "has not answered for 5 s"));
+	}
+	assert_true(gw_now() - since < 4 * GW_TCP_SILENCE_MS * GW_MS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -300,6 +538,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(send_by_its_time, make, drop),
 		cmocka_unit_test(ipv6),
 		cmocka_unit_test(addresses),
+		cmocka_unit_test(listening_anywhere_hears_both),
+		cmocka_unit_test(all_addresses_are_tried),
+		cmocka_unit_test(a_silent_resolver_is_left_alone),
+		cmocka_unit_test(connecting_can_be_cancelled),
+		cmocka_unit_test_setup_teardown(a_busy_receiver_is_not_lost, make, drop),
+		cmocka_unit_test_setup_teardown(a_cut_link_is_found_behind_a_closed_window, make,
+						drop),
+		cmocka_unit_test_setup_teardown(a_cut_link_is_found_by_who_waits, make, drop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
