@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "error.h"
 #include "log.h"
+#include "peers.h"
 #include "source_env.h"
 
 #define CONNECT_NS (5 * GW_S)
@@ -24,12 +25,11 @@
 int gw_ask(const char *address, enum gw_open_kind kind, const uint8_t id[GW_ID_LEN], int64_t ns,
 	   enum gw_outcome *outcome, char *text, size_t len)
 {
-	struct gw_open open = { .version_min = kind > GW_OPEN_REGISTRY ? 2 : GW_VERSION_MIN,
-				.version_max = GW_VERSION,
+	const struct gw_peer peer = { .address = address, .wake = { .fd = -1 } };
+	struct gw_open open = { .version_min = kind > GW_OPEN_REGISTRY ? 2 : 0,
 				.kind = (uint16_t)kind };
 	int64_t deadline = gw_now() + ns;
-	struct gw_transport *t = gw_tcp_connect(address, gw_now() + CONNECT_NS);
-	uint8_t wire[GW_OPEN_LEN];
+	struct gw_transport *t = gw_peer_connect(&peer, gw_now() + CONNECT_NS);
 	struct gw_frame f = { 0 };
 	int rc;
 
@@ -37,15 +37,11 @@ int gw_ask(const char *address, enum gw_open_kind kind, const uint8_t id[GW_ID_L
 	if (!t)
 		return -EHOSTUNREACH;
 	memcpy(open.id, id, GW_ID_LEN);
-	gw_open_encode(&open, wire);
-	rc = gw_frame_send_buf(t, GW_MSG_OPEN, 0, wire, sizeof(wire));
-	if (!rc)
-		rc = gw_frame_recv(t, &f, deadline);
-	if (!rc && f.type == GW_MSG_ERROR)
-		rc = gw_fail(-EREMOTEIO, "%s: %.*s", address, (int)f.len, (const char *)f.payload);
-	else if (!rc && (f.type != GW_MSG_SETTLED || f.arg > GW_OUTCOME_LOST))
-		rc = gw_fail(-EPROTO, "%s answered with %s %llu", address, gw_message_name(f.type),
-			     (unsigned long long)f.arg);
+	rc = gw_peer_open(t, &open, GW_MSG_SETTLED, &f, deadline);
+	if (!rc && f.arg > GW_OUTCOME_LOST)
+		rc = gw_fail(-EPROTO, "an outcome %llu that is none", (unsigned long long)f.arg);
+	if (rc == -EREMOTEIO || rc == -EPROTO)
+		gw_fail_prefix(rc, "%s: ", address);
 	if (!rc) {
 		*outcome = (enum gw_outcome)f.arg;
 		snprintf(text, len, "%.*s", (int)f.len, (const char *)f.payload);

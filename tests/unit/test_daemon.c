@@ -444,9 +444,10 @@ static void a_waiting_job_is_cancelled(void **state)
 	call(h, &first);
 	call(h, &second);
 	call(h, &third);
-	ask(&first, "{\"execute\":\"recover\",\"arguments\":{\"name\":\"web1\"}}\n");
+	/* It waits for the monitor, and would for seconds; so it is surely still there. */
+	ask(&first, "{\"execute\":\"stop\",\"arguments\":{\"name\":\"web1\"}}\n");
 	run_until(h, has_job, h);
-	kill(h->jobs->list->pid, SIGSTOP); /* it takes its time */
+	kill(h->jobs->list->pid, SIGSTOP);
 	ask(&second, "{\"execute\":\"migrate\",\"arguments\":{\"name\":\"web1\",\"address\":"
 		     "\"127.0.0.1:1\"}}\n");
 	run_ms(h, 20);
