@@ -240,7 +240,7 @@ static void a_long_answer_arrives(void **state)
 					 "argv", "qemu-system-fake", "cwd", "/", "machine", "pc",
 					 "managed", 1, "discards", 0, "memory", "id", "ram", "size",
 					 (json_int_t)1 << 30);
-		struct gw_vm vm = { .process = h->qemu, .uffd = -1 };
+		struct gw_vm vm = { .process = h->qemu };
 
 		assert_int_equal(gw_definition_parse(&vm.def, json), 0);
 		json_decref(json);
@@ -417,7 +417,7 @@ static int mute_vm(struct host *h, const char *name)
 	json_t *json = json_pack("{s:s,s:[s],s:s,s:s,s:b,s:b,s:[{s:s,s:I}]}", "name", name, "argv",
 				 "qemu-system-fake", "cwd", "/", "machine", "pc", "managed", 1,
 				 "discards", 0, "memory", "id", "ram", "size", (json_int_t)1 << 30);
-	struct gw_vm vm = { .process = h->qemu, .uffd = -1 };
+	struct gw_vm vm = { .process = h->qemu };
 	struct sockaddr_un addr;
 	int fd;
 
