@@ -50,6 +50,7 @@ struct gw_jobs *gw_jobs_new(struct gw_loop *loop, const struct gw_paths *paths, 
 	jobs->paths = paths;
 	jobs->host = host;
 	jobs->last = json_object();
+	jobs->care = gw_care_new(loop, paths);
 	jobs->retries = json_object();
 	return jobs;
 }
@@ -85,6 +86,7 @@ void gw_jobs_free(struct gw_jobs *jobs)
 		jobs->list = job->next;
 		free_job(job);
 	}
+	gw_care_free(jobs->care);
 	json_decref(jobs->last);
 	json_decref(jobs->retries);
 	free(jobs);
@@ -353,6 +355,7 @@ static struct gw_job *new_job(struct gw_jobs *jobs, const char *name)
 	snprintf(job->name, sizeof(job->name), "%s", name);
 	job->next = jobs->list;
 	jobs->list = job;
+	gw_care_wake(jobs->care, name);
 	return job;
 }
 
@@ -363,6 +366,7 @@ static void unlist(struct gw_job *job)
 	while (*at != job)
 		at = &(*at)->next;
 	*at = job->next;
+	gw_care_wake(job->jobs->care, job->name);
 }
 
 /*

@@ -6,6 +6,7 @@
 #ifndef GW_JOBS_INTERNAL_H
 #define GW_JOBS_INTERNAL_H
 
+#include "care.h"
 #include "jobs.h"
 #include "record.h"
 
@@ -55,6 +56,7 @@ struct gw_jobs {
 	const char *host;
 	struct gw_job *list;
 	struct settle *settles;
+	struct gw_care *care;
 	json_t *last; /* VM name -> its last migration's status */
 	/*
 	 * VM name -> {"tries", "at", "why"}: what could not be put right, when it is tried

@@ -306,14 +306,22 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 void gw_jobs_sweep(struct gw_jobs *jobs)
 {
 	gw_autofree char *path = gw_path("%s/vm", jobs->paths->run);
-	DIR *dir = opendir(path);
+	const bool idle = gw_care_idle(jobs->care);
+	DIR *dir = idle ? NULL : opendir(path);
 	struct dirent *e;
 
-	while (dir && (e = readdir(dir)))
-		if (e->d_name[0] != '.')
-			look_after(jobs, e->d_name);
+	while (dir && (e = readdir(dir))) {
+		if (e->d_name[0] == '.' || gw_care_quiet(jobs->care, e->d_name))
+			continue;
+		look_after(jobs, e->d_name);
+		if (!gw_jobs_of(jobs, e->d_name))
+			gw_care_looked(jobs->care, e->d_name);
+	}
 	if (dir)
 		closedir(dir);
-	gw_vm_sweep(jobs->paths);
+	if (!idle) {
+		gw_care_forget(jobs->care);
+		gw_vm_sweep(jobs->paths);
+	}
 	gw_jobs_answer_settles(jobs);
 }

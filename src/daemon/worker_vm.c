@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* worker_vm.c - workers that start, adopt, stop and list VMs. */
+/* worker_vm.c - workers that start, adopt and stop VMs. */
 #include <errno.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -23,9 +22,6 @@
 #define START_MS  60000
 #define QUIT_MS	  10000
 #define ENDING_MS 2000
-
-/* How long `list` waits for a VM's monitor before it says that it does not know. */
-#define LIST_MS 1000
 
 /* Make the folder of a new VM, take its lock, claim its name. Return: the lock, or -errno. */
 static int claim(struct gw_worker *w, const char *name)
@@ -221,6 +217,7 @@ int gw_worker_stop_vm(struct gw_worker *w, const json_t *args, json_t **result)
 	struct gw_qmp *qmp;
 	struct gw_vm vm;
 	gw_autofd int lock = -1, qemu = -1;
+	bool ended = true;
 	int rc;
 
 	if (!gw_name_ok(name))
@@ -240,89 +237,22 @@ int gw_worker_stop_vm(struct gw_worker *w, const json_t *args, json_t **result)
 	if (qemu >= 0) {
 		qmp = gw_qmp_open(vm.qmp, gw_now() + 2 * GW_S);
 		if (!qmp || gw_qmp_call(qmp, "quit", NULL, NULL) || poll(&pfd, 1, QUIT_MS) <= 0)
-			gw_process_kill(&vm.process);
+			ended = gw_process_end(&vm.process, QUIT_MS);
 		gw_qmp_close(qmp);
 	}
-	rc = gw_vm_remove(w->paths, &vm.def, vm.attached);
+	/* What it has open it may still write to; godwitd removes the rest when it has ended. */
+	if (!ended)
+		rc = gw_fail(-EBUSY,
+			     "QEMU (process %d) is killed, but waits in the kernel, for storage "
+			     "that does not answer as a rule; the guest never runs again, and the "
+			     "name is free when the process has ended",
+			     (int)vm.process.pid);
+	else
+		rc = gw_vm_remove(w->paths, &vm.def, vm.attached);
 	if (!rc)
 		gw_report_release(w, name);
 	if (!rc)
 		*result = json_pack("{s:s}", "name", name);
 	gw_vm_free(&vm);
 	return rc;
-}
-
-/* How a VM stands that moves, or did when its worker died. */
-static const char *moving_state(struct gw_worker *w, const char *name, const struct gw_journal *j)
-{
-	const bool source = j->role == GW_ROLE_SOURCE;
-	int lock = gw_vm_lock(w->paths, name);
-	const bool moves = lock < 0 && !j->recovering;
-
-	if (lock >= 0)
-		close(lock); /* only looked */
-	if (moves)
-		return source ? "migrating" : "incoming";
-	if (source ? j->phase == GW_SOURCE_COMMITTING : gw_settled_doubted(w->paths, j->id))
-		return "in-doubt";
-	return "recovering";
-}
-
-/* "running", "paused", ... as QEMU says, or what the records say without it. */
-static void find_state(struct gw_worker *w, const struct gw_vm *vm, char *state, size_t len)
-{
-	struct gw_journal j;
-	struct gw_qmp *qmp;
-	int lock;
-
-	if (!gw_journal_load(w->paths, vm->def.name, &j)) {
-		snprintf(state, len, "%s", moving_state(w, vm->def.name, &j));
-		return;
-	}
-	snprintf(state, len, "busy");
-	lock = gw_vm_lock(w->paths, vm->def.name);
-	if (lock < 0)
-		return;
-	close(lock); /* only looked: nobody shall find the VM busy because of a list */
-	qmp = gw_qmp_open(vm->qmp, gw_now() + LIST_MS * GW_MS);
-	if (qmp)
-		gw_qmp_patience(qmp, LIST_MS);
-	if (!gw_process_alive(&vm->process))
-		snprintf(state, len, "ended");
-	else if (!qmp || gw_qmp_status(qmp, state, len))
-		snprintf(state, len, "unreachable");
-	gw_qmp_close(qmp);
-}
-
-int gw_worker_list(struct gw_worker *w, const json_t *args, json_t **result)
-{
-	gw_autofree char *path = gw_path("%s/vm", w->paths->run);
-	struct dirent **entries;
-	int n = scandir(path, &entries, NULL, alphasort);
-
-	(void)args;
-	*result = json_array();
-	for (int i = 0; i < n; i++) {
-		const char *name = entries[i]->d_name;
-		struct gw_vm vm;
-		char state[32];
-		uint64_t memory = 0;
-
-		if (name[0] != '.' && !gw_vm_load(w->paths, name, &vm)) {
-			for (unsigned int m = 0; m < vm.def.nr_memory; m++)
-				memory += vm.def.memory[m].size;
-			find_state(w, &vm, state, sizeof(state));
-			json_array_append_new(
-				*result,
-				json_pack("{s:s,s:s,s:I,s:i,s:s,s:b,s:O?}", "name", name, "state",
-					  state, "memory", (json_int_t)memory, "pid",
-					  (int)vm.process.pid, "machine", vm.def.machine,
-					  "attached", vm.attached, "blocks", vm.blocks));
-			gw_vm_free(&vm);
-		}
-		free(entries[i]);
-	}
-	if (n >= 0)
-		free(entries);
-	return 0;
 }

@@ -466,6 +466,82 @@ static void a_waiting_job_is_cancelled(void **state)
 	close(monitor);
 }
 
+/* Make the VMs' folder old, so that no change of it can have been missed. */
+static void age(const struct host *h)
+{
+	gw_autofree char *path = gw_path("%s/vm", h->paths.run);
+	const struct timespec past[2] = { { 1, 0 }, { 1, 0 } };
+
+	assert_int_equal(utimensat(AT_FDCWD, path, past, 0), 0);
+	gw_jobs_sweep(h->jobs);
+}
+
+/* VMs that run are left alone: until one comes, or a QEMU ends, or a job on one does. */
+static void idle_vms_are_left_alone(void **state)
+{
+	struct host *h = *state;
+	struct caller c;
+	int monitors[3] = { mute_vm(h, "web1"), mute_vm(h, "web2"), -1 };
+	gw_autofree char *dir = gw_vm_dir(&h->paths, "web1");
+	gw_autofree char *lost = gw_path("%s/vm.json", dir);
+
+	age(h);
+	assert_true(gw_care_idle(h->jobs->care));
+	monitors[2] = mute_vm(h, "web3");
+	assert_false(gw_care_idle(h->jobs->care));
+	age(h);
+	assert_true(gw_care_idle(h->jobs->care));
+	/* A job has ended: what it left of its VM is looked after. */
+	call(h, &c);
+	assert_int_equal(unlink(lost), 0);
+	ask(&c, "{\"execute\":\"recover\",\"arguments\":{\"name\":\"web1\"}}\n");
+	run_until(h, answered, &c);
+	assert_int_equal(access(dir, F_OK), -1);
+	hang_up(&c);
+	age(h);
+	assert_true(gw_care_idle(h->jobs->care));
+	/* Their QEMU ends, and that is heard. */
+	kill(h->qemu.pid, SIGKILL);
+	waitpid(h->qemu.pid, NULL, 0);
+	run_ms(h, 20);
+	assert_false(gw_care_idle(h->jobs->care));
+	gw_jobs_sweep(h->jobs);
+	assert_int_equal(gw_vm_load(&h->paths, "web2", &(struct gw_vm){ 0 }), -ENOENT);
+	assert_int_equal(gw_vm_load(&h->paths, "web3", &(struct gw_vm){ 0 }), -ENOENT);
+	for (int i = 0; i < 3; i++)
+		close(monitors[i]);
+}
+
+/* Monitors that do not answer delay a list once, not each of them. */
+static void a_list_waits_for_all_at_once(void **state)
+{
+	struct host *h = *state;
+	struct caller c;
+	int monitors[40];
+	json_t *list, *one;
+	int64_t end;
+	size_t i;
+
+	for (i = 0; i < GW_ARRAY_SIZE(monitors); i++) {
+		gw_autofree char *name = gw_path("web%02zu", i);
+
+		monitors[i] = mute_vm(h, name);
+	}
+	call(h, &c);
+	ask(&c, "{\"execute\":\"list\"}\n");
+	end = gw_now() + 20 * GW_S; /* one after the other would take 40 s */
+	run_until(h, answered, &c);
+	assert_true(gw_now() < end);
+	list = json_object_get(c.answer, "return");
+	assert_int_equal(json_array_size(list), GW_ARRAY_SIZE(monitors));
+	json_array_foreach(list, i, one)
+		assert_string_equal(json_string_value(json_object_get(one, "state")),
+				    "unreachable");
+	hang_up(&c);
+	for (i = 0; i < GW_ARRAY_SIZE(monitors); i++)
+		close(monitors[i]);
+}
+
 /* A worker that does not listen: the daemon says so instead of waiting for it. */
 static void a_deaf_worker_is_told_of(void **state)
 {
@@ -547,6 +623,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(streams_do_not_stop_the_daemon, make, drop),
 		cmocka_unit_test_setup_teardown(silent_callers_make_room, make, drop),
 		cmocka_unit_test_setup_teardown(a_waiting_job_is_cancelled, make, drop),
+		cmocka_unit_test_setup_teardown(idle_vms_are_left_alone, make, drop),
+		cmocka_unit_test_setup_teardown(a_list_waits_for_all_at_once, make, drop),
 		cmocka_unit_test_setup_teardown(a_deaf_worker_is_told_of, make, drop),
 		cmocka_unit_test(a_stopped_daemon_stops_no_worker),
 	};
