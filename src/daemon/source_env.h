@@ -22,11 +22,12 @@ struct gw_source_env {
 	struct gw_crew crew;
 	struct gw_journal journal;
 	struct gw_departure departure;
-	int device;	  /* our end of QEMU's device state, -1 outside the switchover */
-	bool saving;	  /* QEMU's migrate was issued */
-	bool saved;	  /* the device state comes from a file (saved.h) */
-	json_t *settings; /* of QEMU, changed and to be put back (invariant 14) */
-	json_t *live;	  /* what QEMU had when the destination was told (vm/live.h) */
+	int device;	      /* our end of QEMU's device state, -1 outside the switchover */
+	bool saving;	      /* QEMU's migrate was issued */
+	bool saved;	      /* the device state comes from a file (saved.h) */
+	json_t *settings;     /* of QEMU, changed and to be put back (invariant 14) */
+	json_t *live;	      /* what QEMU had when the destination was told (vm/live.h) */
+	unsigned int resumes; /* of the guest, when it was last seen or made to stand still */
 	int64_t reported;
 };
 

@@ -181,18 +181,13 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	if (!rc)
 		rc = gw_settings_format(settings, e->journal.settings);
 	json_decref(settings);
+	if (rc)
+		return rc;
+	rc = gw_qmp_status(e->qmp, status, sizeof(status));
 	if (!rc)
-		rc = gw_qmp_status(e->qmp, status, sizeof(status));
+		rc = find_saved(e, status);
 	if (rc)
 		return rc;
-	s->was_running = !strcmp(status, "running");
-	rc = find_saved(e, status);
-	if (rc)
-		return rc;
-	if (!s->was_running && !e->saved && strcmp(status, "paused") != 0)
-		return gw_fail(-ENOTSUP, "the guest is in state '%s'; it must run or be paused",
-			       status);
-	e->journal.was_running = s->was_running;
 	memcpy(s->id, e->journal.id, GW_ID_LEN);
 	s->ops = &gw_source_live_ops;
 	s->env = e;

@@ -42,6 +42,7 @@ static int op_journal(void *env, enum gw_source_phase phase)
 	struct gw_source_env *e = env;
 
 	e->journal.phase = phase;
+	e->journal.was_running = e->s.stopped;
 	return gw_journal_save(e->w->paths, e->vm.def.name, &e->journal);
 }
 
@@ -101,9 +102,105 @@ static struct gw_tracker *op_track(void *env, bool *resumed, bool *since_arrival
 			      since_arrival);
 }
 
-static int op_guest_stop(void *env)
+/*
+ * What QEMU's run states are to a move. In those that are kept QEMU moves the
+ * state by itself, by its name, since nothing of ours stops or resumes such a
+ * guest. The others cannot move: QEMU 7.2 to 8.2 wakes a sleeping guest when it
+ * saves its state and runs it at the destination as soon as that is loaded, and
+ * one that needs a reset would run on instead, if the move failed.
+ */
+static const struct state {
+	const char *name;
+	enum {
+		RUNS,
+		STANDS,
+		CANNOT
+	} kind;
+	const char *why;
+} states[] = {
+	{ "running", RUNS, NULL },
+	{ "paused", STANDS, NULL },
+	{ "prelaunch", STANDS, NULL },
+	{ "postmigrate", STANDS, NULL },
+	{ "io-error", STANDS, NULL },
+	{ "guest-panicked", STANDS, NULL },
+	{ "watchdog", STANDS, NULL },
+	{ "shutdown", CANNOT,
+	  "it has powered off (QEMU keeps it because of -no-shutdown): start it anew with "
+	  "'system_reset' and 'cont' in its monitor, or end it" },
+	{ "suspended", CANNOT,
+	  "it sleeps (S3), and QEMU would wake it up: wake it with 'system_wakeup' in its monitor" },
+	{ "internal-error", CANNOT,
+	  "QEMU could not go on with it: see its log, then use 'system_reset' and 'cont' in its "
+	  "monitor" },
+};
+
+static int look(struct gw_source_env *e, bool *runs)
 {
-	return gw_qmp_call(((struct gw_source_env *)env)->qmp, "stop", NULL, NULL);
+	char status[32];
+	int rc = gw_qmp_status(e->qmp, status, sizeof(status));
+
+	e->resumes = gw_qmp_resumes(e->qmp);
+	*runs = false;
+	if (rc)
+		return rc;
+	/* A state that was saved is the guest's as long as it does not run. */
+	if (strcmp(status, "postmigrate") != 0 && e->saved) {
+		close(e->device);
+		e->device = -1;
+		e->saved = false;
+		gw_saved_drop(e);
+	} else if (!strcmp(status, "postmigrate") && !e->saved) {
+		return gw_fail(-ENOTSUP, "the guest cannot be moved: somebody else has had QEMU "
+					 "save its state; continue it first");
+	}
+	for (size_t i = 0; i < GW_ARRAY_SIZE(states); i++) {
+		if (strcmp(states[i].name, status) != 0)
+			continue;
+		*runs = states[i].kind == RUNS;
+		return states[i].kind != CANNOT
+			       ? 0
+			       : gw_fail(-ENOTSUP, "the guest cannot be moved: %s", states[i].why);
+	}
+	return gw_fail(-EBUSY, "the guest is in state '%s' just now; it must run or be paused",
+		       status);
+}
+
+static int op_guest_look(void *env, bool *runs)
+{
+	return look(env, runs);
+}
+
+static int op_guest_stop(void *env, bool *ours)
+{
+	struct gw_source_env *e = env;
+	char status[32];
+	bool runs;
+	int rc = gw_qmp_call(e->qmp, "stop", NULL, NULL);
+
+	if (!rc)
+		rc = gw_qmp_status(e->qmp, status, sizeof(status));
+	if (rc)
+		return rc;
+	e->resumes = gw_qmp_resumes(e->qmp);
+	if (!strcmp(status, "paused"))
+		return 0;
+	/* It was faster, and stands still for a reason of its own. */
+	*ours = false;
+	rc = look(e, &runs);
+	return !rc && runs ? gw_fail(-EAGAIN, "somebody else continued the guest") : rc;
+}
+
+static int op_guest_stayed(void *env)
+{
+	struct gw_source_env *e = env;
+	char status[32];
+	int rc = gw_qmp_status(e->qmp, status, sizeof(status));
+
+	if (!rc && gw_qmp_resumes(e->qmp) != e->resumes)
+		rc = gw_fail(-EAGAIN, "the guest was continued by somebody else in the moment "
+				      "when it stood still to be moved");
+	return rc;
 }
 
 int gw_source_end_saving(struct gw_source_env *e)
@@ -338,7 +435,9 @@ const struct gw_source_ops gw_source_live_ops = {
 	.journal = op_journal,
 	.connect = op_connect,
 	.track = op_track,
+	.guest_look = op_guest_look,
 	.guest_stop = op_guest_stop,
+	.guest_stayed = op_guest_stayed,
 	.guest_resume = op_guest_resume,
 	.guest_quit = op_guest_quit,
 	.ledger = op_ledger,

@@ -298,10 +298,14 @@ static int gw_dest_commit(struct gw_dest *d)
 {
 	int rc = gw_dest_next(d, d->ops->now(d->env) + gw_ram_hash_ns(&d->ram));
 
-	if (!rc && d->inbox.type != GW_MSG_COMMIT)
+	const bool told = d->features >> GW_FEATURE_RUN & 1;
+
+	if (!rc && (d->inbox.type != GW_MSG_COMMIT || d->inbox.arg > told))
 		rc = unexpected(d);
 	if (rc)
 		return rc;
+	if (told) /* as it was at its last stop, and not when it set out */
+		d->run = d->inbox.arg;
 	rc = d->ops->journal(d->env, GW_DEST_PHASE_COMMITTED);
 	if (rc)
 		return rc;

@@ -188,9 +188,9 @@ static int note_destination(struct gw_source *s)
 static char *make_define(const struct gw_source *s)
 {
 	json_t *define = json_pack("{s:O,s:b,s:i,s:I,s:s*,s:o*}", "definition", s->definition,
-				   "run", s->was_running, "streams", (int)s->params.streams,
-				   "resident", (json_int_t)gw_ram_resident(s->ram), "listen",
-				   s->listen, "reuse", gw_reuse_offer(s));
+				   "run", s->ran, "streams", (int)s->params.streams, "resident",
+				   (json_int_t)gw_ram_resident(s->ram), "listen", s->listen,
+				   "reuse", gw_reuse_offer(s));
 	char secret[2 * GW_SECRET_LEN + 1];
 	char *text;
 
@@ -212,13 +212,15 @@ static char *make_define(const struct gw_source *s)
 static int gw_source_setup(struct gw_source *s)
 {
 	gw_autofree char *text = NULL;
-	int rc = s->ops->journal(s->env, GW_SOURCE_MOVING);
+	int rc = s->ops->guest_look(s->env, &s->ran);
 
 	if (!rc)
 		rc = gw_key_init(&s->key, s->secret);
 	s->params.pages.key = &s->key;
 	if (!rc && s->ledger && !gw_ledger_has_key(s->ledger, s->key.id))
 		s->ledger = NULL; /* its digests tell nothing */
+	if (!rc)
+		rc = s->ops->journal(s->env, GW_SOURCE_MOVING);
 	if (!rc)
 		rc = open_connection(s, GW_OPEN_MIGRATE, 0, &s->control);
 	if (rc)
@@ -299,14 +301,26 @@ int gw_source_scan(struct gw_source *s)
 	return rc;
 }
 
+/*
+ * Make it stand still, whoever it is that stops it: its user may have paused or
+ * continued it at any moment before. Only what is stopped here is resumed here.
+ */
 int gw_source_stop(struct gw_source *s)
 {
-	int rc;
+	bool ours = true;
+	int rc = s->ops->guest_look(s->env, &s->runs);
 
-	if (!s->was_running)
-		return 0;
+	if (rc || !s->runs)
+		return rc;
 	s->stopped = true; /* even a failed stop may have stopped it: resume it then */
-	rc = s->ops->guest_stop(s->env);
+	rc = s->ops->journal(s->env, GW_SOURCE_MOVING);
+	if (!rc)
+		rc = s->ops->guest_stop(s->env, &ours);
+	if (ours)
+		return rc;
+	s->runs = s->stopped = false;
+	if (s->ops->journal(s->env, GW_SOURCE_MOVING) && !rc)
+		rc = -EIO;
 	return rc;
 }
 
@@ -317,9 +331,13 @@ int gw_source_resume(struct gw_source *s)
 	if (!s->stopped)
 		return 0;
 	rc = s->ops->guest_resume(s->env);
-	if (!rc)
-		s->stopped = false;
-	return rc;
+	if (rc)
+		return rc;
+	s->stopped = false;
+	/* To resume what runs does no harm, so it does not matter if that stays written. */
+	if (s->ops->journal(s->env, GW_SOURCE_MOVING))
+		gw_error_clear();
+	return 0;
 }
 
 static int due_everything(struct gw_source *s)
@@ -376,6 +394,9 @@ static int first_due(struct gw_source *s)
 	return due_everything(s);
 }
 
+/* Quiesced scans that the guest's user may spoil by continuing it. */
+#define DISTURBED_MAX 8
+
 /*
  * Rounds until the rest can be moved within the downtime limit. Where direct
  * I/O is possible, the last scan before the guest's final stop is a quiesced
@@ -386,6 +407,7 @@ static int gw_source_rounds(struct gw_source *s)
 	struct gw_converge c = { .best = INT64_MAX, .last_scan = s->ops->now(s->env) };
 	const bool quiesce_always = s->tracker->ops->needs_quiesce;
 	const int64_t limit = s->params.downtime_limit_ms * GW_MS;
+	unsigned int disturbed = 0;
 	bool compared = false;
 	uint64_t pages;
 	int rc;
@@ -411,7 +433,7 @@ static int gw_source_rounds(struct gw_source *s)
 		s->ops->report(s->env);
 		/* Where each scan stops the guest, none is made that need not be. */
 		if (cost <= limit &&
-		    (compared || !s->was_running ||
+		    (compared ||
 		     (!s->direct_io && (quiesce_always || gw_converge_enough(s, &c, cost)))))
 			return 0;
 		rc = gw_converge_check(s, &c, cost);
@@ -420,7 +442,10 @@ static int gw_source_rounds(struct gw_source *s)
 		c.last_scan = now;
 		if (quiesce_always || compared || (s->direct_io && cost <= limit)) {
 			rc = gw_source_quiesce(s, !compared && s->direct_io);
-			compared = compared || s->direct_io;
+			compared = !rc && s->direct_io;
+			/* Its user has continued it in that moment: a scan like any other. */
+			if (rc == -EAGAIN && !quiesce_always && ++disturbed < DISTURBED_MAX)
+				rc = 0;
 		} else {
 			rc = gw_source_scan(s);
 		}

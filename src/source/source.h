@@ -71,7 +71,10 @@ enum gw_source_phase {
 struct gw_source_ops {
 	int64_t (*now)(void *env);
 	void (*sleep_until)(void *env, int64_t when);
-	/* Replace the journal; on return it survives our death. */
+	/*
+	 * Replace the journal; on return it survives our death. Beside @phase it
+	 * keeps gw_source.stopped: only then does whoever finds us dead resume the guest.
+	 */
 	int (*journal)(void *env, enum gw_source_phase phase);
 	/* A new connection to the destination, before OPEN. NULL with a message. */
 	struct gw_transport *(*connect)(void *env, int64_t deadline);
@@ -80,8 +83,16 @@ struct gw_source_ops {
 	 * pages may be written already; @since_arrival: ever since the guest arrived.
 	 */
 	struct gw_tracker *(*track)(void *env, bool *resumed, bool *since_arrival);
-	/* Guest control. Stop returns with all device I/O drained (F7). */
-	int (*guest_stop)(void *env);
+	/*
+	 * Guest control. Look: whether it runs; -ENOTSUP, with its state in the
+	 * message, if it is in one that cannot be moved. Stop returns with all
+	 * device I/O drained (F7); *ours is cleared if the guest had stopped by
+	 * itself or by its user meanwhile. Stayed: -EAGAIN if somebody else has
+	 * continued it since the last look or stop.
+	 */
+	int (*guest_look)(void *env, bool *runs);
+	int (*guest_stop)(void *env, bool *ours);
+	int (*guest_stayed)(void *env);
 	int (*guest_resume)(void *env);
 	/* End it; keep its memory with the ledger @keep, which is closed, or (NULL) do not. */
 	int (*guest_quit)(void *env, struct gw_ledger *keep);
@@ -145,7 +156,6 @@ struct gw_source {
 	const struct gw_ledger *ledger; /* of the guest's arrival here; NULL: none */
 	uint8_t secret[GW_SECRET_LEN];	/* the VM's: digests are keyed with it */
 	struct gw_key key;		/* made of it */
-	bool was_running;		/* a paused guest stays paused at the destination */
 	bool direct_io;			/* some disk bypasses the page table: quiesce (F7) */
 	bool discards, reports;		/* it may give memory back, does so all the time: holes.h */
 
@@ -192,7 +202,9 @@ struct gw_source {
 	bool verified;
 	bool committed; /* COMMIT may have left */
 	bool revoked; /* and the destination has answered that it never ran there, and never will */
-	bool stopped; /* we stopped the guest */
+	bool ran;     /* when the destination was called: for one that cannot hear it later */
+	bool runs;    /* it ran at its last stop, and is to run where that leads it */
+	bool stopped; /* we have stopped a guest that ran, or are about to */
 	int64_t quiesce_ns, stop_ns, final_pages_ns, device_ns, resume_ns;
 	char error[1024];
 };

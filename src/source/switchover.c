@@ -19,7 +19,7 @@
  *   DEVICE... DEVICE_END      ->   waits for the barrier, then QEMU loads
  *                             <-   ROUND_DONE, LOADED
  *   journal: committing
- *   COMMIT                    ->   journal: committed, guest resumes
+ *   COMMIT {run}              ->   journal: committed, guest resumes
  *                             <-   RUNNING
  *   LEDGER... LEDGER_END        ->   for the way back (reuse.c)
  *   guest_quit
@@ -48,6 +48,8 @@ int gw_source_quiesce(struct gw_source *s, bool compare)
 
 	if (!rc)
 		rc = gw_source_scan(s);
+	if (!rc)
+		rc = s->ops->guest_stayed(s->env);
 	resumed = gw_source_resume(s);
 	s->quiesce_ns += s->ops->now(s->env) - began;
 	if (!rc)
@@ -167,17 +169,48 @@ static int revoked(struct gw_source *s)
 	return 0;
 }
 
-/* From here on nothing on this host resumes the guest (invariant 1). */
-static int commit(struct gw_source *s)
+/* Whether it is to run there; a destination that cannot be told now was told at the start. */
+static int check_told(const struct gw_source *s)
 {
-	int rc = s->ops->cancelled(s->env);
+	if (s->features >> GW_FEATURE_RUN & 1 || s->runs == s->ran)
+		return 0;
+	return gw_fail(-ENOTSUP,
+		       "the guest was %s while it moved, and the destination has an older godwitd, "
+		       "which cannot be told: move it again",
+		       s->runs ? "continued" : "paused");
+}
 
-	if (!rc)
-		rc = s->ops->journal(s->env, GW_SOURCE_COMMITTING);
+/* Write down that the guest may be the destination's from now on; undone if it is not to be. */
+static int journal_commit(struct gw_source *s)
+{
+	char why[GW_ERROR_MAX];
+	int rc = s->ops->journal(s->env, GW_SOURCE_COMMITTING);
+
 	if (rc)
 		return rc;
 	s->committed = true;
-	rc = gw_frame_send(s->control, GW_MSG_COMMIT, 0, NULL, 0);
+	/* Looked at again, because that may have taken its time. */
+	rc = s->ops->guest_stayed(s->env);
+	if (!rc)
+		return 0;
+	snprintf(why, sizeof(why), "%s", gw_error());
+	s->committed = s->ops->journal(s->env, GW_SOURCE_MOVING);
+	return gw_fail(rc, "%s", why);
+}
+
+/* From here on nothing on this host resumes the guest (invariant 1). */
+static int commit(struct gw_source *s)
+{
+	const uint64_t run = s->features >> GW_FEATURE_RUN & 1 && s->runs;
+	int rc = s->ops->guest_stayed(s->env);
+
+	if (!rc)
+		rc = s->ops->cancelled(s->env);
+	if (!rc)
+		rc = journal_commit(s);
+	if (rc)
+		return rc;
+	rc = gw_frame_send(s->control, GW_MSG_COMMIT, run, NULL, 0);
 	if (!rc)
 		rc = gw_source_expect(s, GW_MSG_RUNNING, s->ops->now(s->env) + GW_SWITCHOVER_NS);
 	if (rc && s->revoked && !revoked(s))
@@ -225,6 +258,8 @@ int gw_source_switchover(struct gw_source *s)
 	deadline = s->stopped_ns + GW_SWITCHOVER_NS;
 	send_by(s, deadline);
 	rc = gw_source_stop(s);
+	if (!rc)
+		rc = check_told(s);
 	if (!rc)
 		rc = s->ops->device_begin(s->env);
 	mark = s->ops->now(s->env);

@@ -31,6 +31,7 @@ struct gw_qmp {
 	struct gw_lines in;
 	json_t *events; /* array, oldest first */
 	json_int_t last_id;
+	unsigned int resumes; /* RESUME events so far */
 };
 
 static int broken(const char *what)
@@ -106,11 +107,14 @@ static int receive(struct gw_qmp *q, int64_t deadline, json_t **out)
 	for (;;) {
 		struct pollfd pfd = { .fd = q->fd, .events = POLLIN };
 		size_t len;
-		const char *line = gw_lines_next(&q->in, &len);
+		const char *line = gw_lines_next(&q->in, &len), *event;
 		int rc;
 
 		if (line) {
 			*out = json_loadb(line, len, 0, NULL);
+			event = json_string_value(json_object_get(*out, "event"));
+			if (event && !strcmp(event, "RESUME"))
+				q->resumes++;
 			return *out ? 0 : gw_fail(-EPROTO, "QEMU's monitor sent no JSON");
 		}
 		if (poll(&pfd, 1, gw_poll_ms(deadline)) == 0)
@@ -283,6 +287,11 @@ int gw_qmp_wait_migration(struct gw_qmp *q, const char *status, int64_t deadline
 		if (rc != -EAGAIN)
 			return rc;
 	}
+}
+
+unsigned int gw_qmp_resumes(const struct gw_qmp *q)
+{
+	return q->resumes;
 }
 
 int gw_qmp_status(struct gw_qmp *q, char *status, size_t len)

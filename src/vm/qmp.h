@@ -61,6 +61,9 @@ char *gw_qmp_hmp(struct gw_qmp *q, const char *command);
  */
 int gw_qmp_wait_migration(struct gw_qmp *q, const char *status, int64_t deadline);
 
+/** gw_qmp_resumes() - how often the guest was continued, by the events read so far. */
+unsigned int gw_qmp_resumes(const struct gw_qmp *q);
+
 /** gw_qmp_status() - query-status' status ("running", "paused", ...) into @status. */
 int gw_qmp_status(struct gw_qmp *q, char *status, size_t len);
 

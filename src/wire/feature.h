@@ -22,6 +22,7 @@
 /* A bit each; their names are in feature.c and in godwit-wire(5). */
 enum gw_feature {
 	GW_FEATURE_KEYED, /* digests are keyed with the VM's secret (invariant 15) */
+	GW_FEATURE_RUN,	  /* COMMIT says whether the guest is to run, not DEFINE */
 	GW_FEATURE_COUNT,
 };
 

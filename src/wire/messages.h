@@ -32,7 +32,7 @@
  *                                       <-   VERIFIED
  *     DEVICE {bytes} ... DEVICE_END     ->   (held back until the last barrier)
  *                                       <-   LOADED
- *     COMMIT                            ->   (the destination may run the guest)
+ *     COMMIT {run}                      ->   (the destination may run the guest)
  *                                       <-   RUNNING, or (version 2) SETTLED {aborted, text}:
  *                                              QEMU refused it, and it never ran
  *     LEDGER {part} ... LEDGER_END      ->   (only with reuse: what the memory was

@@ -296,7 +296,7 @@ static int op_device_write(void *env, const void *buf, size_t len)
 	if (rc)
 		return rc;
 	/* QEMU may look from here on; a source that gave up meanwhile does not matter. */
-	if (!d->device_len && sim.src.qemu == QEMU_STOPPED)
+	if (!d->device_len && sim.src.qemu == QEMU_STOPPED && !source_disturbed())
 		check_memory();
 	sim_check(len <= sim.device_len - d->device_len &&
 			  !memcmp(buf, sim.device_state + d->device_len, len),
@@ -395,7 +395,7 @@ static int op_guest_resume(void *env)
 		return rc;
 	sim_check(sim.dst.qemu == QEMU_STOPPED || sim.dst.qemu == QEMU_RUNNING,
 		  "the destination resumes a guest whose device state is not loaded");
-	sim_check(!sim.sc->paused, "the destination resumes a paused guest");
+	sim_check(sim.src.will == GUEST_RUNS, "the destination resumes a paused guest");
 	sim_check(sim.src.qemu == QEMU_STOPPED || sim.dst.took_over,
 		  "the destination resumes the guest while the source has it");
 	if (!sim.dst.took_over)

@@ -219,7 +219,7 @@ static int track_scan(struct gw_tracker *t, size_t first, size_t count, struct g
 
 	if (rc)
 		return rc;
-	sim_check(!g->b->needs_quiesce || !g->running,
+	sim_check(!g->b->needs_quiesce || !g->running || source_disturbed(),
 		  "a tracker that needs a stopped guest was scanned while it runs");
 	if (count > g->ram.nr_pages - first)
 		count = g->ram.nr_pages - first;

@@ -44,6 +44,8 @@ enum fault_kind {
 	FAULT_KILL_BOTH,
 	FAULT_QEMU_DEST, /* the destination's QEMU dies */
 	FAULT_CANCEL,	 /* the user has second thoughts */
+	FAULT_PAUSE,	 /* the user pauses the guest, or continues a paused one */
+	FAULT_HALT,	 /* the guest powers itself off, and QEMU keeps it */
 	FAULT_OP,	 /* the op of this step fails */
 	FAULT_OP_LATE,	 /* it works, and is believed to have failed */
 	FAULT_REFUSE,	 /* the destination's QEMU will not resume the guest: a disk is locked */
@@ -143,6 +145,15 @@ struct source_host {
 	bool in_doubt;	 /* only an operator can tell now */
 	bool committing; /* too late to cancel */
 	int rc;
+	/* What the guest's user, or the guest itself, has made of it: so it must end. */
+	enum guest_will {
+		GUEST_RUNS,
+		GUEST_PAUSED,
+		GUEST_OFF, /* a state that cannot be moved */
+	} will;
+	unsigned int resumes, resumes_seen; /* by whomever; when it was last looked at */
+	bool pause_lost;
+	bool resume; /* the journal's: it was stopped for the migration */
 	bool saving; /* QEMU has begun to hand out its device state */
 	size_t device_read;
 	int64_t still_until; /* its QEMU stands still */
@@ -286,6 +297,11 @@ extern const uint8_t sim_secret[GW_SECRET_LEN];
 /* source_host.c: QEMU, daemon and ops of the source. */
 void source_init(void);
 void source_start(void);
+/* The user pauses or continues the guest; the guest powers off. */
+void source_user(void);
+void source_halt(void);
+/* Whether the guest was continued while it was to stand still. */
+bool source_disturbed(void);
 void source_recover(void);
 void source_settle(enum gw_outcome outcome);
 

@@ -47,6 +47,8 @@ static int op_journal(void *env, enum gw_source_phase phase)
 	sim.src.journal = phase == GW_SOURCE_MOVING ? JOURNAL_MOVING
 			  : phase == GW_SOURCE_LEFT ? JOURNAL_LEFT
 						    : JOURNAL_COMMITTING;
+	if (process == &sim.src.worker)
+		sim.src.resume = sim.src.s.stopped;
 	return 0;
 }
 
@@ -115,19 +117,91 @@ static int monitor(void)
 	return sim.src.still_until > sim_now() ? gw_fail(-ETIMEDOUT, "QEMU does not answer") : 0;
 }
 
-static int op_guest_stop(void *env)
+static void stand_still(void)
+{
+	guest_stop(&sim.guest);
+	sim.src.qemu = QEMU_STOPPED;
+	sim.src.stopped_at = sim_now();
+}
+
+static void run_on(void)
+{
+	sim.src.qemu = QEMU_RUNNING;
+	sim.src.resumes++;
+	guest_run(&sim.guest);
+}
+
+/*
+ * While it stands still for its migration QEMU cannot tell that its user wanted
+ * that, too. Once it may have left, continuing it here is nothing to be helped.
+ */
+void source_user(void)
+{
+	if (sim.src.qemu == QEMU_RUNNING) {
+		/* Written down a moment ago: if we die now, it is taken for ours and resumed. */
+		sim.src.pause_lost = sim.src.resume;
+		stand_still();
+		sim.src.will = GUEST_PAUSED;
+	} else if (sim.src.qemu == QEMU_STOPPED && sim.src.will != GUEST_OFF &&
+		   !sim.src.committing) {
+		run_on();
+		sim.src.will = GUEST_RUNS;
+	}
+}
+
+void source_halt(void)
+{
+	if (sim.src.qemu != QEMU_RUNNING)
+		return;
+	stand_still();
+	sim.src.will = GUEST_OFF;
+}
+
+bool source_disturbed(void)
+{
+	return sim.src.resumes != sim.src.resumes_seen;
+}
+
+static int look(bool *runs)
+{
+	sim.src.resumes_seen = sim.src.resumes;
+	*runs = sim.src.qemu == QEMU_RUNNING;
+	return sim.src.will == GUEST_OFF ? gw_fail(-ENOTSUP, "the guest has powered off") : 0;
+}
+
+static int op_guest_look(void *env, bool *runs)
+{
+	int rc = sim_step(env, "guest_look", STEP_FAILS);
+
+	return rc ? rc : look(runs);
+}
+
+static int op_guest_stop(void *env, bool *ours)
 {
 	int rc = sim_step(env, "guest_stop", STEP_FAILS | STEP_LATE);
+	bool runs;
 
 	if (rc)
 		return rc;
 	rc = sim_late();
-	guest_stop(&sim.guest);
-	sim.src.qemu = QEMU_STOPPED;
-	sim.src.stopped_at = sim_now();
+	if (sim.src.qemu != QEMU_RUNNING) {
+		*ours = false;
+		return look(&runs);
+	}
+	stand_still();
+	sim.src.resumes_seen = sim.src.resumes;
 	fiber_sleep_until(sim_now() + STOP_NS);
 	/* The processors stand still at once; it is the drain of the disks that hangs. */
 	return rc ? rc : monitor();
+}
+
+static int op_guest_stayed(void *env)
+{
+	int rc = sim_step(env, "guest_stayed", STEP_FAILS);
+
+	if (!rc && source_disturbed())
+		rc = gw_fail(-EAGAIN, "the guest was continued by somebody else");
+	return rc;
 }
 
 static int op_guest_resume(void *env)
@@ -141,13 +215,14 @@ static int op_guest_resume(void *env)
 		return rc;
 	sim_check(sim.src.qemu == QEMU_STOPPED || sim.src.qemu == QEMU_RUNNING,
 		  "the source resumes a guest that it has not got any more");
-	sim_check(!sim.sc->paused, "the source resumes a guest that was paused before");
+	if (env == &sim.src.daemon && sim.src.pause_lost)
+		sim.src.will = GUEST_RUNS;
+	sim_check(sim.src.will == GUEST_RUNS, "the source resumes a guest that its user paused");
 	stop = sim_now() - sim.src.stopped_at;
 	if (sim.src.qemu == QEMU_STOPPED && stop > sim.src.longest_stop)
 		sim.src.longest_stop = stop;
 	sim.src.saving = false;
-	sim.src.qemu = QEMU_RUNNING;
-	guest_run(&sim.guest);
+	run_on();
 	return sim_late();
 }
 
@@ -181,7 +256,8 @@ static int op_device_begin(void *env)
 		rc = monitor();
 	if (rc)
 		return rc;
-	sim_check(sim.src.qemu == QEMU_STOPPED, "device state is saved while the guest runs");
+	sim_check(sim.src.qemu == QEMU_STOPPED || source_disturbed(),
+		  "device state is saved while the guest runs");
 	sim.device_len = 1 + rng_below(&sim.guest.rng, sizeof(sim.device_state));
 	rng_fill(&sim.guest.rng, sim.device_state, sim.device_len);
 	sim.src.device_read = 0;
@@ -290,7 +366,9 @@ static const struct gw_source_ops ops = {
 	.journal = op_journal,
 	.connect = op_connect,
 	.track = op_track,
+	.guest_look = op_guest_look,
 	.guest_stop = op_guest_stop,
+	.guest_stayed = op_guest_stayed,
 	.guest_resume = op_guest_resume,
 	.guest_quit = op_guest_quit,
 	.ledger = op_ledger,
@@ -318,7 +396,7 @@ void source_recover(void)
 						     : GW_SOURCE_COMMITTING;
 
 		sim_rare(try ? RARE_RETRIED : RARE_SOURCE_RECOVERS);
-		rc = sim.sc->paused && phase == GW_SOURCE_MOVING
+		rc = !sim.src.resume && phase == GW_SOURCE_MOVING
 			     ? 0
 			     : gw_source_recover(&ops, &sim.src.daemon, phase);
 		if (!rc || rc == -EINPROGRESS)
@@ -337,7 +415,7 @@ void source_settle(enum gw_outcome outcome)
 
 	/* So does the operator, or the daemon once it has an answer. */
 	while (rc && rc != -EINPROGRESS)
-		rc = sim.sc->paused && outcome == GW_OUTCOME_ABORTED
+		rc = !sim.src.resume && outcome == GW_OUTCOME_ABORTED
 			     ? 0
 			     : gw_source_settle(&ops, &sim.src.daemon, outcome);
 	sim_check((rc == -EINPROGRESS) == (outcome == GW_OUTCOME_LOST) &&
@@ -403,9 +481,9 @@ void source_init(void)
 	src->s.params.reuse = sim.sc->reuse && !src->s.params.pages.hash;
 	src->s.ram = &sim.guest.ram;
 	src->s.definition = sim.definition;
-	src->s.was_running = !sim.sc->paused;
 	src->s.direct_io = sim.sc->direct_io;
 	src->s.discards = sim.sc->guest.punches;
+	src->will = sim.sc->paused ? GUEST_PAUSED : GUEST_RUNS;
 	src->qemu = sim.sc->paused ? QEMU_STOPPED : QEMU_RUNNING;
 }
 

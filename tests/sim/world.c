@@ -92,6 +92,8 @@ static const char *const fault_names[FAULT_KINDS] = {
 	[FAULT_SLOW_DEST] = "slow-dest",
 	[FAULT_STILL_SOURCE] = "still-source",
 	[FAULT_LAG] = "lag",
+	[FAULT_PAUSE] = "pause",
+	[FAULT_HALT] = "halt",
 };
 
 const char *sim_fault_name(enum fault_kind kind)
@@ -224,6 +226,12 @@ static void strike(enum fault_kind kind)
 		break;
 	case FAULT_LAG:
 		sim.lagging = true;
+		break;
+	case FAULT_PAUSE:
+		source_user();
+		break;
+	case FAULT_HALT:
+		source_halt();
 		break;
 	case FAULT_HANG: /* step() sees to these */
 	case FAULT_HANG_FAIL:
@@ -540,7 +548,7 @@ static void check_end(void)
 {
 	const struct source_host *src = &sim.src;
 	const struct dest_host *dst = &sim.dst;
-	const enum qemu alive = sim.sc->paused ? QEMU_STOPPED : QEMU_RUNNING;
+	const enum qemu alive = src->will == GUEST_RUNS ? QEMU_RUNNING : QEMU_STOPPED;
 
 	check_always();
 	sim_check(!src->in_doubt && src->journal == JOURNAL_NONE && dst->journal == JOURNAL_NONE,
