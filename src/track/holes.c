@@ -32,6 +32,11 @@
 #define UFFD_FEATURE_WP_HUGETLBFS_SHMEM (1 << 12)
 #endif
 
+/* Linux 6.7; before it only memory that is no file of a disk's can be registered. */
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#endif
+
 #define HUGE	2097152UL
 #define REGIONS 512
 #define ENTRIES 512
@@ -109,14 +114,26 @@ static int map_file(struct gw_holes *h, unsigned int i)
 	return arm(h, askew, f->size);
 }
 
+/* A userfaultfd with @features; a refused UFFDIO_API leaves one that is of no use. */
+static int open_uffd(uint64_t features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	gw_autofd int fd = (int)syscall(SYS_userfaultfd,
+					O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+
+	return fd < 0 || ioctl(fd, UFFDIO_API, &api) ? -1 : gw_steal_fd(&fd);
+}
+
 static int begin_witnessing(struct gw_holes *h)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM };
+	const uint64_t features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 	int rc = 0;
 
 	h->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	h->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
-	if (h->pagemap < 0 || h->uffd < 0 || ioctl(h->uffd, UFFDIO_API, &api))
+	h->uffd = open_uffd(features | UFFD_FEATURE_WP_ASYNC);
+	if (h->uffd < 0)
+		h->uffd = open_uffd(features);
+	if (h->pagemap < 0 || h->uffd < 0)
 		return gw_fail(-errno,
 			       "this guest may give memory back, and what it gives cannot be "
 			       "watched: userfaultfd: %s",

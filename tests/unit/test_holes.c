@@ -44,20 +44,21 @@ static void touch(struct world *w, size_t page)
 	(void)*(volatile uint8_t *)guest_at(w, page);
 }
 
-/* Two files, the second of one page; in memory only, or (inotify hears them) on a tmpfs. */
-static void begin(struct world *w, bool on_tmpfs)
+/* Two files, the second of one page; in memory only (NULL), or (inotify hears them) in @folder. */
+static void begin(struct world *w, const char *folder)
 {
 	static const size_t sizes[] = { FIRST_PAGES, 1 };
 
 	memset(w, 0, sizeof(*w));
 	for (unsigned int i = 0; i < 2; i++) {
-		gw_autofree char *path = gw_path("/dev/shm/godwit-unit-holes.%d", (int)getpid());
+		gw_autofree char *path = gw_path("%s/godwit-unit-holes.%d", folder ? folder : "",
+						 (int)getpid());
 		const size_t size = sizes[i] * GW_PAGE_SIZE;
-		int fd = on_tmpfs ? open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)
-				  : memfd_create("unit-holes", MFD_CLOEXEC);
+		int fd = folder ? open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)
+				: memfd_create("unit-holes", MFD_CLOEXEC);
 
 		assert_true(fd >= 0);
-		if (on_tmpfs)
+		if (folder)
 			unlink(path);
 		assert_int_equal(ftruncate(fd, (off_t)size), 0);
 		w->guest[i] = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -126,16 +127,15 @@ static void punch(struct world *w, size_t page, size_t count)
 	assert_int_equal(gw_ram_punch(&w->ram, page, count), 0);
 }
 
-static void found_whatever_came_after(void **state)
+static void find_whatever_came_after(const char *folder)
 {
 	struct world w;
 
-	(void)state;
-	begin(&w, false);
+	begin(&w, folder);
 	fill(&w);
 	assert_int_equal(gw_holes_open(&w.h, &w.ram, true), 0);
 	send_all(&w);
-	assert_true(look(&w)); /* a memfd is never trusted to tell */
+	assert_true(look(&w) || folder); /* a memfd is never trusted to tell */
 	assert_int_equal(count_due(&w), 0);
 	punch(&w, 5, 1);
 	punch(&w, 6, 2);
@@ -152,13 +152,22 @@ static void found_whatever_came_after(void **state)
 		assert_true(gw_bitmap_test(&w.due, page));
 	assert_true(gw_bitmap_test(&w.due, 700));
 	assert_true(gw_bitmap_test(&w.due, 3 * GW_CHUNK_PAGES));
-	/* Until it was sent it stays due, however often one asks. */
-	look(&w);
-	assert_int_equal(count_due(&w), 5);
+	/* Until it was sent it stays due, however often one asks; where it is heard, one asks once.
+	 */
+	if (look(&w))
+		assert_int_equal(count_due(&w), 5);
 	send_all(&w);
 	look(&w);
 	assert_int_equal(count_due(&w), 0);
 	end(&w);
+}
+
+static void found_whatever_came_after(void **state)
+{
+	(void)state;
+	find_whatever_came_after(NULL);
+	find_whatever_came_after("/dev/shm");
+	find_whatever_came_after("."); /* a disk's file system, as --ram-dir may name one */
 }
 
 /* Its neighbours' faults must not bring a page's entry back before anybody has looked. */
@@ -167,7 +176,7 @@ static void neighbours_are_no_witnesses(void **state)
 	struct world w;
 
 	(void)state;
-	begin(&w, false);
+	begin(&w, NULL);
 	fill(&w);
 	assert_int_equal(gw_holes_open(&w.h, &w.ram, true), 0);
 	send_all(&w);
@@ -194,7 +203,7 @@ static void silence_costs_nothing(void **state)
 	struct world w;
 
 	(void)state;
-	begin(&w, true);
+	begin(&w, "/dev/shm");
 	fill(&w);
 	assert_int_equal(gw_holes_open(&w.h, &w.ram, false), 0);
 	send_all(&w);
@@ -234,7 +243,7 @@ static void holes_stay_holes(void **state)
 	uint64_t bytes;
 
 	(void)state;
-	begin(&w, false);
+	begin(&w, NULL);
 	fill(&w);
 	punch(&w, 0, 50);
 	punch(&w, GW_CHUNK_PAGES, GW_CHUNK_PAGES);
@@ -260,7 +269,7 @@ static void any_history(void **state)
 	for (int run = 0; run < 20; run++) {
 		struct world w;
 
-		begin(&w, run % 2);
+		begin(&w, run % 3 == 2 ? "." : run % 3 ? "/dev/shm" : NULL);
 		fill(&w);
 		assert_int_equal(gw_holes_open(&w.h, &w.ram, rng_one_in(&rng, 2)), 0);
 		send_all(&w);
