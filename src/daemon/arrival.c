@@ -5,8 +5,18 @@
 #include <string.h>
 
 #include "arrival.h"
+#include "clock.h"
 #include "error.h"
 #include "log.h"
+#include "memory.h"
+
+/*
+ * What is kept is worth waiting for if it is faster than a good link: below
+ * 10 Gbit/s, and a start-up, sending is. The source waits for our READY meanwhile.
+ */
+#define WORTH_PER_S (10000000000ULL / 8)
+#define WORTH_MIN_S 5
+#define WORTH_MAX_S 40
 
 /* Pages that one thread compares with the ledger at a time. */
 #define COMPARE_PART	(64 * GW_CHUNK_PAGES)
@@ -25,31 +35,67 @@ static bool is_of(const struct gw_image *image, const json_t *reuse)
 	       !memcmp(id, image->id, GW_ID_LEN);
 }
 
+static uint64_t size_of(const struct gw_definition *def)
+{
+	uint64_t size = 0;
+
+	for (unsigned int i = 0; i < def->nr_memory; i++)
+		size += def->memory[i].size;
+	return size;
+}
+
+static int64_t worth_waiting(const struct gw_definition *def)
+{
+	const uint64_t s = WORTH_MIN_S + size_of(def) / WORTH_PER_S;
+
+	return gw_now() + (int64_t)(s < WORTH_MAX_S ? s : WORTH_MAX_S) * GW_S;
+}
+
+/* Whether there is an image for those who say @reuse and @key; one of no use is removed. */
+static bool find(struct gw_arrival *a, const struct gw_paths *p, const struct gw_definition *def,
+		 const json_t *reuse, const struct gw_key *key)
+{
+	int rc = gw_image_load(&p->store, def->name, &a->image);
+
+	if (!rc && reuse && key && gw_ledger_has_key(&a->image.ledger, key->id) &&
+	    gw_image_fits(&a->image, def) && is_of(&a->image, reuse)) {
+		a->key = *key;
+		return true;
+	}
+	if (rc && rc != -ENOENT)
+		gw_warn("%s", gw_error());
+	gw_image_close(&a->image);
+	if (!rc && gw_image_drop(&p->store, def->name))
+		gw_warn("%s", gw_error());
+	gw_error_clear();
+	return false;
+}
+
+static void take(struct gw_arrival *a, const struct gw_paths *p, const struct gw_definition *def,
+		 char *const ram_paths[])
+{
+	a->took = !gw_image_take(&p->store, &a->image, ram_paths, a->deadline);
+	if (a->took)
+		return;
+	gw_warn("what was kept of VM '%s' cannot be used: %s", def->name, gw_error());
+	gw_image_close(&a->image);
+	if (gw_image_drop(&p->store, def->name))
+		gw_warn("%s", gw_error());
+}
+
 void gw_arrival_take(struct gw_arrival *a, const struct gw_paths *p,
 		     const struct gw_definition *def, const json_t *reuse, const struct gw_key *key,
 		     char *const ram_paths[])
 {
-	int rc = gw_image_load(&p->store, def->name, &a->image);
+	const bool found = find(a, p, def, reuse, key);
 
-	if (rc == -ENOENT) {
-		gw_error_clear();
-		return;
-	}
-	if (rc) {
-		gw_warn("%s", gw_error());
-		return;
-	}
-	if (reuse && key && gw_ledger_has_key(&a->image.ledger, key->id) &&
-	    gw_image_fits(&a->image, def) && is_of(&a->image, reuse)) {
-		a->key = *key;
-		a->took = !gw_image_take(&p->store, &a->image, ram_paths);
-		if (a->took)
-			return;
-		gw_warn("what was kept of VM '%s' cannot be used: %s", def->name, gw_error());
-	}
-	gw_image_close(&a->image);
-	if (gw_image_drop(&p->store, def->name))
-		gw_warn("%s", gw_error());
+	a->deadline = worth_waiting(def);
+	/* Memory first: then it is the VM's, and nobody has it give way for the VM. */
+	if (found && !a->image.on_disk)
+		take(a, p, def, ram_paths);
+	gw_memory_make_room(p, gw_now() + GW_MEMORY_DEMOTE_S * GW_S);
+	if (found && !a->took && a->image.on_disk)
+		take(a, p, def, ram_paths);
 }
 
 static int compare(void *arg, unsigned int i)
@@ -64,8 +110,15 @@ static int compare(void *arg, unsigned int i)
 
 		if (!left)
 			break;
-		rc = gw_image_absent(&a->image, &a->key, a->ram, first,
-				     left < COMPARE_PART ? left : COMPARE_PART, &a->kept->absent);
+		left = left < COMPARE_PART ? left : COMPARE_PART;
+		if (gw_now() < a->deadline) {
+			rc = gw_image_absent(&a->image, &a->key, a->ram, first, left,
+					     &a->kept->absent);
+		} else {
+			/* Nobody knows what is in them, so they are sent. */
+			gw_bitmap_set_range(&a->kept->absent, first, left);
+			a->skipped += left;
+		}
 	}
 	return rc;
 }
@@ -81,6 +134,7 @@ int gw_arrival_compare(struct gw_arrival *a, struct gw_crew *crew, const struct 
 	a->ram = ram;
 	a->kept = kept;
 	a->next = 0;
+	a->skipped = 0;
 	rc = gw_bitmap_init(&kept->absent, ram->nr_pages);
 	if (n > COMPARE_THREADS)
 		n = COMPARE_THREADS;
@@ -91,6 +145,10 @@ int gw_arrival_compared(struct gw_arrival *a, struct gw_crew *crew)
 {
 	int rc = a->ram ? gw_crew_join(crew) : 0;
 
+	if (!rc && a->ram && a->skipped)
+		gw_warn("of %zu pages that were kept of VM '%s' %zu were not compared in time, and "
+			"are sent",
+			a->ram->nr_pages, a->image.name, (size_t)a->skipped);
 	if (!rc && a->ram) {
 		a->kept->departure = a->image.departure;
 		a->kept->ledger = &a->image.ledger;

@@ -16,19 +16,24 @@ struct gw_arrival {
 	struct gw_image image;
 	bool took;
 	struct gw_key key; /* the VM's */
+	int64_t deadline;  /* for what is brought back or compared: the rest is sent */
 	/* the comparison under way */
 	const struct gw_ram *ram;
 	struct gw_dest_kept *kept;
 	_Atomic size_t next;
+	_Atomic size_t skipped; /* pages that it was too late for */
 };
 
 /**
- * gw_arrival_take() - make what was kept of the VM its memory, or remove it.
+ * gw_arrival_take() - make what was kept of the VM its memory, or remove it, and
+ * make room for the rest, which it was promised (memory.h).
  * @reuse: the source's departures (DEFINE), or NULL
  * @key: the VM's, or NULL: then nothing is used
  * @ram_paths: where its RAM files belong
  *
- * An image that is not of one of these departures is of no use to anybody.
+ * An image that is not of one of these departures is of no use to anybody. There is
+ * a budget of time for bringing it back from disk and comparing it; what is not done
+ * by then is sent.
  */
 void gw_arrival_take(struct gw_arrival *a, const struct gw_paths *p,
 		     const struct gw_definition *def, const json_t *reuse, const struct gw_key *key,

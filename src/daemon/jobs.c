@@ -635,11 +635,21 @@ json_t *gw_jobs_status(struct gw_jobs *jobs, const char *name)
 	return json_incref(json_object_get(jobs->last, name));
 }
 
-void gw_jobs_tidy(struct gw_jobs *jobs)
+static void start_images(struct gw_jobs *jobs, const char *action)
 {
-	json_t *args = json_pack("{s:s}", "action", "gc");
+	json_t *args = json_pack("{s:s}", "action", action);
 
 	if (!gw_jobs_start(jobs, "images", args, (struct gw_job_client){ 0 }))
 		gw_warn("kept images: %s", gw_error());
 	json_decref(args);
+}
+
+void gw_jobs_tidy(struct gw_jobs *jobs)
+{
+	start_images(jobs, "gc");
+}
+
+void gw_jobs_relieve(struct gw_jobs *jobs)
+{
+	start_images(jobs, "yield");
 }

@@ -100,6 +100,9 @@ json_t *gw_jobs_status(struct gw_jobs *jobs, const char *name);
  */
 void gw_jobs_tidy(struct gw_jobs *jobs);
 
+/** gw_jobs_relieve() - memory is low: have images give way to guests, in the background. */
+void gw_jobs_relieve(struct gw_jobs *jobs);
+
 /**
  * gw_jobs_sweep() - look after VMs that no job works on: recover journals
  * whose worker is dead, remove VMs whose QEMU has ended. Called now and then.

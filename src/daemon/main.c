@@ -23,24 +23,28 @@
 
 #include "address.h"
 #include "cleanup.h"
+#include "clock.h"
 #include "control.h"
 #include "error.h"
 #include "io.h"
 #include "jobs.h"
 #include "log.h"
 #include "loop.h"
+#include "memory.h"
 #include "paths.h"
 #include "peer.h"
 #include "registrar.h"
 #include "registry.h"
 
 #define TICK_MS 500
+#define LOW_S	5 /* between looks at what images can give back */
 
 struct options {
 	char *root, *listen, *name, *ram_dir, *registry;
 	uint64_t memory_limit;
 	uint64_t image_quota; /* UINT64_MAX: as gw_paths_ram() has it */
 	uint64_t image_disk;
+	unsigned int overcommit;
 	bool untracked;
 	bool verbose;
 	bool config_failed; /* the parser goes on after an error; the first is the message */
@@ -51,6 +55,8 @@ struct daemon {
 	struct gw_jobs *jobs;
 	struct gw_peers *peers;
 	struct gw_registrar *registrar;
+	const struct gw_paths *paths;
+	int64_t looked; /* at images, because memory is low */
 	int signals;
 	struct gw_watch *watch_signals;
 };
@@ -69,6 +75,7 @@ static void usage(FILE *out)
 		"  --name HOST          this host's name in messages and registry (default: the\n"
 		"                       host name)\n"
 		"  --memory-limit SIZE  memory that VMs may use here (default: all)\n"
+		"  --memory-overcommit PERCENT  promise VMs more than there is: godwitd(8), MEMORY\n"
 		"  --ram-dir DIR        put RAM files in DIR, which should be a tmpfs (default: two\n"
 		"                       tmpfs of our own, with and without huge pages)\n"
 		"  --image-quota SIZE   memory for what VMs leave here when they move away, in case\n"
@@ -96,6 +103,18 @@ static int set_flag(bool *flag, const char *key, const char *value)
 	return 0;
 }
 
+static int set_percent(unsigned int *percent, const char *key, const char *value)
+{
+	char *end;
+	const unsigned long n = strtoul(value, &end, 10);
+
+	if (*value < '0' || *value > '9' || *end || n < 100 || n > 10000)
+		return gw_fail(-EINVAL, "%s is a percentage from 100 to 10000, not '%s'", key,
+			       value);
+	*percent = (unsigned int)n;
+	return 0;
+}
+
 static int set_option(struct options *o, const char *key, const char *value)
 {
 	bool track = true;
@@ -118,6 +137,8 @@ static int set_option(struct options *o, const char *key, const char *value)
 	}
 	if (!strcmp(key, "memory-limit"))
 		return gw_parse_size(value, &o->memory_limit);
+	if (!strcmp(key, "memory-overcommit"))
+		return set_percent(&o->overcommit, key, value);
 	if (!strcmp(key, "image-quota"))
 		return gw_parse_size(value, &o->image_quota);
 	if (!strcmp(key, "image-disk"))
@@ -163,13 +184,21 @@ static int read_config(struct options *o, const char *path)
 static int parse_options(struct options *o, int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "root", 1, NULL, 'o' },	{ "listen", 1, NULL, 'o' },
-		{ "name", 1, NULL, 'o' },	{ "ram-dir", 1, NULL, 'o' },
-		{ "registry", 1, NULL, 'o' },	{ "memory-limit", 1, NULL, 'o' },
-		{ "config", 1, NULL, 'c' },	{ "image-quota", 1, NULL, 'o' },
-		{ "image-disk", 1, NULL, 'o' }, { "track-arrivals", 1, NULL, 'o' },
-		{ "verbose", 0, NULL, 'v' },	{ "help", 0, NULL, 'h' },
-		{ "version", 0, NULL, 'V' },	{ NULL, 0, NULL, 0 },
+		{ "root", 1, NULL, 'o' },
+		{ "listen", 1, NULL, 'o' },
+		{ "name", 1, NULL, 'o' },
+		{ "ram-dir", 1, NULL, 'o' },
+		{ "registry", 1, NULL, 'o' },
+		{ "memory-limit", 1, NULL, 'o' },
+		{ "config", 1, NULL, 'c' },
+		{ "image-quota", 1, NULL, 'o' },
+		{ "memory-overcommit", 1, NULL, 'o' },
+		{ "image-disk", 1, NULL, 'o' },
+		{ "track-arrivals", 1, NULL, 'o' },
+		{ "verbose", 0, NULL, 'v' },
+		{ "help", 0, NULL, 'h' },
+		{ "version", 0, NULL, 'V' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int opt, index, rc = 0;
 
@@ -215,6 +244,10 @@ static void on_tick(void *arg)
 	gw_jobs_sweep(d->jobs);
 	gw_peers_expire(d->peers);
 	gw_registrar_tick(d->registrar);
+	if (gw_now() - d->looked > LOW_S * GW_S && gw_memory_is_low(d->paths)) {
+		d->looked = gw_now();
+		gw_jobs_relieve(d->jobs);
+	}
 }
 
 /* One daemon per root: the lock is held until we end, however we end. */
@@ -264,7 +297,7 @@ static void raise_limit(void)
 
 static int serve(const struct options *o, struct gw_paths *paths)
 {
-	struct daemon d = { .signals = -1 };
+	struct daemon d = { .signals = -1, .paths = paths };
 	struct gw_control *control = NULL;
 	int rc = -ENOMEM;
 
@@ -339,6 +372,7 @@ static int run(struct options *o)
 		if (o->image_quota != UINT64_MAX)
 			paths.store.quota = o->image_quota;
 		paths.store.disk_quota = o->image_disk;
+		paths.overcommit = o->overcommit;
 		paths.store.untracked = o->untracked;
 		paths.listen = o->listen;
 		choose_registry(o, &paths);

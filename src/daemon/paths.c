@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* paths.c - where one host keeps things; see paths.h. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,7 +7,6 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -151,82 +149,22 @@ void gw_paths_unmount(struct gw_paths *p)
 	}
 }
 
-/* Bytes that the files in @path hold, and in folders of it, @depth deep. */
-static uint64_t folder_bytes(const char *path, int depth)
-{
-	DIR *dir = opendir(path);
-	struct dirent *e;
-	uint64_t used = 0;
-	struct stat st;
-
-	while (dir && (e = readdir(dir))) {
-		gw_autofree char *sub = NULL;
-
-		if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW))
-			continue;
-		if (S_ISREG(st.st_mode))
-			used += (uint64_t)st.st_blocks * 512;
-		if (!S_ISDIR(st.st_mode) || !depth || e->d_name[0] == '.')
-			continue;
-		sub = gw_path("%s/%s", path, e->d_name);
-		used += folder_bytes(sub, depth - 1);
-	}
-	if (dir)
-		closedir(dir);
-	return used;
-}
-
-/* Bytes that the RAM files in @path hold, kept ones too. */
-static uint64_t used_bytes(const char *path)
-{
-	gw_autofree char *kept = gw_path("%s/kept", path);
-
-	return folder_bytes(path, 0) + folder_bytes(kept, 1);
-}
-
-static uint64_t free_bytes(const struct gw_paths *p, const struct gw_definition *def, bool evicted)
-{
-	const char *folder = def->discards ? p->ram_small : p->ram;
-	uint64_t all = evicted ? gw_image_evictable(&p->store, NULL) : 0;
-	uint64_t memory = memory_figure("MemAvailable:") + all, room, used;
-	struct statvfs fs;
-
-	if (statvfs(folder, &fs))
-		return 0;
-	room = (uint64_t)fs.f_bavail * fs.f_frsize;
-	if (evicted)
-		room += gw_image_evictable(&p->store, folder);
-	if (p->limit) {
-		used = used_bytes(p->ram);
-		if (strcmp(p->ram, p->ram_small) != 0)
-			used += used_bytes(p->ram_small);
-		used -= used < all ? used : all;
-		used = used < p->limit ? p->limit - used : 0;
-		room = used < room ? used : room;
-	}
-	return room < memory ? room : memory;
-}
-
-uint64_t gw_paths_free_bytes(const struct gw_paths *p, const struct gw_definition *def)
-{
-	return free_bytes(p, def, true);
-}
-
-void gw_paths_make_room(const struct gw_paths *p, const struct gw_definition *def, uint64_t bytes)
-{
-	const uint64_t have = free_bytes(p, def, false);
-
-	if (have < bytes)
-		gw_image_balance(&p->store, bytes - have);
-}
-
 char *gw_vm_dir(const struct gw_paths *p, const char *name)
 {
 	return gw_path("%s/vm/%s", p->run, name);
 }
 
+char *gw_vm_ram_dir(const struct gw_paths *p, const struct gw_definition *def)
+{
+	return gw_ram_file_folder(def->discards ? p->ram_small : p->ram, def->name);
+}
+
 char *gw_vm_ram_path(const struct gw_paths *p, const struct gw_definition *def, unsigned int i)
 {
-	return gw_path("%s/%s.%s", def->discards ? p->ram_small : p->ram, def->name,
-		       def->memory[i].id);
+	gw_autofree char *dir = gw_vm_ram_dir(p, def);
+
+	if (def->flat)
+		return gw_path("%s/%s.%s", def->discards ? p->ram_small : p->ram, def->name,
+			       def->memory[i].id);
+	return gw_path("%s/%s", dir, def->memory[i].id);
 }

@@ -9,7 +9,9 @@
  *     journal.json          only while it moves, or in doubt (record.h)
  *     lock                  held by the worker that works on it
  *     qmp.sock, qemu.log    made by launch.c
- *   RUN/ram/, RUN/ram-small/  RAM files: tmpfs with and without huge pages
+ *   RUN/memory.lock         held while memory is promised to a VM (memory.h)
+ *   RUN/ram/, RUN/ram-small/  tmpfs with and without huge pages
+ *     vm/NAME/ID            RAM files
  *   RUN/image/NAME/         kept images, whose RAM files are in kept/ of those (store/image.h)
  *   RUN/settled/ID          what became of an arrived migration (record.h)
  *   LIB/image/NAME/         kept images on disk
@@ -28,10 +30,11 @@
 
 struct gw_paths {
 	char *run, *lib;
-	char *ram;	 /* RAM files of guests that never discard */
-	char *ram_small; /* RAM files of guests that do (track/holes.c) */
-	bool mounted;	 /* the two are our own tmpfs */
-	uint64_t limit;	 /* bytes for all VMs, 0: no limit */
+	char *ram;		 /* RAM files of guests that never discard */
+	char *ram_small;	 /* RAM files of guests that do (track/holes.c) */
+	bool mounted;		 /* the two are our own tmpfs */
+	uint64_t limit;		 /* bytes for all VMs, 0: no limit */
+	unsigned int overcommit; /* percent of the memory that there is may be promised; 0: 100 */
 	char *images, *disk_images;
 	struct gw_store store; /* of the strings above */
 	const char *listen; /* where godwitd listens for other hosts, as --listen has it; or NULL */
@@ -58,18 +61,11 @@ int gw_paths_ram(struct gw_paths *p, const char *ram_dir, uint64_t limit);
  */
 void gw_paths_unmount(struct gw_paths *p);
 
-/**
- * gw_paths_free_bytes() - bytes that one more VM may use: the least of what the
- * limit, the file system and the host's memory leave. What kept images hold that
- * may be evicted counts as free: call gw_paths_make_room() before using it.
- */
-uint64_t gw_paths_free_bytes(const struct gw_paths *p, const struct gw_definition *def);
-
-/** gw_paths_make_room() - evict images until @bytes are free for a VM, as far as that goes. */
-void gw_paths_make_room(const struct gw_paths *p, const struct gw_definition *def, uint64_t bytes);
-
 /** gw_vm_dir() - RUN/vm/NAME; free(). */
 char *gw_vm_dir(const struct gw_paths *p, const char *name);
+
+/** gw_vm_ram_dir() - the folder of its RAM files; free(). */
+char *gw_vm_ram_dir(const struct gw_paths *p, const struct gw_definition *def);
 
 /** gw_vm_ram_path() - the RAM file of backend @i; free(). */
 char *gw_vm_ram_path(const struct gw_paths *p, const struct gw_definition *def, unsigned int i);

@@ -61,11 +61,12 @@ int gw_vm_save(const struct gw_paths *p, const struct gw_vm *vm)
 
 	gw_secret_format(vm->secret, secret);
 	return save_json(path,
-			 json_pack("{s:o,s:i,s:I,s:s,s:b,s:o,s:s*,s:O?}", "definition",
+			 json_pack("{s:o,s:i,s:I,s:s,s:b,s:o,s:s*,s:b,s:O?}", "definition",
 				   gw_definition_json(&vm->def), "pid", (int)vm->process.pid,
 				   "pid-start", (json_int_t)vm->process.start, "qmp", vm->qmp,
 				   "attached", vm->attached, "watch", gw_watch_json(&vm->watch),
-				   "secret", vm->has_secret ? secret : NULL, "blocks", vm->blocks));
+				   "secret", vm->has_secret ? secret : NULL, "ram-folder",
+				   !vm->def.flat, "blocks", vm->blocks));
 }
 
 int gw_vm_need_secret(const struct gw_paths *p, struct gw_vm *vm)
@@ -112,6 +113,8 @@ int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
 	load_watch(&vm->watch, json);
 	secret = json_string_value(json_object_get(json, "secret"));
 	vm->has_secret = secret && !gw_secret_parse(secret, vm->secret);
+	/* An older godwitd, under which the VM started, did not say. */
+	vm->def.flat = !json_is_true(json_object_get(json, "ram-folder"));
 	vm->blocks = json_incref(json_object_get(json, "blocks"));
 	vm->qmp = qmp ? strdup(qmp) : NULL;
 	json_decref(json);
@@ -150,18 +153,35 @@ static char *gone_path(const struct gw_paths *p, const char *name)
 	return gw_path("%s/vm/." GW_GONE "%s", p->run, name);
 }
 
+/* No user's file is in this folder. */
+static int remove_ram(const char *folder, const char *name)
+{
+	gw_autofree char *dir = gw_ram_file_folder(folder, name);
+	const int rc = gw_remove_tree(dir);
+
+	*strrchr(dir, '/') = '\0';
+	rmdir(dir); /* if it was the last */
+	return rc;
+}
+
 int gw_vm_remove(const struct gw_paths *p, const struct gw_definition *def, bool attached)
 {
 	gw_autofree char *dir = gw_vm_dir(p, def->name);
 	gw_autofree char *gone = gone_path(p, def->name);
 	int rc;
 
-	for (unsigned int i = 0; !attached && i < def->nr_memory; i++) {
+	for (unsigned int i = 0; !attached && def->flat && i < def->nr_memory; i++) {
 		gw_autofree char *ram = gw_vm_ram_path(p, def, i);
 
 		if (unlink(ram) && errno != ENOENT)
 			return gw_fail(-errno, "%s: %s", ram, strerror(errno));
 	}
+	/* By its name: whoever removes a VM whose record is damaged knows no more. */
+	rc = remove_ram(p->ram, def->name);
+	if (!rc)
+		rc = remove_ram(p->ram_small, def->name);
+	if (rc)
+		return rc;
 	/* What an earlier removal left there. */
 	rc = gw_remove_tree(gone);
 	if (!rc && rename(dir, gone) && errno != ENOENT)

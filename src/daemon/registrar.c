@@ -21,6 +21,7 @@
 #include "frame.h"
 #include "io.h"
 #include "log.h"
+#include "memory.h"
 #include "record.h"
 #include "registrar.h"
 #include "registry.h"
@@ -77,9 +78,8 @@ static uint64_t memory_of(const struct gw_paths *p)
 
 static int tell_host(const struct gw_registrar *r, struct gw_registry *registry)
 {
-	const struct gw_definition any = { .discards = false };
 	struct gw_host_record host = { .memory = memory_of(r->paths),
-				       .free = gw_paths_free_bytes(r->paths, &any),
+				       .free = gw_memory_free(r->paths, NULL),
 				       .reported = time(NULL) };
 
 	if (getloadavg(&host.load, 1) != 1)

@@ -25,16 +25,15 @@
 #include "io.h"
 #include "live.h"
 #include "log.h"
+#include "memory.h"
 #include "teller.h"
+#include "vm_folder.h"
 #include "worker.h"
 
 #define START_MS  60000
 #define ENDING_MS 2000
 #define KILL_MS	  10000
 #define CLAIM_NS  (5 * GW_S)
-
-/* Memory that must stay free on the host beside what arrives. */
-#define RESERVE (64ULL << 20)
 
 struct env {
 	struct gw_worker *w;
@@ -151,71 +150,37 @@ static void note_source(struct env *e)
 			 strchr(e->from, ':') ? "[%.90s]%.8s" : "%.90s%.8s", e->from, port);
 }
 
-/* Make the VM's folder ours alone. */
+/* Make the VM's folder ours alone, and have its memory promised to us. */
 static int claim(struct env *e)
 {
 	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
 	struct gw_journal there;
 	int rc;
 
-	if (mkdir(dir, 0700)) {
-		rc = -errno;
-		/* The very migration that this is: its source is this host. */
-		if (rc == -EEXIST && !gw_journal_load(e->w->paths, e->vm.def.name, &there) &&
-		    !memcmp(there.id, e->journal.id, GW_ID_LEN))
-			return gw_fail(-EEXIST,
-				       "VM '%s' is on host '%s' already: the address is that of "
-				       "the host that it is to leave",
-				       e->vm.def.name, e->w->host);
-		if (rc == -EEXIST)
-			return gw_fail(rc, "host '%s' already has a VM '%s'", e->w->host,
-				       e->vm.def.name);
-		return gw_fail(rc, "%s: %s", dir, strerror(-rc));
-	}
-	e->lock = gw_vm_lock(e->w->paths, e->vm.def.name);
+	e->lock = gw_vm_claim(e->w->paths, e->w->host, e->vm.def.name);
+	/* The very migration that this is: its source is this host. */
+	if (e->lock == -EEXIST && !gw_journal_load(e->w->paths, e->vm.def.name, &there) &&
+	    !memcmp(there.id, e->journal.id, GW_ID_LEN))
+		return gw_fail(-EEXIST,
+			       "VM '%s' is on host '%s' already: the address is that of the host "
+			       "that it is to leave",
+			       e->vm.def.name, e->w->host);
 	rc = e->lock < 0 ? e->lock : op_journal(e, GW_DEST_PHASE_RECEIVING);
 	/* Recorded before there is anything to find: whoever finds us dead knows what to remove. */
 	e->vm.qmp = gw_vm_qmp_path(dir);
-	return rc ? rc : gw_vm_save(e->w->paths, &e->vm);
+	return rc ? rc : gw_memory_reserve(e->w->paths, e->w->host, &e->vm);
 }
 
-/* @resident: what the guest has; @here: what its RAM files hold already. */
-static int check_memory(const struct env *e, uint64_t resident, uint64_t here)
+/* Its memory: what was kept of it, if that is of use, and room for the rest. */
+static int make_ram(struct env *e, const json_t *reuse, char *const paths[], struct gw_ram *ram)
 {
-	const uint64_t need = resident > here ? resident - here : 0;
-	uint64_t have = gw_paths_free_bytes(e->w->paths, &e->vm.def);
-	char need_text[32], have_text[32];
+	int rc = gw_vm_make_ram_folder(e->w->paths, &e->vm.def);
 
-	if (have < need + RESERVE)
-		return gw_fail(-ENOMEM,
-			       "host '%s' has %s of memory for another VM, '%s' needs %s: free "
-			       "some there or choose another host",
-			       e->w->host, gw_format_size(have, have_text, sizeof(have_text)),
-			       e->vm.def.name, gw_format_size(need, need_text, sizeof(need_text)));
-	gw_paths_make_room(e->w->paths, &e->vm.def, need + RESERVE);
-	return 0;
-}
-
-static int make_ram(struct env *e, struct gw_ram *ram, char *const paths[])
-{
-	const struct gw_definition *def = &e->vm.def;
-
-	for (unsigned int i = 0; i < def->nr_memory; i++) {
-		const int new = e->arrival.took ? 0 : O_CREAT | O_EXCL;
-		gw_autofd int fd = -1;
-		int rc;
-
-		if (!e->arrival.took)
-			unlink(paths[i]); /* the folder is ours, so an old file is nobody's */
-		fd = open(paths[i], O_RDWR | new | O_CLOEXEC, 0600);
-		if (fd < 0 || ftruncate(fd, (off_t)def->memory[i].size))
-			return gw_fail(-errno, "RAM file %s: %s", paths[i], strerror(errno));
-		rc = gw_ram_add(ram, def->memory[i].id, fd, def->memory[i].size, 0);
-		if (rc)
-			return rc;
-		gw_steal_fd(&fd);
-	}
-	return 0;
+	if (rc)
+		return rc;
+	gw_arrival_take(&e->arrival, e->w->paths, &e->vm.def, reuse, e->d.keyed ? &e->d.key : NULL,
+			paths);
+	return gw_vm_make_ram(e->w->paths, &e->vm.def, e->arrival.took, ram);
 }
 
 static int start_qemu(struct env *e, char *const ram_paths[])
@@ -314,17 +279,13 @@ static int prepare(struct env *e, const json_t *definition, uint64_t resident, c
 	note_source(e);
 	e->vm.has_secret = e->d.keyed;
 	memcpy(e->vm.secret, e->d.secret, sizeof(e->vm.secret));
+	(void)resident; /* what it may come to use counts, not what it uses (decision 23) */
 	for (unsigned int i = 0; !rc && i < e->vm.def.nr_memory; i++)
 		ram_paths[i] = gw_vm_ram_path(e->w->paths, &e->vm.def, i);
 	if (!rc)
 		rc = claim(e);
 	if (!rc)
-		gw_arrival_take(&e->arrival, e->w->paths, &e->vm.def, reuse,
-				e->d.keyed ? &e->d.key : NULL, ram_paths);
-	if (!rc)
-		rc = make_ram(e, ram, ram_paths);
-	if (!rc)
-		rc = check_memory(e, resident, gw_ram_resident(ram));
+		rc = make_ram(e, reuse, ram_paths, ram);
 	gw_teller_now(&e->teller, "starting QEMU");
 	if (!rc) /* while QEMU starts */
 		rc = gw_arrival_compare(&e->arrival, &e->crew, ram, kept);

@@ -3,8 +3,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "clock.h"
 #include "error.h"
+#include "io.h"
 #include "log.h"
+#include "memory.h"
 #include "registry_report.h"
 #include "worker.h"
 
@@ -43,12 +46,25 @@ static int check_names(const struct gw_store *st, const json_t *names)
 	return rc;
 }
 
-static int tidy(const struct gw_store *st, json_t **result)
+/* Guests need memory now: no time to tidy up, nor to wait for a disk. */
+static int yield(const struct gw_paths *p, json_t **result)
+{
+	const uint64_t freed = gw_memory_make_room(p, gw_now() + GW_MEMORY_DEMOTE_S * GW_S);
+	char text[32];
+
+	if (freed)
+		gw_info("memory is low: kept images gave back %s",
+			gw_format_size(freed, text, sizeof(text)));
+	*result = json_pack("{s:I}", "freed", (json_int_t)freed);
+	return 0;
+}
+
+static int tidy(const struct gw_paths *p, json_t **result)
 {
 	uint64_t freed;
 
-	gw_image_sweep(st);
-	freed = gw_image_balance(st, 0);
+	gw_image_sweep(&p->store);
+	freed = gw_memory_make_room(p, GW_FOREVER);
 	*result = json_pack("{s:I}", "freed", (json_int_t)freed);
 	return 0;
 }
@@ -67,7 +83,9 @@ int gw_worker_images(struct gw_worker *w, const json_t *args, json_t **result)
 		return 0;
 	}
 	if (!strcmp(action, "gc"))
-		return tidy(st, result);
+		return tidy(w->paths, result);
+	if (!strcmp(action, "yield"))
+		return yield(w->paths, result);
 	if (!pin && !rm && strcmp(action, "unpin") != 0)
 		return gw_fail(-EINVAL, "unknown action '%s' on images", action);
 	rc = check_names(st, names);

@@ -15,8 +15,10 @@
 #include "io.h"
 #include "live.h"
 #include "log.h"
+#include "memory.h"
 #include "registry_report.h"
 #include "source.h"
+#include "vm_folder.h"
 #include "worker.h"
 
 #define START_MS  60000
@@ -26,19 +28,14 @@
 /* Make the folder of a new VM, take its lock, claim its name. Return: the lock, or -errno. */
 static int claim(struct gw_worker *w, const char *name)
 {
-	gw_autofree char *dir = gw_vm_dir(w->paths, name);
-	gw_autofd int lock = -1;
+	gw_autofd int lock = gw_vm_claim(w->paths, w->host, name);
 
-	if (mkdir(dir, 0700)) {
-		if (errno == EEXIST)
-			return gw_fail(-EEXIST, "there is a VM '%s' on this host already", name);
-		return gw_fail(-errno, "%s: %s", dir, strerror(errno));
-	}
-	lock = gw_vm_lock(w->paths, name);
 	if (lock >= 0 && gw_report_claim(w, name)) {
+		struct gw_definition def = { .nr_memory = 0 };
 		gw_autofree char *why = strdup(gw_error());
 
-		if (gw_remove_tree(dir))
+		snprintf(def.name, sizeof(def.name), "%s", name);
+		if (gw_vm_remove(w->paths, &def, true))
 			gw_err("%s", gw_error());
 		return gw_fail(-EEXIST, "%s", why);
 	}
@@ -64,35 +61,26 @@ static int inspect(struct gw_worker *w, struct gw_vm *vm, struct gw_qmp *qmp)
 	return gw_vm_save(w->paths, vm);
 }
 
-static int make_ram(const struct gw_worker *w, const struct gw_vm *vm, char *paths[])
-{
-	for (unsigned int i = 0; i < vm->def.nr_memory; i++) {
-		gw_autofd int fd = -1;
-
-		paths[i] = gw_vm_ram_path(w->paths, &vm->def, i);
-		unlink(paths[i]); /* the folder is ours, so an old file is nobody's */
-		fd = open(paths[i], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		if (fd < 0 || ftruncate(fd, (off_t)vm->def.memory[i].size))
-			return gw_fail(-errno, "RAM file %s: %s", paths[i], strerror(errno));
-	}
-	return 0;
-}
-
 static int start(struct gw_worker *w, struct gw_vm *vm)
 {
 	gw_autofree char *dir = gw_vm_dir(w->paths, vm->def.name);
 	char *ram_paths[GW_RAM_FILES_MAX] = { NULL };
 	struct gw_qmp *qmp = NULL;
-	uint64_t bytes = 0;
+	struct gw_ram ram = { 0 };
 	int rc;
 
 	vm->qmp = gw_vm_qmp_path(dir);
-	rc = gw_vm_save(w->paths, vm);
+	rc = gw_memory_reserve(w->paths, w->host, vm);
+	if (!rc) {
+		/* What a former VM of this name left is of no use to this one. */
+		if (gw_image_drop(&w->paths->store, vm->def.name))
+			gw_warn("%s", gw_error());
+		gw_memory_make_room(w->paths, gw_now() + GW_MEMORY_DEMOTE_S * GW_S);
+		rc = gw_vm_make_ram(w->paths, &vm->def, false, &ram);
+		gw_ram_close(&ram);
+	}
 	for (unsigned int i = 0; i < vm->def.nr_memory; i++)
-		bytes += vm->def.memory[i].size;
-	gw_paths_make_room(w->paths, &vm->def, bytes);
-	if (!rc)
-		rc = make_ram(w, vm, ram_paths);
+		ram_paths[i] = gw_vm_ram_path(w->paths, &vm->def, i);
 	if (!rc)
 		rc = gw_launch(&vm->def, dir, ram_paths, false, &vm->process);
 	for (unsigned int i = 0; i < GW_RAM_FILES_MAX; i++)
@@ -129,9 +117,6 @@ int gw_worker_run_vm(struct gw_worker *w, const json_t *args, json_t **result)
 		rc = lock < 0 ? lock : 0;
 	}
 	if (!rc) {
-		/* What a former VM of this name left is of no use to this one. */
-		if (gw_image_drop(&w->paths->store, name))
-			gw_warn("%s", gw_error());
 		rc = start(w, &vm);
 		if (rc) {
 			gw_autofree char *why = strdup(gw_error());

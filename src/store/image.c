@@ -223,7 +223,8 @@ static int take_kept(const struct gw_store *st, const struct gw_image *image,
 	return rc;
 }
 
-int gw_image_take(const struct gw_store *st, const struct gw_image *image, char *const ram_paths[])
+int gw_image_take(const struct gw_store *st, const struct gw_image *image, char *const ram_paths[],
+		  int64_t deadline)
 {
 	int lock = gw_image_lock(st, image->name, true), rc;
 	struct gw_image now;
@@ -236,7 +237,7 @@ int gw_image_take(const struct gw_store *st, const struct gw_image *image, char 
 	    (!gw_manifest_same(&now, image) || gw_image_pages(&now) != image->ledger.nr_pages))
 		rc = gw_fail(-ENOENT, "the image of VM '%s' is gone", image->name);
 	if (!rc)
-		rc = now.on_disk ? gw_image_promote(st, &now, ram_paths)
+		rc = now.on_disk ? gw_image_promote(st, &now, ram_paths, deadline)
 				 : take_kept(st, &now, ram_paths);
 	if (rc == -EBADMSG) {
 		gw_autofree char *why = strdup(gw_error());
@@ -354,11 +355,12 @@ int gw_image_absent(const struct gw_image *image, const struct gw_key *key,
 static bool has_vm(const struct gw_store *st, const struct gw_image *image)
 {
 	for (unsigned int i = 0; i < image->nr_memory; i++) {
-		gw_autofree char *path = gw_path("%s/%s.%s",
-						 image->discards ? st->ram_small : st->ram,
-						 image->name, image->memory[i].id);
+		const char *ram = image->discards ? st->ram_small : st->ram;
+		gw_autofree char *dir = gw_ram_file_folder(ram, image->name);
+		gw_autofree char *path = gw_path("%s/%s", dir, image->memory[i].id);
+		gw_autofree char *flat = gw_path("%s/%s.%s", ram, image->name, image->memory[i].id);
 
-		if (!access(path, F_OK))
+		if (!access(path, F_OK) || !access(flat, F_OK))
 			return true;
 	}
 	return false;
@@ -406,7 +408,8 @@ void gw_image_sweep(const struct gw_store *st)
 {
 	gw_autofree char *kept = gw_path("%s/kept", st->ram);
 	gw_autofree char *small = gw_path("%s/kept", st->ram_small);
-	gw_autofd int all = gw_images_lock(st);
+	gw_autofd int demoting = gw_demotion_lock(st, true);
+	gw_autofd int all = demoting < 0 ? -1 : gw_images_lock(st);
 
 	if (all < 0)
 		return;

@@ -104,14 +104,18 @@ bool gw_image_fits(const struct gw_image *image, const struct gw_definition *def
  * gw_image_take() - its RAM files become those of the arriving VM.
  * @ram_paths: where they are to be, one per backend of a definition that it fits
  *
- * Brings them back from disk, if they are there. Image and manifest stay until
+ * @deadline: for bringing them back from disk, if they are there: what does not come
+ *	in time is left out, hence absent
+ *
+ * Image and manifest stay until
  * gw_image_drop(), so that gw_image_give_back() can undo this, even after our death.
  *
  * Return: 0; -ENOENT if the image has gone since it was loaded; -EBADMSG if its
  * RAM files are not there, and then it has been removed; -ENOSPC or other -errno.
  * On failure there is nothing at @ram_paths that was not there before.
  */
-int gw_image_take(const struct gw_store *st, const struct gw_image *image, char *const ram_paths[]);
+int gw_image_take(const struct gw_store *st, const struct gw_image *image, char *const ram_paths[],
+		  int64_t deadline);
 
 /**
  * gw_image_absent() - which pages of @ram are not what the image's ledger says.
@@ -157,17 +161,32 @@ void gw_image_sweep(const struct gw_store *st);
 json_t *gw_image_list(const struct gw_store *st);
 
 /**
- * gw_image_balance() - bring memory and disk within their quotas.
- * @need: bytes of memory to free in any case, for a VM that arrives or starts
+ * gw_image_yield() - bring memory and disk within their quotas, and make room.
+ * @need: bytes of memory that still have to come free, for VMs; asked again
+ *	after something has been freed
+ * @deadline: for putting images on disk; GW_FOREVER: and wait for another process
+ *	that does so. What does not get there in time is evicted
  *
  * First images are demoted to disk, those that were left longest ago first; then
  * pages are evicted by value: those that changed at the latest departures first,
  * since what changes often will not be found the same; at last whole images.
- * Pinned ones stay. Waits for another process that is at the same.
+ * Pinned ones stay. Waits for another process that evicts.
  *
  * Return: bytes of memory freed.
  */
+uint64_t gw_image_yield(const struct gw_store *st, uint64_t (*need)(void *arg), void *arg,
+			int64_t deadline);
+
+/** gw_image_balance() - the same, @need bytes to free in any case, and no deadline. */
 uint64_t gw_image_balance(const struct gw_store *st, uint64_t need);
+
+/**
+ * gw_image_held() - bytes of RAM files that are kept.
+ * @ram: in this folder of RAM files only; NULL: in both
+ * @except: the image of this VM counts as not pinned (it is about to be taken or dropped)
+ * @pinned: those that are pinned, or those that are not
+ */
+uint64_t gw_image_held(const struct gw_store *st, const char *ram, const char *except, bool pinned);
 
 /**
  * gw_image_evictable() - bytes of memory that gw_image_balance() could free.

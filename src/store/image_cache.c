@@ -12,6 +12,10 @@
  * kernel would split one that is punched in part, and the VM that comes back
  * would have it in small pages.
  *
+ * Memory that was promised to VMs is not theirs: whoever is about to use it, or
+ * sees that there is not enough left, says how much they have to give back
+ * (daemon/memory.c). That is asked again when what was freed has been counted.
+ *
  * A page is evicted by punching it out of the kept RAM file, under the image's
  * lock and only while the file is kept: never out of the memory of a VM.
  */
@@ -23,6 +27,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "clock.h"
 #include "error.h"
 #include "image_internal.h"
 #include "io.h"
@@ -37,6 +42,7 @@ struct balance {
 	struct gw_image *images; /* oldest first */
 	size_t nr;
 	uint64_t target, freed;
+	int64_t deadline; /* of demotion: it may be slow, and somebody may wait */
 };
 
 static bool evictable(const struct gw_store *st, const struct gw_image *image)
@@ -71,12 +77,17 @@ static void demote(struct balance *b)
 
 		if (!evictable(b->st, image))
 			continue;
-		rc = gw_image_demote(b->st, image, b->st->disk_quota - pinned);
+		rc = gw_image_demote(b->st, image, b->st->disk_quota - pinned, b->deadline);
 		if (!rc) {
 			gw_info("the image of VM '%s' is on disk now", image->name);
 			b->freed += image->bytes;
 			image->on_disk = true;
 			gw_image_measure(b->st, image);
+		} else if (rc == -ETIME) {
+			gw_info("the image of VM '%s' is not put on disk: the disk is slow, and its "
+				"memory is wanted",
+				image->name);
+			return;
 		} else if (rc != -EBUSY && rc != -ESTALE && rc != -ENOENT) {
 			/* What ails the disk would ail the next one too. */
 			gw_warn("the image of VM '%s' stays in memory: %s", image->name,
@@ -289,29 +300,94 @@ static void evict_images(struct balance *b, bool on_disk)
 	}
 }
 
+/* Look at what there is, and at how much of it has to go. */
+static int look(struct balance *b, uint64_t (*need)(void *arg), void *arg)
+{
+	uint64_t have, over, asked;
+
+	free(b->images);
+	if (gw_images_read(b->st, &b->images, &b->nr)) {
+		gw_warn("images are not brought within their quota: %s", gw_error());
+		return -EIO;
+	}
+	have = used(b, false, false);
+	over = have > b->st->quota ? have - b->st->quota : 0;
+	asked = need(arg);
+	b->freed = 0;
+	b->target = asked > over ? asked : over;
+	return 0;
+}
+
+uint64_t gw_image_yield(const struct gw_store *st, uint64_t (*need)(void *arg), void *arg,
+			int64_t deadline)
+{
+	struct balance b = { .st = st, .deadline = deadline };
+	uint64_t freed = 0, progress = 1;
+	gw_autofd int all = -1;
+
+	/* The store's lock is not held while an image is copied: others must not wait for that. */
+	if (st->disk && st->disk_quota) {
+		gw_autofd int demoting = gw_demotion_lock(st, deadline == GW_FOREVER);
+
+		if (demoting >= 0 && !look(&b, need, arg) && !enough(&b)) {
+			demote(&b);
+			freed += b.freed;
+		}
+	}
+	all = gw_images_lock(st);
+	while (all >= 0 && progress && !look(&b, need, arg) && !enough(&b)) {
+		evict_pages(&b);
+		if (!enough(&b))
+			evict_images(&b, false);
+		progress = b.freed;
+		freed += progress;
+	}
+	if (all >= 0 && st->disk)
+		evict_images(&b, true);
+	if (all < 0)
+		gw_warn("images are not brought within their quota: %s", gw_error());
+	free(b.images);
+	return freed;
+}
+
+struct amount {
+	uint64_t bytes, before;
+	const struct gw_store *st;
+};
+
+/* What is left to free of a fixed amount. */
+static uint64_t left_of(void *arg)
+{
+	const struct amount *a = arg;
+	const uint64_t have = gw_image_evictable(a->st, NULL);
+	const uint64_t freed = a->before > have ? a->before - have : 0;
+
+	return a->bytes > freed ? a->bytes - freed : 0;
+}
+
 uint64_t gw_image_balance(const struct gw_store *st, uint64_t need)
 {
-	gw_autofd int all = gw_images_lock(st);
-	struct balance b = { .st = st };
-	uint64_t have;
+	struct amount a = { .bytes = need, .st = st, .before = gw_image_evictable(st, NULL) };
 
-	if (all < 0 || gw_images_read(st, &b.images, &b.nr)) {
-		gw_warn("images are not brought within their quota: %s", gw_error());
+	return gw_image_yield(st, left_of, &a, GW_FOREVER);
+}
+
+uint64_t gw_image_held(const struct gw_store *st, const char *ram, const char *except, bool pinned)
+{
+	gw_autofree struct gw_image *images = NULL;
+	uint64_t bytes = 0;
+	size_t nr;
+
+	if (gw_images_read(st, &images, &nr))
 		return 0;
+	for (size_t i = 0; i < nr; i++) {
+		const char *of = images[i].discards ? st->ram_small : st->ram;
+		const bool stays = images[i].pinned && (!except || strcmp(except, images[i].name));
+
+		if (stays == pinned && (!ram || !strcmp(ram, of)))
+			bytes += gw_image_kept_bytes(st, &images[i]);
 	}
-	have = used(&b, false, false);
-	b.target = have > st->quota ? have - st->quota : 0;
-	b.target = need > b.target ? need : b.target;
-	if (!enough(&b))
-		demote(&b);
-	if (!enough(&b))
-		evict_pages(&b);
-	if (!enough(&b))
-		evict_images(&b, false);
-	if (st->disk)
-		evict_images(&b, true);
-	free(b.images);
-	return b.freed;
+	return bytes;
 }
 
 uint64_t gw_image_evictable(const struct gw_store *st, const char *ram)

@@ -26,6 +26,7 @@
 #include <zstd.h>
 
 #include "cleanup.h"
+#include "clock.h"
 #include "error.h"
 #include "image_internal.h"
 #include "io.h"
@@ -62,6 +63,12 @@ struct packed {
 	uint8_t *plain; /* a chunk */
 	uint8_t *frame; /* the same, compressed */
 };
+
+/* Without a message: who set the deadline knows what it means. */
+static bool late(int64_t deadline)
+{
+	return deadline != GW_FOREVER && gw_now() > deadline;
+}
 
 static size_t chunks_of(uint64_t size)
 {
@@ -150,7 +157,7 @@ static int pack_chunk(struct packed *p, int ram, size_t i, uint64_t *at)
 
 /* Write the RAM file of @f to @path; *@room is what may still be written. */
 static int pack_file(const struct gw_ram *ram, const struct gw_ram_file *f, const char *path,
-		     uint64_t *room)
+		     uint64_t *room, int64_t deadline)
 {
 	struct packed p;
 	uint64_t at;
@@ -168,7 +175,7 @@ static int pack_file(const struct gw_ram *ram, const struct gw_ram_file *f, cons
 
 		if (hole > 0)
 			continue;
-		rc = hole ? hole : pack_chunk(&p, f->fd, i, &at);
+		rc = hole ? hole : late(deadline) ? -ETIME : pack_chunk(&p, f->fd, i, &at);
 		if (!rc && at > *room)
 			rc = gw_fail(-ENOSPC, "larger than what may be used of the disk");
 	}
@@ -214,7 +221,7 @@ static int copy_ledger(int from, const char *path, uint64_t room)
 
 /* Everything but the manifest. */
 static int copy_to_disk(const struct gw_store *st, const struct gw_image *image,
-			const struct gw_ram *ram, int ledger, uint64_t room)
+			const struct gw_ram *ram, int ledger, uint64_t room, int64_t deadline)
 {
 	gw_autofree char *dir = gw_image_disk_dir(st, image->name);
 	gw_autofree char *path = gw_path("%s/ledger", dir);
@@ -225,7 +232,7 @@ static int copy_to_disk(const struct gw_store *st, const struct gw_image *image,
 	for (unsigned int i = 0; !rc && i < image->nr_memory; i++) {
 		gw_autofree char *file = packed_path(st, image, i);
 
-		rc = pack_file(ram, &ram->files[i], file, &room);
+		rc = pack_file(ram, &ram->files[i], file, &room, deadline);
 	}
 	if (!rc)
 		rc = copy_ledger(ledger, path, room);
@@ -275,7 +282,8 @@ static int settle(const struct gw_store *st, const struct gw_image *image, const
 	return rc;
 }
 
-int gw_image_demote(const struct gw_store *st, const struct gw_image *image, uint64_t room)
+int gw_image_demote(const struct gw_store *st, const struct gw_image *image, uint64_t room,
+		    int64_t deadline)
 {
 	gw_autofree char *path = gw_path("%s/%s/ledger", st->images, image->name);
 	int lock = gw_image_lock(st, image->name, false), rc;
@@ -297,7 +305,7 @@ int gw_image_demote(const struct gw_store *st, const struct gw_image *image, uin
 	/* Copying takes long: nobody who wants the image waits for it. */
 	gw_image_unlock(st, image->name, lock);
 	if (!rc)
-		rc = copy_to_disk(st, image, &ram, ledger, room);
+		rc = copy_to_disk(st, image, &ram, ledger, room, deadline);
 	if (!rc)
 		rc = settle(st, image, &ram);
 	gw_ram_close(&ram);
@@ -363,11 +371,11 @@ static int place_chunk(const struct packed *p, size_t i, int ram)
 	return rc;
 }
 
-static int unpack_file(const char *path, const char *ram_path, uint64_t size)
+static int unpack_file(const char *path, const char *ram_path, uint64_t size, int64_t deadline)
 {
 	gw_autofd int ram = -1;
 	struct packed p;
-	size_t damaged = 0;
+	size_t damaged = 0, i = 0;
 	int rc = packed_init(&p, size, open(path, O_RDONLY | O_CLOEXEC));
 	bool good = !rc && read_table(&p);
 
@@ -375,7 +383,7 @@ static int unpack_file(const char *path, const char *ram_path, uint64_t size)
 	ram = rc ? -1 : open(ram_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (!rc && (ram < 0 || ftruncate(ram, (off_t)size)))
 		rc = gw_fail(-errno, "RAM file %s: %s", ram_path, strerror(errno));
-	for (size_t i = 0; !rc && good && i < p.head.chunks; i++) {
+	for (; !rc && good && i < p.head.chunks && !late(deadline); i++) {
 		if (!p.table[i].length)
 			continue;
 		if (unpack_chunk(&p, i))
@@ -386,12 +394,15 @@ static int unpack_file(const char *path, const char *ram_path, uint64_t size)
 	if (!rc && (!good || damaged))
 		gw_warn("%s: %zu of %zu MiB are damaged and left out", path,
 			good ? damaged : chunks_of(size), chunks_of(size));
+	if (!rc && good && i < p.head.chunks)
+		gw_warn("%s is read so slowly that sending is faster: %zu of %zu MiB are left out",
+			path, chunks_of(size) - i, chunks_of(size));
 	packed_close(&p);
 	return rc;
 }
 
 int gw_image_promote(const struct gw_store *st, const struct gw_image *image,
-		     char *const ram_paths[])
+		     char *const ram_paths[], int64_t deadline)
 {
 	unsigned int i = 0;
 	int rc = 0;
@@ -399,7 +410,7 @@ int gw_image_promote(const struct gw_store *st, const struct gw_image *image,
 	for (; !rc && i < image->nr_memory; i++) {
 		gw_autofree char *path = packed_path(st, image, i);
 
-		rc = unpack_file(path, ram_paths[i], image->memory[i].size);
+		rc = unpack_file(path, ram_paths[i], image->memory[i].size, deadline);
 	}
 	while (rc && i--)
 		unlink(ram_paths[i]);

@@ -7,10 +7,12 @@
  *   image_disk.c      the form they have on disk
  *   image_cache.c     quotas: which are demoted, what is evicted
  *
- * Two kinds of lock. The image's is held while its files are renamed, punched
+ * Three kinds of lock. The image's is held while its files are renamed, punched
  * or removed: moments, or as long as an arriving VM brings its own image back
  * from disk. The store's (gw_images_lock()) is held by the one process that
- * brings the host's images within their quotas. It comes first.
+ * evicts, for moments: VMs that start wait for it. It comes before an image's.
+ * That of demotion, held while images are copied to disk, comes first of all;
+ * whoever cannot wait tries.
  *
  * An image in the making, between begin and finish, has no manifest. What tells
  * it from garbage is a flock on its ledger's file, which ends with its maker.
@@ -56,6 +58,9 @@ int gw_manifest_write(const struct gw_store *st, const struct gw_image *image);
 /** gw_manifest_same() - whether both are of one departure. */
 bool gw_manifest_same(const struct gw_image *a, const struct gw_image *b);
 
+/** gw_image_kept_bytes() - memory that its kept RAM files take; 0 on disk, or once taken. */
+uint64_t gw_image_kept_bytes(const struct gw_store *st, const struct gw_image *image);
+
 /** gw_image_measure() - set @image->bytes. */
 void gw_image_measure(const struct gw_store *st, struct gw_image *image);
 
@@ -70,6 +75,9 @@ void gw_image_unlock(const struct gw_store *st, const char *name, int lock);
 
 /** gw_images_lock() - the store's lock; close() it. Waits. -errno on failure. */
 int gw_images_lock(const struct gw_store *st);
+
+/** gw_demotion_lock() - of the one process that demotes; close() it. -EBUSY, -errno. */
+int gw_demotion_lock(const struct gw_store *st, bool wait);
 
 /** gw_image_in_making() - whether a living process has begun it and not finished. */
 bool gw_image_in_making(const struct gw_store *st, const char *name);
@@ -89,15 +97,22 @@ int gw_images_read(const struct gw_store *st, struct gw_image **images, size_t *
 int gw_image_open_kept(const struct gw_store *st, const struct gw_image *image, struct gw_ram *ram);
 
 /**
- * gw_image_demote() - from memory to disk. The store's lock is held, not the image's.
+ * gw_image_demote() - from memory to disk. The lock of demotion is held, not the image's.
  * @room: bytes that it may take there
+ * @deadline: by when it has to be there
  *
- * Return: 0, -ESTALE if it was taken or replaced meanwhile, or -errno (-ENOSPC).
+ * Return: 0, -ESTALE if it was taken or replaced meanwhile, -ETIME, or -errno (-ENOSPC).
  */
-int gw_image_demote(const struct gw_store *st, const struct gw_image *image, uint64_t room);
+int gw_image_demote(const struct gw_store *st, const struct gw_image *image, uint64_t room,
+		    int64_t deadline);
 
-/** gw_image_promote() - from disk into new RAM files. The image's lock is held. 0 or -errno. */
+/**
+ * gw_image_promote() - from disk into new RAM files. The image's lock is held.
+ * @deadline: what does not come in time is left out
+ *
+ * Return: 0 or -errno.
+ */
 int gw_image_promote(const struct gw_store *st, const struct gw_image *image,
-		     char *const ram_paths[]);
+		     char *const ram_paths[], int64_t deadline);
 
 #endif

@@ -211,13 +211,19 @@ static uint64_t folder_bytes(const char *path)
 	return bytes;
 }
 
+uint64_t gw_image_kept_bytes(const struct gw_store *st, const struct gw_image *image)
+{
+	gw_autofree char *kept = gw_image_kept_dir(st, image->discards, image->name);
+
+	return image->on_disk ? 0 : folder_bytes(kept);
+}
+
 void gw_image_measure(const struct gw_store *st, struct gw_image *image)
 {
 	gw_autofree char *dir = image->on_disk ? gw_image_disk_dir(st, image->name)
 					       : gw_image_dir(st, image->name);
-	gw_autofree char *kept = gw_image_kept_dir(st, image->discards, image->name);
 
-	image->bytes = folder_bytes(dir) + (image->on_disk ? 0 : folder_bytes(kept));
+	image->bytes = folder_bytes(dir) + gw_image_kept_bytes(st, image);
 }
 
 /* Open and lock @path. -ESTALE if it is not the file of that name any more. */
@@ -273,6 +279,14 @@ int gw_images_lock(const struct gw_store *st)
 	int rc = gw_mkdirs(st->images, 0700);
 
 	return rc ? rc : lock_file(path, true);
+}
+
+int gw_demotion_lock(const struct gw_store *st, bool wait)
+{
+	gw_autofree char *path = gw_path("%s/.demotion", st->images);
+	int rc = gw_mkdirs(st->images, 0700);
+
+	return rc ? rc : lock_file(path, wait);
 }
 
 bool gw_image_in_making(const struct gw_store *st, const char *name)

@@ -39,6 +39,7 @@ struct gw_definition {
 		uint64_t size;
 	} memory[GW_RAM_FILES_MAX];
 	unsigned int nr_memory;
+	bool flat; /* its RAM files have the names of before (vm/ram.h); not part of the JSON */
 };
 
 /**

@@ -14,6 +14,11 @@
 #include "io.h"
 #include "ram.h"
 
+char *gw_ram_file_folder(const char *folder, const char *name)
+{
+	return gw_path("%s/vm/%s", folder, name);
+}
+
 int gw_ram_add(struct gw_ram *ram, const char *id, int fd, uint64_t size, uint64_t hva)
 {
 	struct gw_ram_file *f = &ram->files[ram->nr_files];

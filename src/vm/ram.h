@@ -46,6 +46,13 @@ struct gw_ram {
 	size_t nr_pages; /* end of the page numbers, a multiple of GW_CHUNK_PAGES */
 };
 
+/**
+ * gw_ram_file_folder() - FOLDER/vm/NAME: where a VM's RAM files lie, each by its backend's
+ * id; free(). Two dots in a name make no two VMs' files one, as in FOLDER/NAME.ID, the
+ * form of before.
+ */
+char *gw_ram_file_folder(const char *folder, const char *name);
+
 /** gw_ram_add() - append a file. @fd is owned by @ram from here. 0 or -errno. */
 int gw_ram_add(struct gw_ram *ram, const char *id, int fd, uint64_t size, uint64_t hva);
 

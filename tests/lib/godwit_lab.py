@@ -341,8 +341,10 @@ class Host:
         found = []
         for folder in ("ram", "ram-small"):
             path = os.path.join(self.run, folder)
-            if os.path.isdir(path):
-                found += [name for name in os.listdir(path) if name != "kept"]
+            for part in (path, os.path.join(path, "vm")):
+                if os.path.isdir(part):
+                    found += [name for name in os.listdir(part)
+                              if part != path or name not in ("kept", "vm")]
         return found
 
     def images(self):
@@ -369,7 +371,7 @@ class Host:
         for name in names:
             if os.path.exists(os.path.join(folder, name, "journal.json")):
                 problems.append(f"journal of {name}: {self.journal(name)}")
-        ram = sorted(name.rsplit(".", 1)[0] for name in self.ram_files())
+        ram = sorted(self.ram_files())
         managed = sorted(vm.name for vm in vms if not vm.attached)
         if ram != managed:
             problems.append(f"RAM files of {ram}, expected {managed}")

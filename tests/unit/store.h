@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "image_internal.h"
 #include "log.h"
 #include "rng.h"
@@ -86,7 +87,7 @@ static inline struct vm *vm_new(const struct host *h, const char *name)
 	vm->def.memory[1].size = PAGES_B * GW_PAGE_SIZE;
 	vm->def.nr_memory = 2;
 	for (unsigned int i = 0; i < 2; i++)
-		vm->paths[i] = gw_path("%s/%s.%s", h->ram, name, vm->def.memory[i].id);
+		vm->paths[i] = gw_path("%s/vm/%s/%s", h->ram, name, vm->def.memory[i].id);
 	return vm;
 }
 
@@ -97,9 +98,19 @@ static inline void vm_free(struct vm *vm)
 	free(vm);
 }
 
+static inline int vm_folder(const struct vm *vm)
+{
+	gw_autofree char *dir = gw_path("%s", vm->paths[0]);
+
+	*strrchr(dir, '/') = '\0';
+	return gw_mkdirs(dir, 0700);
+}
+
 /* Open its RAM files where a VM has them. */
 static inline int vm_ram(const struct vm *vm, struct gw_ram *ram, int flags)
 {
+	if (vm_folder(vm))
+		return -1;
 	memset(ram, 0, sizeof(*ram));
 	for (unsigned int i = 0; i < vm->def.nr_memory; i++) {
 		int fd = open(vm->paths[i], O_RDWR | O_CLOEXEC | flags, 0600);
@@ -213,9 +224,11 @@ static inline int vm_return(const struct host *h, const struct vm *vm, struct gw
 {
 	int rc = gw_image_load(&h->st, vm->def.name, image);
 
+	if (!rc)
+		rc = vm_folder(vm);
 	if (rc)
 		return rc;
-	rc = gw_image_take(&h->st, image, vm->paths);
+	rc = gw_image_take(&h->st, image, vm->paths, GW_FOREVER);
 	if (rc)
 		gw_image_close(image);
 	return rc;
@@ -261,9 +274,11 @@ static inline bool store_is_empty(const struct host *h)
 	gw_autofree char *kept = gw_path("%s/kept", h->ram);
 	gw_autofree char *small = gw_path("%s/kept", h->small);
 	gw_autofree char *lock = gw_path("%s/.lock", h->images);
+	gw_autofree char *demotion = gw_path("%s/.demotion", h->images);
 	bool empty;
 
 	unlink(lock);
+	unlink(demotion);
 	empty = !exists(kept) && !exists(small) && (!rmdir(h->images) || errno == ENOENT) &&
 		(!rmdir(h->disk) || errno == ENOENT);
 	return empty;

@@ -29,7 +29,7 @@ static void kept_and_taken(void **state)
 	assert_false(image.pinned || image.on_disk || image.discards);
 	assert_true(image.bytes >= (ALL_DATA - 10) * GW_PAGE_SIZE);
 	assert_true(gw_image_fits(&image, &vm->def));
-	assert_int_equal(gw_image_take(&h->st, &image, vm->paths), 0);
+	assert_int_equal(gw_image_take(&h->st, &image, vm->paths, GW_FOREVER), 0);
 	/* The very file, not a copy. */
 	assert_int_equal(stat(vm->paths[0], &after), 0);
 	assert_int_equal(after.st_ino, before.st_ino);
@@ -311,10 +311,10 @@ static void gone_since_loaded(void **state)
 	assert_int_equal(vm_leave(h, vm), 0);
 	assert_int_equal(gw_image_load(&h->st, "web1", &image), 0);
 	assert_int_equal(vm_leave(h, vm), 0);
-	assert_int_equal(gw_image_take(&h->st, &image, vm->paths), -ENOENT);
+	assert_int_equal(gw_image_take(&h->st, &image, vm->paths, GW_FOREVER), -ENOENT);
 	assert_false(exists(vm->paths[0]));
 	assert_int_equal(gw_image_drop(&h->st, "web1"), 0);
-	assert_int_equal(gw_image_take(&h->st, &image, vm->paths), -ENOENT);
+	assert_int_equal(gw_image_take(&h->st, &image, vm->paths, GW_FOREVER), -ENOENT);
 	gw_image_close(&image);
 	vm_free(vm);
 }

@@ -506,21 +506,21 @@ static void demotion_is_overtaken(void **state)
 	assert_int_equal(vm_leave(h, vm), 0);
 	assert_int_equal(gw_manifest_find(&h->st, "web1", &old), 0);
 	assert_int_equal(gw_image_pin(&h->st, "web1", true), 0);
-	assert_int_equal(gw_image_demote(&h->st, &old, UINT64_MAX), -ESTALE);
+	assert_int_equal(gw_image_demote(&h->st, &old, UINT64_MAX, GW_FOREVER), -ESTALE);
 	assert_int_equal(gw_image_pin(&h->st, "web1", false), 0);
 	assert_int_equal(vm_return(h, vm, &image), 0);
 	gw_image_close(&image);
-	assert_int_equal(gw_image_demote(&h->st, &old, UINT64_MAX), -ENOENT);
+	assert_int_equal(gw_image_demote(&h->st, &old, UINT64_MAX, GW_FOREVER), -ENOENT);
 	assert_int_equal(gw_image_drop(&h->st, "web1"), 0);
-	assert_int_equal(gw_image_demote(&h->st, &old, UINT64_MAX), -ENOENT);
+	assert_int_equal(gw_image_demote(&h->st, &old, UINT64_MAX, GW_FOREVER), -ENOENT);
 	assert_int_equal(vm_leave(h, vm), 0);
-	assert_int_equal(gw_image_demote(&h->st, &old, UINT64_MAX), -ESTALE);
+	assert_int_equal(gw_image_demote(&h->st, &old, UINT64_MAX, GW_FOREVER), -ESTALE);
 	assert_false(exists(left));
 	assert_string_equal(place_of(h, "web1"), "memory");
 	assert_int_equal(gw_manifest_find(&h->st, "web1", &old), 0);
-	assert_int_equal(gw_image_demote(&h->st, &old, BYTES(10)), -ENOSPC);
+	assert_int_equal(gw_image_demote(&h->st, &old, BYTES(10), GW_FOREVER), -ENOSPC);
 	assert_false(exists(left));
-	assert_int_equal(gw_image_demote(&h->st, &old, UINT64_MAX), 0);
+	assert_int_equal(gw_image_demote(&h->st, &old, UINT64_MAX, GW_FOREVER), 0);
 	assert_string_equal(place_of(h, "web1"), "disk");
 	vm_free(vm);
 }

@@ -131,39 +131,6 @@ static void actions(void **state)
 	gw_paths_free(&s.paths);
 }
 
-/* Room that images take is free for a VM, unless they are pinned. */
-static void images_make_room(void **state)
-{
-	struct host *h = *state;
-	const uint64_t limit = BYTES(ALL_DATA) + BYTES(1000);
-	uint64_t free_now;
-	struct vm *vm;
-	struct site s;
-
-	site_open(&s, h, h->ram);
-	vm = vm_new(h, "web1");
-	s.paths.limit = limit;
-	assert_int_equal(gw_paths_free_bytes(&s.paths, &vm->def), limit);
-	vm_set(vm, 0, PAGES, 1);
-	assert_int_equal(vm_leave(h, vm), 0);
-	/* Its ledger lies elsewhere, so it is as good as nothing here. */
-	assert_int_equal(gw_paths_free_bytes(&s.paths, &vm->def), limit);
-	assert_int_equal(gw_image_pin(&h->st, "web1", true), 0);
-	assert_int_equal(gw_paths_free_bytes(&s.paths, &vm->def), BYTES(1000));
-	gw_paths_make_room(&s.paths, &vm->def, BYTES(1100));
-	assert_int_equal(gw_paths_free_bytes(&s.paths, &vm->def), BYTES(1000));
-	assert_int_equal(gw_image_pin(&h->st, "web1", false), 0);
-	gw_paths_make_room(&s.paths, &vm->def, BYTES(1000)); /* is there already */
-	free_now = gw_image_evictable(&h->st, NULL);
-	assert_true(free_now >= BYTES(ALL_DATA));
-	gw_paths_make_room(&s.paths, &vm->def, BYTES(1100));
-	assert_int_equal(gw_image_evictable(&h->st, NULL), free_now - BYTES(100));
-	assert_int_equal(gw_image_pin(&h->st, "web1", true), 0);
-	assert_int_equal(gw_paths_free_bytes(&s.paths, &vm->def), BYTES(1100));
-	vm_free(vm);
-	gw_paths_free(&s.paths);
-}
-
 /* godwitd ends and comes again: the images are still there, and then their folder goes. */
 static void images_outlive_godwitd(void **state)
 {
@@ -199,7 +166,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		host_test(folders),
 		host_test(actions),
-		host_test(images_make_room),
 		host_test(images_outlive_godwitd),
 	};
 

@@ -13,6 +13,7 @@
 #include "dest.h"
 #include "record.h"
 #include "source.h"
+#include "vm_folder.h"
 
 /* A host whose RUN is in a folder of its own, and a VM on it. */
 struct host {
@@ -73,22 +74,6 @@ static void folders_are_private(void **state)
 	assert_string_equal(again.run, h->paths.run);
 	gw_paths_free(&again);
 	assert_int_equal(gw_paths_init(&again, "/dev/null"), -ENOTDIR);
-}
-
-static void free_bytes_obey_the_limit(void **state)
-{
-	struct host *h = *state;
-	gw_autofree char *ram = gw_vm_ram_path(&h->paths, &h->vm.def, 0);
-	static char page[4097];
-
-	assert_true(gw_paths_free_bytes(&h->paths, &h->vm.def) > 12288);
-	h->paths.limit = 12288;
-	assert_int_equal(gw_paths_free_bytes(&h->paths, &h->vm.def), 12288);
-	memset(page, 'x', 4096);
-	assert_int_equal(gw_write_file(ram, page), 0);
-	assert_int_equal(gw_paths_free_bytes(&h->paths, &h->vm.def), 8192);
-	h->paths.limit = 4095;
-	assert_int_equal(gw_paths_free_bytes(&h->paths, &h->vm.def), 0);
 }
 
 static void vm_round_trip(void **state)
@@ -323,14 +308,18 @@ static void removal(void **state)
 {
 	struct host *h = *state;
 	gw_autofree char *a = gw_vm_ram_path(&h->paths, &h->vm.def, 0);
+	gw_autofree char *users = gw_path("%s/web1.a", h->paths.ram);
 
+	assert_int_equal(gw_vm_make_ram_folder(&h->paths, &h->vm.def), 0);
 	assert_int_equal(gw_write_file(a, "memory"), 0);
+	assert_int_equal(gw_write_file(users, "memory"), 0);
 	assert_int_equal(gw_vm_save(&h->paths, &h->vm), 0);
 	assert_int_equal(gw_vm_remove(&h->paths, &h->vm.def, true), 0);
 	assert_int_equal(access(h->dir, F_OK), -1);
-	assert_int_equal(access(a, F_OK), 0);
+	assert_int_equal(access(users, F_OK), 0);
 	assert_int_equal(gw_vm_remove(&h->paths, &h->vm.def, false), 0);
 	assert_int_equal(access(a, F_OK), -1);
+	assert_int_equal(access(users, F_OK), 0);
 	assert_int_equal(gw_vm_remove(&h->paths, &h->vm.def, false), 0);
 }
 
@@ -347,6 +336,7 @@ static void furnish(struct host *h)
 
 		assert_int_equal(gw_write_file(path, "x"), 0);
 	}
+	assert_int_equal(gw_vm_make_ram_folder(&h->paths, &h->vm.def), 0);
 	for (unsigned int i = 0; i < h->vm.def.nr_memory; i++) {
 		gw_autofree char *ram = gw_vm_ram_path(&h->paths, &h->vm.def, i);
 
@@ -426,7 +416,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		host_test(folders_are_private),
-		host_test(free_bytes_obey_the_limit),
+
 		host_test(vm_round_trip),
 		host_test(record_of_before),
 		host_test(no_vm),

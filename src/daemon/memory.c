@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* memory.c - the memory of a host; see memory.h. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "io.h"
+#include "log.h"
+#include "memory.h"
+
+/* What must stay free on the host beside all promises. */
+#define RESERVE (64ULL << 20)
+
+/* Promises are written down in moments: who holds the lock for longer than this hangs. */
+#define LOCK_S	10
+#define LOCK_MS 10
+
+/* Below this share of memory free, it is worth a look what images have to give back. */
+#define LOW_SHARE 8
+
+/* What the VMs of this host were promised, and what they have; but for one of them. */
+struct account {
+	unsigned int nr;
+	uint64_t promised;     /* by Godwit: not to those that were attached */
+	uint64_t used;	       /* of it */
+	uint64_t expected[2];  /* and not used yet, in ram and ram_small */
+	uint64_t expected_all; /* attached VMs included */
+};
+
+static uint64_t at_least_zero(uint64_t from, uint64_t what)
+{
+	return from > what ? from - what : 0;
+}
+
+/* A line of /proc/meminfo or /proc/PID/status, in bytes. */
+static uint64_t figure(const char *path, const char *key)
+{
+	gw_autofree char *text = gw_read_file(path, 1 << 16, NULL);
+	const char *at = text ? strstr(text, key) : NULL;
+
+	return at ? strtoull(at + strlen(key), NULL, 10) << 10 : 0;
+}
+
+static uint64_t available(void)
+{
+	return figure("/proc/meminfo", "MemAvailable:");
+}
+
+static uint64_t size_of(const struct gw_definition *def)
+{
+	uint64_t size = 0;
+
+	for (unsigned int i = 0; i < def->nr_memory; i++)
+		size += def->memory[i].size;
+	return size;
+}
+
+/* What is reserved for a VM of @size that has @used. */
+static uint64_t reserved(const struct gw_paths *p, uint64_t size, uint64_t used)
+{
+	const unsigned int percent = p->overcommit > 100 ? p->overcommit : 100;
+	uint64_t share = size / percent * 100, grown = used + size / 8;
+
+	if (percent == 100)
+		return size;
+	if (share < grown)
+		share = grown;
+	return share < size ? share : size;
+}
+
+/* Memory that the RAM files of @vm take. */
+static uint64_t used_by(const struct gw_paths *p, const struct gw_vm *vm)
+{
+	uint64_t used = 0;
+	struct stat st;
+
+	if (vm->attached) {
+		gw_autofree char *path = gw_path("/proc/%d/status", (int)vm->process.pid);
+		const uint64_t size = size_of(&vm->def);
+
+		if (!gw_process_alive(&vm->process))
+			return size;
+		used = figure(path, "RssShmem:");
+		return used < size ? used : size;
+	}
+	for (unsigned int i = 0; i < vm->def.nr_memory; i++) {
+		gw_autofree char *path = gw_vm_ram_path(p, &vm->def, i);
+
+		if (!lstat(path, &st))
+			used += (uint64_t)st.st_blocks * 512;
+	}
+	return used;
+}
+
+static void add_up(const struct gw_paths *p, const struct gw_vm *vm, struct account *a)
+{
+	const uint64_t used = used_by(p, vm);
+	const uint64_t all = reserved(p, size_of(&vm->def), used);
+	const uint64_t expected = at_least_zero(all, used);
+
+	a->expected_all += expected;
+	if (vm->attached)
+		return;
+	a->nr++;
+	a->promised += all;
+	a->used += used;
+	a->expected[vm->def.discards] += expected;
+}
+
+/* Of all VMs but @except (may be NULL). */
+static void take_stock(const struct gw_paths *p, const char *except, struct account *a)
+{
+	gw_autofree char *path = gw_path("%s/vm", p->run);
+	DIR *dir = opendir(path);
+	const struct dirent *e;
+
+	memset(a, 0, sizeof(*a));
+	while (dir && (e = readdir(dir))) {
+		struct gw_vm vm;
+
+		if (e->d_name[0] == '.' || (except && !strcmp(e->d_name, except)) ||
+		    gw_vm_load(p, e->d_name, &vm))
+			continue;
+		add_up(p, &vm, a);
+		gw_vm_free(&vm);
+	}
+	if (dir)
+		closedir(dir);
+	gw_error_clear();
+}
+
+static bool one_folder(const struct gw_paths *p)
+{
+	return !strcmp(p->ram, p->ram_small);
+}
+
+/* Bytes that the file system of a folder of RAM files has left. */
+static uint64_t fs_free(const char *folder)
+{
+	struct statvfs fs;
+
+	return statvfs(folder, &fs) ? 0 : (uint64_t)fs.f_bavail * fs.f_frsize;
+}
+
+/* What VMs that share the folder of those with or without @discards expect of it. */
+static uint64_t expected_in(const struct gw_paths *p, const struct account *a, bool discards)
+{
+	return one_folder(p) ? a->expected[0] + a->expected[1] : a->expected[discards];
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* What may be promised to @def, where others have @a. */
+static uint64_t room(const struct gw_paths *p, const struct gw_definition *def,
+		     const struct account *a)
+{
+	const bool discards = def && def->discards;
+	const char *except = def ? def->name : NULL, *folder = discards ? p->ram_small : p->ram;
+	uint64_t here = fs_free(folder) + gw_image_held(&p->store, folder, except, false);
+	uint64_t host = available() + gw_image_held(&p->store, NULL, except, false);
+	uint64_t free;
+
+	here = at_least_zero(here, expected_in(p, a, discards));
+	host = at_least_zero(host, a->expected_all + RESERVE);
+	free = least(here, host);
+	if (p->limit)
+		free = least(free,
+			     at_least_zero(p->limit, a->promised + gw_image_held(&p->store, NULL,
+										 except, true)));
+	return free;
+}
+
+uint64_t gw_memory_free(const struct gw_paths *p, const struct gw_definition *def)
+{
+	const unsigned int percent = p->overcommit > 100 ? p->overcommit : 100;
+	struct account a;
+	uint64_t free;
+
+	take_stock(p, def ? def->name : NULL, &a);
+	free = room(p, def, &a);
+	return free / 100 * percent + free % 100 * percent / 100;
+}
+
+/* Held while it is looked at what is free, and written down who gets it. */
+static int lock_promises(const struct gw_paths *p)
+{
+	gw_autofree char *path = gw_path("%s/memory.lock", p->run);
+	gw_autofd int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	const int64_t deadline = gw_now() + LOCK_S * GW_S;
+
+	if (fd < 0)
+		return gw_fail(-errno, "%s: %s", path, strerror(errno));
+	while (flock(fd, LOCK_EX | LOCK_NB)) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return gw_fail(-errno, "%s: %s", path, strerror(errno));
+		if (gw_now() > deadline)
+			return gw_fail(-EBUSY,
+				       "another VM that starts or arrives here has held %s for "
+				       "%d s: its godwitd[...] process hangs",
+				       path, LOCK_S);
+		usleep(LOCK_MS * 1000);
+	}
+	return gw_steal_fd(&fd);
+}
+
+static int refuse(const struct gw_paths *p, const char *host, const struct gw_vm *vm,
+		  const struct account *a, uint64_t free)
+{
+	const uint64_t pinned = gw_image_held(&p->store, NULL, vm->def.name, true);
+	char have[32], need[32], promised[32], kept[32];
+
+	return gw_fail(-ENOMEM,
+		       "host '%s' has %s of memory for another VM, '%s' needs %s (%u VMs there "
+		       "were promised %s, pinned images hold %s): stop or move a VM, choose "
+		       "another host, or see memory-overcommit in godwit.conf(5)",
+		       host, gw_format_size(free, have, sizeof(have)), vm->def.name,
+		       gw_format_size(size_of(&vm->def), need, sizeof(need)), a->nr,
+		       gw_format_size(a->promised, promised, sizeof(promised)),
+		       gw_format_size(pinned, kept, sizeof(kept)));
+}
+
+int gw_memory_reserve(const struct gw_paths *p, const char *host, const struct gw_vm *vm)
+{
+	gw_autofd int lock = lock_promises(p);
+	struct account a;
+	uint64_t free;
+
+	if (lock < 0)
+		return lock;
+	take_stock(p, vm->def.name, &a);
+	free = room(p, &vm->def, &a);
+	if (free < reserved(p, size_of(&vm->def), 0))
+		return refuse(p, host, vm, &a, free);
+	return gw_vm_save(p, vm);
+}
+
+/* What images have to give back. */
+static uint64_t owed(void *arg)
+{
+	const struct gw_paths *p = arg;
+	const uint64_t images = gw_image_held(&p->store, NULL, NULL, false) +
+				gw_image_held(&p->store, NULL, NULL, true);
+	const uint64_t reserve = figure("/proc/meminfo", "MemTotal:") / 32;
+	uint64_t most;
+	struct account a;
+
+	take_stock(p, NULL, &a);
+	most = at_least_zero(a.expected_all + (reserve > RESERVE ? reserve : RESERVE), available());
+	for (int discards = 0; discards < 2; discards++) {
+		const uint64_t lacks = at_least_zero(expected_in(p, &a, discards),
+						     fs_free(discards ? p->ram_small : p->ram));
+
+		most = lacks > most ? lacks : most;
+	}
+	if (p->limit) {
+		const uint64_t over = at_least_zero(a.promised + images, p->limit);
+
+		most = over > most ? over : most;
+	}
+	return most;
+}
+
+uint64_t gw_memory_make_room(const struct gw_paths *p, int64_t deadline)
+{
+	return gw_image_yield(&p->store, owed, (void *)p, deadline);
+}
+
+static bool has_images(const struct gw_paths *p)
+{
+	const char *const folders[] = { p->ram, p->ram_small };
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(folders); i++) {
+		gw_autofree char *kept = gw_path("%s/kept", folders[i]);
+
+		if (!access(kept, F_OK))
+			return true;
+	}
+	return false;
+}
+
+bool gw_memory_is_low(const struct gw_paths *p)
+{
+	const char *const folders[] = { p->ram, p->ram_small };
+	uint64_t used = 0;
+
+	if (!has_images(p))
+		return false;
+	if (available() < figure("/proc/meminfo", "MemTotal:") / LOW_SHARE)
+		return true;
+	for (size_t i = 0; i < GW_ARRAY_SIZE(folders); i++) {
+		struct statvfs fs;
+
+		if (statvfs(folders[i], &fs))
+			continue;
+		if (fs.f_bavail < fs.f_blocks / LOW_SHARE)
+			return true;
+		used += (uint64_t)(fs.f_blocks - fs.f_bavail) * fs.f_frsize;
+	}
+	/* Either tmpfs may have all of the limit: the two together may not. */
+	return p->mounted && p->limit && used > p->limit - p->limit / LOW_SHARE;
+}
