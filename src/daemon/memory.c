@@ -198,8 +198,8 @@ uint64_t gw_memory_free(const struct gw_paths *p, const struct gw_definition *de
 /* Held while it is looked at what is free, and written down who gets it. */
 static int lock_promises(const struct gw_paths *p)
 {
-	gw_autofree char *path = gw_path("%s/memory.lock", p->run);
-	gw_autofd int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	gw_autofree char *path = gw_path("%s/vm", p->run);
+	gw_autofd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	const int64_t deadline = gw_now() + LOCK_S * GW_S;
 
 	if (fd < 0)

@@ -9,7 +9,6 @@
  *     journal.json          only while it moves, or in doubt (record.h)
  *     lock                  held by the worker that works on it
  *     qmp.sock, qemu.log    made by launch.c
- *   RUN/memory.lock         held while memory is promised to a VM (memory.h)
  *   RUN/ram/, RUN/ram-small/  tmpfs with and without huge pages
  *     vm/NAME/ID            RAM files
  *   RUN/image/NAME/         kept images, whose RAM files are in kept/ of those (store/image.h)

@@ -356,6 +356,25 @@ class Others(Group):
         vm.stop()
         self.lab.drop(c)
 
+    def test_in_the_way(self):
+        """A guest takes all of its memory where an image was, and lives; the VM of the image waits."""
+        c = self.lab.host("c", "--memory-limit", "256M", images=IMAGES)
+        vm = self.boot(c)
+        vm.move(self.b)
+        kept = c.images()["o"]["bytes"]
+        other = self.lab.vm("p", memory="224M", run=("fill:176",)).boot(c)
+        left = c.images().get("o", {"bytes": 0})["bytes"]
+        check(left < kept and left <= 33 * MIB, f"of {kept} bytes {left} are kept beside 224 MiB")
+        other.wait_line(r"fill: filled")
+        check(c.state("p") == "running", "the guest died")
+        vm.migrate(c.address).finish().failed("host 'c' has 32.0 MiB of memory for another VM",
+                                              "'o' needs 128.0 MiB", "choose another host")
+        check(self.b.state("o") == "running", "the guest does not run on")
+        other.stop()
+        vm.move(c)
+        vm.stop()
+        self.lab.drop(c)
+
     def test_untracked(self):
         """A host that does not watch its VMs compares all of their memory, and reuses as much."""
         c = self.lab.host("c", "--track-arrivals", "no", images=IMAGES)

@@ -387,7 +387,7 @@ static void damage_on_disk(void **state)
 		assert_int_equal(lost[page], page >= 512 && page < PAGES_A);
 	flip(a, st.st_size - 1);
 	/* Anywhere: a chunk, or all of the file if it is the table, and never wrong bytes. */
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 40; i++) {
 		off_t at = (off_t)rng_below(&rng, i % 2 ? 160 : (uint64_t)st.st_size);
 
 		flip(a, at);
@@ -652,7 +652,7 @@ static void vm_comes(const struct host *h, struct vm *vm)
 /* Whatever a balance was about to do: not a byte of the VM's memory changes any more. */
 static void memory_of_a_vm_is_left_alone(struct host *h, uint64_t disk_quota)
 {
-	static uint8_t have[GW_PAGE_SIZE], want[GW_PAGE_SIZE];
+	static uint8_t want[GW_PAGE_SIZE];
 	struct vm *vm = vm_new(h, "web1");
 	unsigned int n = 0, times = 0;
 	struct gw_ram ram;
@@ -669,9 +669,8 @@ static void memory_of_a_vm_is_left_alone(struct host *h, uint64_t disk_quota)
 			times++;
 			assert_int_equal(vm_ram(vm, &ram, 0), 0);
 			for (size_t page = 0; page < PAGES; page++) {
-				assert_int_equal(gw_ram_read(&ram, page, 1, have), 0);
 				page_content(vm, page, want);
-				assert_memory_equal(have, want, GW_PAGE_SIZE);
+				assert_memory_equal(memory_at(&ram, page), want, GW_PAGE_SIZE);
 			}
 			gw_ram_close(&ram);
 			/* It may still fail to arrive, and what it took is the image again. */
