@@ -31,7 +31,6 @@
 
 /* What the VMs of this host were promised, and what they have; but for one of them. */
 struct account {
-	unsigned int nr;
 	uint64_t promised;     /* by Godwit: not to those that were attached */
 	uint64_t used;	       /* of it */
 	uint64_t expected[2];  /* and not used yet, in ram and ram_small */
@@ -112,7 +111,6 @@ static void add_up(const struct gw_paths *p, const struct gw_vm *vm, struct acco
 	a->expected_all += expected;
 	if (vm->attached)
 		return;
-	a->nr++;
 	a->promised += all;
 	a->used += used;
 	a->expected[vm->def.discards] += expected;
@@ -224,11 +222,11 @@ static int refuse(const struct gw_paths *p, const char *host, const struct gw_vm
 	char have[32], need[32], promised[32], kept[32];
 
 	return gw_fail(-ENOMEM,
-		       "host '%s' has %s of memory for another VM, '%s' needs %s (%u VMs there "
-		       "were promised %s, pinned images hold %s): stop or move a VM, choose "
+		       "host '%s' has %s of memory for another VM, '%s' needs %s (other VMs "
+		       "there were promised %s, pinned images hold %s): stop or move a VM, choose "
 		       "another host, or see memory-overcommit in godwit.conf(5)",
 		       host, gw_format_size(free, have, sizeof(have)), vm->def.name,
-		       gw_format_size(size_of(&vm->def), need, sizeof(need)), a->nr,
+		       gw_format_size(size_of(&vm->def), need, sizeof(need)),
 		       gw_format_size(a->promised, promised, sizeof(promised)),
 		       gw_format_size(pinned, kept, sizeof(kept)));
 }

@@ -362,13 +362,13 @@ class Others(Group):
         vm = self.boot(c)
         vm.move(self.b)
         kept = c.images()["o"]["bytes"]
-        other = self.lab.vm("p", memory="224M", run=("fill:176",)).boot(c)
+        other = self.lab.vm("p", memory="224M", run=("memtest:4", "fill:112")).boot(c)
         left = c.images().get("o", {"bytes": 0})["bytes"]
         check(left < kept and left <= 33 * MIB, f"of {kept} bytes {left} are kept beside 224 MiB")
         other.wait_line(r"fill: filled")
         check(c.state("p") == "running", "the guest died")
         vm.migrate(c.address).finish().failed("host 'c' has 32.0 MiB of memory for another VM",
-                                              "'o' needs 128.0 MiB", "choose another host")
+                                              "'o' needs 128 MiB", "choose another host")
         check(self.b.state("o") == "running", "the guest does not run on")
         other.stop()
         vm.move(c)

@@ -143,8 +143,8 @@ static void promises_add_up(void **state)
 	assert_true(a >= 0);
 	assert_int_equal(gw_memory_free(&s.paths, NULL), BYTES(LIMIT - 1200));
 	assert_int_equal(come(&s, "b", 801, true), -ENOMEM);
-	assert_message("host 'here' has 3.1 MiB of memory for another VM, 'b' needs 3.1 MiB (1 VMs "
-		       "there were promised 4.7 MiB, pinned images hold 0 ");
+	assert_message("host 'here' has 3.1 MiB of memory for another VM, 'b' needs 3.1 MiB (other "
+		       "VMs there were promised 4.7 MiB, pinned images hold 0 ");
 	b = come(&s, "b", 800, true);
 	assert_true(b >= 0);
 	assert_int_equal(gw_memory_free(&s.paths, NULL), 0);
