@@ -304,6 +304,17 @@ static int prepare(struct env *e, const json_t *definition, uint64_t resident, c
 	return rc ? rc : compared;
 }
 
+static int op_disks(void *env, struct gw_samples *s)
+{
+	struct env *e = env;
+	json_t *ours = NULL;
+	int rc = gw_live_images(e->qmp, &ours);
+
+	gw_samples_here(s, ours);
+	json_decref(ours);
+	return rc ? rc : gw_samples_read(s, e->vm.process.pid, &e->d.key, GW_DISKS_NS);
+}
+
 static void tell_source(void *arg, const char *what)
 {
 	gw_dest_wait(&((struct env *)arg)->d, what);
@@ -566,6 +577,7 @@ static const struct gw_dest_ops ops = {
 	.now = op_now,
 	.journal = op_journal,
 	.prepare = op_prepare,
+	.disks = op_disks,
 	.stream = op_stream,
 	.spawn = op_spawn,
 	.join = op_join,

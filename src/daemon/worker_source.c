@@ -374,6 +374,18 @@ static int op_device_end(void *env)
 	return rc;
 }
 
+static int op_disks(void *env, struct gw_samples *s, bool pick)
+{
+	struct gw_source_env *e = env;
+	const pid_t pid = e->vm.process.pid;
+	int rc = pick ? gw_live_images(e->qmp, &s->images) : 0;
+
+	if (rc)
+		return rc;
+	return pick ? gw_samples_pick(s, pid, &e->s.key, GW_DISKS_NS)
+		    : gw_samples_read(s, pid, &e->s.key, GW_DISKS_NS);
+}
+
 static int op_unchanged(void *env)
 {
 	struct gw_source_env *e = env;
@@ -447,6 +459,7 @@ const struct gw_source_ops gw_source_live_ops = {
 	.device_end = op_device_end,
 	.parallel = op_parallel,
 	.unchanged = op_unchanged,
+	.disks = op_disks,
 	.cancelled = op_cancelled,
 	.report = op_report,
 };

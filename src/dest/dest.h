@@ -30,6 +30,7 @@
 #include "ledger.h"
 #include "messages.h"
 #include "ram.h"
+#include "samples.h"
 #include "transport.h"
 
 #define GW_DEST_STREAMS_MAX 64
@@ -90,6 +91,9 @@ struct gw_dest_ops {
 	 */
 	int (*prepare)(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,
 		       struct gw_ram *ram, struct gw_dest_kept *kept);
+	/* Read the blocks @s, which the source names, of this host's disks. NULL: there are none.
+	 */
+	int (*disks)(void *env, struct gw_samples *s);
 	/* The @index-th stream of this migration, already accepted. NULL with a message. */
 	struct gw_transport *(*stream)(void *env, unsigned int *index, int64_t deadline);
 	/* Run fn(arg, i) for i < n in the background until join. */
@@ -131,6 +135,7 @@ struct gw_dest {
 	const struct gw_dest_ops *ops;
 	void *env;
 	uint16_t version;	       /* agreed in OPEN */
+	unsigned int samples;	       /* questions about disks that were answered */
 	uint32_t features;	       /* of enum gw_feature: those that both sides have */
 	const char *host;	       /* our name, told in READY */
 	bool keyed;		       /* digests are keyed with */

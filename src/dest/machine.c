@@ -225,6 +225,27 @@ static int verify(struct gw_dest *d)
 	return rc ? rc : gw_frame_send(d->control, GW_MSG_VERIFIED, 0, NULL, 0);
 }
 
+/* The source compares disks: tell it what blocks of them are here. */
+static int tell_samples(struct gw_dest *d)
+{
+	gw_autofree struct gw_samples *blocks = calloc(1, sizeof(*blocks));
+	gw_autofree uint8_t *digests = calloc(GW_SAMPLES_MAX, 16);
+	int rc = blocks && digests ? gw_samples_parse(d->inbox.payload, d->inbox.len, blocks)
+				   : gw_fail(-ENOMEM, "no memory to compare disks with");
+
+	if (!rc)
+		rc = d->ops->disks(d->env, blocks);
+	for (size_t i = 0; !rc && i < blocks->nr; i++) {
+		gw_put64(digests + i * 16, blocks->at[i].digest.low);
+		gw_put64(digests + i * 16 + 8, blocks->at[i].digest.high);
+	}
+	if (!rc)
+		rc = gw_frame_send_buf(d->control, GW_MSG_SAMPLED, 0, digests, blocks->nr * 16);
+	if (blocks)
+		gw_samples_free(blocks);
+	return rc;
+}
+
 /* Rounds and verification, until the first DEVICE message (left in the inbox). */
 static int gw_dest_receive(struct gw_dest *d, uint64_t *last_round)
 {
@@ -241,6 +262,12 @@ static int gw_dest_receive(struct gw_dest *d, uint64_t *last_round)
 		}
 		if (d->inbox.type == GW_MSG_WANT && d->kept.departure && !round) {
 			rc = gw_kept_tell(d);
+			continue;
+		}
+		if (d->inbox.type == GW_MSG_SAMPLE && d->keyed && d->ops->disks && !round &&
+		    d->samples < GW_SAMPLES_ASKED) {
+			d->samples++;
+			rc = tell_samples(d);
 			continue;
 		}
 		if (d->inbox.type != GW_MSG_ROUND_END || d->inbox.arg != round + 1)

@@ -62,6 +62,9 @@ int64_t gw_converge_fixed(const struct gw_source *s);
 bool gw_converge_enough(const struct gw_source *s, struct gw_converge *c, int64_t cost);
 int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost);
 
+/* disks.c: 0, or -ENOTSUP naming the disk that holds something else there */
+int gw_source_compare_disks(struct gw_source *s);
+
 /* switchover.c */
 int gw_source_quiesce(struct gw_source *s, bool compare);
 int gw_source_switchover(struct gw_source *s);

@@ -34,6 +34,7 @@
 #include "messages.h"
 #include "pipeline.h"
 #include "ram.h"
+#include "samples.h"
 #include "tracker.h"
 #include "transport.h"
 
@@ -119,6 +120,11 @@ struct gw_source_ops {
 	 * of: 0, or -EBUSY naming what has changed. NULL: nothing can change.
 	 */
 	int (*unchanged)(void *env);
+	/*
+	 * Blocks of the VM's disks: @pick chooses and reads some, otherwise those in @s
+	 * are read again. NULL: it has none.
+	 */
+	int (*disks)(void *env, struct gw_samples *s, bool pick);
 	/* 0, or -ECANCELED with a message once the user wants to end it. */
 	int (*cancelled)(void *env);
 	/* Something worth showing has changed. */

@@ -445,6 +445,53 @@ int gw_live_refuse_temporary(struct gw_qmp *q, pid_t pid)
 	return rc;
 }
 
+/* The file of an image, if that is one without more to it; caller frees. */
+static char *plain_file(const json_t *image)
+{
+	static const char *const plain[] = { "raw", "file", "host_device" };
+	const char *name = string_of(image, "filename");
+	json_t *options = strncmp(name, "json:", 5) ? NULL : json_loads(name + 5, 0, NULL);
+	const json_t *file = json_object_get(options, "file");
+	const char *inside = string_of(json_is_object(file) ? file : options, "filename");
+	char *found = NULL;
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(plain); i++)
+		if (!strcmp(string_of(image, "format"), plain[i]))
+			found = found ? found : strdup(options ? inside : name);
+	json_decref(options);
+	if (found && (!found[0] || !is_file(found))) {
+		free(found);
+		found = NULL;
+	}
+	return found;
+}
+
+int gw_live_images(struct gw_qmp *q, json_t **images)
+{
+	json_t *list = NULL, *entry;
+	size_t i;
+	int rc = gw_qmp_call(q, "query-block", NULL, &list);
+
+	*images = json_array();
+	json_array_foreach(list, i, entry) {
+		const json_t *image = json_object_get(json_object_get(entry, "inserted"), "image");
+		char disk[256];
+
+		disk_name(entry, disk);
+		for (int depth = 0; image && depth < CHAIN_MAX; depth++) {
+			gw_autofree char *file = plain_file(image);
+
+			if (file)
+				json_array_append_new(*images,
+						      json_pack("{s:s,s:i,s:s}", "disk", disk,
+								"depth", depth, "file", file));
+			image = json_object_get(image, "backing-image");
+		}
+	}
+	json_decref(list);
+	return rc;
+}
+
 int gw_live_refuse_jobs(struct gw_qmp *q)
 {
 	json_t *list = NULL, *entry;

@@ -46,6 +46,9 @@ static const struct {
 	[GW_MSG_QUERY] = { "QUERY", 64 * KIB },
 	[GW_MSG_ANSWER] = { "ANSWER", 4096 * KIB },
 	[GW_MSG_WAIT] = { "WAIT", 256 },
+	/* GW_SAMPLES_MAX blocks (disk/samples.h) of as many disks at most. */
+	[GW_MSG_SAMPLE] = { "SAMPLE", 1024 * KIB },
+	[GW_MSG_SAMPLED] = { "SAMPLED", 16 * KIB },
 };
 
 const char *gw_message_name(unsigned int type)

@@ -18,6 +18,9 @@
  *   each stream
  *     OPEN {versions, kind, id, index}  ->
  *                                       <-   ACCEPT {version}
+ *   before the first round, with the feature disk-samples (source/disks.c)
+ *     SAMPLE {blocks of disks}          ->
+ *                                       <-   SAMPLED {their digests}
  *   before the first round, if the destination keeps an image of the VM
  *     WANT {pages}                      ->   (source/reuse.c)
  *                                       <-   BLOCKS {digests of their blocks}
@@ -107,6 +110,8 @@ enum gw_message {
 	GW_MSG_QUERY,
 	GW_MSG_ANSWER,
 	GW_MSG_WAIT, /* from version 2 on */
+	GW_MSG_SAMPLE,
+	GW_MSG_SAMPLED,
 	GW_MSG_COUNT,
 };
 

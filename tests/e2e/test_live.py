@@ -38,7 +38,7 @@ class Live(Group):
     def refused(self, vm, *texts):
         """It does not move, says why, and runs on where it was."""
         vm.migrate(self.b.address).finish().failed(*texts)
-        check(self.b.list() == {}, "something is left at b")
+        wait_for("b to clear up", lambda: self.b.list() == {})
         check(self.a.list()[vm.name]["state"] == "running", "the guest was stopped")
 
     @staticmethod
@@ -133,6 +133,39 @@ class Live(Group):
             monitor.hmp(f"drive_add 0 file={self.image('base')},if=none,id=d0,snapshot=on")
             monitor.call("device_add", driver="virtio-blk-pci", drive="d0", id="disk0")
         self.refused(vm, "disk 'd0' is opened with -snapshot or snapshot=on")
+        vm.stop()
+
+    def copies(self, here, there):
+        """Each host has its own image under one name. Return: a VM with it, at a."""
+        for host, content in ((self.a, here), (self.b, there)):
+            with open(os.path.join(host.root, "copy.img"), "wb") as f:
+                f.write(content)
+                f.truncate(1 << 20)
+        # {dir} is ROOT/run/vm/NAME.
+        return self.start("-drive", "file={dir}/../../../copy.img,format=raw,if=virtio,id=d0")
+
+    def test_stale(self):
+        """A copy that differs in what it holds; then it is brought up to date."""
+        vm = self.copies(b"new" * 99999, b"old" * 99999)
+        self.refused(vm, "disk 'd0'", "copy.img", "on host 'b'", "stale")
+        with open(os.path.join(self.b.root, "copy.img"), "r+b") as f:
+            f.write(b"new" * 99999)
+        vm.move(self.b)
+        vm.stop()
+
+    def test_empty(self):
+        vm = self.copies(b"new" * 99999, b"")
+        self.refused(vm, "disk 'd0'", "differ and are empty there")
+        vm.stop()
+
+    def test_replaced(self):
+        """What QEMU has open is not what its name leads to now."""
+        image, other = self.image("disk", "1M", "raw"), self.image("other", "1M", "raw")
+        with open(other, "r+b") as f:
+            f.write(b"other" * 9999)
+        vm = self.start("-drive", f"file={image},format=raw,if=virtio,id=d0")
+        os.rename(other, image)
+        self.refused(vm, "disk 'd0'", image)
         vm.stop()
 
     def test_unchanged(self):
