@@ -193,10 +193,13 @@ int gw_worker_list(struct gw_worker *w, const json_t *args, json_t **result)
 	gw_autofree char *path = gw_path("%s/vm", w->paths->run);
 	gw_autofree struct asked *lot = calloc(LOT, sizeof(*lot));
 	struct dirent **entries;
-	int n = lot ? scandir(path, &entries, NULL, alphasort) : -1;
 	size_t used = 0;
+	int n;
 
 	(void)args;
+	if (!lot)
+		return gw_fail(-ENOMEM, "no memory for the list");
+	n = scandir(path, &entries, NULL, alphasort);
 	*result = json_array();
 	for (int i = 0; i < n; i++) {
 		const char *name = entries[i]->d_name;
@@ -212,5 +215,5 @@ int gw_worker_list(struct gw_worker *w, const json_t *args, json_t **result)
 	answer_lot(w, lot, used, *result);
 	if (n >= 0)
 		free(entries);
-	return lot ? 0 : gw_fail(-ENOMEM, "no memory for the list");
+	return 0;
 }

@@ -298,7 +298,7 @@ const char *const gw_source_capabilities[] = { "x-ignore-shared", "events", NULL
  */
 static int find_settings(struct gw_source_env *e)
 {
-	char text[GW_SETTINGS_MAX];
+	char text[GW_SETTINGS_MAX] = "";
 	int rc;
 
 	if (e->settings) /* of an attempt before this one, and still ours */

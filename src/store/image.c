@@ -322,9 +322,10 @@ static int compare(const struct gw_image *image, const struct gw_key *key, const
 	int rc = hole ? hole : gw_ram_read(ram, first, count, buf);
 
 	for (size_t i = 0; rc >= 0 && i < count; i++) {
-		const struct gw_digest is = hole ? (struct gw_digest){ 0 }
-						 : gw_key_page(key, buf + i * GW_PAGE_SIZE);
+		struct gw_digest is = { 0, 0 };
 
+		if (!hole)
+			is = gw_key_page(key, buf + i * GW_PAGE_SIZE);
 		if (!gw_digest_equal(is, image->ledger.digests[first + i]))
 			gw_bitmap_set(absent, first + i);
 	}

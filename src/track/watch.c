@@ -41,8 +41,9 @@ void gw_watch_parse(struct gw_memory_watch *w, const json_t *json)
 		w->mode = GW_WATCH_NONE;
 		return;
 	}
-	json_array_foreach(numbers, i, one)
+	json_array_foreach(numbers, i, one) {
 		w->numbers[w->nr++] = (int)json_integer_value(one);
+	}
 	w->since_arrival = json_is_true(json_object_get(json, "since-arrival"));
 }
 

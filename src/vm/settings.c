@@ -104,11 +104,13 @@ static int set(struct gw_qmp *q, const json_t *found, bool ours)
 	json_t *was;
 	int rc = 0, second = 0;
 
-	json_object_foreach(capabilities, name, was)
+	json_object_foreach(capabilities, name, was) {
 		json_array_append_new(list, json_pack("{s:s,s:b}", "capability", name, "state",
 						      json_is_true(was) != ours));
-	json_object_foreach(parameters, name, was)
+	}
+	json_object_foreach(parameters, name, was) {
 		json_object_set_new(values, name, ours ? needed_parameter(name) : json_incref(was));
+	}
 	if (json_array_size(list))
 		rc = gw_qmp_call(q, "migrate-set-capabilities",
 				 json_pack("{s:O}", "capabilities", list), NULL);
