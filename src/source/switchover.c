@@ -44,15 +44,19 @@
 int gw_source_quiesce(struct gw_source *s, bool compare)
 {
 	int64_t began = s->ops->now(s->env);
+	char why[GW_ERROR_MAX];
 	int rc = gw_source_stop(s), resumed;
 
 	if (!rc)
 		rc = gw_source_scan(s);
 	if (!rc)
 		rc = s->ops->guest_stayed(s->env);
+	snprintf(why, sizeof(why), "%s", gw_error());
 	resumed = gw_source_resume(s);
 	s->quiesce_ns += s->ops->now(s->env) - began;
-	if (!rc)
+	if (rc) /* the reason is what went wrong first */
+		gw_fail(rc, "%s", why);
+	else
 		rc = resumed;
 	if (!rc && compare)
 		rc = gw_round_compare(s);

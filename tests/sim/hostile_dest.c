@@ -37,9 +37,9 @@ static const struct lie {
 	const char *text;
 	const char *says; /* the source, somewhere in its reason */
 } lies[] = {
-	{ GW_MSG_OPEN, GW_MSG_ACCEPT, 0, "", "answered OPEN" },
-	{ GW_MSG_OPEN, GW_MSG_ACCEPT, GW_VERSION + 1, "", "answered OPEN" },
-	{ GW_MSG_OPEN, GW_MSG_RUNNING, 0, "", "answered OPEN" },
+	{ GW_MSG_OPEN, GW_MSG_ACCEPT, 0, "", "version 0, which was not offered" },
+	{ GW_MSG_OPEN, GW_MSG_ACCEPT, GW_VERSION + 1, "", "which was not offered" },
+	{ GW_MSG_OPEN, GW_MSG_RUNNING, 0, "", "RUNNING where ACCEPT" },
 	{ GW_MSG_OPEN, GW_MSG_ERROR, 0, "too many cooks", "too many cooks" },
 	{ GW_MSG_OPEN, SILENCE, 0, "", "did not answer in time" },
 	{ GW_MSG_OPEN, HANG_UP, 0, "", "closed" },
