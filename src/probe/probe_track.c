@@ -438,10 +438,11 @@ int gw_probe_holes(int ram_fd)
 		rc = gw_ram_add(&ram, "probe", dup(x.c.ram_fd), GW_PROBE_BYTES, 0);
 	if (!rc)
 		memset(x.c.ram + FOREIGN * GW_PAGE_SIZE, 1, EACH * GW_PAGE_SIZE);
-	if (!rc)
+	if (!rc) {
 		rc = trial_track(&x, false);
-	if (rc == -ENOTSUP && gw_track_has_softdirty())
-		rc = trial_track(&x, true);
+		if (rc == -ENOTSUP && gw_track_has_softdirty())
+			rc = trial_track(&x, true);
+	}
 	if (!rc)
 		rc = expect_due(&x, "pages written before the first scan");
 	if (!rc)

@@ -173,7 +173,8 @@ class Guests(Group):
         vm = self.guest("same:32")
         options = (*PLAIN, "--max-bandwidth", "200M", "--downtime-limit", "100")
         own = self.move(vm, *options)
-        check(len(own["rounds"]) <= 4, f"rounds {own['rounds']}")
+        # Four to come within the limit, and as many cheap ones as there may be (converge.c).
+        check(len(own["rounds"]) <= 4 + 8, f"rounds {own['rounds']}")
         check(own["pages"]["same"] > 7000, f"{own}")
         check(own["rounds"][-1]["sent"] < 1000, f"rounds {own['rounds']}")
         options += ("--no-fake-dirty",)
