@@ -114,6 +114,14 @@ static int find_kept(const json_t *reuse, const struct gw_ram *ram, struct gw_de
 	return 0;
 }
 
+static int op_disks(void *env, struct gw_samples *s)
+{
+	(void)env;
+	for (size_t i = 0; i < s->nr; i++)
+		s->at[i].digest = (struct gw_digest)SIM_BLOCK;
+	return 0;
+}
+
 static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
 {
 	int rc = sim_step(env, "ledger at the destination", STEP_FAILS | STEP_DISK);
@@ -445,6 +453,7 @@ static const struct gw_dest_ops ops = {
 	.guest_kill = op_guest_kill,
 	.claim = op_claim,
 	.ledger = op_ledger,
+	.disks = op_disks,
 	.discard = op_discard,
 	.report = op_report,
 };

@@ -27,6 +27,10 @@ static const struct scenario sc = {
 
 #define STAGES \
 	"\"features\":[\"keyed-digests\"],\"stages\":[\"raw\",\"patched\",\"what is to come\"]"
+/* What SIM_BLOCK is in bytes. */
+#define BLOCK "wwwwwwwwwwwwwwww"
+#define OTHER "something stale!"
+#define DISKS "{\"features\":[\"keyed-digests\",\"disk-samples\"],\"stages\":[\"raw\"]}"
 #define READY "{" STAGES "}"
 #define IMAGE "{\"image\":{\"departure\":1,\"absent\":0}," STAGES "}"
 
@@ -66,6 +70,13 @@ static const struct lie {
 	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"stages\":[\"raw\",7]}", "something else in it" },
 	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"features\":{},\"stages\":[\"raw\"]}",
 	  "a list of names that is none" },
+	{ GW_MSG_SAMPLE, GW_MSG_SAMPLED, 0, "", "digests of 0 blocks" },
+	{ GW_MSG_SAMPLE, GW_MSG_SAMPLED, 0, BLOCK BLOCK BLOCK BLOCK, "digests of 4 blocks" },
+	{ GW_MSG_SAMPLE, GW_MSG_SAMPLED, 0, OTHER OTHER OTHER,
+	  "disk 'd0' (/d0) holds something else on host" },
+	{ GW_MSG_SAMPLE, GW_MSG_BLOCKS, 0, "", "BLOCKS where SAMPLED" },
+	{ GW_MSG_SAMPLE, SILENCE, 0, "", "did not answer in time" },
+	{ GW_MSG_SAMPLE, HANG_UP, 0, "", "closed" },
 	{ GW_MSG_WANT, GW_MSG_BLOCKS, 0, "", "blocks that cannot be" },
 	{ GW_MSG_WANT, GW_MSG_BLOCKS, 0, "\377\377\377 and nothing behind",
 	  "blocks that cannot be" },
@@ -109,7 +120,9 @@ static bool answer(struct gw_transport *t, const struct gw_frame *f)
 		return true;
 	}
 	if (f->type == GW_MSG_DEFINE) {
-		const char *ready = lie->to == GW_MSG_WANT ? IMAGE : READY;
+		const char *ready = lie->to == GW_MSG_WANT     ? IMAGE
+				    : lie->to == GW_MSG_SAMPLE ? DISKS
+							       : READY;
 
 		gw_frame_send_buf(t, GW_MSG_READY, 0, ready, strlen(ready));
 		return true;

@@ -228,6 +228,36 @@ static void want_too_much(void)
 	gw_frame_send_buf(control, GW_MSG_WANT, 0, runs, sizeof(runs));
 }
 
+static void ask_disks(const char *text)
+{
+	gw_frame_send_buf(control, GW_MSG_SAMPLE, 0, text, strlen(text));
+}
+
+#define BLOCKS "[{\"disk\":\"d0\",\"depth\":0,\"blocks\":[0,4096]}]"
+
+static void disks_without_key(void)
+{
+	if (joined())
+		ask_disks(BLOCKS);
+}
+
+static void disks_of_nothing(void)
+{
+	if (came_back())
+		ask_disks("7");
+}
+
+static void disks_for_ever(void)
+{
+	if (!came_back())
+		return;
+	for (int i = 0; i < GW_SAMPLES_ASKED; i++) {
+		ask_disks(BLOCKS);
+		sim_check(expect(control, GW_MSG_SAMPLED), "question %d was not answered", i);
+	}
+	ask_disks(BLOCKS);
+}
+
 static void want_late(void)
 {
 	if (!came_back())
@@ -441,6 +471,9 @@ static const struct {
 	{ "blocks beyond memory", want_beyond, "wants" },
 	{ "half a question", want_cut_short, "wants" },
 	{ "blocks of too much", want_too_much, "wants" },
+	{ "disks without a key", disks_without_key, "SAMPLE, which is not due" },
+	{ "disks that are none", disks_of_nothing, "a list of blocks that is none" },
+	{ "disks for ever", disks_for_ever, "SAMPLE, which is not due" },
 	{ "blocks after a round", want_late, "WANT, which is not due" },
 	{ "COMMIT first", commit_first, "COMMIT, which is not due" },
 	{ "a stream too many", stream_beyond, "stream 2" },

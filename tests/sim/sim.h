@@ -33,6 +33,12 @@
 
 #define STEPS_MAX 16384
 
+/* What every block of a disk is, as a digest. */
+#define SIM_BLOCK                                      \
+	{                                              \
+		0x7777777777777777, 0x7777777777777777 \
+	}
+
 enum fault_kind {
 	FAULT_NONE,
 	FAULT_CUT,	   /* the link is cut, for good */

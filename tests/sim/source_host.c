@@ -52,6 +52,22 @@ static int op_journal(void *env, enum gw_source_phase phase)
 	return 0;
 }
 
+/* Three blocks that nobody writes; the destination's are the same (dest_host.c). */
+static int op_disks(void *env, struct gw_samples *s, bool pick)
+{
+	const struct gw_digest digest = SIM_BLOCK;
+
+	(void)env;
+	if (pick) {
+		s->images = json_pack("[{s:s,s:i,s:s}]", "disk", "d0", "depth", 0, "file", "/d0");
+		for (s->nr = 0; s->nr < 3; s->nr++)
+			s->at[s->nr] = (struct gw_sample){ .offset = s->nr * GW_SAMPLE_SIZE,
+							   .digest = digest,
+							   .first = digest };
+	}
+	return 0;
+}
+
 static int op_cancelled(void *env)
 {
 	(void)env;
@@ -378,6 +394,7 @@ static const struct gw_source_ops ops = {
 	.device_end = op_device_end,
 	.parallel = op_parallel,
 	.cancelled = op_cancelled,
+	.disks = op_disks,
 	.report = op_report,
 };
 
