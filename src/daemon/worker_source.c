@@ -412,7 +412,7 @@ static void op_report(void *env)
 }
 
 static int op_parallel(void *env, unsigned int n, int (*fn)(void *arg, unsigned int i), void *arg,
-		       void (*halt)(void *arg))
+		       void (*halt)(void *arg), void (*tick)(void *arg))
 {
 	struct gw_source_env *e = env;
 	bool halted = false;
@@ -426,7 +426,10 @@ static int op_parallel(void *env, unsigned int n, int (*fn)(void *arg, unsigned 
 			{ .fd = halted ? -1 : e->s.control->poll_fd, .events = POLLIN },
 			{ .fd = halted ? -1 : e->w->ctl, .events = POLLIN },
 		};
-		int ready = poll(fds, GW_ARRAY_SIZE(fds), REPORT_MS);
+		int ready = poll(fds, GW_ARRAY_SIZE(fds), tick ? GW_TICK_NS / GW_MS : REPORT_MS);
+
+		if (tick)
+			tick(arg);
 
 		gw_crew_quiet(&e->crew);
 		/* The destination speaks during a round only to end it. */

@@ -24,6 +24,13 @@ int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline);
 int gw_source_scan(struct gw_source *s);
 int gw_source_resume(struct gw_source *s);
 int gw_source_stop(struct gw_source *s);
+/* Pages of a last round that was cut, and which it has not sent. */
+static inline size_t gw_source_unsent(const struct gw_source *s)
+{
+	return gw_bitmap_count(&s->due, s->unsent, s->ram->nr_pages - s->unsent);
+}
+/* Past the deadline of its stop the guest goes on here. By the thread that stopped it. */
+void gw_source_tick(struct gw_source *s);
 
 /* report.c: bytes on all connections so far, headers included. */
 uint64_t gw_source_transferred(const struct gw_source *s);
@@ -50,9 +57,11 @@ struct gw_converge {
 	int64_t best;	   /* lowest expected downtime so far, ns */
 	unsigned int idle; /* rounds without a better one */
 	int64_t last_scan;
-	int64_t within;	    /* what it was when it last kept to the limit; 0: never yet */
-	unsigned int extra; /* rounds made since, only to lower it */
-	unsigned int heavy; /* rounds in which the device state alone was above the limit */
+	int64_t within;		/* what it was when it last kept to the limit; 0: never yet */
+	unsigned int extra;	/* rounds made since, only to lower it */
+	unsigned int heavy;	/* rounds in which the device state alone was above the limit */
+	unsigned int disturbed; /* quiesced scans in which the guest was continued */
+	bool compared;
 };
 /* What a switchover would cost now, in ns of the guest's time; and of that, what no round lowers.
  */
@@ -67,6 +76,10 @@ int gw_source_compare_disks(struct gw_source *s);
 
 /* switchover.c */
 int gw_source_quiesce(struct gw_source *s, bool compare);
+/* -EAGAIN with @s->over: the last pages took too long, the guest runs: gw_source_again(). */
 int gw_source_switchover(struct gw_source *s);
+int gw_source_again(struct gw_source *s);
+/* Nothing that is sent waits beyond @deadline, from now on (0: as long as the peer is there). */
+void gw_source_send_by(struct gw_source *s, int64_t deadline);
 
 #endif

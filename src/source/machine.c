@@ -24,8 +24,8 @@ static const unsigned int follows[] = {
 			    BIT(GW_SOURCE_CANCELLING),
 	[GW_SOURCE_ACTIVE] = BIT(GW_SOURCE_PRE_SWITCHOVER) | BIT(GW_SOURCE_FAILED) |
 			     BIT(GW_SOURCE_CANCELLING),
-	[GW_SOURCE_PRE_SWITCHOVER] = BIT(GW_SOURCE_DEVICE) | BIT(GW_SOURCE_FAILED) |
-				     BIT(GW_SOURCE_CANCELLING),
+	[GW_SOURCE_PRE_SWITCHOVER] = BIT(GW_SOURCE_DEVICE) | BIT(GW_SOURCE_ACTIVE) |
+				     BIT(GW_SOURCE_FAILED) | BIT(GW_SOURCE_CANCELLING),
 	[GW_SOURCE_DEVICE] = BIT(GW_SOURCE_COMPLETED) | BIT(GW_SOURCE_FAILED) |
 			     BIT(GW_SOURCE_CANCELLING) | BIT(GW_SOURCE_IN_DOUBT),
 	[GW_SOURCE_COMPLETED] = 0,
@@ -287,7 +287,12 @@ int gw_source_scan(struct gw_source *s)
 	const struct gw_tracker_ops *ops = s->tracker->ops;
 	int rc;
 
-	gw_bitmap_zero(&s->due);
+	/* What a last round that was cut has not sent stays due. */
+	if (s->unsent == s->ram->nr_pages)
+		gw_bitmap_zero(&s->due);
+	else
+		gw_bitmap_clear_range(&s->due, 0, s->unsent);
+	s->unsent = 0;
 	rc = gw_holes_heard(s->holes);
 	if (rc < 0)
 		return rc;
@@ -296,7 +301,8 @@ int gw_source_scan(struct gw_source *s)
 	if (s->ram->nr_pages <= SCAN_PART)
 		rc = scan_parts(&pass, 0);
 	else
-		rc = s->ops->parallel(s->env, s->params.streams, scan_parts, &pass, scan_halt);
+		rc = s->ops->parallel(s->env, s->params.streams, scan_parts, &pass, scan_halt,
+				      NULL);
 	if (!rc && ops->forget)
 		rc = ops->forget(s->tracker);
 	s->scan_ns = s->ops->now(s->env) - began;
@@ -312,8 +318,11 @@ int gw_source_stop(struct gw_source *s)
 	bool ours = true;
 	int rc = s->ops->guest_look(s->env, &s->runs);
 
+	s->over = false;
+	s->deadline = GW_FOREVER; /* one that does not run anyway misses nothing */
 	if (rc || !s->runs)
 		return rc;
+	s->deadline = s->ops->now(s->env) + s->params.downtime_limit_ms * GW_MS;
 	s->stopped = true; /* even a failed stop may have stopped it: resume it then */
 	rc = s->ops->journal(s->env, GW_SOURCE_MOVING);
 	if (!rc)
@@ -321,6 +330,7 @@ int gw_source_stop(struct gw_source *s)
 	if (ours)
 		return rc;
 	s->runs = s->stopped = false;
+	s->deadline = GW_FOREVER;
 	if (s->ops->journal(s->env, GW_SOURCE_MOVING) && !rc)
 		rc = -EIO;
 	return rc;
@@ -336,10 +346,23 @@ int gw_source_resume(struct gw_source *s)
 	if (rc)
 		return rc;
 	s->stopped = false;
+	s->deadline = GW_FOREVER;
 	/* To resume what runs does no harm, so it does not matter if that stays written. */
 	if (s->ops->journal(s->env, GW_SOURCE_MOVING))
 		gw_error_clear();
 	return 0;
+}
+
+void gw_source_tick(struct gw_source *s)
+{
+	if (s->over || s->ops->now(s->env) < s->deadline)
+		return;
+	s->over = true;
+	/* One that does not resume is tried again, and told of, in give_up(). */
+	if (gw_source_resume(s))
+		gw_error_clear();
+	else
+		gw_source_send_by(s, 0); /* what is still under way keeps nobody */
 }
 
 static int due_everything(struct gw_source *s)
@@ -364,6 +387,8 @@ static int peek_all(struct gw_source *s, uint64_t *pages)
 	/* All of it is due next, though it is known to have changed little: not while stopped. */
 	if (gw_holes_surprise(s->holes))
 		*pages = gw_bitmap_count(&s->encoder.held.filled, 0, s->ram->nr_pages);
+	/* And what a last round that was cut has left. */
+	*pages += gw_source_unsent(s);
 	return rc;
 }
 
@@ -402,21 +427,23 @@ static int first_due(struct gw_source *s)
 /*
  * Rounds until the rest can be moved within the downtime limit. Where direct
  * I/O is possible, the last scan before the guest's final stop is a quiesced
- * one, followed by a comparison of everything (switchover.c says why).
+ * one, followed by a comparison of everything (switchover.c says why). Entered
+ * again after a switchover whose last pages took too long: then at least one
+ * round comes before the next.
  */
-static int gw_source_rounds(struct gw_source *s)
+static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 {
-	struct gw_converge c = { .best = INT64_MAX, .last_scan = s->ops->now(s->env) };
 	const bool quiesce_always = s->tracker->ops->needs_quiesce;
 	const int64_t limit = s->params.downtime_limit_ms * GW_MS;
-	unsigned int disturbed = 0;
-	bool compared = false;
+	bool again = s->attempts;
 	uint64_t pages;
-	int rc;
+	int rc = 0;
 
-	rc = first_due(s);
-	if (!rc)
-		rc = gw_round_send(s, false);
+	if (!again) {
+		rc = first_due(s);
+		if (!rc)
+			rc = gw_round_send(s, false);
+	}
 	for (;;) {
 		int64_t cost, now;
 
@@ -427,26 +454,27 @@ static int gw_source_rounds(struct gw_source *s)
 		if (rc)
 			return rc;
 		now = s->ops->now(s->env);
-		if (now > c.last_scan)
-			s->dirty_rate = (double)pages * GW_S / (double)(now - c.last_scan);
+		if (now > c->last_scan)
+			s->dirty_rate = (double)pages * GW_S / (double)(now - c->last_scan);
 		s->device_weight = s->ops->device_weight(s->env);
 		cost = gw_converge_cost(s, pages);
 		s->expected_downtime = cost;
 		s->ops->report(s->env);
 		/* Where each scan stops the guest, none is made that need not be. */
-		if (cost <= limit &&
-		    (compared ||
-		     (!s->direct_io && (quiesce_always || gw_converge_enough(s, &c, cost)))))
+		if (!again && cost <= limit &&
+		    (c->compared ||
+		     (!s->direct_io && (quiesce_always || gw_converge_enough(s, c, cost)))))
 			return 0;
-		rc = gw_converge_check(s, &c, cost);
+		rc = gw_converge_check(s, c, cost);
 		if (rc)
 			return rc;
-		c.last_scan = now;
-		if (quiesce_always || compared || (s->direct_io && cost <= limit)) {
-			rc = gw_source_quiesce(s, !compared && s->direct_io);
-			compared = !rc && s->direct_io;
+		c->last_scan = now;
+		again = false;
+		if (quiesce_always || c->compared || (s->direct_io && cost <= limit)) {
+			rc = gw_source_quiesce(s, !c->compared && s->direct_io);
+			c->compared = !rc && s->direct_io;
 			/* Its user has continued it in that moment: a scan like any other. */
-			if (rc == -EAGAIN && !quiesce_always && ++disturbed < DISTURBED_MAX)
+			if (rc == -EAGAIN && !quiesce_always && ++c->disturbed < DISTURBED_MAX)
 				rc = 0;
 		} else {
 			rc = gw_source_scan(s);
@@ -538,9 +566,11 @@ static void release(struct gw_source *s)
 
 int gw_source_run(struct gw_source *s)
 {
+	struct gw_converge c = { .best = INT64_MAX };
 	int rc;
 
 	s->state = GW_SOURCE_SETUP;
+	s->deadline = GW_FOREVER;
 	s->started_ns = s->ops->now(s->env);
 	s->ops->report(s->env);
 	rc = gw_source_setup(s);
@@ -551,10 +581,15 @@ int gw_source_run(struct gw_source *s)
 	s->ready_ns = s->ops->now(s->env);
 	if (!rc)
 		rc = gw_source_enter(s, GW_SOURCE_ACTIVE);
-	if (!rc)
-		rc = gw_source_rounds(s);
-	if (!rc)
-		rc = gw_source_switchover(s);
+	c.last_scan = s->ops->now(s->env);
+	while (!rc) {
+		rc = gw_source_rounds(s, &c);
+		if (!rc)
+			rc = gw_source_switchover(s);
+		if (rc != -EAGAIN || !s->over)
+			break;
+		rc = gw_source_again(s);
+	}
 	s->ended_ns = s->ops->now(s->env);
 	if (!rc)
 		rc = gw_source_enter(s, GW_SOURCE_COMPLETED);

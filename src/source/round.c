@@ -29,6 +29,7 @@ struct gw_round {
 	struct gw_batch batches[GW_STREAMS_MAX];
 	_Atomic size_t next_chunk;
 	_Atomic bool halted;
+	_Atomic bool cut; /* the last one took too long: no more chunks */
 	bool last;
 	uint64_t number;
 	pthread_mutex_t pace_lock;
@@ -74,6 +75,16 @@ static void halt(void *arg)
 	r->halted = true;
 	for (unsigned int i = 0; i < r->s->params.streams; i++)
 		r->s->streams[i]->ops->shutdown(r->s->streams[i]);
+}
+
+/* The guest stands still no longer than it may, whatever the streams wait for (invariant 13). */
+static void tick(void *arg)
+{
+	struct gw_round *r = arg;
+
+	gw_source_tick(r->s);
+	if (r->last && r->s->over)
+		r->cut = true;
 }
 
 /*
@@ -191,19 +202,21 @@ static int send_stream(void *arg, unsigned int stream)
 	const size_t chunks = s->ram->nr_pages / GW_CHUNK_PAGES;
 	int rc = 0;
 
-	while (!rc && !r->halted) {
+	/* Who has taken a chunk sends it: what nobody took is what was not sent. */
+	while (!rc && !r->halted && !r->cut) {
 		size_t chunk = r->next_chunk++;
 
-		if (chunk >= chunks) {
-			rc = gw_frame_send(s->streams[stream], GW_MSG_BARRIER, r->number, NULL, 0);
-			if (!rc)
-				return 0;
+		if (chunk >= chunks)
 			break;
-		}
 		if (gw_bitmap_next(&s->due, chunk * GW_CHUNK_PAGES, (chunk + 1) * GW_CHUNK_PAGES,
 				   true) == (chunk + 1) * GW_CHUNK_PAGES)
 			continue;
 		rc = send_chunk(r, stream, chunk);
+	}
+	if (!rc && !r->halted) {
+		rc = gw_frame_send(s->streams[stream], GW_MSG_BARRIER, r->number, NULL, 0);
+		if (!rc)
+			return 0;
 	}
 	/* Once halted, a closed connection is our own doing and tells nothing. */
 	return rc && !r->halted ? rc : gw_fail(GW_HALTED, "the round was ended");
@@ -223,12 +236,13 @@ static uint64_t wire_bytes(const struct gw_source *s)
  * smaller one is mostly latency: it can only show that there is more bandwidth
  * than was thought, as after a round in which the network stood still.
  */
-static void learn(struct gw_source *s, const struct gw_round_stats *st)
+static void learn(struct gw_source *s, const struct gw_round_stats *st, bool cut)
 {
 	uint64_t seen = st->ns > 0 ? (uint64_t)((double)st->wire_bytes * GW_S / (double)st->ns) : 0;
 	uint64_t pages = st->sent + st->same + st->reused;
 
-	if (seen && (st->wire_bytes >= (1U << 20) || (s->bandwidth && seen > s->bandwidth)))
+	/* One that took too long was slow, however small it was. */
+	if (seen && (cut || st->wire_bytes >= (1U << 20) || (s->bandwidth && seen > s->bandwidth)))
 		s->bandwidth = seen;
 	/* What is reused in the first round says nothing of what will be written. */
 	if (pages >= GW_CHUNK_PAGES && !(s->encoder.reuses && s->round->number == 1))
@@ -246,7 +260,7 @@ int gw_round_send(struct gw_source *s, bool last)
 	int rc;
 
 	r->next_chunk = 0;
-	r->halted = false;
+	r->halted = r->cut = false;
 	r->last = last;
 	r->number++;
 	gw_encoder_round(&s->encoder, &s->due);
@@ -255,11 +269,19 @@ int gw_round_send(struct gw_source *s, bool last)
 	st.same = s->pages[GW_STAGE_SAME];
 	st.redirtied = s->redirtied;
 	st.reused = s->reused;
-	rc = s->ops->parallel(s->env, s->params.streams, send_stream, r, halt);
+	rc = s->ops->parallel(s->env, s->params.streams, send_stream, r, halt, tick);
 	if (!rc)
 		rc = gw_frame_send(s->control, GW_MSG_ROUND_END, r->number, NULL, 0);
 	if (rc)
 		return rc;
+	if (r->cut && s->stopped)
+		return gw_fail(-EAGAIN, "the guest does not go on");
+	s->unsent = s->ram->nr_pages;
+	if (r->cut && r->next_chunk * GW_CHUNK_PAGES < s->unsent)
+		s->unsent = r->next_chunk * GW_CHUNK_PAGES;
+	st.pages -= gw_source_unsent(s);
+	/* A round that was cut ends like any other, and the guest runs meanwhile. */
+	last = last && !r->cut;
 	if (!last)
 		rc = gw_round_wait(s, s->ops->now(s->env) + 12 * GW_ANSWER_NS);
 	st.ns = s->ops->now(s->env) - began;
@@ -270,9 +292,9 @@ int gw_round_send(struct gw_source *s, bool last)
 	st.wire_bytes = wire_bytes(s) - before;
 	s->rounds[s->nr_rounds < GW_ROUNDS_KEPT ? s->nr_rounds : GW_ROUNDS_KEPT - 1] = st;
 	s->nr_rounds++;
-	if (!last)
-		learn(s, &st);
-	return rc;
+	if (!rc && !last)
+		learn(s, &st, r->cut);
+	return rc || !r->cut ? rc : gw_fail(-EAGAIN, "the last pages took too long");
 }
 
 int gw_round_wait(struct gw_source *s, int64_t deadline)
@@ -329,5 +351,5 @@ int gw_round_compare(struct gw_source *s)
 
 	r->next_chunk = 0;
 	r->halted = false;
-	return s->ops->parallel(s->env, s->params.streams, compare_stream, r, halt);
+	return s->ops->parallel(s->env, s->params.streams, compare_stream, r, halt, NULL);
 }

@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 #include "bitmap.h"
+#include "clock.h"
 #include "frame.h"
 #include "holes.h"
 #include "ledger.h"
@@ -68,6 +69,8 @@ enum gw_source_phase {
 	GW_SOURCE_COMMITTING, /* COMMIT may have been sent: never resume by ourselves */
 	GW_SOURCE_LEFT,	      /* the guest runs there: remove what is left here */
 };
+
+#define GW_TICK_NS (5 * GW_MS)
 
 struct gw_source_ops {
 	int64_t (*now)(void *env);
@@ -111,10 +114,11 @@ struct gw_source_ops {
 	/*
 	 * Run fn(arg, 0..n-1) in parallel and return the first failure, with its
 	 * message recorded for the caller. Gives up early (calling halt) when the
-	 * user cancels or the destination says something.
+	 * user cancels or the destination says something. The waiting thread calls
+	 * tick (NULL: none) every GW_TICK_NS at the latest, until all have ended.
 	 */
 	int (*parallel)(void *env, unsigned int n, int (*fn)(void *arg, unsigned int i), void *arg,
-			void (*halt)(void *arg));
+			void (*halt)(void *arg), void (*tick)(void *arg));
 	/*
 	 * Whether QEMU still has the disks and devices that the destination was told
 	 * of: 0, or -EBUSY naming what has changed. NULL: nothing can change.
@@ -180,6 +184,7 @@ struct gw_source {
 	struct gw_tracker *tracker;
 	struct gw_encoder encoder;
 	struct gw_bitmap due; /* pages of this round */
+	size_t unsent;	      /* from this page on they have not been sent */
 	struct gw_holes *holes;
 	struct gw_bitmap again;	 /* found written again just before reading */
 	struct gw_round *round;	 /* round.c's */
@@ -210,7 +215,10 @@ struct gw_source {
 	bool revoked; /* and the destination has answered that it never ran there, and never will */
 	bool ran;     /* when the destination was called: for one that cannot hear it later */
 	bool runs;    /* it ran at its last stop, and is to run where that leads it */
-	bool stopped; /* we have stopped a guest that ran, or are about to */
+	int64_t deadline;      /* past which a stopped guest goes on here; GW_FOREVER: none */
+	_Atomic bool over;     /* it was reached, and the guest runs */
+	unsigned int attempts; /* at a switchover, whose last pages took too long */
+	bool stopped;	       /* we have stopped a guest that ran, or are about to */
 	int64_t quiesce_ns, stop_ns, final_pages_ns, device_ns, resume_ns;
 	char error[1024];
 };

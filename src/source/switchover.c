@@ -141,7 +141,7 @@ static int verify(struct gw_source *s)
 	if (!digests)
 		return gw_fail(-ENOMEM, "no memory to verify with");
 	v.digests = digests;
-	rc = s->ops->parallel(s->env, s->params.streams, verify_some, &v, verify_halt);
+	rc = s->ops->parallel(s->env, s->params.streams, verify_some, &v, verify_halt, NULL);
 	for (size_t i = 0; !rc && i < v.chunks; i += VERIFY_CHUNKS) {
 		size_t n = v.chunks - i < VERIFY_CHUNKS ? v.chunks - i : VERIFY_CHUNKS;
 
@@ -240,12 +240,33 @@ static int leave(struct gw_source *s)
 	return rc;
 }
 
-/* Nothing that is sent while the guest stands still waits beyond @deadline (0: one of its own). */
-static void send_by(struct gw_source *s, int64_t deadline)
+void gw_source_send_by(struct gw_source *s, int64_t deadline)
 {
 	s->control->send_by = deadline;
 	for (unsigned int i = 0; i < s->params.streams; i++)
 		s->streams[i]->send_by = deadline;
+}
+
+/* Switchovers that may be taken back before it is said that it will not work. */
+#define ATTEMPTS_MAX 5
+
+int gw_source_again(struct gw_source *s)
+{
+	const unsigned int limit = s->params.downtime_limit_ms;
+
+	gw_source_send_by(s, 0);
+	if (s->stopped)
+		return gw_fail(-EIO,
+			       "the guest's last pages took longer than the %u ms that are "
+			       "allowed, and QEMU does not resume it",
+			       limit);
+	if (++s->attempts < ATTEMPTS_MAX)
+		return gw_source_enter(s, GW_SOURCE_ACTIVE);
+	return gw_fail(-ETIME,
+		       "the guest was stopped %u times to be moved, and each time its last pages "
+		       "took longer than the %u ms that are allowed, at %.1f MiB/s: it runs on "
+		       "here; use --downtime-limit %u, or a steadier network",
+		       s->attempts, limit, (double)s->bandwidth / 1048576, limit * 3);
 }
 
 int gw_source_switchover(struct gw_source *s)
@@ -260,7 +281,7 @@ int gw_source_switchover(struct gw_source *s)
 		return rc;
 	s->stopped_ns = s->ops->now(s->env);
 	deadline = s->stopped_ns + GW_SWITCHOVER_NS;
-	send_by(s, deadline);
+	gw_source_send_by(s, deadline);
 	rc = gw_source_stop(s);
 	if (!rc)
 		rc = check_told(s);
@@ -279,11 +300,11 @@ int gw_source_switchover(struct gw_source *s)
 	/* Before QEMU there loads its state: KVM then writes the guest's clock into its memory. */
 	if (!rc && s->params.verify) {
 		rc = gw_round_wait(s, deadline);
-		send_by(s, s->ops->now(s->env) + gw_ram_hash_ns(s->ram));
+		gw_source_send_by(s, s->ops->now(s->env) + gw_ram_hash_ns(s->ram));
 		if (!rc)
 			rc = verify(s);
 		deadline = s->ops->now(s->env) + GW_SWITCHOVER_NS;
-		send_by(s, deadline);
+		gw_source_send_by(s, deadline);
 	}
 	if (!rc)
 		rc = send_device_state(s);
@@ -299,7 +320,7 @@ int gw_source_switchover(struct gw_source *s)
 	s->resume_ns = s->resumed_ns - mark;
 	if (rc)
 		return rc;
-	send_by(s, s->ops->now(s->env) + GW_READY_NS);
+	gw_source_send_by(s, s->ops->now(s->env) + GW_READY_NS);
 	/* The outcome is known; what stays behind here is only told, and recover removes it. */
 	if (leave(s))
 		snprintf(s->error, sizeof(s->error),

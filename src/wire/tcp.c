@@ -116,7 +116,8 @@ static int wait_to_send(struct tcp *c, struct wait *w)
 	n = poll(&pfd, 1, gw_poll_ms(slice < by ? slice : by));
 	if (n < 0 && errno != EINTR)
 		return tcp_failed(c, errno);
-	if (n == 0 && gw_now() >= by)
+	/* Unless it has more time by now. */
+	if (n == 0 && gw_now() >= by && c->t.send_by == by)
 		return gw_fail(-ETIMEDOUT,
 			       "%s takes nothing more of what is sent; is its godwitd stopped, or "
 			       "its host overloaded?",

@@ -36,8 +36,9 @@ struct gw_transport {
 	/*
 	 * When a send that cannot go on fails (ns; 0: it waits as long as the peer is
 	 * there). A peer that is stopped, or that does not read, keeps none waiting longer.
+	 * Any thread may change it: a send that waits goes by what it is then.
 	 */
-	int64_t send_by;
+	_Atomic int64_t send_by;
 	/*
 	 * While a receiver waits, it also watches wake_fd (-1: none) and calls
 	 * on_wake when that is readable: 0 to go on waiting, -errno (message

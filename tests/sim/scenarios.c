@@ -112,6 +112,13 @@ const struct scenario scenarios[] = {
 	  .downtime_limit_ms = 30,
 	  .stride = 5,
 	  .reuse = REUSE_STRANGER },
+	/* Last pages enough to fill a window: a link that stalls then is not waited for. */
+	{ .name = "narrow",
+	  .guest = { .writes_per_ms = 30, .working_set = 200 },
+	  .streams = 1,
+	  .link_rate = 12500000,
+	  .downtime_limit_ms = 250,
+	  .stride = 3 },
 	/* A destination of the release before, which lists neither features nor stages. */
 	{ .name = "older",
 	  .guest = { .writes_per_ms = 30, .working_set = 100, .punches = true, .familiar = true },

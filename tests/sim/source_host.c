@@ -341,7 +341,7 @@ static bool crew_ready(void *arg, int64_t *when)
 }
 
 static int op_parallel(void *env, unsigned int n, int (*fn)(void *arg, unsigned int i), void *arg,
-		       void (*halt)(void *arg))
+		       void (*halt)(void *arg), void (*tick)(void *arg))
 {
 	struct crew c = { .process = env, .running = n, .fn = fn, .arg = arg };
 	int rc = sim_step(env, "parallel", STEP_FAILS);
@@ -351,8 +351,11 @@ static int op_parallel(void *env, unsigned int n, int (*fn)(void *arg, unsigned 
 	for (unsigned int i = 0; i < n; i++)
 		fiber_new(env, "stream", member, &c, i);
 	while (c.running) {
-		fiber_wait(crew_ready, &c, GW_FOREVER);
-		if (c.running && !c.halted) {
+		bool ready = fiber_wait(crew_ready, &c, tick ? sim_now() + GW_TICK_NS : GW_FOREVER);
+
+		if (tick && !((struct process *)env)->dead)
+			tick(arg);
+		if (ready && c.running && !c.halted) {
 			c.halted = true;
 			halt(arg);
 		}

@@ -497,6 +497,11 @@ static void check_fault(void)
 	if ((one && !sim.faults[0].kind) || (one && struck(FAULT_STALL)))
 		sim_check(sim.src.ended && as_expected(sim.src.rc), "returns %d where %d was due",
 			  sim.src.rc, sim.sc->result);
+	/* Last pages that hang keep nobody waiting (invariant 13). */
+	if (one && struck(FAULT_STALL) && s->attempts)
+		sim_check(sim.src.longest_stop < sim.sc->downtime_limit_ms * GW_MS + 4 * GW_TICK_NS,
+			  "the guest stood still for %.1f ms where %u are allowed",
+			  (double)sim.src.longest_stop / GW_MS, sim.sc->downtime_limit_ms);
 	if (one && struck(FAULT_CANCEL) && !sim.sc->result)
 		sim_check(s->state == (sim.cancelled_in_time ? GW_SOURCE_CANCELLED
 							     : GW_SOURCE_COMPLETED),

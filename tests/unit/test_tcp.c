@@ -341,6 +341,37 @@ static void send_by_its_time(void **state)
 	assert_true(l->a->sent > 0 && l->a->sent < sizeof(bytes));
 }
 
+/* It is taken back while the send waits: past what was its end, it still goes on. */
+static void *give_time(void *arg)
+{
+	struct link *l = arg;
+	const int64_t was = l->a->send_by;
+	static char bytes[1 << 20];
+
+	l->a->send_by = 0;
+	/* Nothing is read before that moment has gone by. */
+	while (gw_now() <= was + 20 * GW_MS)
+		poll(NULL, 0, 5);
+	while (!l->b->ops->recv(l->b, bytes, sizeof(bytes), SOON))
+		if (l->b->received == 16 << 20)
+			return NULL;
+	return NULL;
+}
+
+static void send_by_is_taken_back(void **state)
+{
+	static char bytes[16 << 20];
+	struct link *l = *state;
+	struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
+	pthread_t thread;
+
+	l->a->send_by = gw_now() + 200 * GW_MS;
+	assert_int_equal(pthread_create(&thread, NULL, give_time, l), 0);
+	assert_int_equal(l->a->ops->send(l->a, &iov, 1), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_true(l->b->received == sizeof(bytes));
+}
+
 /* ":PORT" is every address of the host, of both kinds. */
 static void listening_anywhere_hears_both(void **state)
 {
@@ -536,6 +567,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(shutdown_wakes_the_sender, make, drop),
 		cmocka_unit_test_setup_teardown(wake_fd_is_watched, make, drop),
 		cmocka_unit_test_setup_teardown(send_by_its_time, make, drop),
+		cmocka_unit_test_setup_teardown(send_by_is_taken_back, make, drop),
 		cmocka_unit_test(ipv6),
 		cmocka_unit_test(addresses),
 		cmocka_unit_test(listening_anywhere_hears_both),
