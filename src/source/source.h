@@ -215,10 +215,10 @@ struct gw_source {
 	bool revoked; /* and the destination has answered that it never ran there, and never will */
 	bool ran;     /* when the destination was called: for one that cannot hear it later */
 	bool runs;    /* it ran at its last stop, and is to run where that leads it */
-	int64_t deadline;      /* past which a stopped guest goes on here; GW_FOREVER: none */
-	_Atomic bool over;     /* it was reached, and the guest runs */
+	bool stopped; /* we have stopped a guest that ran, or are about to */
+	_Atomic bool over;     /* its deadline was reached, and the guest runs */
 	unsigned int attempts; /* at a switchover, whose last pages took too long */
-	bool stopped;	       /* we have stopped a guest that ran, or are about to */
+	int64_t deadline;      /* past which a stopped guest goes on here; GW_FOREVER: none */
 	int64_t quiesce_ns, stop_ns, final_pages_ns, device_ns, resume_ns;
 	char error[1024];
 };
