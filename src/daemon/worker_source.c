@@ -18,6 +18,7 @@
 #include "peers.h"
 #include "source_env.h"
 
+#define ENDING_MS	  2000
 #define REPORT_MS	  100
 #define DEVICE_SOCKET_BUF (8 << 20) /* QEMU saves without waiting for us */
 #define QUIT_MS		  10000
@@ -197,6 +198,12 @@ static int op_guest_stayed(void *env)
 	char status[32];
 	int rc = gw_qmp_status(e->qmp, status, sizeof(status));
 
+	/*
+	 * One that has ended will not be continued, and its state may be saved
+	 * already. It closes its monitor a moment before it ends.
+	 */
+	if (rc == -EPIPE && gw_process_ended(&e->vm.process, ENDING_MS))
+		rc = 0;
 	if (!rc && gw_qmp_resumes(e->qmp) != e->resumes)
 		rc = gw_fail(-EAGAIN, "the guest was continued by somebody else in the moment "
 				      "when it stood still to be moved");

@@ -238,6 +238,9 @@ static int gw_source_setup(struct gw_source *s)
 		rc = gw_reuse_answer(s);
 	for (unsigned int i = 0; !rc && i < s->params.streams; i++)
 		rc = open_stream(s, i);
+	/* It knows nothing of us any more: on the control connection it has said why. */
+	if (rc == -EREMOTEIO)
+		rc = -ECONNRESET;
 	if (!rc)
 		rc = gw_source_compare_disks(s);
 	return rc;

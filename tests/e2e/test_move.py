@@ -320,7 +320,7 @@ class Attached(Pair):
         ram = sorted(os.listdir(self.folder))
         check(ram, "no RAM files")
         vm.move(self.b)
-        check(self.process.wait(10) == 0, "the user's QEMU did not end well")
+        check(self.process.wait(120) == 0, "the user's QEMU did not end well")
         check(sorted(os.listdir(self.folder)) == ram, "the user's RAM files are not ours")
         shutil.rmtree(self.folder)
         check(self.b.list()[vm.name]["attached"] is False, "attached at the destination")
@@ -362,7 +362,7 @@ class Attached(Pair):
             return
         self.attach(vm, monitor)
         vm.move(self.b)
-        check(self.process.wait(10) == 0, "the user's QEMU did not end well")
+        check(self.process.wait(120) == 0, "the user's QEMU did not end well")
         vm.move(self.a)
         vm.stop()
 
@@ -408,7 +408,7 @@ class Attached(Pair):
             self.a.godwit("migrate", "snap", "127.0.0.1:1").failed("127.0.0.1:1")
             cycle("refused")
         vm.stop()
-        check(self.process.wait(10) == 0, "QEMU did not quit")
+        check(self.process.wait(120) == 0, "QEMU did not quit")
         shutil.rmtree(self.folder)
 
     def test_private_memory(self):
@@ -429,7 +429,7 @@ class Attached(Pair):
             "memory-backend-file,id=ram0,size=128M,share=on,mem-path=FOLDER/ram0")
         self.attach(vm, monitor)
         vm.stop()
-        check(self.process.wait(10) == 0, "QEMU did not quit")
+        check(self.process.wait(120) == 0, "QEMU did not quit")
         check(os.listdir(self.folder) == ["ram0"], "the RAM file is the user's")
         check(os.path.exists(vm.console), "the console file is the user's")
         shutil.rmtree(self.folder)
