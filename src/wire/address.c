@@ -134,7 +134,7 @@ static int wait_for(struct lookup *l, int64_t deadline, const struct gw_wake *wa
 			return gw_fail(-ETIMEDOUT,
 				       "the name '%s' is not resolved in time; does DNS work here?",
 				       l->host);
-		rc = n > 0 ? wake->fn(wake->arg) : 0;
+		rc = n > 0 && wake ? wake->fn(wake->arg) : 0;
 		if (rc)
 			return rc;
 		fds[1].fd = wake ? wake->fd : -1;

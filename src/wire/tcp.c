@@ -246,7 +246,7 @@ static void set_option(int fd, int level, int name, int value)
 static struct gw_transport *adopt(int fd, const char *peer)
 {
 	struct tcp *c = calloc(1, sizeof(*c));
-	const struct timeval slice = { .tv_usec = LOOK_MS * 1000 };
+	const struct timeval slice = { .tv_usec = LOOK_MS * 1000L };
 	int flags = fcntl(fd, F_GETFL);
 
 	if (!c) {
@@ -368,7 +368,7 @@ static int dial(struct dial *d, const struct addrinfo *next, int64_t deadline,
 	int64_t start_next = gw_now();
 
 	for (;;) {
-		const struct pollfd *heard = &d->fds[d->begun];
+		const struct pollfd *heard;
 		int64_t until;
 		int n, fd, rc;
 
@@ -391,7 +391,7 @@ static int dial(struct dial *d, const struct addrinfo *next, int64_t deadline,
 			return gw_fail(-errno, "poll: %s", strerror(errno));
 		if (n <= 0)
 			continue;
-		rc = heard->revents ? wake->fn(wake->arg) : 0;
+		rc = heard->revents && wake ? wake->fn(wake->arg) : 0;
 		if (rc)
 			return rc;
 		fd = take_connected(d);
