@@ -150,21 +150,30 @@ static void note_source(struct env *e)
 			 strchr(e->from, ':') ? "[%.90s]%.8s" : "%.90s%.8s", e->from, port);
 }
 
-/* Make the VM's folder ours alone, and have its memory promised to us. */
-static int claim(struct env *e)
+static int name_taken(const struct env *e)
 {
-	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
+	const char *name = e->vm.def.name;
 	struct gw_journal there;
-	int rc;
 
-	e->lock = gw_vm_claim(e->w->paths, e->w->host, e->vm.def.name);
 	/* The very migration that this is: its source is this host. */
-	if (e->lock == -EEXIST && !gw_journal_load(e->w->paths, e->vm.def.name, &there) &&
+	if (!gw_journal_load(e->w->paths, name, &there) &&
 	    !memcmp(there.id, e->journal.id, GW_ID_LEN))
 		return gw_fail(-EEXIST,
 			       "VM '%s' is on host '%s' already: the address is that of the host "
 			       "that it is to leave",
-			       e->vm.def.name, e->w->host);
+			       name, e->w->host);
+	return gw_fail(-EEXIST, "host '%s' already has a VM '%s'", e->w->host, name);
+}
+
+/* Make the VM's folder ours alone, and have its memory promised to us. */
+static int claim(struct env *e)
+{
+	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
+	int rc;
+
+	e->lock = gw_vm_claim(e->w->paths, e->w->host, e->vm.def.name);
+	if (e->lock == -EEXIST)
+		return name_taken(e);
 	rc = e->lock < 0 ? e->lock : op_journal(e, GW_DEST_PHASE_RECEIVING);
 	/* Recorded before there is anything to find: whoever finds us dead knows what to remove. */
 	e->vm.qmp = gw_vm_qmp_path(dir);

@@ -49,7 +49,7 @@ class Held(Group):
         check("cancelled" in status["error-desc"], f"status {status}")
         proxy.release()
         if not self.vm.paused:
-            check(self.a.state("t") == "running", f"listed as {self.a.state('t')}")
+            wait_for("the guest to be listed as running", lambda: self.a.state("t") == "running")
 
 
 class Cancel(Held):

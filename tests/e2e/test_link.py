@@ -71,7 +71,7 @@ class Link(Group):
     def stays(self):
         """The guest runs here while the link is still cut; then b forgets it."""
         self.vm.lives()
-        check(self.a.state("t") == "running", f"listed as {self.a.state('t')}")
+        wait_for("the guest to be listed as running", lambda: self.a.state("t") == "running")
         wait_for("b to forget it", lambda: not self.b.list())
         self.mend()
 

@@ -33,7 +33,7 @@ class Guest(Group):
         result = self.vm.migrate(address).finish().failed(*texts)
         check(self.a.status("t")["status"] == "failed", "status")
         self.vm.lives()
-        check(self.a.state("t") == "running", f"listed as {self.a.state('t')}")
+        wait_for("the guest to be listed as running", lambda: self.a.state("t") == "running")
         return result
 
 
