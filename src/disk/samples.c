@@ -84,18 +84,31 @@ int gw_samples_parse(const void *text, size_t len, struct gw_samples *s)
 	return rc;
 }
 
+/* The file of the image that @of names, among @ours; NULL: it is not there. */
+static json_t *file_of(const json_t *of, const json_t *ours)
+{
+	json_t *mine;
+	size_t i;
+
+	json_array_foreach(ours, i, mine) {
+		if (json_equal(json_object_get(of, "disk"), json_object_get(mine, "disk")) &&
+		    json_equal(json_object_get(of, "depth"), json_object_get(mine, "depth")))
+			return json_object_get(mine, "file");
+	}
+	return NULL;
+}
+
 void gw_samples_here(struct gw_samples *s, const json_t *ours)
 {
-	json_t *of, *mine;
-	size_t i, k;
+	json_t *of;
+	size_t i;
 
-	json_array_foreach(s->images, i, of)
-		json_array_foreach(ours, k, mine)
-			if (json_equal(json_object_get(of, "disk"),
-				       json_object_get(mine, "disk")) &&
-			    json_equal(json_object_get(of, "depth"),
-				       json_object_get(mine, "depth")))
-				json_object_set(of, "file", json_object_get(mine, "file"));
+	json_array_foreach(s->images, i, of) {
+		json_t *file = file_of(of, ours);
+
+		if (file)
+			json_object_set(of, "file", file);
+	}
 }
 
 static bool unknown(struct gw_digest d)
