@@ -136,8 +136,9 @@ static const struct state {
 	  "monitor" },
 };
 
-static int look(struct gw_source_env *e, bool *runs)
+static int op_guest_look(void *env, bool *runs)
 {
+	struct gw_source_env *e = env;
 	char status[32];
 	int rc = gw_qmp_status(e->qmp, status, sizeof(status));
 
@@ -167,11 +168,6 @@ static int look(struct gw_source_env *e, bool *runs)
 		       status);
 }
 
-static int op_guest_look(void *env, bool *runs)
-{
-	return look(env, runs);
-}
-
 static int op_guest_stop(void *env, bool *ours)
 {
 	struct gw_source_env *e = env;
@@ -188,7 +184,7 @@ static int op_guest_stop(void *env, bool *ours)
 		return 0;
 	/* It was faster, and stands still for a reason of its own. */
 	*ours = false;
-	rc = look(e, &runs);
+	rc = op_guest_look(e, &runs);
 	return !rc && runs ? gw_fail(-EAGAIN, "somebody else continued the guest") : rc;
 }
 
@@ -437,7 +433,6 @@ static int op_parallel(void *env, unsigned int n, int (*fn)(void *arg, unsigned 
 
 		if (tick)
 			tick(arg);
-
 		gw_crew_quiet(&e->crew);
 		/* The destination speaks during a round only to end it. */
 		if (!halted && (gw_crew_failed(&e->crew) || (ready > 0 && fds[1].revents) ||

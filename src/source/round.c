@@ -77,13 +77,16 @@ static void halt(void *arg)
 		r->s->streams[i]->ops->shutdown(r->s->streams[i]);
 }
 
-/* The guest stands still no longer than it may, whatever the streams wait for (invariant 13). */
+/*
+ * Of the last round: the guest stands still no longer than it may, whatever the
+ * streams wait for (invariant 13).
+ */
 static void tick(void *arg)
 {
 	struct gw_round *r = arg;
 
 	gw_source_tick(r->s);
-	if (r->last && r->s->over)
+	if (r->s->over)
 		r->cut = true;
 }
 
@@ -269,7 +272,7 @@ int gw_round_send(struct gw_source *s, bool last)
 	st.same = s->pages[GW_STAGE_SAME];
 	st.redirtied = s->redirtied;
 	st.reused = s->reused;
-	rc = s->ops->parallel(s->env, s->params.streams, send_stream, r, halt, tick);
+	rc = s->ops->parallel(s->env, s->params.streams, send_stream, r, halt, last ? tick : NULL);
 	if (!rc)
 		rc = gw_frame_send(s->control, GW_MSG_ROUND_END, r->number, NULL, 0);
 	if (rc)
