@@ -63,34 +63,11 @@ int gw_source_enter(struct gw_source *s, enum gw_source_state next)
 	return 0;
 }
 
-/*
- * The same from a destination that may be at work for long, and says so: @silence (ns)
- * is what ends it.
- */
-static int expect_patiently(struct gw_source *s, unsigned int type, int64_t silence)
-{
-	int rc;
-
-	do {
-		s->waited = false;
-		rc = gw_source_expect(s, type, s->ops->now(s->env) + silence);
-		if (!rc || !s->waited)
-			break;
-		snprintf(s->waits_for, sizeof(s->waits_for), "%.*s", (int)s->inbox.len,
-			 (const char *)s->inbox.payload);
-		for (char *c = s->waits_for; *c; c++)
-			if (*c < ' ' || *c > '~') /* it goes to a terminal */
-				*c = '?';
-		s->ops->report(s->env);
-	} while (s->waited);
-	s->waits_for[0] = '\0';
-	return rc;
-}
-
 int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline)
 {
 	int rc = gw_frame_recv(s->control, &s->inbox, deadline);
 
+	s->waited = !rc && s->inbox.type == GW_MSG_WAIT;
 	if (gw_transport_lost(rc) || rc == -EPROTO)
 		return gw_fail_prefix(rc, "destination: ");
 	if (rc) /* something here, such as a cancellation */
@@ -104,11 +81,30 @@ int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline)
 		return gw_fail(-EREMOTEIO, "destination: %.*s", (int)s->inbox.len,
 			       (const char *)s->inbox.payload);
 	}
-	s->waited = s->inbox.type == GW_MSG_WAIT;
 	if (s->inbox.type != type)
 		return gw_fail(-EPROTO, "destination: sent %s where %s was due",
 			       gw_message_name(s->inbox.type), gw_message_name(type));
 	return 0;
+}
+
+/*
+ * The same from a destination that may be at work for long, and says so: @silence (ns)
+ * is what ends it.
+ */
+static int expect_patiently(struct gw_source *s, unsigned int type, int64_t silence)
+{
+	int rc;
+
+	while ((rc = gw_source_expect(s, type, s->ops->now(s->env) + silence)) && s->waited) {
+		snprintf(s->waits_for, sizeof(s->waits_for), "%.*s", (int)s->inbox.len,
+			 (const char *)s->inbox.payload);
+		for (char *c = s->waits_for; *c; c++)
+			if (*c < ' ' || *c > '~') /* it goes to a terminal */
+				*c = '?';
+		s->ops->report(s->env);
+	}
+	s->waits_for[0] = '\0';
+	return rc;
 }
 
 /* A connection that has passed OPEN and ACCEPT. */
@@ -144,6 +140,9 @@ static int open_stream(struct gw_source *s, unsigned int i)
 {
 	int rc = open_connection(s, GW_OPEN_STREAM, i, &s->streams[i]);
 
+	/* It knows nothing of us any more: on the control connection it has said why. */
+	if (rc == -EREMOTEIO)
+		rc = -ECONNRESET;
 	return rc ? gw_fail_prefix(rc, "connection %u of %u (%u work): ", i + 2,
 				   s->params.streams + 1, i + 1)
 		  : 0;
@@ -238,9 +237,6 @@ static int gw_source_setup(struct gw_source *s)
 		rc = gw_reuse_answer(s);
 	for (unsigned int i = 0; !rc && i < s->params.streams; i++)
 		rc = open_stream(s, i);
-	/* It knows nothing of us any more: on the control connection it has said why. */
-	if (rc == -EREMOTEIO)
-		rc = -ECONNRESET;
 	if (!rc)
 		rc = gw_source_compare_disks(s);
 	return rc;
