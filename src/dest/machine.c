@@ -86,11 +86,8 @@ static char *make_ready(const struct gw_dest *d)
 	char *text;
 
 	if (json && d->version >= 2) {
-		json_object_set_new(
-			json, "features",
-			gw_names_json(GW_FEATURES_ALL, GW_FEATURE_COUNT, gw_feature_name));
-		json_object_set_new(json, "stages",
-				    gw_names_json(gw_stages_read(), GW_STAGE_MAX, gw_stage_name));
+		json_object_set_new(json, "features", gw_features_json());
+		json_object_set_new(json, "stages", gw_stages_json());
 	}
 	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);

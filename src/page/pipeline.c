@@ -11,6 +11,7 @@
 
 #include "codec.h"
 #include "error.h"
+#include "feature.h"
 #include "pipeline.h"
 
 /* Cheapest first; the last claims whatever is left. */
@@ -289,6 +290,11 @@ uint32_t gw_stages_read(void)
 		if (stages[s]->id != GW_STAGE_SAME)
 			all |= 1U << stages[s]->id;
 	return all;
+}
+
+json_t *gw_stages_json(void)
+{
+	return gw_names_json(gw_stages_read(), GW_STAGE_MAX, gw_stage_name);
 }
 
 int gw_stages_limit(struct gw_page_options *options, uint32_t read)

@@ -5,6 +5,8 @@
 #ifndef GW_PIPELINE_H
 #define GW_PIPELINE_H
 
+#include <jansson.h>
+
 #include "stage.h"
 
 /**
@@ -93,6 +95,9 @@ const char *gw_stage_name(unsigned int id);
 
 /** gw_stages_read() - a bit per enum gw_stage_id: those whose records this release decodes. */
 uint32_t gw_stages_read(void);
+
+/** gw_stages_json() - their names, as they travel; the caller's, NULL: no memory. */
+json_t *gw_stages_json(void);
 
 /**
  * gw_stages_limit() - leave out of @options what the destination cannot read.

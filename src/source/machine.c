@@ -194,11 +194,8 @@ static char *make_define(const struct gw_source *s)
 	char *text;
 
 	if (define && s->version >= 2) {
-		json_object_set_new(
-			define, "features",
-			gw_names_json(GW_FEATURES_ALL, GW_FEATURE_COUNT, gw_feature_name));
-		json_object_set_new(define, "stages",
-				    gw_names_json(gw_stages_read(), GW_STAGE_MAX, gw_stage_name));
+		json_object_set_new(define, "features", gw_features_json());
+		json_object_set_new(define, "stages", gw_stages_json());
 		gw_secret_format(s->secret, secret);
 		json_object_set_new(define, "secret", json_string(secret));
 	}

@@ -17,6 +17,11 @@ const char *gw_feature_name(unsigned int feature)
 	return feature < GW_FEATURE_COUNT ? names[feature] : NULL;
 }
 
+json_t *gw_features_json(void)
+{
+	return gw_names_json(GW_FEATURES_ALL, GW_FEATURE_COUNT, gw_feature_name);
+}
+
 json_t *gw_names_json(uint32_t set, unsigned int count, const char *(*name)(unsigned int number))
 {
 	json_t *list = json_array();

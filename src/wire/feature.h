@@ -32,6 +32,9 @@ enum gw_feature {
 /** gw_feature_name() - its name on the wire, or NULL. */
 const char *gw_feature_name(unsigned int feature);
 
+/** gw_features_json() - all that this release has, as it travels; the caller's, NULL: no memory. */
+json_t *gw_features_json(void);
+
 /**
  * gw_names_json() - a list of names, as it travels.
  * @set: a bit for each number that is in it
