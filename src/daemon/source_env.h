@@ -43,13 +43,6 @@ void gw_source_env_free(struct gw_source_env *e);
 /** gw_source_end_saving() - make QEMU forget a migration that was begun, so that it can run on. */
 int gw_source_end_saving(struct gw_source_env *e);
 
-/**
- * gw_source_put_back() - give QEMU the migration settings that it had (invariant 14).
- *
- * Once its migration has ended. A failure is only a warning: the guest comes first.
- */
-void gw_source_put_back(struct gw_source_env *e);
-
 /** What QEMU needs so that only its device state travels (F5). */
 extern const char *const gw_source_capabilities[];
 

@@ -467,17 +467,11 @@ static int op_guest_resume(void *env)
 	return gw_qmp_call(((struct env *)env)->qmp, "cont", NULL, NULL);
 }
 
-/* The VM lives on here, in a QEMU like any other (invariant 14). */
+/*
+ * The VM lives on here, in a QEMU like any other (invariant 14): its migration
+ * settings, and where it does not run yet its disks, which wait for that otherwise.
+ */
 static void put_back(struct env *e)
-{
-	if (e->settings && gw_settings_restore(e->qmp, e->settings))
-		gw_warn("VM '%s': %s", e->vm.def.name, gw_error());
-	json_decref(e->settings);
-	e->settings = NULL;
-}
-
-/* Also where the guest does not run yet: its disks, which wait for that otherwise. */
-static void put_back_paused(struct env *e)
 {
 	char status[32];
 
@@ -485,7 +479,7 @@ static void put_back_paused(struct env *e)
 	    gw_disks_activate(e->qmp))
 		gw_warn("the disks of VM '%s' stay inactive until it runs: %s", e->vm.def.name,
 			gw_error());
-	put_back(e);
+	gw_settings_put_back(e->qmp, &e->settings, e->vm.def.name);
 }
 
 static enum gw_dest_ran op_guest_ran(void *env)
@@ -547,7 +541,7 @@ static void op_guest_announce(void *env)
 			NULL))
 		gw_warn("the network was not told that '%s' has moved: %s", e->vm.def.name,
 			gw_error());
-	put_back(e);
+	gw_settings_put_back(e->qmp, &e->settings, e->vm.def.name);
 }
 
 static void op_discard(void *env)
@@ -675,7 +669,7 @@ int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open,
 	e->d.control->wake_arg = e;
 	rc = gw_dest_run(&e->d);
 	if (!rc) {
-		put_back_paused(e);
+		put_back(e);
 		/* Its memory is the VM's now. */
 		gw_image_drop(&w->paths->store, e->vm.def.name);
 		gw_journal_remove(w->paths, e->vm.def.name);
@@ -730,7 +724,7 @@ enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, struct 
 	if (outcome == GW_OUTCOME_LOST && gw_settled_save(w->paths, j->id, outcome))
 		outcome = GW_OUTCOME_UNKNOWN; /* to be written down in another try */
 	if (outcome == GW_OUTCOME_RUNNING && e->qmp)
-		put_back_paused(e);
+		put_back(e);
 	if (outcome == GW_OUTCOME_RUNNING || outcome == GW_OUTCOME_LOST) {
 		gw_image_drop(&w->paths->store, name);
 		gw_journal_remove(w->paths, name);

@@ -248,7 +248,7 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 	if (e->settings && e->s.state != GW_SOURCE_IN_DOUBT && e->s.state != GW_SOURCE_COMPLETED) {
 		if (gw_source_end_saving(e))
 			gw_warn("VM '%s': %s", e->vm.def.name, gw_error());
-		gw_source_put_back(e);
+		gw_settings_put_back(e->qmp, &e->settings, e->vm.def.name);
 	}
 	/* In doubt, the journal is what `godwit recover` goes by. */
 	if (e->s.state != GW_SOURCE_IN_DOUBT && e->s.state != GW_SOURCE_COMPLETED && !e->s.stopped)

@@ -187,7 +187,8 @@ static int recover_source(struct gw_worker *w, const struct wish *wish, const ch
 	if (j->phase == GW_SOURCE_LEFT)
 		outcome = GW_OUTCOME_RUNNING;
 	if (!rc && outcome != GW_OUTCOME_RUNNING)
-		gw_source_put_back(e); /* of a guest that stays paused */
+		gw_settings_put_back(e->qmp, &e->settings,
+				     e->vm.def.name); /* of a guest that stays paused */
 	if (!rc && outcome != GW_OUTCOME_RUNNING)
 		gw_journal_remove(w->paths, name);
 	if (!rc)

@@ -239,14 +239,6 @@ int gw_source_end_saving(struct gw_source_env *e)
 	return 0;
 }
 
-void gw_source_put_back(struct gw_source_env *e)
-{
-	if (e->settings && gw_settings_restore(e->qmp, e->settings))
-		gw_warn("VM '%s': %s", e->vm.def.name, gw_error());
-	json_decref(e->settings);
-	e->settings = NULL;
-}
-
 static int op_guest_resume(void *env)
 {
 	struct gw_source_env *e = env;
@@ -255,7 +247,7 @@ static int op_guest_resume(void *env)
 	if (!rc)
 		rc = gw_qmp_call(e->qmp, "cont", NULL, NULL);
 	/* After, so that the guest does not wait for it; and even if it does not run. */
-	gw_source_put_back(e);
+	gw_settings_put_back(e->qmp, &e->settings, e->vm.def.name);
 	return rc;
 }
 

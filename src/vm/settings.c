@@ -6,6 +6,7 @@
 
 #include "cleanup.h"
 #include "error.h"
+#include "log.h"
 #include "settings.h"
 
 /* QEMU must not pace a few hundred KB through a local socket. */
@@ -134,6 +135,14 @@ int gw_settings_restore(struct gw_qmp *q, const json_t *found)
 	return rc ? gw_fail_prefix(rc, "QEMU's migration capabilities are not as they were (see "
 				       "'info migrate_capabilities' in its monitor): ")
 		  : 0;
+}
+
+void gw_settings_put_back(struct gw_qmp *q, json_t **found, const char *name)
+{
+	if (*found && gw_settings_restore(q, *found))
+		gw_warn("VM '%s': %s", name, gw_error());
+	json_decref(*found);
+	*found = NULL;
 }
 
 int gw_settings_format(const json_t *found, char text[GW_SETTINGS_MAX])

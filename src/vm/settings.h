@@ -42,6 +42,13 @@ int gw_settings_apply(struct gw_qmp *q, const json_t *found);
  */
 int gw_settings_restore(struct gw_qmp *q, const json_t *found);
 
+/**
+ * gw_settings_put_back() - the same for a move that ends: what fails is logged.
+ * @found: *@found is freed, and NULL afterwards
+ * @name: of the VM, for the log
+ */
+void gw_settings_put_back(struct gw_qmp *q, json_t **found, const char *name);
+
 /** gw_settings_format() - @found as text for a journal; -E2BIG if that has no room for it. */
 int gw_settings_format(const json_t *found, char text[GW_SETTINGS_MAX]);
 
