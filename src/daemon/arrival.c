@@ -35,18 +35,9 @@ static bool is_of(const struct gw_image *image, const json_t *reuse)
 	       !memcmp(id, image->id, GW_ID_LEN);
 }
 
-static uint64_t size_of(const struct gw_definition *def)
-{
-	uint64_t size = 0;
-
-	for (unsigned int i = 0; i < def->nr_memory; i++)
-		size += def->memory[i].size;
-	return size;
-}
-
 static int64_t worth_waiting(const struct gw_definition *def)
 {
-	const uint64_t s = WORTH_MIN_S + size_of(def) / WORTH_PER_S;
+	const uint64_t s = WORTH_MIN_S + gw_definition_bytes(def) / WORTH_PER_S;
 
 	return gw_now() + (int64_t)(s < WORTH_MAX_S ? s : WORTH_MAX_S) * GW_S;
 }

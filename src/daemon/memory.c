@@ -56,15 +56,6 @@ static uint64_t available(void)
 	return figure("/proc/meminfo", "MemAvailable:");
 }
 
-static uint64_t size_of(const struct gw_definition *def)
-{
-	uint64_t size = 0;
-
-	for (unsigned int i = 0; i < def->nr_memory; i++)
-		size += def->memory[i].size;
-	return size;
-}
-
 /* What is reserved for a VM of @size that has @used. */
 static uint64_t reserved(const struct gw_paths *p, uint64_t size, uint64_t used)
 {
@@ -86,7 +77,7 @@ static uint64_t used_by(const struct gw_paths *p, const struct gw_vm *vm)
 
 	if (vm->attached) {
 		gw_autofree char *path = gw_path("/proc/%d/status", (int)vm->process.pid);
-		const uint64_t size = size_of(&vm->def);
+		const uint64_t size = gw_definition_bytes(&vm->def);
 
 		if (!gw_process_alive(&vm->process))
 			return size;
@@ -105,7 +96,7 @@ static uint64_t used_by(const struct gw_paths *p, const struct gw_vm *vm)
 static void add_up(const struct gw_paths *p, const struct gw_vm *vm, struct account *a)
 {
 	const uint64_t used = used_by(p, vm);
-	const uint64_t all = reserved(p, size_of(&vm->def), used);
+	const uint64_t all = reserved(p, gw_definition_bytes(&vm->def), used);
 	const uint64_t expected = at_least_zero(all, used);
 
 	a->expected_all += expected;
@@ -226,12 +217,13 @@ static int refuse(const struct gw_paths *p, const char *host, const struct gw_vm
 		       "there were promised %s, pinned images hold %s): stop or move a VM, choose "
 		       "another host, or see memory-overcommit in godwit.conf(5)",
 		       host, gw_format_size(free, have, sizeof(have)), vm->def.name,
-		       gw_format_size(size_of(&vm->def), need, sizeof(need)),
+		       gw_format_size(gw_definition_bytes(&vm->def), need, sizeof(need)),
 		       gw_format_size(a->promised, promised, sizeof(promised)),
 		       gw_format_size(pinned, kept, sizeof(kept)));
 }
 
-int gw_memory_reserve(const struct gw_paths *p, const char *host, const struct gw_vm *vm)
+int gw_memory_reserve(const struct gw_paths *p, const char *host, const struct gw_vm *vm,
+		      uint64_t resident)
 {
 	gw_autofd int lock = lock_promises(p);
 	struct account a;
@@ -241,7 +233,7 @@ int gw_memory_reserve(const struct gw_paths *p, const char *host, const struct g
 		return lock;
 	take_stock(p, vm->def.name, &a);
 	free = room(p, &vm->def, &a);
-	if (free < reserved(p, size_of(&vm->def), 0))
+	if (free < reserved(p, gw_definition_bytes(&vm->def), resident))
 		return refuse(p, host, vm, &a, free);
 	return gw_vm_save(p, vm);
 }

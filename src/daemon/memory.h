@@ -36,13 +36,15 @@ uint64_t gw_memory_free(const struct gw_paths *p, const struct gw_definition *de
 /**
  * gw_memory_reserve() - promise @vm its memory by writing down its record.
  * @host: our name, for the message
+ * @resident: bytes that it will use at once, because it used them where it comes from
  *
  * Two that fit one at a time do not get it both. The VM's lock is held; until
  * gw_memory_make_room() images may still be where its memory is to go.
  *
  * Return: 0, -ENOMEM with the figures, or -errno.
  */
-int gw_memory_reserve(const struct gw_paths *p, const char *host, const struct gw_vm *vm);
+int gw_memory_reserve(const struct gw_paths *p, const char *host, const struct gw_vm *vm,
+		      uint64_t resident);
 
 /** gw_memory_make_room() - images give way until there is room for all promises. Bytes freed. */
 uint64_t gw_memory_make_room(const struct gw_paths *p, int64_t deadline);

@@ -165,19 +165,29 @@ static int name_taken(const struct env *e)
 	return gw_fail(-EEXIST, "host '%s' already has a VM '%s'", e->w->host, name);
 }
 
+/* RAM files may take a little more than their size: metadata, huge pages. */
+static bool can_be_resident(const struct gw_definition *def, uint64_t bytes)
+{
+	const uint64_t all = gw_definition_bytes(def);
+
+	return bytes <= all + all / 8;
+}
+
 /* Make the VM's folder ours alone, and have its memory promised to us. */
-static int claim(struct env *e)
+static int claim(struct env *e, uint64_t resident)
 {
 	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
 	int rc;
 
+	if (!can_be_resident(&e->vm.def, resident))
+		return gw_fail(-EPROTO, "source: a VM that uses more memory than it has");
 	e->lock = gw_vm_claim(e->w->paths, e->w->host, e->vm.def.name);
 	if (e->lock == -EEXIST)
 		return name_taken(e);
 	rc = e->lock < 0 ? e->lock : op_journal(e, GW_DEST_PHASE_RECEIVING);
 	/* Recorded before there is anything to find: whoever finds us dead knows what to remove. */
 	e->vm.qmp = gw_vm_qmp_path(dir);
-	return rc ? rc : gw_memory_reserve(e->w->paths, e->w->host, &e->vm);
+	return rc ? rc : gw_memory_reserve(e->w->paths, e->w->host, &e->vm, resident);
 }
 
 /* Its memory: what was kept of it, if that is of use, and room for the rest. */
@@ -288,11 +298,10 @@ static int prepare(struct env *e, const json_t *definition, uint64_t resident, c
 	note_source(e);
 	e->vm.has_secret = e->d.keyed;
 	memcpy(e->vm.secret, e->d.secret, sizeof(e->vm.secret));
-	(void)resident; /* what it may come to use counts, not what it uses (decision 23) */
 	for (unsigned int i = 0; !rc && i < e->vm.def.nr_memory; i++)
 		ram_paths[i] = gw_vm_ram_path(e->w->paths, &e->vm.def, i);
 	if (!rc)
-		rc = claim(e);
+		rc = claim(e, resident);
 	if (!rc)
 		rc = make_ram(e, reuse, ram_paths, ram);
 	gw_teller_now(&e->teller, "starting QEMU");

@@ -70,7 +70,7 @@ static int start(struct gw_worker *w, struct gw_vm *vm)
 	int rc;
 
 	vm->qmp = gw_vm_qmp_path(dir);
-	rc = gw_memory_reserve(w->paths, w->host, vm);
+	rc = gw_memory_reserve(w->paths, w->host, vm, 0);
 	if (!rc) {
 		/* What a former VM of this name left is of no use to this one. */
 		if (gw_image_drop(&w->paths->store, vm->def.name))

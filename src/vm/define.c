@@ -344,6 +344,15 @@ int gw_definition_parse(struct gw_definition *def, const json_t *json)
 	return i ? -EINVAL : 0;
 }
 
+uint64_t gw_definition_bytes(const struct gw_definition *def)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned int i = 0; i < def->nr_memory; i++)
+		bytes += def->memory[i].size;
+	return bytes;
+}
+
 json_t *gw_definition_json(const struct gw_definition *def)
 {
 	json_t *memory = json_array();

@@ -63,6 +63,9 @@ int gw_definition_attach(struct gw_definition *def, const char *name, pid_t pid,
 /** gw_definition_parse() - check and read the JSON form, also a peer's (invariant 10). */
 int gw_definition_parse(struct gw_definition *def, const json_t *json);
 
+/** gw_definition_bytes() - of all its memory. */
+uint64_t gw_definition_bytes(const struct gw_definition *def);
+
 /** gw_definition_json() - the JSON form, owned by the caller. */
 json_t *gw_definition_json(const struct gw_definition *def);
 

@@ -671,7 +671,8 @@ class Refused(Pair):
         vm.stop()
 
     def test_too_much_memory(self):
-        self.run_fails(["qemu-system-x86_64", "-nodefaults"], "of memory for another VM", "memory-overcommit", memory="2T")
+        self.run_fails(["qemu-system-x86_64", "-nodefaults"], "of memory for another VM",
+                       "memory-overcommit", memory="2T")
 
     def test_usage(self):
         for words in (["run"], ["run", "x"], ["run", "x", "--memory", "lots", "--", "kvm"],

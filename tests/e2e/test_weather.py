@@ -322,6 +322,7 @@ class HostileSource(Guest):
         for streams in (0, -1, 65, 1 << 40, "2", None):
             self.defines("streams", streams=streams)
         self.defines(resident=-1)
+        self.defines("memory", resident=1 << 60)
 
     def test_names(self):
         for name in ("../../etc", "", ".", "a/b", "x" * 500, "-x", 5, None):

@@ -42,9 +42,12 @@ static void site_close(struct site *s)
 	gw_paths_free(&s->paths);
 }
 
-/* A VM that comes here: folder, lock, record. Return: the lock, or what gw_memory_reserve() says.
+/*
+ * A VM that comes here, with @resident pages in use: folder, lock, record. Return: the
+ * lock, or what gw_memory_reserve() says.
  */
-static int come(const struct site *s, const char *name, uint64_t pages, bool discards)
+static int arrive(const struct site *s, const char *name, uint64_t pages, uint64_t resident,
+		  bool discards)
 {
 	struct gw_vm vm = { 0 };
 	int lock = gw_vm_claim(&s->paths, "here", name), rc;
@@ -59,7 +62,7 @@ static int come(const struct site *s, const char *name, uint64_t pages, bool dis
 	vm.def.memory[0].size = BYTES(pages);
 	vm.def.nr_memory = 1;
 	vm.qmp = strdup("/none");
-	rc = gw_memory_reserve(&s->paths, "here", &vm);
+	rc = gw_memory_reserve(&s->paths, "here", &vm, BYTES(resident));
 	if (!rc) {
 		struct gw_ram ram = { 0 };
 
@@ -77,6 +80,11 @@ static int come(const struct site *s, const char *name, uint64_t pages, bool dis
 	}
 	gw_vm_free(&vm);
 	return lock;
+}
+
+static int come(const struct site *s, const char *name, uint64_t pages, bool discards)
+{
+	return arrive(s, name, pages, 0, discards);
 }
 
 static void go(const struct site *s, const char *name, int lock)
@@ -252,6 +260,26 @@ static void pinned_images_stay(void **state)
 	site_close(&s);
 }
 
+/* What an arrival has in use it will have here at once, however much may be promised. */
+static void what_is_used_is_not_overcommitted(void **state)
+{
+	struct site s;
+	int a, b;
+
+	if (!may_mount)
+		skip();
+	site_open(&s, *state);
+	s.paths.overcommit = 200;
+	a = come(&s, "a", LIMIT, false);
+	assert_true(a >= 0);
+	assert_int_equal(arrive(&s, "b", LIMIT, LIMIT * 3 / 4, true), -ENOMEM);
+	b = arrive(&s, "b", LIMIT, LIMIT / 4, true);
+	assert_true(b >= 0);
+	go(&s, "a", a);
+	go(&s, "b", b);
+	site_close(&s);
+}
+
 /* With overcommit guests grow into what images have: these are told in time. */
 static void pressure_evicts(void **state)
 {
@@ -362,9 +390,14 @@ static void older_names_stay(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		host_test(promises_add_up),  host_test(two_that_fit_singly),
-		host_test(images_give_way),  host_test(pinned_images_stay),
-		host_test(pressure_evicts),  host_test(dots_do_not_collide),
+		host_test(promises_add_up),
+		host_test(two_that_fit_singly),
+		host_test(images_give_way),
+		host_test(pinned_images_stay),
+		host_test(what_is_used_is_not_overcommitted),
+		host_test(dots_do_not_collide),
+		host_test(pressure_evicts),
+		host_test(dots_do_not_collide),
 		host_test(older_names_stay),
 	};
 
