@@ -80,7 +80,7 @@ int gw_image_begin(const struct gw_store *st, const char *name, size_t nr_pages,
  * @ledger: complete; sealed and closed here
  *
  * On failure nothing of the image is left, RAM files included. The images may be
- * over their quota then: gw_image_balance() is for whoever does not keep a move waiting.
+ * over their quota then: gw_image_yield() is for whoever does not keep a move waiting.
  */
 int gw_image_finish(const struct gw_store *st, const struct gw_definition *def,
 		    char *const ram_paths[], struct gw_ledger *ledger);
@@ -177,9 +177,6 @@ json_t *gw_image_list(const struct gw_store *st);
 uint64_t gw_image_yield(const struct gw_store *st, uint64_t (*need)(void *arg), void *arg,
 			int64_t deadline);
 
-/** gw_image_balance() - the same, @need bytes to free in any case, and no deadline. */
-uint64_t gw_image_balance(const struct gw_store *st, uint64_t need);
-
 /**
  * gw_image_held() - bytes of RAM files that are kept.
  * @ram: in this folder of RAM files only; NULL: in both
@@ -187,11 +184,5 @@ uint64_t gw_image_balance(const struct gw_store *st, uint64_t need);
  * @pinned: those that are pinned, or those that are not
  */
 uint64_t gw_image_held(const struct gw_store *st, const char *ram, const char *except, bool pinned);
-
-/**
- * gw_image_evictable() - bytes of memory that gw_image_balance() could free.
- * @ram: in this folder of RAM files only; NULL: in both
- */
-uint64_t gw_image_evictable(const struct gw_store *st, const char *ram);
 
 #endif

@@ -350,28 +350,6 @@ uint64_t gw_image_yield(const struct gw_store *st, uint64_t (*need)(void *arg), 
 	return freed;
 }
 
-struct amount {
-	uint64_t bytes, before;
-	const struct gw_store *st;
-};
-
-/* What is left to free of a fixed amount. */
-static uint64_t left_of(void *arg)
-{
-	const struct amount *a = arg;
-	const uint64_t have = gw_image_evictable(a->st, NULL);
-	const uint64_t freed = a->before > have ? a->before - have : 0;
-
-	return a->bytes > freed ? a->bytes - freed : 0;
-}
-
-uint64_t gw_image_balance(const struct gw_store *st, uint64_t need)
-{
-	struct amount a = { .bytes = need, .st = st, .before = gw_image_evictable(st, NULL) };
-
-	return gw_image_yield(st, left_of, &a, GW_FOREVER);
-}
-
 uint64_t gw_image_held(const struct gw_store *st, const char *ram, const char *except, bool pinned)
 {
 	gw_autofree struct gw_image *images = NULL;
@@ -386,23 +364,6 @@ uint64_t gw_image_held(const struct gw_store *st, const char *ram, const char *e
 
 		if (stays == pinned && (!ram || !strcmp(ram, of)))
 			bytes += gw_image_kept_bytes(st, &images[i]);
-	}
-	return bytes;
-}
-
-uint64_t gw_image_evictable(const struct gw_store *st, const char *ram)
-{
-	gw_autofree struct gw_image *images = NULL;
-	uint64_t bytes = 0;
-	size_t nr;
-
-	if (gw_images_read(st, &images, &nr))
-		return 0;
-	for (size_t i = 0; i < nr; i++) {
-		const char *of = images[i].discards ? st->ram_small : st->ram;
-
-		if (evictable(st, &images[i]) && (!ram || !strcmp(ram, of)))
-			bytes += images[i].bytes;
 	}
 	return bytes;
 }

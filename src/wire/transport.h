@@ -80,12 +80,6 @@ struct gw_wake;
  */
 struct gw_transport *gw_tcp_dial(const char *address, int64_t deadline, const struct gw_wake *wake);
 
-/** gw_tcp_connect() - the same with nothing to heed meanwhile. */
-static inline struct gw_transport *gw_tcp_connect(const char *address, int64_t deadline)
-{
-	return gw_tcp_dial(address, deadline, NULL);
-}
-
 /** gw_tcp_adopt() - a transport over a connected socket, which it then owns. */
 struct gw_transport *gw_tcp_adopt(int fd);
 

@@ -15,6 +15,47 @@
 #include "log.h"
 #include "rng.h"
 
+/* Bytes that images could give, of those whose RAM files are in @ram; NULL: of all. */
+static inline uint64_t evictable(const struct gw_store *st, const char *ram)
+{
+	gw_autofree struct gw_image *images = NULL;
+	uint64_t bytes = 0;
+	size_t nr;
+
+	assert_int_equal(gw_images_read(st, &images, &nr), 0);
+	for (size_t i = 0; i < nr; i++) {
+		const char *of = images[i].discards ? st->ram_small : st->ram;
+
+		if (!images[i].on_disk && !images[i].pinned && gw_image_is_kept(st, &images[i]) &&
+		    (!ram || !strcmp(ram, of)))
+			bytes += images[i].bytes;
+	}
+	return bytes;
+}
+
+struct amount {
+	uint64_t bytes, before;
+	const struct gw_store *st;
+};
+
+/* What is left to free of a fixed amount, as what VMs still lack becomes less. */
+static inline uint64_t left_of(void *arg)
+{
+	const struct amount *a = arg;
+	const uint64_t have = evictable(a->st, NULL);
+	const uint64_t freed = a->before > have ? a->before - have : 0;
+
+	return a->bytes > freed ? a->bytes - freed : 0;
+}
+
+/* Bring the images within their quotas, and have them give @need bytes. Return: bytes freed. */
+static inline uint64_t store_balance(const struct gw_store *st, uint64_t need)
+{
+	struct amount a = { .bytes = need, .st = st, .before = evictable(st, NULL) };
+
+	return gw_image_yield(st, left_of, &a, GW_FOREVER);
+}
+
 struct host {
 	char *root; /* on a tmpfs, as RAM files are */
 	char *images, *ram, *small, *disk;
@@ -214,7 +255,7 @@ static inline int vm_leave(const struct host *h, struct vm *vm)
 	if (!rc)
 		rc = gw_image_finish(&h->st, &vm->def, vm->paths, &ledger);
 	if (!rc) /* as the daemon does, when it has left */
-		gw_image_balance(&h->st, 0);
+		store_balance(&h->st, 0);
 	gw_digests_free(&now);
 	return rc;
 }

@@ -159,9 +159,9 @@ static void no_place_for_images(void **state)
 	assert_int_equal(gw_image_load(&h->st, "web1", &image), -ENOTDIR);
 	assert_int_equal(gw_image_begin(&h->st, "web1", 1, &ledger), -ENOTDIR);
 	assert_int_equal(gw_image_drop(&h->st, "web1"), -ENOTDIR);
-	assert_int_equal(gw_image_balance(&h->st, 1), 0);
+	assert_int_equal(store_balance(&h->st, 1), 0);
 	gw_image_sweep(&h->st);
-	assert_int_equal(gw_image_evictable(&h->st, NULL), 0);
+	assert_int_equal(evictable(&h->st, NULL), 0);
 }
 
 /* Whatever does not belong together is no image, and is removed. */

@@ -91,8 +91,8 @@ static void what_changes_goes_first(void **state)
 
 	leave_thrice(h, vm);
 	before = bytes_of(h, "web1");
-	assert_int_equal(gw_image_balance(&h->st, 0), 0);
-	assert_int_equal(gw_image_balance(&h->st, BYTES(50)), BYTES(50));
+	assert_int_equal(store_balance(&h->st, 0), 0);
+	assert_int_equal(store_balance(&h->st, BYTES(50)), BYTES(50));
 	assert_int_equal(bytes_of(h, "web1"), before - BYTES(50));
 	assert_int_equal(stat(kept, &st), 0);
 	assert_int_equal((uint64_t)st.st_blocks * 512, BYTES(250));
@@ -100,13 +100,13 @@ static void what_changes_goes_first(void **state)
 	for (size_t page = 0; page < PAGES; page++)
 		assert_true(!lost[page] || (page >= 200 && page < 300));
 	/* The rest of the third, then of the second. */
-	assert_int_equal(gw_image_balance(&h->st, BYTES(80)), BYTES(80));
+	assert_int_equal(store_balance(&h->st, BYTES(80)), BYTES(80));
 	assert_int_equal(lost_pages(h, vm, lost), 130);
 	for (size_t page = 0; page < PAGES; page++)
 		assert_true(lost[page] == (page >= 200 && page < 300) ||
 			    (page >= 100 && page < 200));
 	/* Its last pages, and then there is no use in a ledger. */
-	assert_true(gw_image_balance(&h->st, BYTES(170)) >= BYTES(170));
+	assert_true(store_balance(&h->st, BYTES(170)) >= BYTES(170));
 	assert_string_equal(place_of(h, "web1"), "none");
 	assert_true(store_is_empty(h));
 	vm_free(vm);
@@ -126,9 +126,9 @@ static void zeros_go_before_all(void **state)
 	gw_ram_close(&ram);
 	vm_set(vm, 0, 100, 1);
 	assert_int_equal(vm_leave(h, vm), 0);
-	assert_int_equal(gw_image_balance(&h->st, BYTES(100)), BYTES(100));
+	assert_int_equal(store_balance(&h->st, BYTES(100)), BYTES(100));
 	assert_int_equal(lost_pages(h, vm, lost), 0);
-	assert_int_equal(gw_image_balance(&h->st, BYTES(1)), BYTES(1));
+	assert_int_equal(store_balance(&h->st, BYTES(1)), BYTES(1));
 	assert_int_equal(lost_pages(h, vm, lost), 1);
 	vm_free(vm);
 }
@@ -148,26 +148,26 @@ static void oldest_goes_first(void **state)
 	set_left(h, "b", 1000);
 	set_left(h, "c", 2000);
 	one = bytes_of(h, "b");
-	assert_int_equal(gw_image_evictable(&h->st, NULL), 3 * one);
-	assert_int_equal(gw_image_evictable(&h->st, h->ram), 3 * one);
-	assert_int_equal(gw_image_evictable(&h->st, h->small), 0);
+	assert_int_equal(evictable(&h->st, NULL), 3 * one);
+	assert_int_equal(evictable(&h->st, h->ram), 3 * one);
+	assert_int_equal(evictable(&h->st, h->small), 0);
 	h->st.quota = 2 * one;
-	assert_true(gw_image_balance(&h->st, 0) >= one);
+	assert_true(store_balance(&h->st, 0) >= one);
 	assert_string_equal(place_of(h, "b"), "none");
 	assert_int_equal(bytes_of(h, "c"), one);
-	assert_int_equal(gw_image_balance(&h->st, 0), 0);
+	assert_int_equal(store_balance(&h->st, 0), 0);
 	/* Pinned, it is left alone, and counts. */
 	assert_int_equal(gw_image_pin(&h->st, "c", true), 0);
-	assert_int_equal(gw_image_evictable(&h->st, NULL), one);
+	assert_int_equal(evictable(&h->st, NULL), one);
 	h->st.quota = one;
-	assert_true(gw_image_balance(&h->st, 0) >= one);
+	assert_true(store_balance(&h->st, 0) >= one);
 	assert_string_equal(place_of(h, "a"), "none");
 	assert_int_equal(bytes_of(h, "c"), one);
 	h->st.quota = 0;
-	assert_int_equal(gw_image_balance(&h->st, UINT64_MAX), 0);
+	assert_int_equal(store_balance(&h->st, UINT64_MAX), 0);
 	assert_int_equal(bytes_of(h, "c"), one);
 	assert_int_equal(gw_image_pin(&h->st, "c", false), 0);
-	assert_true(gw_image_balance(&h->st, 0) >= one);
+	assert_true(store_balance(&h->st, 0) >= one);
 	assert_true(store_is_empty(h));
 	vm_free(a);
 	vm_free(b);
@@ -207,9 +207,9 @@ static void taken_is_not_evicted(void **state)
 	vm_set(vm, 0, PAGES, 1);
 	assert_int_equal(vm_leave(h, vm), 0);
 	assert_int_equal(vm_return(h, vm, &image), 0);
-	assert_int_equal(gw_image_evictable(&h->st, NULL), 0);
+	assert_int_equal(evictable(&h->st, NULL), 0);
 	h->st.quota = 0;
-	assert_int_equal(gw_image_balance(&h->st, UINT64_MAX), 0);
+	assert_int_equal(store_balance(&h->st, UINT64_MAX), 0);
 	assert_int_equal(absent_pages(vm, &image), 0);
 	h->st.quota = UINT64_MAX;
 	assert_int_equal(gw_image_give_back(&h->st, "web1", vm->paths), 0);
@@ -232,7 +232,7 @@ static void locked_is_left_alone(void **state)
 	assert_int_equal(gw_image_lock(&h->st, "web1", false), -EBUSY);
 	h->st.quota = 0;
 	h->st.disk_quota = UINT64_MAX;
-	assert_int_equal(gw_image_balance(&h->st, 0), 0);
+	assert_int_equal(store_balance(&h->st, 0), 0);
 	gw_image_sweep(&h->st);
 	gw_image_unlock(&h->st, "web1", lock);
 	assert_string_equal(place_of(h, "web1"), "memory");
@@ -259,7 +259,7 @@ static void huge_pages_go_whole(void **state)
 	assert_int_equal(vm_leave(h, vm), 0);
 	assert_int_equal(stat(kept, &st), 0);
 	assert_int_equal(st.st_blksize, 512 * GW_PAGE_SIZE);
-	assert_true(gw_image_balance(&h->st, BYTES(1)) >= BYTES(512));
+	assert_true(store_balance(&h->st, BYTES(1)) >= BYTES(512));
 	assert_int_equal(lost_pages(h, vm, lost), 512);
 	for (size_t page = 0; page < PAGES; page++)
 		assert_int_equal(lost[page], page < 512);
@@ -296,7 +296,7 @@ static void to_disk_and_back(void **state)
 			    "disk");
 	json_decref(list);
 	assert_true(bytes_of(h, "web1") < BYTES(401)); /* every second page is half zeros */
-	assert_int_equal(gw_image_evictable(&h->st, NULL), 0);
+	assert_int_equal(evictable(&h->st, NULL), 0);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(vm_return(h, vm, &image), 0);
 		assert_true(image.on_disk);
@@ -325,10 +325,10 @@ static void evicted_then_demoted(void **state)
 	bool lost[PAGES];
 
 	leave_thrice(h, vm);
-	assert_int_equal(gw_image_balance(&h->st, BYTES(100)), BYTES(100));
+	assert_int_equal(store_balance(&h->st, BYTES(100)), BYTES(100));
 	h->st.quota = 0;
 	h->st.disk_quota = UINT64_MAX;
-	assert_true(gw_image_balance(&h->st, 0) >= BYTES(200));
+	assert_true(store_balance(&h->st, 0) >= BYTES(200));
 	assert_string_equal(place_of(h, "web1"), "disk");
 	assert_int_equal(lost_pages(h, vm, lost), 100);
 	for (size_t page = 0; page < PAGES; page++)
@@ -464,7 +464,7 @@ static void full_disk(void **state)
 	assert_int_equal(vm_leave(h, vm), 0);
 	h->st.disk_quota = UINT64_MAX;
 	/* Pages go instead, as many as are needed. */
-	assert_int_equal(gw_image_balance(&h->st, BYTES(100)), BYTES(100));
+	assert_int_equal(store_balance(&h->st, BYTES(100)), BYTES(100));
 	assert_false(exists(left));
 	assert_string_equal(place_of(h, "web1"), "memory");
 	assert_int_equal(lost_pages(h, vm, lost), 100);
@@ -528,7 +528,7 @@ static void demotion_is_overtaken(void **state)
 static int balance(const struct host *h, struct vm *vm)
 {
 	(void)vm;
-	gw_image_balance(&h->st, 0);
+	store_balance(&h->st, 0);
 	return 0;
 }
 

@@ -484,7 +484,7 @@ static void hostile_queries(void **state)
 		"{\"do\":\"held\"}",
 	};
 	struct place *p = *state;
-	struct gw_transport *t = gw_tcp_connect(p->address, gw_now() + 120 * GW_S);
+	struct gw_transport *t = gw_tcp_dial(p->address, gw_now() + 120 * GW_S, NULL);
 	struct gw_open open = { .version_min = 1, .version_max = 1, .kind = GW_OPEN_REGISTRY };
 	uint8_t wire[GW_OPEN_LEN];
 	struct gw_frame f = { 0 };

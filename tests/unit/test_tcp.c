@@ -68,7 +68,7 @@ static void connect_link(struct link *l, int family)
 	else
 		snprintf(text, sizeof(text), "[::1]:%u",
 			 ntohs(((struct sockaddr_in6 *)&addr)->sin6_port));
-	l->a = gw_tcp_connect(text, SOON);
+	l->a = gw_tcp_dial(text, SOON, NULL);
 	assert_non_null(l->a);
 	pfd.fd = listener;
 	assert_int_equal(poll(&pfd, 1, 120000), 1);
@@ -307,7 +307,7 @@ static void addresses(void **state)
 	for (size_t i = 0; i < GW_ARRAY_SIZE(bad); i++) {
 		assert_int_equal(gw_tcp_listen(bad[i]), -EINVAL);
 		gw_error_clear();
-		assert_null(gw_tcp_connect(bad[i], SOON));
+		assert_null(gw_tcp_dial(bad[i], SOON, NULL));
 		assert_message("is not an address");
 	}
 	for (size_t i = 0; i < GW_ARRAY_SIZE(good); i++)
@@ -323,7 +323,7 @@ static void addresses(void **state)
 	snprintf(text, sizeof(text), "127.0.0.1:%u", ntohs(addr.sin_port));
 	assert_int_equal(gw_tcp_listen(text), -EADDRINUSE);
 	close(gw_steal_fd(&listener));
-	assert_null(gw_tcp_connect(text, SOON));
+	assert_null(gw_tcp_dial(text, SOON, NULL));
 	assert_message("is godwitd running there?");
 }
 
@@ -389,7 +389,7 @@ static void listening_anywhere_hears_both(void **state)
 	for (int six = 0; six < 2; six++) {
 		gw_autofree char *text = gw_path("%s:%u", six ? "[::1]" : "127.0.0.1",
 						 ntohs(addr.sin6_port));
-		struct gw_transport *t = gw_tcp_connect(text, SOON);
+		struct gw_transport *t = gw_tcp_dial(text, SOON, NULL);
 
 		assert_non_null(t);
 		gw_transport_close(&t);
@@ -413,11 +413,11 @@ static void all_addresses_are_tried(void **state)
 
 		getsockname(listener, (struct sockaddr *)&addr, &len);
 		text = gw_path("two.test:%u", ntohs(addr.sin_port));
-		t = gw_tcp_connect(text, SOON);
+		t = gw_tcp_dial(text, SOON, NULL);
 		assert_non_null(t);
 		gw_transport_close(&t);
 		close(gw_steal_fd(&listener));
-		assert_null(gw_tcp_connect(text, SOON));
+		assert_null(gw_tcp_dial(text, SOON, NULL));
 		assert_message("(2 addresses tried)");
 	}
 }
@@ -427,7 +427,7 @@ static void a_silent_resolver_is_left_alone(void **state)
 {
 	(void)state;
 	assert_int_equal(pipe(silence), 0);
-	assert_null(gw_tcp_connect("silent.test:1", gw_now() + 100 * GW_MS));
+	assert_null(gw_tcp_dial("silent.test:1", gw_now() + 100 * GW_MS, NULL));
 	assert_message("'silent.test' is not resolved in time");
 	close(silence[1]); /* its thread ends, and frees what they shared */
 }
@@ -460,7 +460,7 @@ static void connecting_can_be_cancelled(void **state)
 				&(struct gw_wake){ .fd = wake, .fn = give_up_now, .arg = &calls }));
 	assert_message("the user ended it");
 	assert_int_equal(calls, 1);
-	assert_null(gw_tcp_connect(text, gw_now() + 50 * GW_MS));
+	assert_null(gw_tcp_dial(text, gw_now() + 50 * GW_MS, NULL));
 	assert_message("timed out");
 	for (int i = 0; i < 4; i++)
 		close(fds[i]);
