@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "dest.h"
 #include "error.h"
 #include "io.h"
 #include "jobs_internal.h"
@@ -21,9 +22,6 @@
 
 /* Packets of a worker that are read at a time. */
 #define PACKETS 64
-
-/* A migration has as many at most, so more are somebody's mischief (GW_STREAMS_MAX). */
-#define STREAMS_MAX 64
 
 #define STRANGERS_MAX 64
 
@@ -534,8 +532,10 @@ int gw_jobs_stream(struct gw_jobs *jobs, int conn, const struct gw_open *open)
 
 	if (!job)
 		return gw_fail(-ENOENT, "a stream for a migration that is not under way");
-	if (job->streams == STREAMS_MAX)
-		return gw_fail(-E2BIG, "more than %d streams for one migration", STREAMS_MAX);
+	/* A migration has as many at most, so more are somebody's mischief. */
+	if (job->streams == GW_DEST_STREAMS_MAX)
+		return gw_fail(-E2BIG, "more than %d streams for one migration",
+			       GW_DEST_STREAMS_MAX);
 	rc = gw_ctl_send(job->ctl, json_pack("{s:i}", "stream", (int)open->stream), conn);
 	if (rc)
 		return gw_fail(rc, "that migration does not take its streams now");

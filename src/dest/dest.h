@@ -15,8 +15,8 @@
  * Rules: the guest is resumed only on COMMIT, and the journal says so first,
  * so that whoever finds us dead knows whose guest it is (invariant 1). Pages
  * are written through the RAM file only while the guest does not run
- * (invariant 6): the receivers end before QEMU sees its device state. Nothing the source sends is
- * trusted (invariant 10).
+ * (invariant 6): the receivers end before QEMU sees its device state. Nothing
+ * the source sends is trusted (invariant 10).
  */
 #ifndef GW_DEST_H
 #define GW_DEST_H
@@ -91,8 +91,7 @@ struct gw_dest_ops {
 	 */
 	int (*prepare)(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,
 		       struct gw_ram *ram, struct gw_dest_kept *kept);
-	/* Read the blocks @s, which the source names, of this host's disks. NULL: there are none.
-	 */
+	/* Read the blocks of this host's disks that @s names. NULL: there are none. */
 	int (*disks)(void *env, struct gw_samples *s);
 	/* The @index-th stream of this migration, already accepted. NULL with a message. */
 	struct gw_transport *(*stream)(void *env, unsigned int *index, int64_t deadline);

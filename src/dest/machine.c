@@ -320,9 +320,8 @@ static int refused(struct gw_dest *d, int rc)
 
 static int gw_dest_commit(struct gw_dest *d)
 {
-	int rc = gw_dest_next(d, d->ops->now(d->env) + gw_ram_hash_ns(&d->ram));
-
 	const bool told = d->features >> GW_FEATURE_RUN & 1;
+	int rc = gw_dest_next(d, d->ops->now(d->env) + gw_ram_hash_ns(&d->ram));
 
 	if (!rc && (d->inbox.type != GW_MSG_COMMIT || d->inbox.arg > told))
 		rc = unexpected(d);

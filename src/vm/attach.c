@@ -14,13 +14,6 @@
 #include "error.h"
 #include "io.h"
 
-static const char *string_of(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-
-	return text ? text : "";
-}
-
 /* A QOM property as a string; empty if there is none. */
 static void qom_string(struct gw_qmp *q, const char *path, const char *property, char *out,
 		       size_t len)
@@ -108,7 +101,7 @@ static int refuse_blocked(struct gw_qmp *q)
 	reason = json_string_value(json_array_get(json_object_get(answer, "blocked-reasons"), 0));
 	if (reason)
 		rc = gw_fail(-ENOTSUP, "QEMU says this VM cannot migrate: %s", reason);
-	status = string_of(answer, "status");
+	status = gw_qmp_text(answer, "status");
 	if (!reason &&
 	    (!strcmp(status, "setup") || !strcmp(status, "active") || !strcmp(status, "device") ||
 	     !strcmp(status, "pre-switchover") || !strcmp(status, "cancelling")))
@@ -160,7 +153,7 @@ static int find_disks(struct gw_qmp *q, struct gw_guest_facts *facts)
 		return rc;
 	facts->direct_io = passes_through(q);
 	json_array_foreach(nodes, i, node) {
-		const char *driver = string_of(node, "drv");
+		const char *driver = gw_qmp_text(node, "drv");
 
 		if (json_is_true(json_object_get(json_object_get(node, "cache"), "direct")))
 			facts->direct_io = true;
@@ -168,7 +161,7 @@ static int find_disks(struct gw_qmp *q, struct gw_guest_facts *facts)
 			rc = gw_fail(-ENOTSUP,
 				     "disk '%s' (driver %s) writes memory unseen: use a disk that "
 				     "QEMU reads and writes itself",
-				     string_of(node, "node-name"), driver);
+				     gw_qmp_text(node, "node-name"), driver);
 	}
 	json_decref(nodes);
 	return rc;
@@ -222,7 +215,7 @@ static int add_backend(struct gw_qmp *q, pid_t pid, const json_t *dev,
 		       const struct gw_qemu_ram *blocks, struct gw_ram *ram,
 		       const struct gw_guest_facts *facts)
 {
-	const char *id = string_of(dev, "id");
+	const char *id = gw_qmp_text(dev, "id");
 	uint64_t size = (uint64_t)json_integer_value(json_object_get(dev, "size")), hva;
 	gw_autofree char *object = gw_path("/objects/%s", id);
 	gw_autofree char *path = NULL;
@@ -277,7 +270,7 @@ static int refuse_memory_devices(struct gw_qmp *q, uint64_t *plugged)
 
 	*plugged = 0;
 	json_array_foreach(devices, i, device) {
-		const char *type = string_of(device, "type");
+		const char *type = gw_qmp_text(device, "type");
 		const json_t *data = json_object_get(device, "data");
 		const bool mem = !strcmp(type, "virtio-mem");
 
@@ -286,7 +279,7 @@ static int refuse_memory_devices(struct gw_qmp *q, uint64_t *plugged)
 				-ENOTSUP,
 				"memory device '%s' (%s, %s) has a file of its own, whose data "
 				"would stay behind: Godwit moves plain RAM",
-				string_of(data, "id"), type, string_of(data, "memdev"));
+				gw_qmp_text(data, "id"), type, gw_qmp_text(data, "memdev"));
 		*plugged += (uint64_t)json_integer_value(
 			json_object_get(data, mem ? "max-size" : "size"));
 	}
@@ -320,7 +313,7 @@ static int refuse_other_uses(struct gw_qmp *q, const json_t *devs, const struct 
 		return 0;
 	/* Name the one that lies nowhere, or where no RAM begins (a PCI device's window). */
 	json_array_foreach(devs, i, dev) {
-		const char *id = string_of(dev, "id");
+		const char *id = gw_qmp_text(dev, "id");
 		bool ram = false;
 
 		for (unsigned int r = 0; r < blocks->nr_regions; r++)
@@ -368,10 +361,10 @@ static const json_t *next_by_id(const json_t *devs, const char *last)
 	size_t i;
 
 	json_array_foreach(devs, i, dev) {
-		const char *id = string_of(dev, "id");
+		const char *id = gw_qmp_text(dev, "id");
 
 		if ((!last || strcmp(id, last) > 0) &&
-		    (!next || strcmp(id, string_of(next, "id")) < 0))
+		    (!next || strcmp(id, gw_qmp_text(next, "id")) < 0))
 			next = dev;
 	}
 	return next;
@@ -407,7 +400,7 @@ int gw_attach(struct gw_qmp *q, pid_t pid, struct gw_ram *ram, struct gw_guest_f
 		rc = gw_blocks_read(q, blocks);
 	/* Page numbers run over the backends, so their order must be the same on every host. */
 	while (!rc && (dev = next_by_id(devs, last_id))) {
-		last_id = string_of(dev, "id");
+		last_id = gw_qmp_text(dev, "id");
 		rc = add_backend(q, pid, dev, blocks, ram, facts);
 	}
 	if (!rc)

@@ -16,13 +16,6 @@
 #define CHAIN_MAX  256
 #define TREE_DEPTH 32
 
-static const char *string_of(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-
-	return text ? text : "";
-}
-
 static void set_named(json_t *map, const char *id, const char *value)
 {
 	gw_autofree char *key = gw_path("'%s'", id);
@@ -118,7 +111,7 @@ static void read_tree(json_t *devices, json_t *types, char *tree)
 /* "child<TYPE>" of qom-list's answers; empty for what is no child. */
 static void child_type(const json_t *property, char type[128])
 {
-	if (sscanf(string_of(property, "type"), "child<%127[^>]>", type) != 1)
+	if (sscanf(gw_qmp_text(property, "type"), "child<%127[^>]>", type) != 1)
 		type[0] = '\0';
 }
 
@@ -132,7 +125,7 @@ static int add_busless(struct gw_qmp *q, const char *path, const json_t *types, 
 	int rc = gw_qmp_call(q, "qom-list", json_pack("{s:s}", "path", path), &list);
 
 	json_array_foreach(list, i, entry) {
-		gw_autofree char *key = gw_path("'%s'", string_of(entry, "name"));
+		gw_autofree char *key = gw_path("'%s'", gw_qmp_text(entry, "name"));
 
 		child_type(entry, type);
 		if (type[0] && named && !json_object_get(devices, key))
@@ -179,7 +172,7 @@ static int describe_objects(struct gw_qmp *q, json_t *live)
 			tell = tell && strncmp(type, passing[k], strlen(passing[k])) != 0;
 		/* A memfd is a file elsewhere: what is compared of memory is in vm/attach.c. */
 		if (tell && strncmp(type, "memory-backend-", 15) != 0)
-			set_named(objects, string_of(entry, "name"), type);
+			set_named(objects, gw_qmp_text(entry, "name"), type);
 	}
 	json_decref(list);
 	json_object_set_new(live, "objects", objects);
@@ -293,10 +286,10 @@ static char *chain_text(const struct place *p, const json_t *image, bool read_on
 	char *text = NULL;
 
 	for (int depth = 0; image && depth < CHAIN_MAX; depth++) {
-		gw_autofree char *name = image_name(p, string_of(image, "filename"));
+		gw_autofree char *name = image_name(p, gw_qmp_text(image, "filename"));
 		char *longer = gw_path(
 			"%s%s%s (%s, %lld bytes%s)", text ? text : "", text ? " over " : "", name,
-			string_of(image, "format"),
+			gw_qmp_text(image, "format"),
 			(long long)json_integer_value(json_object_get(image, "virtual-size")),
 			!text && read_only ? ", read-only" : "");
 
@@ -312,21 +305,21 @@ static json_t *describe_medium(const struct place *p, const json_t *entry)
 {
 	const json_t *inserted = json_object_get(entry, "inserted");
 	const json_t *image = json_object_get(inserted, "image");
-	const char *id = string_of(entry, "qdev");
-	gw_autofree char *name = common_name(p, string_of(image, "filename"));
+	const char *id = gw_qmp_text(entry, "qdev");
+	gw_autofree char *name = common_name(p, gw_qmp_text(image, "filename"));
 
 	/* A drive is called by its device; an empty file name says "no medium". */
 	return json_pack("{s:s,s:s,s:s,s:b,s:b}", "id", id, "file", name, "format",
-			 string_of(inserted, "drv"), "ro",
+			 gw_qmp_text(inserted, "drv"), "ro",
 			 json_is_true(json_object_get(inserted, "ro")), "simple",
 			 !json_object_get(image, "backing-image") &&
-				 strncmp(string_of(image, "filename"), "json:", 5) != 0);
+				 strncmp(gw_qmp_text(image, "filename"), "json:", 5) != 0);
 }
 
 /* "virtio0", or the id of the device of a disk that was given as a node. */
 static void disk_name(const json_t *entry, char name[256])
 {
-	const char *device = string_of(entry, "device"), *qdev = string_of(entry, "qdev");
+	const char *device = gw_qmp_text(entry, "device"), *qdev = gw_qmp_text(entry, "qdev");
 	const char *start = strncmp(qdev, "/machine/peripheral/", 20) ? qdev : qdev + 20;
 	const char *end = strstr(start, "/virtio-backend");
 
@@ -421,11 +414,11 @@ int gw_live_refuse_temporary(struct gw_qmp *q, pid_t pid)
 		const json_t *image = json_object_get(json_object_get(entry, "inserted"), "image");
 
 		for (int depth = 0; !rc && image && depth < CHAIN_MAX; depth++) {
-			const char *name = string_of(image, "filename");
+			const char *name = gw_qmp_text(image, "filename");
 			json_t *options = strncmp(name, "json:", 5) ? NULL
 								    : json_loads(name + 5, 0, NULL);
-			const char *file = options ? string_of(json_object_get(options, "file"),
-							       "filename")
+			const char *file = options ? gw_qmp_text(json_object_get(options, "file"),
+								 "filename")
 						   : name;
 			char disk[256];
 
@@ -449,14 +442,14 @@ int gw_live_refuse_temporary(struct gw_qmp *q, pid_t pid)
 static char *plain_file(const json_t *image)
 {
 	static const char *const plain[] = { "raw", "file", "host_device" };
-	const char *name = string_of(image, "filename");
+	const char *name = gw_qmp_text(image, "filename");
 	json_t *options = strncmp(name, "json:", 5) ? NULL : json_loads(name + 5, 0, NULL);
 	const json_t *file = json_object_get(options, "file");
-	const char *inside = string_of(json_is_object(file) ? file : options, "filename");
+	const char *inside = gw_qmp_text(json_is_object(file) ? file : options, "filename");
 	char *found = NULL;
 
 	for (size_t i = 0; i < GW_ARRAY_SIZE(plain); i++)
-		if (!strcmp(string_of(image, "format"), plain[i]))
+		if (!strcmp(gw_qmp_text(image, "format"), plain[i]))
 			found = found ? found : strdup(options ? inside : name);
 	json_decref(options);
 	if (found && (!found[0] || !is_file(found))) {
@@ -499,14 +492,14 @@ int gw_live_refuse_jobs(struct gw_qmp *q)
 	int rc = gw_qmp_call(q, "query-jobs", NULL, &list);
 
 	json_array_foreach(list, i, entry) {
-		const char *status = string_of(entry, "status");
+		const char *status = gw_qmp_text(entry, "status");
 
 		if (!rc && strcmp(status, "concluded") && strcmp(status, "null"))
 			rc = gw_fail(-EBUSY,
 				     "a job of QEMU's is under way on its disks (%s '%s', %s) and "
 				     "would not move: wait for its end, or end it with "
 				     "block-job-cancel or job-cancel",
-				     string_of(entry, "type"), string_of(entry, "id"), status);
+				     gw_qmp_text(entry, "type"), gw_qmp_text(entry, "id"), status);
 	}
 	json_decref(list);
 	list = NULL;
@@ -517,7 +510,7 @@ int gw_live_refuse_jobs(struct gw_qmp *q)
 		rc = gw_fail(-EBUSY,
 			     "node '%s' of the VM's disks is exported ('%s'), which would end "
 			     "with a move: remove it first with block-export-del",
-			     string_of(entry, "node-name"), string_of(entry, "id"));
+			     gw_qmp_text(entry, "node-name"), gw_qmp_text(entry, "id"));
 	}
 	json_decref(list);
 	return rc;
@@ -526,7 +519,7 @@ int gw_live_refuse_jobs(struct gw_qmp *q)
 /* Make one drive's medium what it is at the source. */
 static int carry_medium(struct gw_qmp *q, const char *dir, const json_t *medium, const char *id)
 {
-	const char *name = string_of(medium, "file");
+	const char *name = gw_qmp_text(medium, "file");
 	gw_autofree char *file = replace(name, "{dir}", dir);
 
 	if (!name[0])
@@ -534,7 +527,7 @@ static int carry_medium(struct gw_qmp *q, const char *dir, const json_t *medium,
 	return gw_qmp_call(
 		q, "blockdev-change-medium",
 		json_pack("{s:s,s:s,s:s,s:s}", "id", id, "filename", file, "format",
-			  string_of(medium, "format"), "read-only-mode",
+			  gw_qmp_text(medium, "format"), "read-only-mode",
 			  json_is_true(json_object_get(medium, "ro")) ? "read-only" : "read-write"),
 		NULL);
 }
@@ -554,12 +547,12 @@ int gw_live_carry(struct gw_qmp *q, pid_t pid, const char *dir, const json_t *th
 		    !json_is_true(json_object_get(wanted, "simple")) ||
 		    json_equal(text, json_object_get(json_object_get(*ours, "disks"), name)))
 			continue;
-		rc = carry_medium(q, dir, wanted, string_of(mine, "id"));
+		rc = carry_medium(q, dir, wanted, gw_qmp_text(mine, "id"));
 		if (rc)
 			return gw_fail_prefix(rc,
 					      "drive %s has another medium at the source, which "
 					      "cannot be had here (%s): ",
-					      name, string_of(wanted, "file"));
+					      name, gw_qmp_text(wanted, "file"));
 		changed = true;
 	}
 	if (changed)
@@ -627,7 +620,7 @@ static bool find_difference(const json_t *there, const json_t *here, bool named_
 
 int gw_live_compare(const json_t *theirs, const json_t *ours, const char *host)
 {
-	const bool named_only = strcmp(string_of(theirs, "qemu"), string_of(ours, "qemu")) != 0;
+	const bool named_only = strcmp(gw_qmp_text(theirs, "qemu"), gw_qmp_text(ours, "qemu")) != 0;
 	struct difference d;
 
 	if (!theirs || !find_difference(theirs, ours, named_only, &d))

@@ -46,6 +46,14 @@ void gw_qmp_patience(struct gw_qmp *q, int ms);
  */
 int gw_qmp_call(struct gw_qmp *q, const char *command, json_t *args, json_t **answer);
 
+/** gw_qmp_text() - string @key of an answer; "" if there is none. Lives as long as @answer. */
+static inline const char *gw_qmp_text(const json_t *answer, const char *key)
+{
+	const char *text = json_string_value(json_object_get(answer, key));
+
+	return text ? text : "";
+}
+
 /** gw_qmp_send_fd() - QMP getfd: give QEMU a descriptor under @name. */
 int gw_qmp_send_fd(struct gw_qmp *q, const char *name, int fd);
 
