@@ -124,12 +124,16 @@ static int wait_for(struct lookup *l, int64_t deadline, const struct gw_wake *wa
 {
 	struct pollfd fds[2] = { { .fd = l->done, .events = POLLIN },
 				 { .fd = wake ? wake->fd : -1, .events = POLLIN } };
+	uint64_t one;
 
 	for (;;) {
 		int n = poll(fds, 2, gw_poll_ms(deadline)), rc;
 
+		/* Read, not only seen: this orders the other thread's answer before us. */
 		if (n > 0 && fds[0].revents)
-			return 0;
+			return read(l->done, &one, sizeof(one)) == sizeof(one)
+				       ? 0
+				       : gw_fail(-errno, "eventfd: %s", strerror(errno));
 		if (n == 0)
 			return gw_fail(-ETIMEDOUT,
 				       "the name '%s' is not resolved in time; does DNS work here?",
