@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "arrival.h"
+#include "budget.h"
 #include "clock.h"
 #include "error.h"
 #include "log.h"
-#include "memory.h"
 
 /*
  * What is kept is worth waiting for if it is faster than a good link: below
@@ -84,7 +84,7 @@ void gw_arrival_take(struct gw_arrival *a, const struct gw_paths *p,
 	/* Memory first: then it is the VM's, and nobody has it give way for the VM. */
 	if (found && !a->image.on_disk)
 		take(a, p, def, ram_paths);
-	gw_memory_make_room(p, gw_now() + GW_MEMORY_DEMOTE_S * GW_S);
+	gw_budget_make_room(p, gw_now() + GW_BUDGET_DEMOTE_S * GW_S);
 	if (found && !a->took && a->image.on_disk)
 		take(a, p, def, ram_paths);
 }

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "address.h"
+#include "budget.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "control.h"
@@ -30,7 +31,6 @@
 #include "jobs.h"
 #include "log.h"
 #include "loop.h"
-#include "memory.h"
 #include "paths.h"
 #include "peer.h"
 #include "registrar.h"
@@ -244,7 +244,7 @@ static void on_tick(void *arg)
 	gw_jobs_sweep(d->jobs);
 	gw_peers_expire(d->peers);
 	gw_registrar_tick(d->registrar);
-	if (gw_now() - d->looked > LOW_S * GW_S && gw_memory_is_low(d->paths)) {
+	if (gw_now() - d->looked > LOW_S * GW_S && gw_budget_is_low(d->paths)) {
 		d->looked = gw_now();
 		gw_jobs_relieve(d->jobs);
 	}

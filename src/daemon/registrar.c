@@ -15,13 +15,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "budget.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
 #include "frame.h"
 #include "io.h"
 #include "log.h"
-#include "memory.h"
 #include "record.h"
 #include "registrar.h"
 #include "registry.h"
@@ -79,7 +79,7 @@ static uint64_t memory_of(const struct gw_paths *p)
 static int tell_host(const struct gw_registrar *r, struct gw_registry *registry)
 {
 	struct gw_host_record host = { .memory = memory_of(r->paths),
-				       .free = gw_memory_free(r->paths, NULL),
+				       .free = gw_budget_free(r->paths, NULL),
 				       .reported = time(NULL) };
 
 	if (getloadavg(&host.load, 1) != 1)

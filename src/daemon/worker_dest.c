@@ -17,6 +17,7 @@
 
 #include "activate.h"
 #include "arrival.h"
+#include "budget.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "crew.h"
@@ -25,7 +26,6 @@
 #include "io.h"
 #include "live.h"
 #include "log.h"
-#include "memory.h"
 #include "teller.h"
 #include "vm_folder.h"
 #include "worker.h"
@@ -187,7 +187,7 @@ static int claim(struct env *e, uint64_t resident)
 	rc = e->lock < 0 ? e->lock : op_journal(e, GW_DEST_PHASE_RECEIVING);
 	/* Recorded before there is anything to find: whoever finds us dead knows what to remove. */
 	e->vm.qmp = gw_vm_qmp_path(dir);
-	return rc ? rc : gw_memory_reserve(e->w->paths, e->w->host, &e->vm, resident);
+	return rc ? rc : gw_budget_reserve(e->w->paths, e->w->host, &e->vm, resident);
 }
 
 /* Its memory: what was kept of it, if that is of use, and room for the rest. */

@@ -3,11 +3,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "budget.h"
 #include "clock.h"
 #include "error.h"
 #include "io.h"
 #include "log.h"
-#include "memory.h"
 #include "registry_report.h"
 #include "worker.h"
 
@@ -49,7 +49,7 @@ static int check_names(const struct gw_store *st, const json_t *names)
 /* Guests need memory now: no time to tidy up, nor to wait for a disk. */
 static int yield(const struct gw_paths *p, json_t **result)
 {
-	const uint64_t freed = gw_memory_make_room(p, gw_now() + GW_MEMORY_DEMOTE_S * GW_S);
+	const uint64_t freed = gw_budget_make_room(p, gw_now() + GW_BUDGET_DEMOTE_S * GW_S);
 	char text[32];
 
 	if (freed)
@@ -64,7 +64,7 @@ static int tidy(const struct gw_paths *p, json_t **result)
 	uint64_t freed;
 
 	gw_image_sweep(&p->store);
-	freed = gw_memory_make_room(p, GW_FOREVER);
+	freed = gw_budget_make_room(p, GW_FOREVER);
 	*result = json_pack("{s:I}", "freed", (json_int_t)freed);
 	return 0;
 }

@@ -9,13 +9,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "budget.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
 #include "io.h"
 #include "live.h"
 #include "log.h"
-#include "memory.h"
 #include "registry_report.h"
 #include "source.h"
 #include "vm_folder.h"
@@ -70,12 +70,12 @@ static int start(struct gw_worker *w, struct gw_vm *vm)
 	int rc;
 
 	vm->qmp = gw_vm_qmp_path(dir);
-	rc = gw_memory_reserve(w->paths, w->host, vm, 0);
+	rc = gw_budget_reserve(w->paths, w->host, vm, 0);
 	if (!rc) {
 		/* What a former VM of this name left is of no use to this one. */
 		if (gw_image_drop(&w->paths->store, vm->def.name))
 			gw_warn("%s", gw_error());
-		gw_memory_make_room(w->paths, gw_now() + GW_MEMORY_DEMOTE_S * GW_S);
+		gw_budget_make_room(w->paths, gw_now() + GW_BUDGET_DEMOTE_S * GW_S);
 		rc = gw_vm_make_ram(w->paths, &vm->def, false, &ram);
 		gw_ram_close(&ram);
 	}

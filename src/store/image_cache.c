@@ -14,7 +14,7 @@
  *
  * Memory that was promised to VMs is not theirs: whoever is about to use it, or
  * sees that there is not enough left, says how much they have to give back
- * (daemon/memory.c). That is asked again when what was freed has been counted.
+ * (daemon/budget.c). That is asked again when what was freed has been counted.
  *
  * A page is evicted by punching it out of the kept RAM file, under the image's
  * lock and only while the file is kept: never out of the memory of a VM.

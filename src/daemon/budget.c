@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* memory.c - the memory of a host; see memory.h. */
+/* budget.c - the memory of a host; see budget.h. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 #include "error.h"
 #include "io.h"
 #include "log.h"
-#include "memory.h"
+#include "budget.h"
 
 /* What must stay free on the host beside all promises. */
 #define RESERVE (64ULL << 20)
@@ -173,7 +173,7 @@ static uint64_t room(const struct gw_paths *p, const struct gw_definition *def,
 	return free;
 }
 
-uint64_t gw_memory_free(const struct gw_paths *p, const struct gw_definition *def)
+uint64_t gw_budget_free(const struct gw_paths *p, const struct gw_definition *def)
 {
 	const unsigned int percent = p->overcommit > 100 ? p->overcommit : 100;
 	struct account a;
@@ -222,7 +222,7 @@ static int refuse(const struct gw_paths *p, const char *host, const struct gw_vm
 		       gw_format_size(pinned, kept, sizeof(kept)));
 }
 
-int gw_memory_reserve(const struct gw_paths *p, const char *host, const struct gw_vm *vm,
+int gw_budget_reserve(const struct gw_paths *p, const char *host, const struct gw_vm *vm,
 		      uint64_t resident)
 {
 	gw_autofd int lock = lock_promises(p);
@@ -264,7 +264,7 @@ static uint64_t owed(void *arg)
 	return most;
 }
 
-uint64_t gw_memory_make_room(const struct gw_paths *p, int64_t deadline)
+uint64_t gw_budget_make_room(const struct gw_paths *p, int64_t deadline)
 {
 	return gw_image_yield(&p->store, owed, (void *)p, deadline);
 }
@@ -282,7 +282,7 @@ static bool has_images(const struct gw_paths *p)
 	return false;
 }
 
-bool gw_memory_is_low(const struct gw_paths *p)
+bool gw_budget_is_low(const struct gw_paths *p)
 {
 	const char *const folders[] = { p->ram, p->ram_small };
 	uint64_t used = 0;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* test_memory.c - memory is promised once, and images give way to guests before these need it. */
+/* test_budget.c - memory is promised once, and images give way to guests before these need it. */
 #include "store.h"
 
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 
-#include "memory.h"
+#include "budget.h"
 #include "vm_folder.h"
 #include "worker.h"
 
@@ -44,7 +44,7 @@ static void site_close(struct site *s)
 
 /*
  * A VM that comes here, with @resident pages in use: folder, lock, record. Return: the
- * lock, or what gw_memory_reserve() says.
+ * lock, or what gw_budget_reserve() says.
  */
 static int arrive(const struct site *s, const char *name, uint64_t pages, uint64_t resident,
 		  bool discards)
@@ -62,11 +62,11 @@ static int arrive(const struct site *s, const char *name, uint64_t pages, uint64
 	vm.def.memory[0].size = BYTES(pages);
 	vm.def.nr_memory = 1;
 	vm.qmp = strdup("/none");
-	rc = gw_memory_reserve(&s->paths, "here", &vm, BYTES(resident));
+	rc = gw_budget_reserve(&s->paths, "here", &vm, BYTES(resident));
 	if (!rc) {
 		struct gw_ram ram = { 0 };
 
-		gw_memory_make_room(&s->paths, GW_FOREVER);
+		gw_budget_make_room(&s->paths, GW_FOREVER);
 		rc = gw_vm_make_ram(&s->paths, &vm.def, false, &ram);
 		gw_ram_close(&ram);
 	}
@@ -146,20 +146,20 @@ static void promises_add_up(void **state)
 	if (!may_mount)
 		skip();
 	site_open(&s, *state);
-	assert_int_equal(gw_memory_free(&s.paths, NULL), BYTES(LIMIT));
+	assert_int_equal(gw_budget_free(&s.paths, NULL), BYTES(LIMIT));
 	a = come(&s, "a", 1200, false);
 	assert_true(a >= 0);
-	assert_int_equal(gw_memory_free(&s.paths, NULL), BYTES(LIMIT - 1200));
+	assert_int_equal(gw_budget_free(&s.paths, NULL), BYTES(LIMIT - 1200));
 	assert_int_equal(come(&s, "b", 801, true), -ENOMEM);
 	assert_message("host 'here' has 3.1 MiB of memory for another VM, 'b' needs 3.1 MiB (other "
 		       "VMs there were promised 4.7 MiB, pinned images hold 0 ");
 	b = come(&s, "b", 800, true);
 	assert_true(b >= 0);
-	assert_int_equal(gw_memory_free(&s.paths, NULL), 0);
+	assert_int_equal(gw_budget_free(&s.paths, NULL), 0);
 	assert_int_equal(touch(&s, "a", 0, 1200), 0);
 	assert_int_equal(touch(&s, "b", 0, 800), 0);
 	go(&s, "a", a);
-	assert_int_equal(gw_memory_free(&s.paths, NULL), BYTES(1200));
+	assert_int_equal(gw_budget_free(&s.paths, NULL), BYTES(1200));
 	/* Whoever died between the record and the RAM files promised it, too. */
 	go(&s, "b", b);
 	site_close(&s);
@@ -218,7 +218,7 @@ static void images_give_way(void **state)
 	site_open(&s, *state);
 	web = leave_image(&s, "web1");
 	assert_int_equal(images(&s), BYTES(ALL_DATA));
-	assert_int_equal(gw_memory_free(&s.paths, NULL), BYTES(LIMIT));
+	assert_int_equal(gw_budget_free(&s.paths, NULL), BYTES(LIMIT));
 	a = come(&s, "a", LIMIT - 300, false);
 	assert_true(a >= 0);
 	/* Before it is touched: afterwards is too late. */
@@ -247,8 +247,8 @@ static void pinned_images_stay(void **state)
 	site_open(&s, *state);
 	web = leave_image(&s, "web1");
 	assert_int_equal(gw_image_pin(&s.paths.store, "web1", true), 0);
-	assert_int_equal(gw_memory_free(&s.paths, NULL), BYTES(LIMIT - ALL_DATA));
-	assert_int_equal(gw_memory_free(&s.paths, &web->def), BYTES(LIMIT));
+	assert_int_equal(gw_budget_free(&s.paths, NULL), BYTES(LIMIT - ALL_DATA));
+	assert_int_equal(gw_budget_free(&s.paths, &web->def), BYTES(LIMIT));
 	assert_int_equal(come(&s, "a", LIMIT - ALL_DATA + 1, false), -ENOMEM);
 	assert_message("pinned images hold 3.0 MiB");
 	a = come(&s, "a", LIMIT - ALL_DATA, false);
@@ -291,20 +291,20 @@ static void pressure_evicts(void **state)
 		skip();
 	site_open(&s, *state);
 	s.paths.overcommit = 200;
-	assert_false(gw_memory_is_low(&s.paths));
-	assert_int_equal(gw_memory_free(&s.paths, NULL), BYTES(2 * LIMIT));
+	assert_false(gw_budget_is_low(&s.paths));
+	assert_int_equal(gw_budget_free(&s.paths, NULL), BYTES(2 * LIMIT));
 	web = leave_image(&s, "web1");
 	a = come(&s, "a", 1200, false);
 	b = come(&s, "b", 1200, true);
 	assert_true(a >= 0 && b >= 0);
 	assert_in_range(images(&s), BYTES(700), BYTES(800));
 	assert_int_equal(touch(&s, "a", 0, 1000), 0);
-	assert_true(gw_memory_is_low(&s.paths));
-	assert_true(gw_memory_make_room(&s.paths, 0) > 0);
+	assert_true(gw_budget_is_low(&s.paths));
+	assert_true(gw_budget_make_room(&s.paths, 0) > 0);
 	/* "a" has 1000 and grows by an eighth of 1200; "b" counts for half. */
 	assert_in_range(images(&s), BYTES(150), BYTES(250));
 	assert_int_equal(touch(&s, "a", 1000, 1200), 0);
-	gw_memory_make_room(&s.paths, 0);
+	gw_budget_make_room(&s.paths, 0);
 	assert_in_range(images(&s), BYTES(100), BYTES(200));
 	go(&s, "a", a);
 	go(&s, "b", b);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * memory.h - the memory of a host: what was promised to VMs, and what is left
+ * budget.h - the memory of a host: what was promised to VMs, and what is left
  * for kept images (decision 23).
  *
  * A VM's record (record.h) is its promise: all of the memory in its definition,
@@ -17,42 +17,42 @@
  * memory-overcommit: with 200 (percent) a VM counts for half of its memory, or
  * for what it uses and an eighth of its memory, if that is more.
  */
-#ifndef GW_MEMORY_H
-#define GW_MEMORY_H
+#ifndef GW_BUDGET_H
+#define GW_BUDGET_H
 
 #include "record.h"
 
 /* How long a VM that starts or arrives waits until images are on disk. */
-#define GW_MEMORY_DEMOTE_S 3
+#define GW_BUDGET_DEMOTE_S 3
 
 /**
- * gw_memory_free() - bytes of memory that one more VM may be promised.
+ * gw_budget_free() - bytes of memory that one more VM may be promised.
  * @def: it goes where this one would; NULL: any VM
  *
  * What kept images hold counts as free, unless they are pinned.
  */
-uint64_t gw_memory_free(const struct gw_paths *p, const struct gw_definition *def);
+uint64_t gw_budget_free(const struct gw_paths *p, const struct gw_definition *def);
 
 /**
- * gw_memory_reserve() - promise @vm its memory by writing down its record.
+ * gw_budget_reserve() - promise @vm its memory by writing down its record.
  * @host: our name, for the message
  * @resident: bytes that it will use at once, because it used them where it comes from
  *
  * Two that fit one at a time do not get it both. The VM's lock is held; until
- * gw_memory_make_room() images may still be where its memory is to go.
+ * gw_budget_make_room() images may still be where its memory is to go.
  *
  * Return: 0, -ENOMEM with the figures, or -errno.
  */
-int gw_memory_reserve(const struct gw_paths *p, const char *host, const struct gw_vm *vm,
+int gw_budget_reserve(const struct gw_paths *p, const char *host, const struct gw_vm *vm,
 		      uint64_t resident);
 
-/** gw_memory_make_room() - images give way until there is room for all promises. Bytes freed. */
-uint64_t gw_memory_make_room(const struct gw_paths *p, int64_t deadline);
+/** gw_budget_make_room() - images give way until there is room for all promises. Bytes freed. */
+uint64_t gw_budget_make_room(const struct gw_paths *p, int64_t deadline);
 
 /**
- * gw_memory_is_low() - whether gw_memory_make_room() is worth a call. Cheap: for
+ * gw_budget_is_low() - whether gw_budget_make_room() is worth a call. Cheap: for
  * the daemon's tick.
  */
-bool gw_memory_is_low(const struct gw_paths *p);
+bool gw_budget_is_low(const struct gw_paths *p);
 
 #endif
