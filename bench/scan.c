@@ -72,15 +72,15 @@ static struct gw_tracker *track(pid_t pid, const char *monitor, struct gw_ram *r
 	gw_qmp_close(q);
 	if (rc)
 		return NULL;
-	for (unsigned int i = 0; i < ram->nr_files; i++)
+	for (unsigned int i = 0; i < ram->memory.nr_blocks; i++)
 		ranges[i] = (struct gw_track_range){ .hva = ram->files[i].hva,
-						     .first_page = ram->files[i].first_page,
-						     .nr_pages = ram->files[i].nr_pages };
+						     .first_page = ram->memory.blocks[i].first_page,
+						     .nr_pages = ram->memory.blocks[i].nr_pages };
 	uffd = gw_inject_userfaultfd(pid);
 	if (uffd < 0)
 		return NULL;
 	*protect_ns = -gw_now();
-	t = gw_tracker_uffd(pid, &uffd, 1, ranges, ram->nr_files);
+	t = gw_tracker_uffd(pid, &uffd, 1, ranges, ram->memory.nr_blocks);
 	*protect_ns += gw_now();
 	return t;
 }
@@ -122,25 +122,25 @@ static int holes(const struct gw_ram *ram, int64_t *plain, int64_t *read, int64_
 	struct gw_digests held = { 0 };
 	struct gw_bitmap due = { 0 };
 	struct gw_holes *h = NULL;
-	int rc = bytes ? gw_digests_init(&held, ram->nr_pages) : -ENOMEM;
+	int rc = bytes ? gw_digests_init(&held, ram->memory.nr_pages) : -ENOMEM;
 
 	if (!rc)
-		rc = gw_bitmap_init(&due, ram->nr_pages);
+		rc = gw_bitmap_init(&due, ram->memory.nr_pages);
 	if (!rc)
-		rc = gw_holes_open(&h, ram, true);
+		rc = gw_holes_open(&h, &ram->memory, true);
 	*plain = -gw_now();
-	for (size_t page = 0; !rc && page < ram->nr_pages; page += GW_CHUNK_PAGES)
-		rc = gw_ram_read(ram, page, GW_CHUNK_PAGES, bytes);
+	for (size_t page = 0; !rc && page < ram->memory.nr_pages; page += GW_CHUNK_PAGES)
+		rc = gw_memory_read(&ram->memory, page, GW_CHUNK_PAGES, bytes);
 	*plain += gw_now();
 	*read = -gw_now();
-	for (size_t page = 0; !rc && page < ram->nr_pages; page += GW_CHUNK_PAGES)
+	for (size_t page = 0; !rc && page < ram->memory.nr_pages; page += GW_CHUNK_PAGES)
 		rc = gw_holes_read(h, page, GW_CHUNK_PAGES, bytes);
 	*read += gw_now();
-	for (size_t page = 0; !rc && page < ram->nr_pages; page++)
+	for (size_t page = 0; !rc && page < ram->memory.nr_pages; page++)
 		gw_digests_set(&held, page, (struct gw_digest){ page + 1, 1 });
 	*look = -gw_now();
 	if (!rc)
-		rc = gw_holes_due(h, 0, ram->nr_pages, &held, &due);
+		rc = gw_holes_due(h, 0, ram->memory.nr_pages, &held, &due);
 	*look += gw_now();
 	gw_holes_close(h);
 	gw_digests_free(&held);
@@ -164,7 +164,7 @@ int main(int argc, char **argv)
 	pass.tracker = track((pid_t)atoi(argv[1]), argv[2], &ram, &protect_ns);
 	if (!pass.tracker)
 		return fail();
-	pass.pages = ram.nr_pages;
+	pass.pages = ram.memory.nr_pages;
 	ns = calloc(scans, sizeof(*ns));
 	if (!ns || gw_bitmap_init(&pass.due, pass.pages))
 		return fail();
@@ -184,8 +184,9 @@ int main(int argc, char **argv)
 	       "\"threads\":%lu,\"due-pages\":%.1f,\"protect-ms\":%.3f,\"median-ms\":%.3f,"
 	       "\"p90-ms\":%.3f,\"longest-ms\":%.3f,\"read-ms\":%.3f,"
 	       "\"witnessed-read-ms\":%.3f,\"holes-ms\":%.3f}\n",
-	       (unsigned long long)gw_ram_bytes(&ram), (unsigned long long)gw_ram_resident(&ram),
-	       scans, threads, (double)due_pages / (double)scans, ms(protect_ns), ms(ns[scans / 2]),
+	       (unsigned long long)gw_memory_bytes(&ram.memory),
+	       (unsigned long long)gw_memory_resident(&ram.memory), scans, threads,
+	       (double)due_pages / (double)scans, ms(protect_ns), ms(ns[scans / 2]),
 	       ms(ns[scans * 9 / 10]), ms(ns[scans - 1]), ms(plain), ms(read), ms(look));
 	gw_bitmap_free(&pass.due);
 	gw_ram_close(&ram);

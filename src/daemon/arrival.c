@@ -97,13 +97,13 @@ static int compare(void *arg, unsigned int i)
 	(void)i;
 	while (!rc) {
 		size_t first = a->next++ * COMPARE_PART;
-		size_t left = first < a->ram->nr_pages ? a->ram->nr_pages - first : 0;
+		size_t left = first < a->memory->nr_pages ? a->memory->nr_pages - first : 0;
 
 		if (!left)
 			break;
 		left = left < COMPARE_PART ? left : COMPARE_PART;
 		if (gw_now() < a->deadline) {
-			rc = gw_image_absent(&a->image, &a->key, a->ram, first, left,
+			rc = gw_image_absent(&a->image, &a->key, a->memory, first, left,
 					     &a->kept->absent);
 		} else {
 			/* Nobody knows what is in them, so they are sent. */
@@ -114,7 +114,7 @@ static int compare(void *arg, unsigned int i)
 	return rc;
 }
 
-int gw_arrival_compare(struct gw_arrival *a, struct gw_crew *crew, const struct gw_ram *ram,
+int gw_arrival_compare(struct gw_arrival *a, struct gw_crew *crew, const struct gw_memory *memory,
 		       struct gw_dest_kept *kept)
 {
 	cpu_set_t cpus;
@@ -122,11 +122,11 @@ int gw_arrival_compare(struct gw_arrival *a, struct gw_crew *crew, const struct 
 
 	if (!a->took)
 		return 0;
-	a->ram = ram;
+	a->memory = memory;
 	a->kept = kept;
 	a->next = 0;
 	a->skipped = 0;
-	rc = gw_bitmap_init(&kept->absent, ram->nr_pages);
+	rc = gw_bitmap_init(&kept->absent, memory->nr_pages);
 	if (n > COMPARE_THREADS)
 		n = COMPARE_THREADS;
 	return rc ? rc : gw_crew_start(crew, (unsigned int)n, compare, a);
@@ -134,13 +134,13 @@ int gw_arrival_compare(struct gw_arrival *a, struct gw_crew *crew, const struct 
 
 int gw_arrival_compared(struct gw_arrival *a, struct gw_crew *crew)
 {
-	int rc = a->ram ? gw_crew_join(crew) : 0;
+	int rc = a->memory ? gw_crew_join(crew) : 0;
 
-	if (!rc && a->ram && a->skipped)
+	if (!rc && a->memory && a->skipped)
 		gw_warn("of %zu pages that were kept of VM '%s' %zu were not compared in time, and "
 			"are sent",
-			a->ram->nr_pages, a->image.name, (size_t)a->skipped);
-	if (!rc && a->ram) {
+			a->memory->nr_pages, a->image.name, (size_t)a->skipped);
+	if (!rc && a->memory) {
 		a->kept->departure = a->image.departure;
 		a->kept->ledger = &a->image.ledger;
 	}
@@ -149,7 +149,7 @@ int gw_arrival_compared(struct gw_arrival *a, struct gw_crew *crew)
 
 void gw_arrival_give_back(const struct gw_paths *p, const struct gw_definition *def)
 {
-	char *paths[GW_RAM_FILES_MAX] = { NULL };
+	char *paths[GW_MEMORY_BLOCKS_MAX] = { NULL };
 
 	for (unsigned int i = 0; i < def->nr_memory; i++)
 		paths[i] = gw_vm_ram_path(p, def, i);

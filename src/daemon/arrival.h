@@ -18,7 +18,7 @@ struct gw_arrival {
 	struct gw_key key; /* the VM's */
 	int64_t deadline;  /* for what is brought back or compared: the rest is sent */
 	/* the comparison under way */
-	const struct gw_ram *ram;
+	const struct gw_memory *memory;
 	struct gw_dest_kept *kept;
 	_Atomic size_t next;
 	_Atomic size_t skipped; /* pages that it was too late for */
@@ -46,7 +46,7 @@ void gw_arrival_take(struct gw_arrival *a, const struct gw_paths *p,
  *
  * Does nothing if none was taken. 0 or -errno; gw_arrival_compared() either way.
  */
-int gw_arrival_compare(struct gw_arrival *a, struct gw_crew *crew, const struct gw_ram *ram,
+int gw_arrival_compare(struct gw_arrival *a, struct gw_crew *crew, const struct gw_memory *memory,
 		       struct gw_dest_kept *kept);
 
 /** gw_arrival_compared() - wait for the end of it. 0 or -errno. */

@@ -37,7 +37,7 @@ int gw_departure_ledger(struct gw_departure *d, const struct gw_paths *p, const 
 void gw_departure_keep(const struct gw_departure *d, const struct gw_paths *p,
 		       const struct gw_definition *def, struct gw_ledger *ledger)
 {
-	char *paths[GW_RAM_FILES_MAX] = { NULL };
+	char *paths[GW_MEMORY_BLOCKS_MAX] = { NULL };
 	int rc;
 
 	if (!d->keeps)

@@ -136,12 +136,12 @@ void gw_vm_describe(struct gw_vm *vm, const struct gw_ram *ram)
 {
 	json_decref(vm->blocks);
 	vm->blocks = json_array();
-	for (unsigned int i = 0; i < ram->nr_blocks; i++) {
-		const struct gw_ram_block *b = &ram->blocks[i];
+	for (unsigned int i = 0; i < ram->nr_ranges; i++) {
+		const struct gw_ram_range *b = &ram->ranges[i];
 
 		json_array_append_new(vm->blocks,
 				      json_pack("{s:s,s:I,s:I,s:I}", "backend",
-						ram->files[b->file].id, "address",
+						ram->memory.blocks[b->block].id, "address",
 						(json_int_t)b->gpa, "size", (json_int_t)b->size,
 						"offset", (json_int_t)b->offset));
 	}

@@ -104,7 +104,7 @@ static int tell_departure(struct gw_registry *r, const struct gw_worker *w,
 			  const struct gw_ledger *ledger, uint64_t image_bytes)
 {
 	struct gw_vm_record vm = { .reported = time(NULL),
-				   .resident = gw_ram_resident(s->ram),
+				   .resident = gw_memory_resident(s->memory),
 				   .dirty_rate = s->dirty_rate,
 				   .setup_ms = (double)(s->ready_ns - s->started_ns) / 1e6,
 				   .device_bytes = s->device_bytes,

@@ -39,6 +39,7 @@ struct env {
 	struct gw_worker *w;
 	struct gw_dest d;
 	struct gw_vm vm;
+	struct gw_ram ram;
 	struct gw_qmp *qmp;
 	json_t *settings; /* of QEMU, changed and to be put back (invariant 14) */
 	struct gw_crew crew;
@@ -191,7 +192,7 @@ static int claim(struct env *e, uint64_t resident)
 }
 
 /* Its memory: what was kept of it, if that is of use, and room for the rest. */
-static int make_ram(struct env *e, const json_t *reuse, char *const paths[], struct gw_ram *ram)
+static int make_ram(struct env *e, const json_t *reuse, char *const paths[])
 {
 	int rc = gw_vm_make_ram_folder(e->w->paths, &e->vm.def);
 
@@ -199,7 +200,7 @@ static int make_ram(struct env *e, const json_t *reuse, char *const paths[], str
 		return rc;
 	gw_arrival_take(&e->arrival, e->w->paths, &e->vm.def, reuse, e->d.keyed ? &e->d.key : NULL,
 			paths);
-	return gw_vm_make_ram(e->w->paths, &e->vm.def, e->arrival.took, ram);
+	return gw_vm_make_ram(e->w->paths, &e->vm.def, e->arrival.took, &e->ram);
 }
 
 static int start_qemu(struct env *e, char *const ram_paths[])
@@ -290,9 +291,9 @@ static int compare_live(struct env *e, const json_t *theirs)
 }
 
 static int prepare(struct env *e, const json_t *definition, uint64_t resident, const json_t *reuse,
-		   struct gw_ram *ram, struct gw_dest_kept *kept)
+		   struct gw_dest_kept *kept)
 {
-	char *ram_paths[GW_RAM_FILES_MAX] = { NULL };
+	char *ram_paths[GW_MEMORY_BLOCKS_MAX] = { NULL };
 	int rc = gw_definition_parse(&e->vm.def, definition), compared;
 
 	note_source(e);
@@ -303,10 +304,10 @@ static int prepare(struct env *e, const json_t *definition, uint64_t resident, c
 	if (!rc)
 		rc = claim(e, resident);
 	if (!rc)
-		rc = make_ram(e, reuse, ram_paths, ram);
+		rc = make_ram(e, reuse, ram_paths);
 	gw_teller_now(&e->teller, "starting QEMU");
 	if (!rc) /* while QEMU starts */
-		rc = gw_arrival_compare(&e->arrival, &e->crew, ram, kept);
+		rc = gw_arrival_compare(&e->arrival, &e->crew, &e->ram.memory, kept);
 	if (!rc)
 		rc = start_qemu(e, ram_paths);
 	if (!rc)
@@ -317,7 +318,7 @@ static int prepare(struct env *e, const json_t *definition, uint64_t resident, c
 		rc = await_state(e);
 	gw_teller_now(&e->teller, "looking at what it kept of the VM's memory");
 	compared = gw_arrival_compared(&e->arrival, &e->crew);
-	for (unsigned int i = 0; i < GW_RAM_FILES_MAX; i++)
+	for (unsigned int i = 0; i < GW_MEMORY_BLOCKS_MAX; i++)
 		free(ram_paths[i]);
 	return rc ? rc : compared;
 }
@@ -340,13 +341,14 @@ static void tell_source(void *arg, const char *what)
 
 /* It may take minutes: memory to be freed, an image on disk to be read, a slow QEMU. */
 static int op_prepare(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,
-		      struct gw_ram *ram, struct gw_dest_kept *kept)
+		      const struct gw_memory **memory, struct gw_dest_kept *kept)
 {
 	struct env *e = env;
 	int rc;
 
 	gw_teller_start(&e->teller, GW_DEST_WAIT_MS, tell_source, e, "making room for its memory");
-	rc = prepare(e, definition, resident, reuse, ram, kept);
+	*memory = &e->ram.memory;
+	rc = prepare(e, definition, resident, reuse, kept);
 	gw_teller_stop(&e->teller);
 	return rc;
 }
@@ -636,6 +638,7 @@ static void env_free(struct env *e)
 	gw_arrival_free(&e->arrival);
 	gw_vm_free(&e->vm);
 	gw_crew_free(&e->crew);
+	gw_ram_close(&e->ram);
 	free(e);
 }
 

@@ -78,22 +78,22 @@ static int page_options(struct gw_page_options *o, const json_t *args)
 static const char *odd_one(const struct gw_source_env *e, bool *defined)
 {
 	const struct gw_definition *def = &e->vm.def;
-	const struct gw_ram *ram = &e->ram;
+	const struct gw_memory *m = &e->ram.memory;
 	unsigned int d = 0, r = 0;
 
 	/* Both are in the order of their ids. */
-	while (d < def->nr_memory || r < ram->nr_files) {
-		int order = d == def->nr_memory	 ? 1
-			    : r == ram->nr_files ? -1
-						 : strcmp(def->memory[d].id, ram->files[r].id);
+	while (d < def->nr_memory || r < m->nr_blocks) {
+		int order = d == def->nr_memory ? 1
+			    : r == m->nr_blocks ? -1
+						: strcmp(def->memory[d].id, m->blocks[r].id);
 
-		if (!order && def->memory[d].size == ram->files[r].size) {
+		if (!order && def->memory[d].size == m->blocks[r].size) {
 			d++;
 			r++;
 			continue;
 		}
 		*defined = order < 0;
-		return order < 0 ? def->memory[d].id : ram->files[r].id;
+		return order < 0 ? def->memory[d].id : m->blocks[r].id;
 	}
 	return NULL;
 }
@@ -191,7 +191,7 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	memcpy(s->id, e->journal.id, GW_ID_LEN);
 	s->ops = &gw_source_live_ops;
 	s->env = e;
-	s->ram = &e->ram;
+	s->memory = &e->ram.memory;
 	s->listen = e->w->paths->listen;
 	s->direct_io = e->facts.direct_io;
 	s->discards = e->facts.discards;
@@ -212,7 +212,7 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	s->params.reuse = !is_true(args, "no-reuse") && s->params.pages.hash == GW_HASH_GMAC;
 	if (s->params.reuse)
 		s->ledger = gw_departure_recall(&e->departure, e->w->paths, e->vm.def.name,
-						e->ram.nr_pages);
+						e->ram.memory.nr_pages);
 	if (!s->params.streams || s->params.streams > GW_STREAMS_MAX)
 		return gw_fail(-EINVAL, "--streams must be 1 to %d", GW_STREAMS_MAX);
 	if (s->params.downtime_limit_ms < GW_SOURCE_FIXED_MS)

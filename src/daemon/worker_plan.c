@@ -41,34 +41,34 @@ struct plan {
 	size_t nr_hosts, nr_images, nr_links;
 };
 
-static int count_data(const struct gw_ram *ram, uint64_t *pages)
+static int count_data(const struct gw_memory *memory, uint64_t *pages)
 {
-	struct gw_ram_walk walk = gw_ram_walk(ram);
+	struct gw_memory_walk walk = gw_memory_walk(memory);
 	size_t first, stop;
 	int rc;
 
 	*pages = 0;
-	while ((rc = gw_ram_walk_next(&walk, &first, &stop)) > 0)
+	while ((rc = gw_memory_walk_next(&walk, &first, &stop)) > 0)
 		*pages += stop - first;
 	return rc;
 }
 
 /* Every so many pages with data: which have not changed since the VM arrived? */
-static int sample(struct plan *plan, const struct gw_ram *ram, const struct gw_ledger *ledger)
+static int sample(struct plan *plan, const struct gw_memory *memory, const struct gw_ledger *ledger)
 {
 	const uint64_t step = plan->pages / SAMPLE_MAX + 1;
 	uint64_t at = 0, looked = 0;
 	uint8_t page_bytes[GW_PAGE_SIZE];
-	struct gw_ram_walk walk = gw_ram_walk(ram);
+	struct gw_memory_walk walk = gw_memory_walk(memory);
 	size_t first, stop;
 	int rc;
 
 	gw_history_begin(&plan->history, ledger);
-	while ((rc = gw_ram_walk_next(&walk, &first, &stop)) > 0) {
+	while ((rc = gw_memory_walk_next(&walk, &first, &stop)) > 0) {
 		for (size_t page = first; page < stop; page++) {
 			if (at++ % step)
 				continue;
-			rc = gw_ram_read(ram, page, 1, page_bytes);
+			rc = gw_memory_read(memory, page, 1, page_bytes);
 			if (rc)
 				return rc;
 			looked++;
@@ -82,14 +82,14 @@ static int sample(struct plan *plan, const struct gw_ram *ram, const struct gw_l
 }
 
 static int look_at_memory(const struct gw_worker *w, struct plan *plan, const struct gw_vm *vm,
-			  const struct gw_ram *ram)
+			  const struct gw_memory *memory)
 {
 	gw_autofree char *dir = gw_vm_dir(w->paths, plan->name);
 	gw_autofree char *path = gw_path("%s/ledger", dir);
 	struct gw_ledger ledger;
 	int rc;
 
-	rc = count_data(ram, &plan->pages);
+	rc = count_data(memory, &plan->pages);
 	if (rc)
 		return rc;
 	/* It has never moved, or not keyed: nobody has kept anything of use. */
@@ -99,8 +99,8 @@ static int look_at_memory(const struct gw_worker *w, struct plan *plan, const st
 	if (rc)
 		return rc;
 	rc = gw_ledger_open(&ledger, path);
-	if (!rc && ledger.nr_pages == ram->nr_pages && gw_ledger_has_key(&ledger, plan->key.id))
-		rc = sample(plan, ram, &ledger);
+	if (!rc && ledger.nr_pages == memory->nr_pages && gw_ledger_has_key(&ledger, plan->key.id))
+		rc = sample(plan, memory, &ledger);
 	else
 		gw_warn("VM '%s': without its ledger all of it travels: %s", plan->name,
 			rc ? gw_error() : "it is of another memory");
@@ -125,7 +125,7 @@ static int look(struct gw_worker *w, struct plan *plan, const struct gw_vm *vm)
 	rc = gw_attach(qmp, vm->process.pid, &ram, &facts);
 	gw_qmp_close(qmp);
 	if (!rc)
-		rc = look_at_memory(w, plan, vm, &ram);
+		rc = look_at_memory(w, plan, vm, &ram.memory);
 	gw_ram_close(&ram);
 	return rc;
 }

@@ -64,7 +64,7 @@ static int inspect(struct gw_worker *w, struct gw_vm *vm, struct gw_qmp *qmp)
 static int start(struct gw_worker *w, struct gw_vm *vm)
 {
 	gw_autofree char *dir = gw_vm_dir(w->paths, vm->def.name);
-	char *ram_paths[GW_RAM_FILES_MAX] = { NULL };
+	char *ram_paths[GW_MEMORY_BLOCKS_MAX] = { NULL };
 	struct gw_qmp *qmp = NULL;
 	struct gw_ram ram = { 0 };
 	int rc;
@@ -83,7 +83,7 @@ static int start(struct gw_worker *w, struct gw_vm *vm)
 		ram_paths[i] = gw_vm_ram_path(w->paths, &vm->def, i);
 	if (!rc)
 		rc = gw_launch(&vm->def, dir, ram_paths, false, &vm->process);
-	for (unsigned int i = 0; i < GW_RAM_FILES_MAX; i++)
+	for (unsigned int i = 0; i < GW_MEMORY_BLOCKS_MAX; i++)
 		free(ram_paths[i]);
 	if (rc)
 		return rc;
@@ -154,7 +154,7 @@ static int adopt(struct gw_worker *w, struct gw_vm *vm, const char *name)
 	if (!rc)
 		rc = gw_live_refuse_temporary(qmp, pid);
 	if (!rc)
-		rc = gw_definition_attach(&vm->def, name, pid, vm->qmp, &ram, &facts);
+		rc = gw_definition_attach(&vm->def, name, pid, vm->qmp, &ram.memory, &facts);
 	if (!rc) {
 		gw_vm_describe(vm, &ram);
 		rc = gw_vm_save(w->paths, vm);

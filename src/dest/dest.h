@@ -28,8 +28,8 @@
 
 #include "frame.h"
 #include "ledger.h"
+#include "memory.h"
 #include "messages.h"
-#include "ram.h"
 #include "samples.h"
 #include "transport.h"
 
@@ -83,14 +83,14 @@ struct gw_dest_ops {
 	int64_t (*now)(void *env);
 	int (*journal)(void *env, enum gw_dest_phase phase);
 	/*
-	 * Make the RAM files and start QEMU as @definition says, waiting for
-	 * device state. @resident: bytes of memory that the guest has at least.
+	 * Make the memory, which stays the environment's, and start QEMU as @definition
+	 * says, waiting for device state. @resident: bytes of memory that the guest has at least.
 	 * @reuse: the source's departures, or NULL: the kept image of one of them
-	 * may become the RAM files; then @kept says what is in them.
+	 * may become the memory; then @kept says what is in them.
 	 * Where it takes long, gw_dest_wait() is called from it now and then.
 	 */
 	int (*prepare)(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,
-		       struct gw_ram *ram, struct gw_dest_kept *kept);
+		       const struct gw_memory **memory, struct gw_dest_kept *kept);
 	/* Read the blocks of this host's disks that @s names. NULL: there are none. */
 	int (*disks)(void *env, struct gw_samples *s);
 	/* The @index-th stream of this migration, already accepted. NULL with a message. */
@@ -145,7 +145,7 @@ struct gw_dest {
 	struct gw_transport *streams[GW_DEST_STREAMS_MAX];
 	unsigned int nr_streams;
 	struct gw_frame inbox;
-	struct gw_ram ram;
+	const struct gw_memory *memory; /* from prepare() */
 	struct gw_dest_kept kept;
 	bool reuse;		    /* the source will send a ledger */
 	uint32_t departures;	    /* of the VM, before this one */

@@ -74,7 +74,7 @@ static long tell_page(const struct gw_dest *d, size_t page, uint8_t *out)
 {
 	uint8_t bytes[GW_PAGE_SIZE];
 	struct gw_blocks blocks;
-	int rc = gw_ram_read(&d->ram, page, 1, bytes);
+	int rc = gw_memory_read(d->memory, page, 1, bytes);
 
 	if (rc)
 		return rc;
@@ -98,7 +98,7 @@ int gw_kept_tell(struct gw_dest *d)
 	if (!out)
 		return gw_fail(-ENOMEM, "no memory for digests of blocks");
 	/* How many there are decides where the digests begin. */
-	while ((rc = gw_runs_take(&r, d->ram.nr_pages, &first, &count)) > 0)
+	while ((rc = gw_runs_take(&r, d->memory->nr_pages, &first, &count)) > 0)
 		n += n > GW_WANT_PAGES ? 0 : count;
 	if (rc || !n || n > GW_WANT_PAGES)
 		return gw_fail(-EPROTO, "source: wants %zu pages at once", n);
@@ -106,7 +106,7 @@ int gw_kept_tell(struct gw_dest *d)
 	at = out + len;
 	r = (struct gw_reader){ d->inbox.payload, d->inbox.len };
 	first = count = n = 0;
-	while (gw_runs_take(&r, d->ram.nr_pages, &first, &count) > 0) {
+	while (gw_runs_take(&r, d->memory->nr_pages, &first, &count) > 0) {
 		for (size_t i = 0; i < count; i++, n++) {
 			long told = tell_page(d, first + i, at);
 
@@ -160,7 +160,7 @@ static int receive_ledger(struct gw_dest *d, struct gw_ledger *l)
 void gw_kept_remember(struct gw_dest *d)
 {
 	struct gw_ledger l = { 0 };
-	int rc = d->ops->ledger(d->env, d->ram.nr_pages, &l);
+	int rc = d->ops->ledger(d->env, d->memory->nr_pages, &l);
 
 	if (!rc) {
 		take_over(d, &l);

@@ -118,7 +118,7 @@ static int define(struct gw_dest *d)
 		rc = gw_kept_heed(d, reuse);
 	if (!rc)
 		rc = d->ops->prepare(d->env, json_object_get(json, "definition"),
-				     (uint64_t)resident, reuse, &d->ram, &d->kept);
+				     (uint64_t)resident, reuse, &d->memory, &d->kept);
 	json_decref(json);
 	return rc;
 }
@@ -180,13 +180,13 @@ static int verify_frame(struct gw_dest *d, size_t *next)
 	if (!bytes)
 		return gw_fail(-ENOMEM, "no memory to verify with");
 	if (d->inbox.len % 16 || d->inbox.arg != *next ||
-	    n > d->ram.nr_pages / GW_CHUNK_PAGES - *next)
+	    n > d->memory->nr_pages / GW_CHUNK_PAGES - *next)
 		return unexpected(d);
 	for (size_t i = 0; i < n; i++, (*next)++) {
 		const size_t first = *next * GW_CHUNK_PAGES, end = first + GW_CHUNK_PAGES;
-		const int hole = gw_ram_is_hole(&d->ram, first, GW_CHUNK_PAGES);
+		const int hole = gw_memory_is_hole(d->memory, first, GW_CHUNK_PAGES);
 		struct gw_digest ours;
-		int rc = hole ? hole : gw_ram_read(&d->ram, first, GW_CHUNK_PAGES, bytes);
+		int rc = hole ? hole : gw_memory_read(d->memory, first, GW_CHUNK_PAGES, bytes);
 
 		if (rc < 0)
 			return rc;
@@ -216,8 +216,8 @@ static int verify(struct gw_dest *d)
 		if (!rc)
 			rc = gw_dest_next(d, d->ops->now(d->env) + SWITCHOVER_NS);
 	}
-	if (!rc &&
-	    (d->inbox.type != GW_MSG_VERIFY_END || verified != d->ram.nr_pages / GW_CHUNK_PAGES))
+	if (!rc && (d->inbox.type != GW_MSG_VERIFY_END ||
+		    verified != d->memory->nr_pages / GW_CHUNK_PAGES))
 		rc = unexpected(d);
 	return rc ? rc : gw_frame_send(d->control, GW_MSG_VERIFIED, 0, NULL, 0);
 }
@@ -321,7 +321,7 @@ static int refused(struct gw_dest *d, int rc)
 static int gw_dest_commit(struct gw_dest *d)
 {
 	const bool told = d->features >> GW_FEATURE_RUN & 1;
-	int rc = gw_dest_next(d, d->ops->now(d->env) + gw_ram_hash_ns(&d->ram));
+	int rc = gw_dest_next(d, d->ops->now(d->env) + gw_memory_hash_ns(d->memory));
 
 	if (!rc && (d->inbox.type != GW_MSG_COMMIT || d->inbox.arg > told))
 		rc = unexpected(d);
@@ -397,7 +397,6 @@ int gw_dest_run(struct gw_dest *d)
 		gw_transport_close(&d->streams[i]);
 	gw_transport_close(&d->control);
 	gw_frame_free(&d->inbox);
-	gw_ram_close(&d->ram);
 	gw_bitmap_free(&d->kept.absent);
 	json_decref(d->ids);
 	return rc;

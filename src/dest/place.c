@@ -13,23 +13,23 @@
 
 static int place(struct gw_sink *sink, uint64_t page, unsigned int count, const uint8_t *bytes)
 {
-	return gw_ram_write(((struct gw_place *)sink)->ram, page, count, bytes);
+	return gw_memory_write(((struct gw_place *)sink)->memory, page, count, bytes);
 }
 
 static int zero(struct gw_sink *sink, uint64_t page, unsigned int count)
 {
-	return gw_ram_punch(((struct gw_place *)sink)->ram, page, count);
+	return gw_memory_punch(((struct gw_place *)sink)->memory, page, count);
 }
 
 static int read(struct gw_sink *sink, uint64_t page, unsigned int count, uint8_t *bytes)
 {
-	return gw_ram_read(((struct gw_place *)sink)->ram, page, count, bytes);
+	return gw_memory_read(((struct gw_place *)sink)->memory, page, count, bytes);
 }
 
-void gw_place_init(struct gw_place *p, const struct gw_ram *ram)
+void gw_place_init(struct gw_place *p, const struct gw_memory *memory)
 {
 	p->sink.place = place;
 	p->sink.zero = zero;
 	p->sink.read = read;
-	p->ram = ram;
+	p->memory = memory;
 }

@@ -3,16 +3,16 @@
 #ifndef GW_PLACE_H
 #define GW_PLACE_H
 
-#include "ram.h"
+#include "memory.h"
 #include "stage.h"
 
-/** struct gw_place - a sink that writes into RAM files while the guest does not run. */
+/** struct gw_place - a sink that writes into memory while the guest does not run. */
 struct gw_place {
 	struct gw_sink sink;
-	const struct gw_ram *ram;
+	const struct gw_memory *memory;
 };
 
-/** gw_place_init() - a sink for @ram, which must outlive it. */
-void gw_place_init(struct gw_place *p, const struct gw_ram *ram);
+/** gw_place_init() - a sink for @memory, which must outlive it. */
+void gw_place_init(struct gw_place *p, const struct gw_memory *memory);
 
 #endif

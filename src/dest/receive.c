@@ -81,9 +81,9 @@ int gw_receive_start(struct gw_dest *d)
 		return gw_fail(-ENOMEM, "no memory for the streams");
 	r->d = d;
 	pthread_mutex_init(&r->lock, NULL);
-	gw_place_init(&r->place, &d->ram);
+	gw_place_init(&r->place, d->memory);
 	for (unsigned int i = 0; i < GW_DEST_STREAMS_MAX; i++)
-		gw_decoder_init(&r->decoders[i], &r->place.sink, d->ram.nr_pages);
+		gw_decoder_init(&r->decoders[i], &r->place.sink, d->memory->nr_pages);
 	d->receive = r;
 	return d->ops->spawn(d->env, d->nr_streams, receive_stream, r);
 }

@@ -24,6 +24,7 @@
 #include "pagemap.h"
 #include "probe.h"
 #include "probe_child.h"
+#include "ram.h"
 #include "tracker.h"
 
 /* Enough that a scan which lost updates would be caught, few enough for milliseconds. */
@@ -396,10 +397,10 @@ static int send_all(struct gw_holes *h, struct gw_digests *held)
  * What the tracker reports, together with what the holes tell, is what was
  * emptied; half of it is there again, because the child has read it.
  */
-static int expect_emptied(struct trial *x, const struct gw_ram *ram, struct gw_digests *held)
+static int expect_emptied(struct trial *x, const struct gw_memory *memory, struct gw_digests *held)
 {
 	struct gw_holes *h;
-	int rc = gw_holes_open(&h, ram, true);
+	int rc = gw_holes_open(&h, memory, true);
 
 	if (!rc)
 		rc = send_all(h, held);
@@ -448,7 +449,7 @@ int gw_probe_holes(int ram_fd)
 	if (!rc)
 		rc = gw_probe_child_do(&x.c, GW_PROBE_WRITE, DIRTY, EACH);
 	if (!rc)
-		rc = expect_emptied(&x, &ram, &held);
+		rc = expect_emptied(&x, &ram.memory, &held);
 	gw_ram_close(&ram);
 	gw_digests_free(&held);
 	trial_end(&x);

@@ -27,7 +27,7 @@ int gw_source_stop(struct gw_source *s);
 /* Pages of a last round that was cut, and which it has not sent. */
 static inline size_t gw_source_unsent(const struct gw_source *s)
 {
-	return gw_bitmap_count(&s->due, s->unsent, s->ram->nr_pages - s->unsent);
+	return gw_bitmap_count(&s->due, s->unsent, s->memory->nr_pages - s->unsent);
 }
 /* Past the deadline of its stop the guest goes on here. By the thread that stopped it. */
 void gw_source_tick(struct gw_source *s);

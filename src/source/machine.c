@@ -188,7 +188,7 @@ static char *make_define(const struct gw_source *s)
 {
 	json_t *define = json_pack("{s:O,s:b,s:i,s:I,s:s*,s:o*}", "definition", s->definition,
 				   "run", s->ran, "streams", (int)s->params.streams, "resident",
-				   (json_int_t)gw_ram_resident(s->ram), "listen", s->listen,
+				   (json_int_t)gw_memory_resident(s->memory), "listen", s->listen,
 				   "reuse", gw_reuse_offer(s));
 	char secret[2 * GW_SECRET_LEN + 1];
 	char *text;
@@ -259,7 +259,7 @@ static int scan_parts(void *arg, unsigned int i)
 		size_t first = pass->next++ * SCAN_PART;
 		int rc;
 
-		if (first >= s->ram->nr_pages)
+		if (first >= s->memory->nr_pages)
 			return 0;
 		rc = s->tracker->ops->scan(s->tracker, first, SCAN_PART, &s->due);
 		if (!rc && pass->heard)
@@ -284,7 +284,7 @@ int gw_source_scan(struct gw_source *s)
 	int rc;
 
 	/* What a last round that was cut has not sent stays due. */
-	if (s->unsent == s->ram->nr_pages)
+	if (s->unsent == s->memory->nr_pages)
 		gw_bitmap_zero(&s->due);
 	else
 		gw_bitmap_clear_range(&s->due, 0, s->unsent);
@@ -294,7 +294,7 @@ int gw_source_scan(struct gw_source *s)
 		return rc;
 	pass.heard = rc;
 	/* A thread costs more than it saves where memory is small. */
-	if (s->ram->nr_pages <= SCAN_PART)
+	if (s->memory->nr_pages <= SCAN_PART)
 		rc = scan_parts(&pass, 0);
 	else
 		rc = s->ops->parallel(s->env, s->params.streams, scan_parts, &pass, scan_halt,
@@ -363,11 +363,11 @@ void gw_source_tick(struct gw_source *s)
 
 static int due_everything(struct gw_source *s)
 {
-	struct gw_ram_walk walk = gw_ram_walk(s->ram);
+	struct gw_memory_walk walk = gw_memory_walk(s->memory);
 	size_t first, stop;
 	int rc;
 
-	while ((rc = gw_ram_walk_next(&walk, &first, &stop)) > 0)
+	while ((rc = gw_memory_walk_next(&walk, &first, &stop)) > 0)
 		gw_bitmap_set_range(&s->due, first, stop - first);
 	return rc;
 }
@@ -378,11 +378,11 @@ static int peek_all(struct gw_source *s, uint64_t *pages)
 	int rc;
 
 	gw_bitmap_zero(&s->again);
-	rc = s->tracker->ops->peek(s->tracker, 0, s->ram->nr_pages, &s->again);
-	*pages = gw_bitmap_count(&s->again, 0, s->ram->nr_pages);
+	rc = s->tracker->ops->peek(s->tracker, 0, s->memory->nr_pages, &s->again);
+	*pages = gw_bitmap_count(&s->again, 0, s->memory->nr_pages);
 	/* All of it is due next, though it is known to have changed little: not while stopped. */
 	if (gw_holes_surprise(s->holes))
-		*pages = gw_bitmap_count(&s->encoder.held.filled, 0, s->ram->nr_pages);
+		*pages = gw_bitmap_count(&s->encoder.held.filled, 0, s->memory->nr_pages);
 	/* And what a last round that was cut has left. */
 	*pages += gw_source_unsent(s);
 	return rc;
@@ -390,12 +390,12 @@ static int peek_all(struct gw_source *s, uint64_t *pages)
 
 static int start_tracking(struct gw_source *s)
 {
-	int rc = gw_bitmap_init(&s->due, s->ram->nr_pages);
+	int rc = gw_bitmap_init(&s->due, s->memory->nr_pages);
 
 	if (!rc)
-		rc = gw_bitmap_init(&s->again, s->ram->nr_pages);
+		rc = gw_bitmap_init(&s->again, s->memory->nr_pages);
 	if (!rc)
-		rc = gw_holes_open(&s->holes, s->ram, s->reports);
+		rc = gw_holes_open(&s->holes, s->memory, s->reports);
 	if (rc)
 		return rc;
 	s->tracker = s->ops->track(s->env, &s->resumed, &s->since_arrival);

@@ -58,7 +58,7 @@ static int take_absent(struct gw_source *s, uint64_t total)
 
 		if (rc)
 			return rc;
-		while ((rc = gw_runs_take(&r, s->ram->nr_pages, &first, &count)) > 0) {
+		while ((rc = gw_runs_take(&r, s->memory->nr_pages, &first, &count)) > 0) {
 			gw_bitmap_set_range(&s->absent, first, count);
 			seen += count;
 		}
@@ -81,9 +81,9 @@ int gw_reuse_answer(struct gw_source *s)
 	if (!number)
 		return 0;
 	if (!s->params.reuse || !s->ledger || number < 0 || absent < 0 ||
-	    number > gw_ledger_departures(s->ledger) || (uint64_t)absent > s->ram->nr_pages)
+	    number > gw_ledger_departures(s->ledger) || (uint64_t)absent > s->memory->nr_pages)
 		return gw_fail(-EPROTO, "destination: has an image that cannot be");
-	rc = gw_bitmap_init(&s->absent, s->ram->nr_pages);
+	rc = gw_bitmap_init(&s->absent, s->memory->nr_pages);
 	s->image = (uint32_t)number;
 	s->absent_pages = (uint64_t)absent;
 	return rc ? rc : take_absent(s, (uint64_t)absent);
@@ -117,17 +117,17 @@ static bool is_reused(const struct gw_source *s, size_t page)
 static int choose_due(struct gw_source *s)
 {
 	const struct gw_bitmap *held = &s->encoder.held.filled;
-	struct gw_ram_walk walk = gw_ram_walk(s->ram);
+	struct gw_memory_walk walk = gw_memory_walk(s->memory);
 	const struct gw_ledger *l = s->ledger;
 	size_t page = 0, first, stop, start, end;
 	int rc;
 
 	do {
-		rc = gw_ram_walk_next(&walk, &first, &stop);
+		rc = gw_memory_walk_next(&walk, &first, &stop);
 		if (rc < 0)
 			return rc;
 		if (!rc)
-			first = stop = s->ram->nr_pages;
+			first = stop = s->memory->nr_pages;
 		/* What is a hole here and is not known to be zero there. */
 		gw_bitmap_for_each_run(held, page, first, start, end)
 			gw_bitmap_set_range(&s->due, start, end - start);
@@ -144,12 +144,12 @@ static int choose_due(struct gw_source *s)
 /* Pages of which the destination may have an older version. */
 static int choose_wanted(const struct gw_source *s, struct gw_bitmap *wanted)
 {
-	struct gw_ram_walk walk = gw_ram_walk(s->ram);
+	struct gw_memory_walk walk = gw_memory_walk(s->memory);
 	const struct gw_ledger *l = s->ledger;
 	size_t first, stop;
 	int rc;
 
-	while ((rc = gw_ram_walk_next(&walk, &first, &stop)) > 0)
+	while ((rc = gw_memory_walk_next(&walk, &first, &stop)) > 0)
 		for (size_t page = first; page < stop; page++)
 			if (gw_bitmap_test(&s->due, page) && !gw_bitmap_test(&s->absent, page) &&
 			    (l->generations[page] > s->image ||
@@ -224,7 +224,7 @@ int gw_reuse_due(struct gw_source *s)
 	rc = choose_due(s);
 	if (rc || !gw_encoder_patches(&s->encoder))
 		return rc;
-	rc = gw_bitmap_init(&wanted, s->ram->nr_pages);
+	rc = gw_bitmap_init(&wanted, s->memory->nr_pages);
 	if (!rc)
 		rc = choose_wanted(s, &wanted);
 	if (!rc)
@@ -255,7 +255,7 @@ static int send_ledger(struct gw_source *s, const struct gw_ledger *l)
 
 int gw_reuse_depart(struct gw_source *s, struct gw_ledger *l)
 {
-	int rc = s->ops->ledger(s->env, s->ram->nr_pages, l);
+	int rc = s->ops->ledger(s->env, s->memory->nr_pages, l);
 
 	if (rc)
 		return rc;

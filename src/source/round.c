@@ -50,7 +50,7 @@ int gw_round_start(struct gw_source *s)
 	r->s = s;
 	pthread_mutex_init(&r->pace_lock, NULL);
 	s->round = r;
-	rc = gw_encoder_init(&s->encoder, &options, s->ram->nr_pages, s->ops->now, s->env);
+	rc = gw_encoder_init(&s->encoder, &options, s->memory->nr_pages, s->ops->now, s->env);
 	for (unsigned int i = 0; !rc && i < s->params.streams; i++)
 		rc = gw_batch_init(&r->batches[i], &s->encoder, i);
 	return rc;
@@ -202,7 +202,7 @@ static int send_stream(void *arg, unsigned int stream)
 {
 	struct gw_round *r = arg;
 	struct gw_source *s = r->s;
-	const size_t chunks = s->ram->nr_pages / GW_CHUNK_PAGES;
+	const size_t chunks = s->memory->nr_pages / GW_CHUNK_PAGES;
 	int rc = 0;
 
 	/* Who has taken a chunk sends it: what nobody took is what was not sent. */
@@ -257,7 +257,7 @@ static void learn(struct gw_source *s, const struct gw_round_stats *st, bool cut
 int gw_round_send(struct gw_source *s, bool last)
 {
 	struct gw_round *r = s->round;
-	struct gw_round_stats st = { .pages = gw_bitmap_count(&s->due, 0, s->ram->nr_pages) };
+	struct gw_round_stats st = { .pages = gw_bitmap_count(&s->due, 0, s->memory->nr_pages) };
 	int64_t began = s->ops->now(s->env);
 	uint64_t before = wire_bytes(s);
 	int rc;
@@ -279,7 +279,7 @@ int gw_round_send(struct gw_source *s, bool last)
 		return rc;
 	if (r->cut && s->stopped)
 		return gw_fail(-EAGAIN, "the guest does not go on");
-	s->unsent = s->ram->nr_pages;
+	s->unsent = s->memory->nr_pages;
 	if (r->cut && r->next_chunk * GW_CHUNK_PAGES < s->unsent)
 		s->unsent = r->next_chunk * GW_CHUNK_PAGES;
 	st.pages -= gw_source_unsent(s);
@@ -319,7 +319,7 @@ static int compare_stream(void *arg, unsigned int stream)
 {
 	struct gw_round *r = arg;
 	struct gw_source *s = r->s;
-	const size_t chunks = s->ram->nr_pages / GW_CHUNK_PAGES;
+	const size_t chunks = s->memory->nr_pages / GW_CHUNK_PAGES;
 	uint8_t *bytes = r->batches[stream].bytes;
 
 	while (!r->halted) {
@@ -329,7 +329,7 @@ static int compare_stream(void *arg, unsigned int stream)
 
 		if (chunk >= chunks)
 			return 0;
-		rc = gw_ram_is_hole(s->ram, first, GW_CHUNK_PAGES);
+		rc = gw_memory_is_hole(s->memory, first, GW_CHUNK_PAGES);
 		if (rc < 0)
 			return rc;
 		if (rc) {
@@ -338,7 +338,7 @@ static int compare_stream(void *arg, unsigned int stream)
 				gw_bitmap_set_range(&s->due, start, stop - start);
 			continue;
 		}
-		rc = gw_ram_read(s->ram, first, GW_CHUNK_PAGES, bytes);
+		rc = gw_memory_read(s->memory, first, GW_CHUNK_PAGES, bytes);
 		if (rc)
 			return rc;
 		for (size_t i = 0; i < GW_CHUNK_PAGES; i++)

@@ -32,9 +32,9 @@
 #include "frame.h"
 #include "holes.h"
 #include "ledger.h"
+#include "memory.h"
 #include "messages.h"
 #include "pipeline.h"
-#include "ram.h"
 #include "samples.h"
 #include "tracker.h"
 #include "transport.h"
@@ -160,7 +160,7 @@ struct gw_source {
 	void *env;
 	struct gw_source_params params;
 	uint8_t id[GW_ID_LEN];
-	struct gw_ram *ram;
+	const struct gw_memory *memory;
 	const json_t *definition;
 	const char *listen;		/* where this host answers others; NULL: nowhere */
 	const struct gw_ledger *ledger; /* of the guest's arrival here; NULL: none */

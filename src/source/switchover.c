@@ -100,7 +100,7 @@ struct verify {
 static int verify_some(void *arg, unsigned int stream)
 {
 	struct verify *v = arg;
-	const struct gw_ram *ram = v->s->ram;
+	const struct gw_memory *m = v->s->memory;
 	gw_autofree uint8_t *bytes = aligned_alloc(GW_PAGE_SIZE, GW_CHUNK_SIZE);
 
 	(void)stream;
@@ -113,8 +113,8 @@ static int verify_some(void *arg, unsigned int stream)
 
 		if (chunk >= v->chunks)
 			return 0;
-		hole = gw_ram_is_hole(ram, first, GW_CHUNK_PAGES);
-		rc = hole ? hole : gw_ram_read(ram, first, GW_CHUNK_PAGES, bytes);
+		hole = gw_memory_is_hole(m, first, GW_CHUNK_PAGES);
+		rc = hole ? hole : gw_memory_read(m, first, GW_CHUNK_PAGES, bytes);
 		if (rc < 0)
 			return rc;
 		d = v->s->features & 1U << GW_FEATURE_KEYED
@@ -134,7 +134,7 @@ static void verify_halt(void *arg)
 /* Both sides compute; the destination compares and names what differs. */
 static int verify(struct gw_source *s)
 {
-	struct verify v = { .s = s, .chunks = s->ram->nr_pages / GW_CHUNK_PAGES };
+	struct verify v = { .s = s, .chunks = s->memory->nr_pages / GW_CHUNK_PAGES };
 	gw_autofree uint8_t *digests = malloc(v.chunks * 16 + 1);
 	int rc;
 
@@ -151,7 +151,7 @@ static int verify(struct gw_source *s)
 		rc = gw_frame_send(s->control, GW_MSG_VERIFY_END, 0, NULL, 0);
 	if (!rc)
 		rc = gw_source_expect(s, GW_MSG_VERIFIED,
-				      s->ops->now(s->env) + gw_ram_hash_ns(s->ram));
+				      s->ops->now(s->env) + gw_memory_hash_ns(s->memory));
 	if (!rc)
 		s->verified = true;
 	return rc;
@@ -300,7 +300,7 @@ int gw_source_switchover(struct gw_source *s)
 	/* Before QEMU there loads its state: KVM then writes the guest's clock into its memory. */
 	if (!rc && s->params.verify) {
 		rc = gw_round_wait(s, deadline);
-		gw_source_send_by(s, s->ops->now(s->env) + gw_ram_hash_ns(s->ram));
+		gw_source_send_by(s, s->ops->now(s->env) + gw_memory_hash_ns(s->memory));
 		if (!rc)
 			rc = verify(s);
 		deadline = s->ops->now(s->env) + GW_SWITCHOVER_NS;

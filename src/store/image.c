@@ -315,11 +315,12 @@ json_t *gw_image_list(const struct gw_store *st)
 }
 
 /* Pages of [first, first + count), all in one chunk. */
-static int compare(const struct gw_image *image, const struct gw_key *key, const struct gw_ram *ram,
-		   size_t first, size_t count, uint8_t *buf, struct gw_bitmap *absent)
+static int compare(const struct gw_image *image, const struct gw_key *key,
+		   const struct gw_memory *memory, size_t first, size_t count, uint8_t *buf,
+		   struct gw_bitmap *absent)
 {
-	const int hole = gw_ram_is_hole(ram, first, count);
-	int rc = hole ? hole : gw_ram_read(ram, first, count, buf);
+	const int hole = gw_memory_is_hole(memory, first, count);
+	int rc = hole ? hole : gw_memory_read(memory, first, count, buf);
 
 	for (size_t i = 0; rc >= 0 && i < count; i++) {
 		struct gw_digest is = { 0, 0 };
@@ -333,7 +334,8 @@ static int compare(const struct gw_image *image, const struct gw_key *key, const
 }
 
 int gw_image_absent(const struct gw_image *image, const struct gw_key *key,
-		    const struct gw_ram *ram, size_t first, size_t count, struct gw_bitmap *absent)
+		    const struct gw_memory *memory, size_t first, size_t count,
+		    struct gw_bitmap *absent)
 {
 	gw_autofree uint8_t *buf = malloc(GW_CHUNK_SIZE);
 	size_t end = first + count;
@@ -341,13 +343,13 @@ int gw_image_absent(const struct gw_image *image, const struct gw_key *key,
 
 	if (!buf)
 		return gw_fail(-ENOMEM, "no memory to look at a kept image");
-	if (ram->nr_pages != image->ledger.nr_pages || end > ram->nr_pages || end < first)
+	if (memory->nr_pages != image->ledger.nr_pages || end > memory->nr_pages || end < first)
 		return gw_fail(-EINVAL, "pages %zu to %zu of a kept image of %zu", first, end,
 			       image->ledger.nr_pages);
 	for (size_t page = first, n; !rc && page < end; page += n) {
 		n = GW_CHUNK_PAGES - page % GW_CHUNK_PAGES;
 		n = end - page < n ? end - page : n;
-		rc = compare(image, key, ram, page, n, buf, absent);
+		rc = compare(image, key, memory, page, n, buf, absent);
 	}
 	return rc;
 }

@@ -56,9 +56,9 @@ struct gw_image {
 	bool on_disk;
 	uint64_t bytes; /* of memory, or on disk, that it takes */
 	struct {
-		char id[GW_RAM_ID_MAX];
+		char id[GW_MEMORY_ID_MAX];
 		uint64_t size;
-	} memory[GW_RAM_FILES_MAX];
+	} memory[GW_MEMORY_BLOCKS_MAX];
 	unsigned int nr_memory;
 	struct gw_ledger ledger;
 };
@@ -118,7 +118,7 @@ int gw_image_take(const struct gw_store *st, const struct gw_image *image, char 
 		  int64_t deadline);
 
 /**
- * gw_image_absent() - which pages of @ram are not what the image's ledger says.
+ * gw_image_absent() - which pages of @memory are not what the image's ledger says.
  * @key: of the ledger's digests
  * @first, @count: pages to look at, from a chunk's beginning
  * @absent: a bit is set for each such page
@@ -126,7 +126,8 @@ int gw_image_take(const struct gw_store *st, const struct gw_image *image, char 
  * Reads and hashes whatever is not a hole. Any thread, each its own range.
  */
 int gw_image_absent(const struct gw_image *image, const struct gw_key *key,
-		    const struct gw_ram *ram, size_t first, size_t count, struct gw_bitmap *absent);
+		    const struct gw_memory *memory, size_t first, size_t count,
+		    struct gw_bitmap *absent);
 
 /**
  * gw_image_give_back() - the arrival failed: what gw_image_take() took is the image again.

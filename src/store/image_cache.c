@@ -128,11 +128,13 @@ static void drop(struct balance *b, struct gw_image *image)
 	image->bytes = 0;
 }
 
-/* Pages that come free together in @f. */
-static size_t unit_of(const struct gw_ram_file *f)
+/* Pages that come free together in @b's file. */
+static size_t unit_of(const struct gw_ram *ram, const struct gw_memory_block *b)
 {
 	struct stat st;
-	size_t pages = fstat(f->fd, &st) ? 1 : (size_t)st.st_blksize / GW_PAGE_SIZE;
+	size_t pages = fstat(ram->files[b - ram->memory.blocks].fd, &st)
+			       ? 1
+			       : (size_t)st.st_blksize / GW_PAGE_SIZE;
 
 	return pages < 1 ? 1 : pages > UNIT_MAX ? UNIT_MAX : pages;
 }
@@ -162,7 +164,9 @@ struct run {
 
 static int punch(const struct gw_ram *ram, const struct run *run)
 {
-	return run->end > run->first ? gw_ram_punch(ram, run->first, run->end - run->first) : 0;
+	return run->end > run->first
+		       ? gw_memory_punch(&ram->memory, run->first, run->end - run->first)
+		       : 0;
 }
 
 /* What a walk over the pages of an image is for: to add up @bytes, or else to punch. */
@@ -174,15 +178,15 @@ struct walk {
 	uint64_t want;
 };
 
-/* The units of @f that have data in [from, to), which is all data. */
-static int walk_run(struct walk *w, const struct gw_ram_file *f, size_t unit, size_t from,
+/* The units of @b that have data in [from, to), which is all data. */
+static int walk_run(struct walk *w, const struct gw_memory_block *b, size_t unit, size_t from,
 		    size_t to, struct run *run)
 {
-	const size_t end = f->first_page + f->nr_pages;
+	const size_t end = b->first_page + b->nr_pages;
 	int rc = 0;
 
 	for (size_t next; !rc && from < to && (w->bytes || w->want); from = next) {
-		const size_t first = from - (from - f->first_page) % unit;
+		const size_t first = from - (from - b->first_page) % unit;
 		const size_t after = end - first < unit ? end : first + unit;
 		const unsigned int level = level_of(w->ledger, first, after - first);
 		uint64_t data;
@@ -205,23 +209,23 @@ static int walk_run(struct walk *w, const struct gw_ram_file *f, size_t unit, si
 
 static int walk_files(struct walk *w)
 {
-	struct gw_ram_walk walk = gw_ram_walk(w->ram);
-	const struct gw_ram_file *f = NULL;
+	struct gw_memory_walk walk = gw_memory_walk(&w->ram->memory);
+	const struct gw_memory_block *b = NULL;
 	struct run run = { 0, 0 };
 	size_t first, stop, unit = 1;
 	int rc;
 
-	while ((rc = gw_ram_walk_next(&walk, &first, &stop)) > 0) {
-		const struct gw_ram_file *of = gw_ram_file_of(w->ram, first);
+	while ((rc = gw_memory_walk_next(&walk, &first, &stop)) > 0) {
+		const struct gw_memory_block *of = gw_memory_block_of(&w->ram->memory, first);
 
-		if (of && of != f) {
+		if (of && of != b) {
 			rc = punch(w->ram, &run);
-			f = of;
-			unit = unit_of(f);
-			run = (struct run){ f->first_page, f->first_page };
+			b = of;
+			unit = unit_of(w->ram, b);
+			run = (struct run){ b->first_page, b->first_page };
 		}
-		if (rc >= 0 && f)
-			rc = walk_run(w, f, unit, first, stop, &run);
+		if (rc >= 0 && b)
+			rc = walk_run(w, b, unit, first, stop, &run);
 		if (rc < 0)
 			break;
 	}
@@ -251,7 +255,7 @@ static void walk_image(struct balance *b, struct gw_image *image, uint64_t bytes
 	if (!bytes) {
 		gw_image_measure(b->st, image);
 		b->freed += before > image->bytes ? before - image->bytes : 0;
-		if (!rc && !gw_ram_resident(&ram))
+		if (!rc && !gw_memory_resident(&ram.memory))
 			drop(b, image);
 	}
 	gw_ram_close(&ram);

@@ -155,13 +155,14 @@ static int pack_chunk(struct packed *p, int ram, size_t i, uint64_t *at)
 	return rc;
 }
 
-/* Write the RAM file of @f to @path; *@room is what may still be written. */
-static int pack_file(const struct gw_ram *ram, const struct gw_ram_file *f, const char *path,
-		     uint64_t *room, int64_t deadline)
+/* Write the RAM file of @block to @path; *@room is what may still be written. */
+static int pack_file(const struct gw_ram *ram, unsigned int block, const char *path, uint64_t *room,
+		     int64_t deadline)
 {
+	const struct gw_memory_block *b = &ram->memory.blocks[block];
 	struct packed p;
 	uint64_t at;
-	int rc = packed_init(&p, f->size,
+	int rc = packed_init(&p, b->size,
 			     open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
 
 	if (!rc && p.fd < 0)
@@ -170,12 +171,14 @@ static int pack_file(const struct gw_ram *ram, const struct gw_ram_file *f, cons
 	if (!rc && at > *room)
 		rc = gw_fail(-ENOSPC, "larger than what may be used of the disk");
 	for (size_t i = 0; !rc && i < p.head.chunks; i++) {
-		const int hole = gw_ram_is_hole(ram, f->first_page + i * GW_CHUNK_PAGES,
-						GW_CHUNK_PAGES);
+		const int hole = gw_memory_is_hole(&ram->memory, b->first_page + i * GW_CHUNK_PAGES,
+						   GW_CHUNK_PAGES);
 
 		if (hole > 0)
 			continue;
-		rc = hole ? hole : late(deadline) ? -ETIME : pack_chunk(&p, f->fd, i, &at);
+		rc = hole	      ? hole
+		     : late(deadline) ? -ETIME
+				      : pack_chunk(&p, ram->files[block].fd, i, &at);
 		if (!rc && at > *room)
 			rc = gw_fail(-ENOSPC, "larger than what may be used of the disk");
 	}
@@ -232,7 +235,7 @@ static int copy_to_disk(const struct gw_store *st, const struct gw_image *image,
 	for (unsigned int i = 0; !rc && i < image->nr_memory; i++) {
 		gw_autofree char *file = packed_path(st, image, i);
 
-		rc = pack_file(ram, &ram->files[i], file, &room, deadline);
+		rc = pack_file(ram, i, file, &room, deadline);
 	}
 	if (!rc)
 		rc = copy_ledger(ledger, path, room);

@@ -98,7 +98,7 @@ static bool parse_memory(struct gw_image *image, const json_t *entry)
 
 	/* Half of what fits is more than there is, and the sum of all does not overflow. */
 	if (!gw_name_ok(id) || strlen(id) >= sizeof(image->memory[i].id) || size <= 0 ||
-	    size % (json_int_t)GW_PAGE_SIZE || size > INT64_MAX / 2 / GW_RAM_FILES_MAX)
+	    size % (json_int_t)GW_PAGE_SIZE || size > INT64_MAX / 2 / GW_MEMORY_BLOCKS_MAX)
 		return false;
 	for (unsigned int k = 0; k < i; k++)
 		if (!strcmp(image->memory[k].id, id))
@@ -126,7 +126,7 @@ static bool parse(struct gw_image *image, const json_t *json, const char *name, 
 	    json_integer_value(departure) < 1 || json_integer_value(departure) > UINT32_MAX ||
 	    !json_is_integer(left) || !json_is_boolean(discards) || !json_is_boolean(pinned) ||
 	    gw_id_parse(json_string_value(json_object_get(json, "id")), image->id) ||
-	    !json_array_size(memory) || json_array_size(memory) > GW_RAM_FILES_MAX)
+	    !json_array_size(memory) || json_array_size(memory) > GW_MEMORY_BLOCKS_MAX)
 		return false;
 	json_array_foreach(memory, i, entry)
 		if (!parse_memory(image, entry))

@@ -44,14 +44,14 @@
 #define PRESENT (1ULL << 63)
 
 struct gw_holes {
-	const struct gw_ram *ram;
+	const struct gw_memory *memory;
 	int ear; /* inotify; -1: it would not hear all */
 	/* Of the mapping, once there is one: */
 	bool witnessing;
-	int pagemap; /* of this process */
-	int uffd;    /* over it: see arm() */
-	uint8_t *map[GW_RAM_FILES_MAX];
-	struct gw_bitmap witnessed; /* pages with an entry there */
+	int pagemap;			    /* of this process */
+	int uffd;			    /* over it: see arm() */
+	uint8_t *map[GW_MEMORY_BLOCKS_MAX]; /* NULL: of a block that is in no file */
+	struct gw_bitmap witnessed;	    /* pages with an entry there */
 };
 
 /* A descriptor that QEMU got from memfd_create() tells nobody what it does with it. */
@@ -65,9 +65,12 @@ static bool is_memfd(const char *link)
 static void listen_to(struct gw_holes *h)
 {
 	h->ear = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	for (unsigned int i = 0; h->ear >= 0 && i < h->ram->nr_files; i++) {
-		gw_autofree char *link = gw_path("/proc/self/fd/%d", h->ram->files[i].fd);
+	for (unsigned int i = 0; h->ear >= 0 && i < h->memory->nr_blocks; i++) {
+		const int fd = gw_memory_file(h->memory, i);
+		gw_autofree char *link = fd < 0 ? NULL : gw_path("/proc/self/fd/%d", fd);
 
+		if (fd < 0) /* nobody else can do anything to it */
+			continue;
 		if (!is_memfd(link) && inotify_add_watch(h->ear, link, IN_MODIFY) >= 0)
 			continue;
 		close(h->ear);
@@ -94,24 +97,25 @@ static int arm(struct gw_holes *h, uint8_t *map, size_t len)
 
 static int map_file(struct gw_holes *h, unsigned int i)
 {
-	const struct gw_ram_file *f = &h->ram->files[i];
-	const size_t room = f->size + 2 * HUGE;
+	const struct gw_memory_block *b = &h->memory->blocks[i];
+	const int fd = gw_memory_file(h->memory, i);
+	const size_t room = b->size + 2 * HUGE;
 	uint8_t *space = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 			      -1, 0);
 	uint8_t *askew;
 
 	if (space == MAP_FAILED)
-		return gw_fail(-errno, "RAM file of %s: mmap: %s", f->id, strerror(errno));
+		return gw_fail(-errno, "RAM file of %s: mmap: %s", b->id, strerror(errno));
 	askew = space + (HUGE - (uintptr_t)space % HUGE) + GW_PAGE_SIZE;
-	if (mmap(askew, f->size, PROT_READ, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, f->fd, 0) !=
+	if (mmap(askew, b->size, PROT_READ, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) !=
 	    askew) {
 		munmap(space, room);
-		return gw_fail(-errno, "RAM file of %s: mmap: %s", f->id, strerror(errno));
+		return gw_fail(-errno, "RAM file of %s: mmap: %s", b->id, strerror(errno));
 	}
 	munmap(space, (size_t)(askew - space));
-	munmap(askew + f->size, room - f->size - (size_t)(askew - space));
+	munmap(askew + b->size, room - b->size - (size_t)(askew - space));
 	h->map[i] = askew;
-	return arm(h, askew, f->size);
+	return arm(h, askew, b->size);
 }
 
 /* A userfaultfd with @features; a refused UFFDIO_API leaves one that is of no use. */
@@ -138,13 +142,14 @@ static int begin_witnessing(struct gw_holes *h)
 			       "this guest may give memory back, and what it gives cannot be "
 			       "watched: userfaultfd: %s",
 			       strerror(errno));
-	for (unsigned int i = 0; !rc && i < h->ram->nr_files; i++)
-		rc = map_file(h, i);
+	for (unsigned int i = 0; !rc && i < h->memory->nr_blocks; i++)
+		if (gw_memory_file(h->memory, i) >= 0)
+			rc = map_file(h, i);
 	h->witnessing = !rc;
 	return rc;
 }
 
-int gw_holes_open(struct gw_holes **holes, const struct gw_ram *ram, bool expected)
+int gw_holes_open(struct gw_holes **holes, const struct gw_memory *memory, bool expected)
 {
 	struct gw_holes *h = calloc(1, sizeof(*h));
 	int rc;
@@ -152,9 +157,9 @@ int gw_holes_open(struct gw_holes **holes, const struct gw_ram *ram, bool expect
 	*holes = h;
 	if (!h)
 		return gw_fail(-ENOMEM, "no memory to watch for holes");
-	h->ram = ram;
+	h->memory = memory;
 	h->ear = h->pagemap = h->uffd = -1;
-	rc = gw_bitmap_init(&h->witnessed, ram->nr_pages);
+	rc = gw_bitmap_init(&h->witnessed, memory->nr_pages);
 	if (rc)
 		return rc;
 	listen_to(h);
@@ -165,9 +170,9 @@ void gw_holes_close(struct gw_holes *h)
 {
 	if (!h)
 		return;
-	for (unsigned int i = 0; i < GW_RAM_FILES_MAX; i++)
+	for (unsigned int i = 0; i < GW_MEMORY_BLOCKS_MAX; i++)
 		if (h->map[i])
-			munmap(h->map[i], h->ram->files[i].size);
+			munmap(h->map[i], h->memory->blocks[i].size);
 	if (h->ear >= 0)
 		close(h->ear);
 	if (h->uffd >= 0)
@@ -204,9 +209,11 @@ bool gw_holes_surprise(const struct gw_holes *h)
 
 static uint8_t *at(const struct gw_holes *h, size_t page)
 {
-	const struct gw_ram_file *f = gw_ram_file_of(h->ram, page);
+	const struct gw_memory_block *b = gw_memory_block_of(h->memory, page);
 
-	return f ? h->map[f - h->ram->files] + (page - f->first_page) * GW_PAGE_SIZE : NULL;
+	uint8_t *map = b ? h->map[b - h->memory->blocks] : NULL;
+
+	return map ? map + (page - b->first_page) * GW_PAGE_SIZE : NULL;
 }
 
 /* Linux before 6.7: an entry of eight bytes for each page. */
@@ -265,23 +272,15 @@ static int look(struct gw_holes *h, size_t first, size_t count)
 	return 0;
 }
 
-int gw_holes_due(struct gw_holes *h, size_t first, size_t count, const struct gw_digests *held,
-		 struct gw_bitmap *due)
+/* Of [first, end), all in one file: what is held with content, and has no witness. */
+static int due_of_range(struct gw_holes *h, size_t first, size_t end, const struct gw_digests *held,
+			struct gw_bitmap *due)
 {
-	const size_t end = count < h->ram->nr_pages - first ? first + count : h->ram->nr_pages;
 	size_t start, stop, from, to;
+	int rc = look(h, first, end - first);
 
-	for (unsigned int i = 0; i < h->ram->nr_files; i++) {
-		const struct gw_ram_file *f = &h->ram->files[i];
-		const size_t a = first > f->first_page ? first : f->first_page;
-		const size_t b = end < f->first_page + f->nr_pages ? end
-								   : f->first_page + f->nr_pages;
-		int rc = a < b ? look(h, a, b - a) : 0;
-
-		if (rc)
-			return rc;
-	}
-	/* Held with content, and without a witness. */
+	if (rc)
+		return rc;
 	gw_bitmap_for_each_run(&held->filled, first, end, start, stop)
 		for (from = gw_bitmap_next(&h->witnessed, start, stop, false); from < stop;
 		     from = gw_bitmap_next(&h->witnessed, to, stop, false)) {
@@ -291,11 +290,30 @@ int gw_holes_due(struct gw_holes *h, size_t first, size_t count, const struct gw
 	return 0;
 }
 
+int gw_holes_due(struct gw_holes *h, size_t first, size_t count, const struct gw_digests *held,
+		 struct gw_bitmap *due)
+{
+	for (unsigned int i = 0; i < h->memory->nr_blocks; i++) {
+		const struct gw_memory_block *b = &h->memory->blocks[i];
+		const size_t from = first > b->first_page ? first : b->first_page;
+		size_t stop = b->first_page + b->nr_pages;
+		int rc = 0;
+
+		if (first < stop && count < stop - first)
+			stop = first + count;
+		if (h->map[i] && from < stop)
+			rc = due_of_range(h, from, stop, held, due);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
 static int populate(struct gw_holes *h, size_t page, size_t count)
 {
 	if (madvise(at(h, page), count * GW_PAGE_SIZE, MADV_POPULATE_READ))
 		return gw_fail(-errno, "RAM file of %s: populating %zu pages: %s",
-			       gw_ram_file_of(h->ram, page)->id, count, strerror(errno));
+			       gw_memory_block_of(h->memory, page)->id, count, strerror(errno));
 	gw_bitmap_set_range(&h->witnessed, page, count);
 	return 0;
 }
@@ -320,15 +338,15 @@ static int witness_resident(struct gw_holes *h, size_t page, size_t count)
 int gw_holes_read(struct gw_holes *h, size_t page, size_t count, uint8_t *buf)
 {
 	const bool here = gw_bitmap_next(&h->witnessed, page, page + count, false) == page + count;
-	const struct gw_ram_file *f = gw_ram_file_of(h->ram, page);
-	size_t in_file = f ? f->first_page + f->nr_pages - page : 0;
+	const struct gw_memory_block *b = gw_memory_block_of(h->memory, page);
+	size_t in_file = at(h, page) ? b->first_page + b->nr_pages - page : 0;
 	int rc = 0;
 
 	in_file = in_file < count ? in_file : count;
 	if (h->witnessing && !here && in_file)
 		rc = witness_resident(h, page, in_file);
 	if (!rc)
-		rc = gw_ram_read(h->ram, page, count, buf);
+		rc = gw_memory_read(h->memory, page, count, buf);
 	/* Swapped out, or written meanwhile: first its witness, then the copy. */
 	for (size_t i = 0; !rc && h->witnessing && !here && i < in_file; i++) {
 		if (gw_bitmap_test(&h->witnessed, page + i) ||
@@ -336,7 +354,7 @@ int gw_holes_read(struct gw_holes *h, size_t page, size_t count, uint8_t *buf)
 			continue;
 		rc = populate(h, page + i, 1);
 		if (!rc)
-			rc = gw_ram_read(h->ram, page + i, 1, buf + i * GW_PAGE_SIZE);
+			rc = gw_memory_read(h->memory, page + i, 1, buf + i * GW_PAGE_SIZE);
 	}
 	return rc;
 }

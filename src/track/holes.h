@@ -34,18 +34,18 @@
 
 #include "bitmap.h"
 #include "digest.h"
-#include "ram.h"
+#include "memory.h"
 
 struct gw_holes;
 
 /**
  * gw_holes_open() - begin to watch; before anybody looks where the data is.
- * @ram: must outlive it
+ * @memory: must outlive it
  * @expected: the guest gives memory back all the time: make the mapping at once
  *
  * Return: 0 or -errno. gw_holes_close() either way.
  */
-int gw_holes_open(struct gw_holes **holes, const struct gw_ram *ram, bool expected);
+int gw_holes_open(struct gw_holes **holes, const struct gw_memory *memory, bool expected);
 void gw_holes_close(struct gw_holes *h);
 
 /**
@@ -75,7 +75,7 @@ int gw_holes_due(struct gw_holes *h, size_t first, size_t count, const struct gw
 		 struct gw_bitmap *due);
 
 /**
- * gw_holes_read() - gw_ram_read(), so that what is copied here has its witness.
+ * gw_holes_read() - gw_memory_read(), so that what is copied here has its witness.
  *
  * Holes stay holes. Return: 0 or -errno.
  */

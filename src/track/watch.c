@@ -49,11 +49,11 @@ void gw_watch_parse(struct gw_memory_watch *w, const json_t *json)
 
 static unsigned int ranges_of(const struct gw_ram *ram, struct gw_track_range *ranges)
 {
-	for (unsigned int i = 0; i < ram->nr_files; i++)
+	for (unsigned int i = 0; i < ram->memory.nr_blocks; i++)
 		ranges[i] = (struct gw_track_range){ .hva = ram->files[i].hva,
-						     .first_page = ram->files[i].first_page,
-						     .nr_pages = ram->files[i].nr_pages };
-	return ram->nr_files;
+						     .first_page = ram->memory.blocks[i].first_page,
+						     .nr_pages = ram->memory.blocks[i].nr_pages };
+	return ram->memory.nr_blocks;
 }
 
 int gw_watch_begin(struct gw_memory_watch *w, pid_t pid, const struct gw_ram *ram)

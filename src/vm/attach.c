@@ -201,13 +201,13 @@ static int refuse_twice(const struct gw_ram *ram, const char *id, int fd)
 
 	if (fstat(fd, &new))
 		return gw_fail(-errno, "RAM file of backend '%s': %s", id, strerror(errno));
-	for (unsigned int i = 0; i < ram->nr_files; i++)
+	for (unsigned int i = 0; i < ram->memory.nr_blocks; i++)
 		if (!fstat(ram->files[i].fd, &st) && st.st_dev == new.st_dev &&
 		    st.st_ino == new.st_ino)
 			return gw_fail(-ENOTSUP,
 				       "memory backends '%s' and '%s' have one file: give each one "
 				       "of its own",
-				       ram->files[i].id, id);
+				       ram->memory.blocks[i].id, id);
 	return 0;
 }
 
@@ -344,8 +344,8 @@ static void note_others(struct gw_qmp *q, const struct gw_qemu_ram *blocks,
 		const char *id = slash ? slash + 1 : block.name;
 		bool ours = false;
 
-		for (unsigned int k = 0; k < ram->nr_files; k++)
-			ours |= !strcmp(ram->files[k].id, id);
+		for (unsigned int k = 0; k < ram->memory.nr_blocks; k++)
+			ours |= !strcmp(ram->memory.blocks[k].id, id);
 		if (ours || facts->nr_others == GW_OTHER_BLOCKS_MAX)
 			continue;
 		if (!block.hva && gw_blocks_hva(q, blocks, id, block.used, &block.hva))
@@ -408,7 +408,7 @@ int gw_attach(struct gw_qmp *q, pid_t pid, struct gw_ram *ram, struct gw_guest_f
 	json_decref(devs);
 	if (!rc)
 		gw_blocks_place(blocks, ram);
-	if (!rc && !ram->nr_blocks)
+	if (!rc && !ram->nr_ranges)
 		rc = gw_fail(-ENOTSUP, "QEMU's memory map names none of its memory backends");
 	if (!rc) {
 		note_others(q, blocks, ram, facts);

@@ -269,27 +269,27 @@ int gw_blocks_open(pid_t pid, const char *id, const struct stat *file, uint64_t 
 	return fd;
 }
 
-/* Add a flat range of backend memory, or extend the block it continues. */
+/* Add a flat range of backend memory, or extend the range that it continues. */
 static void add_range(struct gw_ram *ram, const struct gw_region *r)
 {
-	for (unsigned int i = 0; i < ram->nr_files; i++) {
-		if (strcmp(ram->files[i].id, r->id) != 0)
+	for (unsigned int i = 0; i < ram->memory.nr_blocks; i++) {
+		if (strcmp(ram->memory.blocks[i].id, r->id) != 0)
 			continue;
-		for (unsigned int b = 0; b < ram->nr_blocks; b++) {
-			struct gw_ram_block *block = &ram->blocks[b];
+		for (unsigned int k = 0; k < ram->nr_ranges; k++) {
+			struct gw_ram_range *range = &ram->ranges[k];
 
-			/* Legacy holes (VGA, ROM shadow) do not split a block. */
-			if (block->file == i && block->gpa - block->offset == r->gpa - r->offset) {
-				if (r->last + 1 > block->gpa + block->size)
-					block->size = r->last + 1 - block->gpa;
+			/* Legacy holes (VGA, ROM shadow) do not split it. */
+			if (range->block == i && range->gpa - range->offset == r->gpa - r->offset) {
+				if (r->last + 1 > range->gpa + range->size)
+					range->size = r->last + 1 - range->gpa;
 				return;
 			}
 		}
-		if (ram->nr_blocks < GW_RAM_BLOCKS_MAX)
-			ram->blocks[ram->nr_blocks++] =
-				(struct gw_ram_block){ .gpa = r->gpa,
+		if (ram->nr_ranges < GW_RAM_RANGES_MAX)
+			ram->ranges[ram->nr_ranges++] =
+				(struct gw_ram_range){ .gpa = r->gpa,
 						       .size = r->last + 1 - r->gpa,
-						       .file = i,
+						       .block = i,
 						       .offset = r->offset };
 		return;
 	}

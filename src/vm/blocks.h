@@ -73,7 +73,7 @@ int gw_blocks_open(pid_t pid, const char *id, const struct stat *file, uint64_t 
  */
 uint64_t gw_blocks_weigh(pid_t pid, const struct gw_qemu_block *blocks, unsigned int n);
 
-/** gw_blocks_place() - fill in @ram's blocks: where its files lie in guest-physical memory. */
+/** gw_blocks_place() - fill in @ram's ranges: where its blocks lie in guest-physical memory. */
 void gw_blocks_place(const struct gw_qemu_ram *b, struct gw_ram *ram);
 
 #endif

@@ -95,8 +95,9 @@ static int add_memory(struct gw_definition *def, const char *id, uint64_t size)
 
 	if (!gw_name_ok(id) || strlen(id) >= sizeof(def->memory[0].id))
 		return gw_fail(-EINVAL, "a memory backend needs an id of letters and digits");
-	if (at == GW_RAM_FILES_MAX)
-		return gw_fail(-EINVAL, "a VM with more than %d memory backends", GW_RAM_FILES_MAX);
+	if (at == GW_MEMORY_BLOCKS_MAX)
+		return gw_fail(-EINVAL, "a VM with more than %d memory backends",
+			       GW_MEMORY_BLOCKS_MAX);
 	for (; at && strcmp(def->memory[at - 1].id, id) > 0; at--)
 		def->memory[at] = def->memory[at - 1];
 	snprintf(def->memory[at].id, sizeof(def->memory[at].id), "%s", id);
@@ -232,21 +233,21 @@ static char *replace_all(const char *text, const char *from, const char *to)
 	return out;
 }
 
-/* Whether "-object VALUE" makes one of the backends in @ram, in whichever form; @seen: which. */
-static bool makes_backend(const char *value, const struct gw_ram *ram, bool seen[])
+/* Whether "-object VALUE" makes one of the backends in @memory, in whichever form; @seen: which. */
+static bool makes_backend(const char *value, const struct gw_memory *memory, bool seen[])
 {
 	json_t *backend = backend_of(value);
 	bool makes = false;
 
-	for (unsigned int i = 0; backend && i < ram->nr_files; i++)
-		if (gw_word_is(backend, "id", ram->files[i].id))
+	for (unsigned int i = 0; backend && i < memory->nr_blocks; i++)
+		if (gw_word_is(backend, "id", memory->blocks[i].id))
 			makes = seen[i] = true;
 	json_decref(backend);
 	return makes;
 }
 
 int gw_definition_attach(struct gw_definition *def, const char *name, pid_t pid,
-			 const char *qmp_path, const struct gw_ram *ram,
+			 const char *qmp_path, const struct gw_memory *memory,
 			 const struct gw_guest_facts *facts)
 {
 	gw_autofree char *path = gw_path("/proc/%d/cmdline", (int)pid);
@@ -255,7 +256,7 @@ int gw_definition_attach(struct gw_definition *def, const char *name, pid_t pid,
 	char cwd[4096];
 	size_t len;
 	ssize_t n = readlink(cwd_link, cwd, sizeof(cwd) - 1);
-	bool seen[GW_RAM_FILES_MAX] = { false };
+	bool seen[GW_MEMORY_BLOCKS_MAX] = { false };
 	const char *arg, *next, *readconfig = NULL;
 	int rc;
 
@@ -282,7 +283,7 @@ int gw_definition_attach(struct gw_definition *def, const char *name, pid_t pid,
 		if (!strcmp(option, "incoming") || !strcmp(option, "pidfile") ||
 		    !strcmp(option, "loadvm") ||
 		    (!strcmp(option, "object") && next < cmdline + len &&
-		     makes_backend(next, ram, seen))) {
+		     makes_backend(next, memory, seen))) {
 			next = next < cmdline + len ? next + strlen(next) + 1 : next;
 			continue;
 		}
@@ -291,19 +292,19 @@ int gw_definition_attach(struct gw_definition *def, const char *name, pid_t pid,
 		mine = replace_all(arg, qmp_path, "{dir}/user.qmp");
 		json_array_append_new(def->argv, json_string(mine));
 	}
-	for (unsigned int i = 0; i < ram->nr_files; i++) {
-		snprintf(def->memory[i].id, sizeof(def->memory[i].id), "%s", ram->files[i].id);
-		def->memory[i].size = ram->files[i].size;
+	for (unsigned int i = 0; i < memory->nr_blocks; i++) {
+		snprintf(def->memory[i].id, sizeof(def->memory[i].id), "%s", memory->blocks[i].id);
+		def->memory[i].size = memory->blocks[i].size;
 	}
-	def->nr_memory = ram->nr_files;
+	def->nr_memory = memory->nr_blocks;
 	rc = check(def);
-	for (unsigned int i = 0; !rc && i < ram->nr_files; i++)
+	for (unsigned int i = 0; !rc && i < memory->nr_blocks; i++)
 		if (!seen[i])
 			rc = gw_fail(
 				-ENOTSUP,
 				"memory backend '%s' is not on QEMU's command line%s%s%s: only "
 				"there can Godwit give it another RAM file on another host",
-				ram->files[i].id,
+				memory->blocks[i].id,
 				readconfig ? ", but perhaps in " : " (plugged in later?)",
 				readconfig ? readconfig : "", readconfig ? " (-readconfig)" : "");
 	return rc;
@@ -320,7 +321,7 @@ int gw_definition_parse(struct gw_definition *def, const json_t *json)
 	memset(def, 0, sizeof(*def));
 	if (!gw_name_ok(name))
 		return -EINVAL;
-	if (json_array_size(memory) > GW_RAM_FILES_MAX || !cwd || cwd[0] != '/' || !machine ||
+	if (json_array_size(memory) > GW_MEMORY_BLOCKS_MAX || !cwd || cwd[0] != '/' || !machine ||
 	    strlen(machine) >= sizeof(def->machine))
 		return gw_fail(-EINVAL, "a VM definition with fields missing or out of range");
 	snprintf(def->name, sizeof(def->name), "%s", name);

@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #include "attach.h"
-#include "ram.h"
+#include "memory.h"
 
 #define GW_NAME_MAX 64
 
@@ -35,9 +35,9 @@ struct gw_definition {
 	bool managed;
 	bool discards; /* the guest may give memory back piecemeal: small pages only */
 	struct {
-		char id[GW_RAM_ID_MAX];
+		char id[GW_MEMORY_ID_MAX];
 		uint64_t size;
-	} memory[GW_RAM_FILES_MAX];
+	} memory[GW_MEMORY_BLOCKS_MAX];
 	unsigned int nr_memory;
 	bool flat; /* its RAM files have the names of before (vm/ram.h); not part of the JSON */
 };
@@ -57,7 +57,7 @@ int gw_definition_run(struct gw_definition *def, const char *name, uint64_t memo
  * @qmp_path: the monitor that it was attached by; becomes {dir}/user.qmp elsewhere
  */
 int gw_definition_attach(struct gw_definition *def, const char *name, pid_t pid,
-			 const char *qmp_path, const struct gw_ram *ram,
+			 const char *qmp_path, const struct gw_memory *memory,
 			 const struct gw_guest_facts *facts);
 
 /** gw_definition_parse() - check and read the JSON form, also a peer's (invariant 10). */

@@ -14,11 +14,11 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	json_t *json = json_loadb((const char *)data, size, JSON_DECODE_ANY, NULL);
-	char *ram[GW_RAM_FILES_MAX];
+	char *ram[GW_MEMORY_BLOCKS_MAX];
 	struct gw_definition def;
 	char **argv;
 
-	for (size_t i = 0; i < GW_RAM_FILES_MAX; i++)
+	for (size_t i = 0; i < GW_MEMORY_BLOCKS_MAX; i++)
 		ram[i] = (char[]){ "/ram,file" };
 	if (json && !gw_definition_parse(&def, json)) {
 		if (!def.nr_memory || !json_array_size(def.argv) || strchr(def.name, '/'))

@@ -39,9 +39,10 @@ void live_attach(struct live *l, const char *path)
 	live_need(l->qmp ? 0 : -1, "monitor");
 	live_need(gw_qmp_pid(l->qmp, &l->pid), "process");
 	live_need(gw_attach(l->qmp, l->pid, &l->ram, &facts), "attach");
-	live_assert(l->ram.nr_files == 1, "the guest has %u RAM files", l->ram.nr_files);
+	live_assert(l->ram.memory.nr_blocks == 1, "the guest has %u RAM files",
+		    l->ram.memory.nr_blocks);
 	l->hva = l->ram.files[0].hva;
-	l->pages = l->ram.files[0].nr_pages;
+	l->pages = l->ram.memory.blocks[0].nr_pages;
 	l->range = (struct gw_track_range){ .hva = l->hva, .nr_pages = l->pages };
 	l->mem = mmap(NULL, l->pages * GW_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
 		      l->ram.files[0].fd, 0);

@@ -64,31 +64,26 @@ static int on_wake(void *arg)
 	return heed();
 }
 
-/* A RAM file, and a descriptor of our own to look into it. */
-static int make_ram(struct gw_ram *ram, const char *id, uint64_t size)
+static void make_ram(const char *id, uint64_t size)
 {
 	int fd = memfd_create(id, MFD_CLOEXEC);
-	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
-	if (fd < 0 || own < 0 || ftruncate(fd, (off_t)size) ||
-	    gw_ram_add(&sim.dst.ram, id, own, size, 0))
+	if (fd < 0 || ftruncate(fd, (off_t)size) || gw_ram_add(&sim.dst.ram, id, fd, size, 0))
 		sim_wrong("no RAM file '%s'", id);
-	return gw_ram_add(ram, id, fd, size, 0);
 }
 
-/* A RAM file of the kept image, likewise. */
-static int reuse_ram(struct gw_ram *ram, unsigned int i)
+/* That of the kept image. */
+static void reuse_ram(unsigned int i)
 {
-	const struct gw_ram_file *f = &sim.dst.image.files[i];
-	int fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0), own = fcntl(f->fd, F_DUPFD_CLOEXEC, 0);
+	const struct gw_memory_block *b = &sim.dst.image.memory.blocks[i];
+	int fd = fcntl(sim.dst.image.files[i].fd, F_DUPFD_CLOEXEC, 0);
 
-	if (fd < 0 || own < 0 || gw_ram_add(&sim.dst.ram, f->id, own, f->size, 0))
-		sim_wrong("no RAM file '%s'", f->id);
-	return gw_ram_add(ram, f->id, fd, f->size, 0);
+	if (fd < 0 || gw_ram_add(&sim.dst.ram, b->id, fd, b->size, 0))
+		sim_wrong("no RAM file '%s'", b->id);
 }
 
 /* Whether the image is of a departure that the source knows; then what of it is whole. */
-static int find_kept(const json_t *reuse, const struct gw_ram *ram, struct gw_dest_kept *kept)
+static int find_kept(const json_t *reuse, struct gw_dest_kept *kept)
 {
 	const struct gw_ledger *l = &sim.dst.kept;
 	char id[2 * GW_ID_LEN + 1];
@@ -106,7 +101,7 @@ static int find_kept(const json_t *reuse, const struct gw_ram *ram, struct gw_de
 		return 0;
 	kept->ledger = l;
 	for (size_t page = 0; page < l->nr_pages; page++) {
-		if (gw_ram_read(ram, page, 1, bytes))
+		if (gw_memory_read(&sim.dst.ram.memory, page, 1, bytes))
 			return -EIO;
 		if (!gw_digest_equal(gw_key_page(kept_key(), bytes), l->digests[page]))
 			gw_bitmap_set(&kept->absent, page);
@@ -130,7 +125,7 @@ static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
 }
 
 static int op_prepare(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,
-		      struct gw_ram *ram, struct gw_dest_kept *kept)
+		      const struct gw_memory **memory, struct gw_dest_kept *kept)
 {
 	struct process *process = env;
 	const json_t *entry;
@@ -141,18 +136,19 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, co
 		return rc;
 	if (!json_array_size(definition))
 		return gw_fail(-EINVAL, "a VM definition with fields missing or out of range");
-	sim_check(resident <= gw_ram_bytes(&sim.guest.ram), "more resident than there is");
+	sim_check(resident <= gw_memory_bytes(&sim.guest.ram.memory),
+		  "more resident than there is");
 	sim.dst.left_behind = true;
 	sim.dst.journal = JOURNAL_RECEIVING;
 	sim.dst.run = sim.dst.d.run;
 	json_array_foreach(definition, i, entry)
-		if (!rc && sim.dst.kept.head && reuse && sim.sc->reuse != REUSE_STRANGER)
-			rc = reuse_ram(ram, (unsigned int)i);
-		else if (!rc)
-			rc = make_ram(ram, json_string_value(json_object_get(entry, "id")),
-				      (uint64_t)json_integer_value(json_object_get(entry, "size")));
-	if (!rc)
-		rc = find_kept(reuse, ram, kept);
+		if (sim.dst.kept.head && reuse && sim.sc->reuse != REUSE_STRANGER)
+			reuse_ram((unsigned int)i);
+		else
+			make_ram(json_string_value(json_object_get(entry, "id")),
+				 (uint64_t)json_integer_value(json_object_get(entry, "size")));
+	*memory = &sim.dst.ram.memory;
+	rc = find_kept(reuse, kept);
 	sim.dst.qemu = QEMU_WAITING;
 	for (unsigned int s = 0; s < sim.sc->start_s && !process->dead; s += 2) {
 		fiber_sleep_until(sim_now() + GW_DEST_WAIT_MS * GW_MS);
@@ -286,12 +282,13 @@ static void check_memory(void)
 {
 	size_t page;
 
-	page = guest_compare(&sim.guest.ram, &sim.dst.ram);
+	page = guest_compare(&sim.guest.ram.memory, &sim.dst.ram.memory);
 	if (sim.sc->unequal)
-		sim_check(page < sim.guest.ram.nr_pages, "memory is equal where it cannot be");
+		sim_check(page < sim.guest.ram.memory.nr_pages,
+			  "memory is equal where it cannot be");
 	else
-		sim_check(page == sim.guest.ram.nr_pages, "page %zu differs between the hosts",
-			  page);
+		sim_check(page == sim.guest.ram.memory.nr_pages,
+			  "page %zu differs between the hosts", page);
 }
 
 static int op_device_write(void *env, const void *buf, size_t len)

@@ -26,12 +26,21 @@
 /* A guest that ran for seconds unwatched has not more to say than one that ran for ms. */
 #define WRITES_AT_ONCE 500
 
+/* Its RAM file, and where it is there. */
+static int where(const struct guest *g, size_t page, off_t *at)
+{
+	const struct gw_memory_block *b = gw_memory_block_of(&g->ram.memory, page);
+
+	*at = (off_t)((page - b->first_page) * GW_PAGE_SIZE);
+	return g->ram.files[b - g->ram.memory.blocks].fd;
+}
+
 static void write_page(struct guest *g, size_t page, size_t offset, const void *bytes, size_t len)
 {
-	const struct gw_ram_file *f = gw_ram_file_of(&g->ram, page);
-	off_t at = (off_t)((page - f->first_page) * GW_PAGE_SIZE + offset);
+	off_t at;
+	int fd = where(g, page, &at);
 
-	if (pwrite(f->fd, bytes, len, at) != (ssize_t)len)
+	if (pwrite(fd, bytes, len, at + (off_t)offset) != (ssize_t)len)
 		abort();
 }
 
@@ -59,7 +68,7 @@ static size_t favourite_page(struct guest *g)
 
 static void read_page(const struct guest *g, size_t page, uint8_t *bytes)
 {
-	if (gw_ram_read(&g->ram, page, 1, bytes))
+	if (gw_memory_read(&g->ram.memory, page, 1, bytes))
 		abort();
 }
 
@@ -119,22 +128,22 @@ static void write_something(struct guest *g)
 /* What a balloon does: the page looks unwritten. Often the guest takes it back at once. */
 static void punch_something(struct guest *g)
 {
-	const struct gw_ram_file *f;
 	size_t page = any_page(g);
+	off_t at;
+	int fd = where(g, page, &at);
 
 	if (gw_bitmap_test(&g->written, page))
 		return;
 	for (unsigned int i = 0; i < GUEST_IOS; i++)
 		if (g->io[i].busy && g->io[i].page == page)
 			return; /* pinned */
-	if (gw_ram_punch(&g->ram, page, 1))
+	if (gw_memory_punch(&g->ram.memory, page, 1))
 		abort();
 	g->punched++;
 	if (!rng_one_in(&g->rng, 2))
 		return;
 	/* Reading a hole through QEMU's mapping makes a page of zeros of it. */
-	f = gw_ram_file_of(&g->ram, page);
-	if (fallocate(f->fd, 0, (off_t)((page - f->first_page) * GW_PAGE_SIZE), GW_PAGE_SIZE))
+	if (fallocate(fd, 0, at, GW_PAGE_SIZE))
 		abort();
 }
 
@@ -221,8 +230,8 @@ static int track_scan(struct gw_tracker *t, size_t first, size_t count, struct g
 		return rc;
 	sim_check(!g->b->needs_quiesce || !g->running || source_disturbed(),
 		  "a tracker that needs a stopped guest was scanned while it runs");
-	if (count > g->ram.nr_pages - first)
-		count = g->ram.nr_pages - first;
+	if (count > g->ram.memory.nr_pages - first)
+		count = g->ram.memory.nr_pages - first;
 	gw_bitmap_for_each_run(&g->written, first, first + count, start, stop) {
 		gw_bitmap_set_range(due, start, stop - start);
 		gw_bitmap_clear_range(&g->written, start, stop - start);
@@ -314,16 +323,17 @@ void guest_init(struct guest *g, const struct behaviour *b, uint64_t seed)
 	add_file(g, "small", SMALL_PAGES);
 	if (b->big)
 		add_file(g, "holes", HOLE_PAGES);
-	if (gw_bitmap_init(&g->written, g->ram.nr_pages))
+	if (gw_bitmap_init(&g->written, g->ram.memory.nr_pages))
 		abort();
 	for (unsigned int i = 0; i < DATA_RUNS; i++) {
 		size_t page = any_page(g) / RUN_PAGES * RUN_PAGES;
 
 		for (size_t k = 0; k < RUN_PAGES; k++)
 			new_content(g, bytes + k * GW_PAGE_SIZE);
-		write_page(g, page, 0, bytes,
-			   (gw_ram_file_of(&g->ram, page + RUN_PAGES - 1) ? RUN_PAGES : 1) *
-				   GW_PAGE_SIZE);
+		write_page(
+			g, page, 0, bytes,
+			(gw_memory_block_of(&g->ram.memory, page + RUN_PAGES - 1) ? RUN_PAGES : 1) *
+				GW_PAGE_SIZE);
 	}
 	if (b->direct_io)
 		start_io(g);
@@ -335,16 +345,16 @@ void guest_free(struct guest *g)
 	gw_bitmap_free(&g->written);
 }
 
-size_t guest_compare(const struct gw_ram *a, const struct gw_ram *b)
+size_t guest_compare(const struct gw_memory *a, const struct gw_memory *b)
 {
 	static uint8_t x[GW_CHUNK_SIZE], y[GW_CHUNK_SIZE];
 
 	for (size_t page = 0; page < a->nr_pages; page += GW_CHUNK_PAGES) {
-		if (gw_ram_is_hole(a, page, GW_CHUNK_PAGES) == 1 &&
-		    gw_ram_is_hole(b, page, GW_CHUNK_PAGES) == 1)
+		if (gw_memory_is_hole(a, page, GW_CHUNK_PAGES) == 1 &&
+		    gw_memory_is_hole(b, page, GW_CHUNK_PAGES) == 1)
 			continue;
-		if (gw_ram_read(a, page, GW_CHUNK_PAGES, x) ||
-		    gw_ram_read(b, page, GW_CHUNK_PAGES, y))
+		if (gw_memory_read(a, page, GW_CHUNK_PAGES, x) ||
+		    gw_memory_read(b, page, GW_CHUNK_PAGES, y))
 			abort();
 		for (size_t i = 0; memcmp(x, y, sizeof(x)) != 0 && i < GW_CHUNK_PAGES; i++)
 			if (memcmp(x + i * GW_PAGE_SIZE, y + i * GW_PAGE_SIZE, GW_PAGE_SIZE) != 0)

@@ -78,6 +78,6 @@ struct gw_tracker *guest_resume_tracking(struct guest *g);
 struct gw_tracker *guest_track(struct guest *g);
 
 /** guest_compare() - first page by which @a and @b differ, or their number of pages. */
-size_t guest_compare(const struct gw_ram *a, const struct gw_ram *b);
+size_t guest_compare(const struct gw_memory *a, const struct gw_memory *b);
 
 #endif

@@ -35,14 +35,14 @@ const struct gw_key *kept_key(void)
 static void digest_memory(struct gw_digests *d)
 {
 	uint8_t bytes[GW_PAGE_SIZE];
-	struct gw_ram_walk walk = gw_ram_walk(&sim.guest.ram);
+	struct gw_memory_walk walk = gw_memory_walk(&sim.guest.ram.memory);
 	size_t first, stop;
 
-	if (gw_digests_init(d, sim.guest.ram.nr_pages))
+	if (gw_digests_init(d, sim.guest.ram.memory.nr_pages))
 		abort();
-	while (gw_ram_walk_next(&walk, &first, &stop) > 0)
+	while (gw_memory_walk_next(&walk, &first, &stop) > 0)
 		for (size_t i = first; i < stop; i++) {
-			if (gw_ram_read(&sim.guest.ram, i, 1, bytes))
+			if (gw_memory_read(&sim.guest.ram.memory, i, 1, bytes))
 				abort();
 			gw_digests_set(d, i, gw_key_page(kept_key(), bytes));
 		}
@@ -63,22 +63,23 @@ static void depart(struct gw_ledger *l, const struct gw_ledger *before, uint8_t 
 static void copy_memory(struct gw_ram *to, const struct gw_ram *from)
 {
 	static uint8_t bytes[GW_CHUNK_SIZE];
-	struct gw_ram_walk walk;
+	struct gw_memory_walk walk;
 	size_t page, stop;
 
-	for (unsigned int i = 0; i < from->nr_files; i++) {
+	for (unsigned int i = 0; i < from->memory.nr_blocks; i++) {
 		int fd = memfd_create("kept", MFD_CLOEXEC);
 
-		if (fd < 0 || ftruncate(fd, (off_t)from->files[i].size) ||
-		    gw_ram_add(to, from->files[i].id, fd, from->files[i].size, 0))
+		if (fd < 0 || ftruncate(fd, (off_t)from->memory.blocks[i].size) ||
+		    gw_ram_add(to, from->memory.blocks[i].id, fd, from->memory.blocks[i].size, 0))
 			abort();
 	}
-	walk = gw_ram_walk(from);
-	while (gw_ram_walk_next(&walk, &page, &stop) > 0) {
+	walk = gw_memory_walk(&from->memory);
+	while (gw_memory_walk_next(&walk, &page, &stop) > 0) {
 		for (size_t n; page < stop; page += n) {
 			n = GW_CHUNK_PAGES - page % GW_CHUNK_PAGES;
 			n = stop - page < n ? stop - page : n;
-			if (gw_ram_read(from, page, n, bytes) || gw_ram_write(to, page, n, bytes))
+			if (gw_memory_read(&from->memory, page, n, bytes) ||
+			    gw_memory_write(&to->memory, page, n, bytes))
 				abort();
 		}
 	}
@@ -92,11 +93,11 @@ static void damage(struct gw_ram *image)
 	for (unsigned int i = 0; i < DAMAGED; i++) {
 		size_t page = rng_below(&sim.guest.rng, 3 * GW_CHUNK_PAGES);
 
-		if (gw_ram_read(image, page, 1, bytes))
+		if (gw_memory_read(&image->memory, page, 1, bytes))
 			abort();
 		bytes[rng_below(&sim.guest.rng, GW_PAGE_SIZE)] ^= 1;
-		if (rng_one_in(&sim.guest.rng, 3) ? gw_ram_punch(image, page, 1)
-						  : gw_ram_write(image, page, 1, bytes))
+		if (rng_one_in(&sim.guest.rng, 3) ? gw_memory_punch(&image->memory, page, 1)
+						  : gw_memory_write(&image->memory, page, 1, bytes))
 			abort();
 	}
 }

@@ -169,7 +169,7 @@ struct source_host {
 struct dest_host {
 	struct process worker, daemon;
 	struct gw_dest d;
-	struct gw_ram ram;   /* our own descriptors of its RAM files */
+	struct gw_ram ram;
 	struct gw_ram image; /* what was kept of the guest */
 	struct gw_ledger kept;
 	enum qemu qemu;

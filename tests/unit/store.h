@@ -72,7 +72,7 @@ struct host {
 /* A VM on that host; what each page holds is a version, 0 for zeros. */
 struct vm {
 	struct gw_definition def;
-	char *paths[GW_RAM_FILES_MAX + 1];
+	char *paths[GW_MEMORY_BLOCKS_MAX + 1];
 	uint32_t version[PAGES];
 	uint8_t departures; /* the id of departure N is N in every byte */
 };
@@ -122,8 +122,8 @@ static inline struct vm *vm_new(const struct host *h, const char *name)
 
 	assert_non_null(vm);
 	snprintf(vm->def.name, sizeof(vm->def.name), "%s", name);
-	snprintf(vm->def.memory[0].id, GW_RAM_ID_MAX, "a");
-	snprintf(vm->def.memory[1].id, GW_RAM_ID_MAX, "b");
+	snprintf(vm->def.memory[0].id, GW_MEMORY_ID_MAX, "a");
+	snprintf(vm->def.memory[1].id, GW_MEMORY_ID_MAX, "b");
 	vm->def.memory[0].size = PAGES_A * GW_PAGE_SIZE;
 	vm->def.memory[1].size = PAGES_B * GW_PAGE_SIZE;
 	vm->def.nr_memory = 2;
@@ -230,7 +230,7 @@ static inline int vm_leave(const struct host *h, struct vm *vm)
 		if (!vm->version[page])
 			continue;
 		page_content(vm, page, buf);
-		if (gw_ram_write(&ram, page, 1, buf))
+		if (gw_memory_write(&ram.memory, page, 1, buf))
 			return -EIO;
 		gw_digests_set(&now, page, gw_key_page(test_key(), buf));
 	}
@@ -281,7 +281,7 @@ static inline const uint8_t *memory_at(const struct gw_ram *ram, size_t page)
 	static uint8_t chunk[GW_CHUNK_SIZE];
 
 	if (page % GW_CHUNK_PAGES == 0)
-		assert_int_equal(gw_ram_read(ram, page, GW_CHUNK_PAGES, chunk), 0);
+		assert_int_equal(gw_memory_read(&ram->memory, page, GW_CHUNK_PAGES, chunk), 0);
 	return chunk + page % GW_CHUNK_PAGES * GW_PAGE_SIZE;
 }
 
@@ -299,9 +299,9 @@ static inline size_t absent_pages(const struct vm *vm, const struct gw_image *im
 	assert_int_equal(vm_ram(vm, &ram, 0), 0);
 	assert_int_equal(gw_bitmap_init(&absent, PAGES), 0);
 	for (size_t first = 0; first < PAGES; first += GW_CHUNK_PAGES)
-		assert_int_equal(
-			gw_image_absent(image, test_key(), &ram, first, GW_CHUNK_PAGES, &absent),
-			0);
+		assert_int_equal(gw_image_absent(image, test_key(), &ram.memory, first,
+						 GW_CHUNK_PAGES, &absent),
+				 0);
 	for (size_t page = 0; page < PAGES; page++) {
 		page_content(vm, page, want);
 		assert_int_equal(gw_bitmap_test(&absent, page),

@@ -215,7 +215,7 @@ static void assert_refused(struct qemu *m, const char *asked, const char *answer
 	m->special[0] = (struct answer){ asked, answer };
 	assert_int_equal(attach(m, &ram, &facts), -ENOTSUP);
 	assert_message(why);
-	assert_int_equal(ram.nr_files, 0); /* and nothing is left open */
+	assert_int_equal(ram.memory.nr_blocks, 0); /* and nothing is left open */
 }
 
 static void finds_memory(void **state)
@@ -232,13 +232,14 @@ static void finds_memory(void **state)
 	assert_false(facts.direct_io);
 	assert_false(facts.discards);
 	/* By id, so that every host numbers the pages alike. */
-	assert_int_equal(ram.nr_files, 2);
-	assert_string_equal(ram.files[0].id, "low");
-	assert_string_equal(ram.files[1].id, "ram");
+	assert_int_equal(ram.memory.nr_blocks, 2);
+	assert_string_equal(ram.memory.blocks[0].id, "low");
+	assert_string_equal(ram.memory.blocks[1].id, "ram");
 	assert_int_equal(ram.files[0].hva, (uintptr_t)m->maps[1]);
 	assert_int_equal(ram.files[1].hva, (uintptr_t)m->maps[0]);
 	m->maps[0][GW_PAGE_SIZE + 5] = 77;
-	assert_int_equal(gw_ram_read(&ram, ram.files[1].first_page + 1, 1, page), 0);
+	assert_int_equal(gw_memory_read(&ram.memory, ram.memory.blocks[1].first_page + 1, 1, page),
+			 0);
 	assert_int_equal(page[5], 77);
 	gw_ram_close(&ram);
 }
@@ -250,18 +251,18 @@ static void maps_blocks(void **state)
 
 	assert_int_equal(attach(*state, &ram, &facts), 0);
 	/* Below and above 4 GiB; the hole for the VGA window splits nothing. */
-	assert_int_equal(ram.nr_blocks, 3);
-	assert_int_equal(ram.blocks[0].gpa, 0);
-	assert_int_equal(ram.blocks[0].size, 0x300000);
-	assert_int_equal(ram.blocks[0].file, 1);
-	assert_int_equal(ram.blocks[0].offset, 0);
-	assert_int_equal(ram.blocks[1].gpa, 0x100000000);
-	assert_int_equal(ram.blocks[1].size, 0x300000);
-	assert_int_equal(ram.blocks[1].file, 1);
-	assert_int_equal(ram.blocks[1].offset, 0x300000);
-	assert_int_equal(ram.blocks[2].gpa, 0x200000000);
-	assert_int_equal(ram.blocks[2].size, SIZE);
-	assert_int_equal(ram.blocks[2].file, 0);
+	assert_int_equal(ram.nr_ranges, 3);
+	assert_int_equal(ram.ranges[0].gpa, 0);
+	assert_int_equal(ram.ranges[0].size, 0x300000);
+	assert_int_equal(ram.ranges[0].block, 1);
+	assert_int_equal(ram.ranges[0].offset, 0);
+	assert_int_equal(ram.ranges[1].gpa, 0x100000000);
+	assert_int_equal(ram.ranges[1].size, 0x300000);
+	assert_int_equal(ram.ranges[1].block, 1);
+	assert_int_equal(ram.ranges[1].offset, 0x300000);
+	assert_int_equal(ram.ranges[2].gpa, 0x200000000);
+	assert_int_equal(ram.ranges[2].size, SIZE);
+	assert_int_equal(ram.ranges[2].block, 0);
 	gw_ram_close(&ram);
 }
 
@@ -356,7 +357,7 @@ static void takes_memfds_of_old_qemus(void **state)
 					 "[{\"id\":\"ram\",\"size\":6291456,\"share\":true}]" };
 	assert_int_equal(attach(m, &ram, &facts), 0);
 	assert_int_equal(ram.files[0].hva, (uintptr_t)map);
-	assert_int_equal(gw_ram_read(&ram, 0, 1, page), 0);
+	assert_int_equal(gw_memory_read(&ram.memory, 0, 1, page), 0);
 	assert_int_equal(page[0], 88);
 	/* Which QEMU sends itself; of this one it does not say where it is. */
 	assert_int_equal(facts.nr_others, 2);
@@ -385,7 +386,7 @@ static void tells_memfds_apart(void **state)
 	m->special[2] = (struct answer){ "query-version", "{\"qemu\":{\"major\":7,\"minor\":2}}" };
 	m->special[1] = (struct answer){ "\"property\":\"type\"", "\"memory-backend-memfd\"" };
 	assert_int_equal(attach(m, &ram, &facts), 0);
-	assert_string_equal(ram.files[0].id, "low");
+	assert_string_equal(ram.memory.blocks[0].id, "low");
 	assert_int_equal(ram.files[0].hva, (uintptr_t)m->maps[1]);
 	assert_int_equal(ram.files[1].hva, (uintptr_t)m->maps[0]);
 	gw_ram_close(&ram);

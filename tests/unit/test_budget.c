@@ -58,7 +58,7 @@ static int arrive(const struct site *s, const char *name, uint64_t pages, uint64
 	vm.def.argv = json_pack("[s]", "qemu-system-fake");
 	vm.def.cwd = strdup("/");
 	vm.def.discards = discards;
-	snprintf(vm.def.memory[0].id, GW_RAM_ID_MAX, "ram");
+	snprintf(vm.def.memory[0].id, GW_MEMORY_ID_MAX, "ram");
 	vm.def.memory[0].size = BYTES(pages);
 	vm.def.nr_memory = 1;
 	vm.qmp = strdup("/none");
@@ -325,14 +325,14 @@ static void dots_do_not_collide(void **state)
 	if (!may_mount)
 		skip();
 	site_open(&s, *state);
-	snprintf(one.memory[0].id, GW_RAM_ID_MAX, "c");
-	snprintf(other.memory[0].id, GW_RAM_ID_MAX, "b.c");
+	snprintf(one.memory[0].id, GW_MEMORY_ID_MAX, "c");
+	snprintf(other.memory[0].id, GW_MEMORY_ID_MAX, "b.c");
 	one.memory[0].size = other.memory[0].size = GW_CHUNK_SIZE;
 	path = gw_vm_ram_path(&s.paths, &one, 0);
 	path_of_other = gw_vm_ram_path(&s.paths, &other, 0);
 	assert_string_not_equal(path, path_of_other);
 	assert_int_equal(gw_vm_make_ram(&s.paths, &one, false, &ram), 0);
-	assert_int_equal(gw_ram_write(&ram, 0, 1, page), 0);
+	assert_int_equal(gw_memory_write(&ram.memory, 0, 1, page), 0);
 	assert_int_equal(gw_vm_make_ram(&s.paths, &other, false, &ram_of_other), 0);
 	gw_ram_close(&ram_of_other);
 	assert_int_equal(gw_vm_remove(&s.paths, &other, false), 0);

@@ -177,7 +177,8 @@ static void attach_rewrites(void **state)
 	assert_int_equal(gw_ram_add(&ram, "ram1", -1, 32 * MIB, 0), 0);
 	assert_int_equal(gw_ram_add(&ram, "ram2", -1, 32 * MIB, 0), 0);
 	assert_int_equal(gw_ram_add(&ram, "ram3", -1, 32 * MIB, 0), 0);
-	assert_int_equal(gw_definition_attach(&def, "web1", pid, "/tmp/q.sock", &ram, &facts), 0);
+	assert_int_equal(
+		gw_definition_attach(&def, "web1", pid, "/tmp/q.sock", &ram.memory, &facts), 0);
 	assert_argv(&def, expected);
 	assert_string_equal(def.cwd, "/tmp");
 	assert_string_equal(def.machine, "pc-q35-7.2");
@@ -192,10 +193,12 @@ static void attach_rewrites(void **state)
 	json_decref(json);
 	gw_definition_free(&back);
 	gw_definition_free(&def);
-	assert_int_equal(gw_definition_attach(&def, "a/b", pid, "/q", &ram, &facts), -EINVAL);
+	assert_int_equal(gw_definition_attach(&def, "a/b", pid, "/q", &ram.memory, &facts),
+			 -EINVAL);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
-	assert_int_equal(gw_definition_attach(&def, "web1", pid, "/q", &ram, &facts), -ESRCH);
+	assert_int_equal(gw_definition_attach(&def, "web1", pid, "/q", &ram.memory, &facts),
+			 -ESRCH);
 }
 
 static void attach_refuses_others(void **state)
@@ -208,7 +211,8 @@ static void attach_refuses_others(void **state)
 
 	(void)state;
 	assert_int_equal(gw_ram_add(&ram, "ram0", -1, 64 * MIB, 0), 0);
-	assert_int_equal(gw_definition_attach(&def, "web1", pid, "/q", &ram, &facts), -EINVAL);
+	assert_int_equal(gw_definition_attach(&def, "web1", pid, "/q", &ram.memory, &facts),
+			 -EINVAL);
 	assert_message("is not a QEMU");
 	gw_definition_free(&def);
 	kill(pid, SIGKILL);
@@ -232,7 +236,7 @@ static void attach_refuses_plugged_memory(void **state)
 	for (int i = 0; i < 2; i++) {
 		pid_t pid = process_with(i ? config : plugged);
 
-		assert_int_equal(gw_definition_attach(&def, "web1", pid, "/q", &ram, &facts),
+		assert_int_equal(gw_definition_attach(&def, "web1", pid, "/q", &ram.memory, &facts),
 				 -ENOTSUP);
 		assert_message(i ? "'ram' is not on QEMU's command line, but perhaps in /etc/vm.cfg"
 				 : "'dimm1' is not on QEMU's command line (plugged in later?)");

@@ -368,7 +368,7 @@ static void hostile_sizes(void **state)
 	machine = altered("machine", quoted);
 	assert_int_equal(parse(&def, id), -EINVAL);
 	assert_int_equal(parse(&def, machine), -EINVAL);
-	for (int i = 0; i <= GW_RAM_FILES_MAX; i++)
+	for (int i = 0; i <= GW_MEMORY_BLOCKS_MAX; i++)
 		json_array_append_new(
 			many, json_pack("{s:o,s:i}", "id", json_sprintf("m%d", i), "size", 4096));
 	backends = json_dumps(many, 0);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "holes.h"
+#include "ram.h"
 #include "io.h"
 #include "rng.h"
 
@@ -65,7 +66,7 @@ static void begin(struct world *w, const char *folder)
 		assert_ptr_not_equal(w->guest[i], MAP_FAILED);
 		assert_int_equal(gw_ram_add(&w->ram, i ? "b" : "a", fd, size, 0), 0);
 	}
-	assert_int_equal(w->ram.nr_pages, PAGES);
+	assert_int_equal(w->ram.memory.nr_pages, PAGES);
 	assert_int_equal(gw_digests_init(&w->held, PAGES), 0);
 	assert_int_equal(gw_bitmap_init(&w->due, PAGES), 0);
 }
@@ -74,7 +75,7 @@ static void end(struct world *w)
 {
 	gw_holes_close(w->h);
 	for (unsigned int i = 0; i < 2; i++)
-		munmap(w->guest[i], w->ram.files[i].size);
+		munmap(w->guest[i], w->ram.memory.blocks[i].size);
 	gw_ram_close(&w->ram);
 	gw_digests_free(&w->held);
 	gw_bitmap_free(&w->due);
@@ -124,7 +125,7 @@ static size_t count_due(const struct world *w)
 
 static void punch(struct world *w, size_t page, size_t count)
 {
-	assert_int_equal(gw_ram_punch(&w->ram, page, count), 0);
+	assert_int_equal(gw_memory_punch(&w->ram.memory, page, count), 0);
 }
 
 static void find_whatever_came_after(const char *folder)
@@ -133,7 +134,7 @@ static void find_whatever_came_after(const char *folder)
 
 	begin(&w, folder);
 	fill(&w);
-	assert_int_equal(gw_holes_open(&w.h, &w.ram, true), 0);
+	assert_int_equal(gw_holes_open(&w.h, &w.ram.memory, true), 0);
 	send_all(&w);
 	assert_true(look(&w) || folder); /* a memfd is never trusted to tell */
 	assert_int_equal(count_due(&w), 0);
@@ -178,7 +179,7 @@ static void neighbours_are_no_witnesses(void **state)
 	(void)state;
 	begin(&w, NULL);
 	fill(&w);
-	assert_int_equal(gw_holes_open(&w.h, &w.ram, true), 0);
+	assert_int_equal(gw_holes_open(&w.h, &w.ram.memory, true), 0);
 	send_all(&w);
 	punch(&w, 64, 1);
 	punch(&w, 90, 1);
@@ -205,7 +206,7 @@ static void silence_costs_nothing(void **state)
 	(void)state;
 	begin(&w, "/dev/shm");
 	fill(&w);
-	assert_int_equal(gw_holes_open(&w.h, &w.ram, false), 0);
+	assert_int_equal(gw_holes_open(&w.h, &w.ram.memory, false), 0);
 	send_all(&w);
 	fill(&w); /* stores are not heard */
 	assert_false(look(&w));
@@ -247,15 +248,15 @@ static void holes_stay_holes(void **state)
 	fill(&w);
 	punch(&w, 0, 50);
 	punch(&w, GW_CHUNK_PAGES, GW_CHUNK_PAGES);
-	bytes = gw_ram_resident(&w.ram);
-	assert_int_equal(gw_holes_open(&w.h, &w.ram, true), 0);
+	bytes = gw_memory_resident(&w.ram.memory);
+	assert_int_equal(gw_holes_open(&w.h, &w.ram.memory, true), 0);
 	send_all(&w);
-	assert_int_equal(gw_ram_resident(&w.ram), bytes);
+	assert_int_equal(gw_memory_resident(&w.ram.memory), bytes);
 	punch(&w, 60, 9);
 	look(&w);
 	assert_int_equal(count_due(&w), 9);
 	send_all(&w);
-	assert_int_equal(gw_ram_resident(&w.ram), bytes - 9 * GW_PAGE_SIZE);
+	assert_int_equal(gw_memory_resident(&w.ram.memory), bytes - 9 * GW_PAGE_SIZE);
 	end(&w);
 }
 
@@ -271,7 +272,7 @@ static void any_history(void **state)
 
 		begin(&w, run % 3 == 2 ? "." : run % 3 ? "/dev/shm" : NULL);
 		fill(&w);
-		assert_int_equal(gw_holes_open(&w.h, &w.ram, rng_one_in(&rng, 2)), 0);
+		assert_int_equal(gw_holes_open(&w.h, &w.ram.memory, rng_one_in(&rng, 2)), 0);
 		send_all(&w);
 		for (int round = 0; round < 30; round++) {
 			for (int i = 0; i < 40; i++) {
@@ -293,7 +294,7 @@ static void any_history(void **state)
 					send(&w, page, 1);
 					continue;
 				}
-				assert_int_equal(gw_ram_read(&w.ram, page, 1, bytes), 0);
+				assert_int_equal(gw_memory_read(&w.ram.memory, page, 1, bytes), 0);
 				if (!gw_digest_equal(gw_digest_page(bytes), w.held.table[page]))
 					fail_msg("run %d round %d: page %zu was lost", run, round,
 						 page);

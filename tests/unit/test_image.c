@@ -58,9 +58,9 @@ static void given_back(void **state)
 	/* The arrival overwrote two pages and punched one, and failed. */
 	assert_int_equal(vm_ram(vm, &ram, 0), 0);
 	memset(page, 'x', sizeof(page));
-	assert_int_equal(gw_ram_write(&ram, 7, 1, page), 0);
-	assert_int_equal(gw_ram_write(&ram, FIRST_B, 1, page), 0);
-	assert_int_equal(gw_ram_punch(&ram, 100, 1), 0);
+	assert_int_equal(gw_memory_write(&ram.memory, 7, 1, page), 0);
+	assert_int_equal(gw_memory_write(&ram.memory, FIRST_B, 1, page), 0);
+	assert_int_equal(gw_memory_punch(&ram.memory, 100, 1), 0);
 	gw_ram_close(&ram);
 	gw_image_close(&image);
 	assert_int_equal(gw_image_give_back(&h->st, "web1", vm->paths), 0);

@@ -18,13 +18,16 @@ static void ranges_are_checked(void **state)
 	assert_int_equal(vm_return(h, vm, &image), 0);
 	assert_int_equal(vm_ram(vm, &ram, 0), 0);
 	assert_int_equal(gw_bitmap_init(&absent, PAGES), 0);
-	assert_int_equal(gw_image_absent(&image, test_key(), &ram, PAGES, 1, &absent), -EINVAL);
-	assert_int_equal(gw_image_absent(&image, test_key(), &ram, 0, SIZE_MAX, &absent), -EINVAL);
-	assert_int_equal(gw_image_absent(&image, test_key(), &ram, 1, SIZE_MAX, &absent), -EINVAL);
-	assert_int_equal(gw_image_absent(&image, test_key(), &ram, 0, PAGES, &absent), 0);
+	assert_int_equal(gw_image_absent(&image, test_key(), &ram.memory, PAGES, 1, &absent),
+			 -EINVAL);
+	assert_int_equal(gw_image_absent(&image, test_key(), &ram.memory, 0, SIZE_MAX, &absent),
+			 -EINVAL);
+	assert_int_equal(gw_image_absent(&image, test_key(), &ram.memory, 1, SIZE_MAX, &absent),
+			 -EINVAL);
+	assert_int_equal(gw_image_absent(&image, test_key(), &ram.memory, 0, PAGES, &absent), 0);
 	assert_int_equal(gw_bitmap_count(&absent, 0, PAGES), 0);
-	ram.nr_pages -= GW_CHUNK_PAGES;
-	assert_int_equal(gw_image_absent(&image, test_key(), &ram, 0, 1, &absent), -EINVAL);
+	ram.memory.nr_pages -= GW_CHUNK_PAGES;
+	assert_int_equal(gw_image_absent(&image, test_key(), &ram.memory, 0, 1, &absent), -EINVAL);
 	gw_bitmap_free(&absent);
 	gw_ram_close(&ram);
 	gw_image_close(&image);
@@ -35,7 +38,7 @@ static void ranges_are_checked(void **state)
 
 struct share {
 	const struct gw_image *image;
-	const struct gw_ram *ram;
+	const struct gw_memory *memory;
 	struct gw_bitmap *absent;
 	size_t first;
 	int rc;
@@ -47,7 +50,7 @@ static void *look(void *arg)
 	struct share *s = arg;
 
 	for (size_t at = s->first; !s->rc && at < PAGES; at += THREADS * GW_CHUNK_PAGES)
-		s->rc = gw_image_absent(s->image, test_key(), s->ram, at, GW_CHUNK_PAGES,
+		s->rc = gw_image_absent(s->image, test_key(), s->memory, at, GW_CHUNK_PAGES,
 					s->absent);
 	return NULL;
 }
@@ -74,21 +77,21 @@ static void threads_share_the_work(void **state)
 			continue;
 		damaged++;
 		if (rng_one_in(&rng, 2))
-			assert_int_equal(gw_ram_punch(&ram, at, 1), 0);
+			assert_int_equal(gw_memory_punch(&ram.memory, at, 1), 0);
 		else
-			assert_int_equal(gw_ram_write(&ram, at, 1, page), 0);
+			assert_int_equal(gw_memory_write(&ram.memory, at, 1, page), 0);
 	}
 	assert_int_equal(gw_bitmap_init(&absent, PAGES), 0);
 	assert_int_equal(gw_bitmap_init(&alone, PAGES), 0);
 	for (size_t i = 0; i < THREADS; i++) {
-		shares[i] = (struct share){ &image, &ram, &absent, i * GW_CHUNK_PAGES, 0 };
+		shares[i] = (struct share){ &image, &ram.memory, &absent, i * GW_CHUNK_PAGES, 0 };
 		assert_int_equal(pthread_create(&threads[i], NULL, look, &shares[i]), 0);
 	}
 	for (size_t i = 0; i < THREADS; i++) {
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
 		assert_int_equal(shares[i].rc, 0);
 	}
-	assert_int_equal(gw_image_absent(&image, test_key(), &ram, 0, PAGES, &alone), 0);
+	assert_int_equal(gw_image_absent(&image, test_key(), &ram.memory, 0, PAGES, &alone), 0);
 	assert_memory_equal(absent.words, alone.words, PAGES / 8);
 	assert_int_equal(gw_bitmap_count(&absent, 0, PAGES), damaged);
 	assert_int_equal(absent_pages(vm, &image), damaged);

@@ -58,7 +58,7 @@ static size_t lost_pages(const struct host *h, const struct vm *vm, bool lost[PA
 	nr = absent_pages(vm, &image);
 	assert_int_equal(vm_ram(vm, &ram, 0), 0);
 	assert_int_equal(gw_bitmap_init(&absent, PAGES), 0);
-	assert_int_equal(gw_image_absent(&image, test_key(), &ram, 0, PAGES, &absent), 0);
+	assert_int_equal(gw_image_absent(&image, test_key(), &ram.memory, 0, PAGES, &absent), 0);
 	for (size_t page = 0; page < PAGES; page++)
 		lost[page] = gw_bitmap_test(&absent, page);
 	gw_bitmap_free(&absent);
@@ -122,7 +122,7 @@ static void zeros_go_before_all(void **state)
 	struct gw_ram ram;
 
 	assert_int_equal(vm_ram(vm, &ram, O_CREAT), 0);
-	assert_int_equal(gw_ram_write(&ram, FIRST_B, 100, zeros), 0);
+	assert_int_equal(gw_memory_write(&ram.memory, FIRST_B, 100, zeros), 0);
 	gw_ram_close(&ram);
 	vm_set(vm, 0, 100, 1);
 	assert_int_equal(vm_leave(h, vm), 0);
@@ -644,7 +644,7 @@ static void vm_comes(const struct host *h, struct vm *vm)
 			continue;
 		vm->version[page] = 9;
 		page_content(vm, page, buf);
-		assert_int_equal(gw_ram_write(&ram, page, 1, buf), 0);
+		assert_int_equal(gw_memory_write(&ram.memory, page, 1, buf), 0);
 	}
 	gw_ram_close(&ram);
 }

@@ -55,36 +55,37 @@ static void files_begin_at_chunks(void **state)
 {
 	struct gw_ram *ram = *state;
 
-	assert_int_equal(ram->nr_files, 3);
-	assert_int_equal(ram->nr_pages, END);
-	assert_int_equal(gw_ram_bytes(ram), (sizes[0] + sizes[1] + sizes[2]) * GW_PAGE_SIZE);
+	assert_int_equal(ram->memory.nr_blocks, 3);
+	assert_int_equal(ram->memory.nr_pages, END);
+	assert_int_equal(gw_memory_bytes(&ram->memory),
+			 (sizes[0] + sizes[1] + sizes[2]) * GW_PAGE_SIZE);
 	for (size_t page = 0; page < END + 10; page++) {
-		const struct gw_ram_file *expected = NULL;
+		const struct gw_memory_block *expected = NULL;
 
 		for (size_t i = 0; i < GW_ARRAY_SIZE(sizes); i++)
 			if (page >= firsts[i] && page < firsts[i] + sizes[i])
-				expected = &ram->files[i];
-		assert_ptr_equal(gw_ram_file_of(ram, page), expected);
+				expected = &ram->memory.blocks[i];
+		assert_ptr_equal(gw_memory_block_of(&ram->memory, page), expected);
 	}
-	assert_null(gw_ram_file_of(ram, SIZE_MAX));
+	assert_null(gw_memory_block_of(&ram->memory, SIZE_MAX));
 }
 
 static void sizes_and_ids_are_checked(void **state)
 {
 	struct gw_ram ram = { 0 };
-	char id[GW_RAM_ID_MAX + 1];
+	char id[GW_MEMORY_ID_MAX + 1];
 
 	(void)state;
 	memset(id, 'i', sizeof(id) - 1);
-	id[GW_RAM_ID_MAX] = '\0';
+	id[GW_MEMORY_ID_MAX] = '\0';
 	assert_int_equal(gw_ram_add(&ram, "a", -1, 0, 0), -EINVAL);
 	assert_int_equal(gw_ram_add(&ram, "a", -1, GW_PAGE_SIZE + 1, 0), -EINVAL);
 	assert_int_equal(gw_ram_add(&ram, id, -1, GW_PAGE_SIZE, 0), -EINVAL);
-	assert_int_equal(ram.nr_files, 0);
-	for (int i = 0; i < GW_RAM_FILES_MAX; i++)
+	assert_int_equal(ram.memory.nr_blocks, 0);
+	for (int i = 0; i < GW_MEMORY_BLOCKS_MAX; i++)
 		assert_int_equal(gw_ram_add(&ram, "a", -1, GW_PAGE_SIZE, 0), 0);
 	assert_int_equal(gw_ram_add(&ram, "a", -1, GW_PAGE_SIZE, 0), -E2BIG);
-	assert_int_equal(ram.nr_files, GW_RAM_FILES_MAX);
+	assert_int_equal(ram.memory.nr_blocks, GW_MEMORY_BLOCKS_MAX);
 }
 
 static void what_is_written_is_read(void **state)
@@ -97,15 +98,15 @@ static void what_is_written_is_read(void **state)
 		size_t last = firsts[i] + sizes[i] - 1;
 
 		rng_fill(&rng, out, GW_PAGE_SIZE);
-		assert_int_equal(gw_ram_write(ram, last, 1, out), 0);
+		assert_int_equal(gw_memory_write(&ram->memory, last, 1, out), 0);
 		assert_int_equal(gw_pread_all(ram->files[i].fd, in, GW_PAGE_SIZE,
 					      (off_t)((sizes[i] - 1) * GW_PAGE_SIZE)),
 				 0);
 		assert_memory_equal(in, out, GW_PAGE_SIZE);
 	}
 	rng_fill(&rng, out, GW_CHUNK_SIZE);
-	assert_int_equal(gw_ram_write(ram, firsts[2], GW_CHUNK_PAGES, out), 0);
-	assert_int_equal(gw_ram_read(ram, firsts[2], GW_CHUNK_PAGES, in), 0);
+	assert_int_equal(gw_memory_write(&ram->memory, firsts[2], GW_CHUNK_PAGES, out), 0);
+	assert_int_equal(gw_memory_read(&ram->memory, firsts[2], GW_CHUNK_PAGES, in), 0);
 	assert_memory_equal(in, out, GW_CHUNK_SIZE);
 }
 
@@ -117,18 +118,18 @@ static void padding_is_zero(void **state)
 
 	memset(page, 'p', sizeof(page));
 	for (size_t i = 0; i < 3; i++)
-		assert_int_equal(gw_ram_write(ram, GW_CHUNK_PAGES + i, 1, page), 0);
+		assert_int_equal(gw_memory_write(&ram->memory, GW_CHUNK_PAGES + i, 1, page), 0);
 	memset(in, 'x', sizeof(in));
-	assert_int_equal(gw_ram_read(ram, GW_CHUNK_PAGES, GW_CHUNK_PAGES, in), 0);
+	assert_int_equal(gw_memory_read(&ram->memory, GW_CHUNK_PAGES, GW_CHUNK_PAGES, in), 0);
 	for (size_t i = 0; i < GW_CHUNK_PAGES; i++)
 		for (size_t k = 0; k < GW_PAGE_SIZE; k++)
 			assert_int_equal(in[i * GW_PAGE_SIZE + k], i < 3 ? 'p' : 0);
 	memset(in, 'x', sizeof(in));
-	assert_int_equal(gw_ram_read(ram, GW_CHUNK_PAGES + 3, 2, in), 0);
+	assert_int_equal(gw_memory_read(&ram->memory, GW_CHUNK_PAGES + 3, 2, in), 0);
 	assert_true(gw_page_is_zero(in) && gw_page_is_zero(in + GW_PAGE_SIZE));
 	assert_int_equal(in[2 * GW_PAGE_SIZE], 'x');
 	memset(in, 'x', sizeof(in));
-	assert_int_equal(gw_ram_read(ram, END + 1000, 1, in), 0);
+	assert_int_equal(gw_memory_read(&ram->memory, END + 1000, 1, in), 0);
 	assert_true(gw_page_is_zero(in));
 }
 
@@ -149,10 +150,11 @@ static void beyond_is_refused(void **state)
 
 	memset(bytes, 1, sizeof(bytes));
 	for (size_t i = 0; i < GW_ARRAY_SIZE(bad); i++) {
-		assert_int_equal(gw_ram_write(ram, bad[i].page, bad[i].count, bytes), -EPROTO);
-		assert_int_equal(gw_ram_punch(ram, bad[i].page, bad[i].count), -EPROTO);
+		assert_int_equal(gw_memory_write(&ram->memory, bad[i].page, bad[i].count, bytes),
+				 -EPROTO);
+		assert_int_equal(gw_memory_punch(&ram->memory, bad[i].page, bad[i].count), -EPROTO);
 	}
-	assert_int_equal(gw_ram_resident(ram), 0);
+	assert_int_equal(gw_memory_resident(&ram->memory), 0);
 	for (size_t i = 0; i < GW_ARRAY_SIZE(sizes); i++) {
 		struct stat st;
 
@@ -167,11 +169,11 @@ static void punched_pages_are_holes(void **state)
 	struct gw_ram *ram = *state;
 
 	memset(bytes, 1, sizeof(bytes));
-	assert_int_equal(gw_ram_write(ram, firsts[2] + 4, 4, bytes), 0);
-	assert_int_equal(gw_ram_resident(ram), 4 * GW_PAGE_SIZE);
-	assert_int_equal(gw_ram_punch(ram, firsts[2] + 5, 2), 0);
-	assert_int_equal(gw_ram_resident(ram), 2 * GW_PAGE_SIZE);
-	assert_int_equal(gw_ram_read(ram, firsts[2] + 4, 4, in), 0);
+	assert_int_equal(gw_memory_write(&ram->memory, firsts[2] + 4, 4, bytes), 0);
+	assert_int_equal(gw_memory_resident(&ram->memory), 4 * GW_PAGE_SIZE);
+	assert_int_equal(gw_memory_punch(&ram->memory, firsts[2] + 5, 2), 0);
+	assert_int_equal(gw_memory_resident(&ram->memory), 2 * GW_PAGE_SIZE);
+	assert_int_equal(gw_memory_read(&ram->memory, firsts[2] + 4, 4, in), 0);
 	memset(bytes + GW_PAGE_SIZE, 0, 2 * GW_PAGE_SIZE);
 	assert_memory_equal(in, bytes, sizeof(in));
 }
@@ -179,19 +181,20 @@ static void punched_pages_are_holes(void **state)
 /* The pages that a walk finds, as a map. */
 static void find_data(const struct gw_ram *ram, uint8_t found[END])
 {
-	struct gw_ram_walk walk = gw_ram_walk(ram);
+	struct gw_memory_walk walk = gw_memory_walk(&ram->memory);
 	size_t first, stop, last = 0;
 	int rc;
 
 	memset(found, 0, END);
-	while ((rc = gw_ram_walk_next(&walk, &first, &stop)) > 0) {
+	while ((rc = gw_memory_walk_next(&walk, &first, &stop)) > 0) {
 		assert_true(first >= last && first < stop && stop <= END);
-		assert_ptr_equal(gw_ram_file_of(ram, first), gw_ram_file_of(ram, stop - 1));
+		assert_ptr_equal(gw_memory_block_of(&ram->memory, first),
+				 gw_memory_block_of(&ram->memory, stop - 1));
 		memset(found + first, 1, stop - first);
 		last = stop;
 	}
 	assert_int_equal(rc, 0);
-	assert_int_equal(gw_ram_walk_next(&walk, &first, &stop), 0);
+	assert_int_equal(gw_memory_walk_next(&walk, &first, &stop), 0);
 }
 
 static void data_is_found(void **state)
@@ -204,9 +207,9 @@ static void data_is_found(void **state)
 	find_data(ram, found);
 	assert_memory_equal(found, written, END);
 	for (size_t i = 0; i < END; i++) {
-		if (!gw_ram_file_of(ram, i) || !rng_one_in(&rng, 4))
+		if (!gw_memory_block_of(&ram->memory, i) || !rng_one_in(&rng, 4))
 			continue;
-		assert_int_equal(gw_ram_write(ram, i, 1, page), 0);
+		assert_int_equal(gw_memory_write(&ram->memory, i, 1, page), 0);
 		written[i] = 1;
 	}
 	find_data(ram, found);
@@ -216,33 +219,35 @@ static void data_is_found(void **state)
 		const size_t first = rng_below(&rng, END);
 		const size_t count = 1 + rng_below(&rng, GW_CHUNK_PAGES - first % GW_CHUNK_PAGES);
 
-		assert_int_equal(gw_ram_is_hole(ram, first, count),
+		assert_int_equal(gw_memory_is_hole(&ram->memory, first, count),
 				 !memchr(written + first, 1, count));
 	}
-	assert_int_equal(gw_ram_is_hole(ram, END, 1), 1);
+	assert_int_equal(gw_memory_is_hole(&ram->memory, END, 1), 1);
 }
 
 static void full_files_are_data(void **state)
 {
 	static uint8_t chunk[GW_CHUNK_SIZE];
 	struct gw_ram *ram = *state;
-	struct gw_ram_walk walk = gw_ram_walk(ram);
+	struct gw_memory_walk walk = gw_memory_walk(&ram->memory);
 	size_t first, stop;
 
-	assert_int_equal(gw_ram_write(ram, firsts[2], GW_CHUNK_PAGES, chunk), 0);
-	assert_int_equal(gw_ram_write(ram, firsts[2] + GW_CHUNK_PAGES, GW_CHUNK_PAGES, chunk), 0);
-	assert_int_equal(gw_ram_walk_next(&walk, &first, &stop), 1);
+	assert_int_equal(gw_memory_write(&ram->memory, firsts[2], GW_CHUNK_PAGES, chunk), 0);
+	assert_int_equal(
+		gw_memory_write(&ram->memory, firsts[2] + GW_CHUNK_PAGES, GW_CHUNK_PAGES, chunk),
+		0);
+	assert_int_equal(gw_memory_walk_next(&walk, &first, &stop), 1);
 	assert_int_equal(first, firsts[2]);
 	assert_int_equal(stop, END);
-	assert_int_equal(gw_ram_walk_next(&walk, &first, &stop), 0);
-	assert_int_equal(gw_ram_is_hole(ram, firsts[2] + 7, 1), 0);
+	assert_int_equal(gw_memory_walk_next(&walk, &first, &stop), 0);
+	assert_int_equal(gw_memory_is_hole(&ram->memory, firsts[2] + 7, 1), 0);
 }
 
 /* A file that does not say where its data is has no holes for that: it is an error. */
 static void silence_is_no_hole(void **state)
 {
 	struct gw_ram ram = { 0 };
-	struct gw_ram_walk walk = gw_ram_walk(&ram);
+	struct gw_memory_walk walk = gw_memory_walk(&ram.memory);
 	size_t first, stop;
 	int ends[2];
 
@@ -250,9 +255,9 @@ static void silence_is_no_hole(void **state)
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
 	close(ends[1]);
 	assert_int_equal(gw_ram_add(&ram, "pipe", ends[0], GW_PAGE_SIZE, 0), 0);
-	assert_int_equal(gw_ram_is_hole(&ram, 0, 1), -ESPIPE);
+	assert_int_equal(gw_memory_is_hole(&ram.memory, 0, 1), -ESPIPE);
 	assert_message("RAM file of pipe");
-	assert_int_equal(gw_ram_walk_next(&walk, &first, &stop), -ESPIPE);
+	assert_int_equal(gw_memory_walk_next(&walk, &first, &stop), -ESPIPE);
 	gw_ram_close(&ram);
 }
 

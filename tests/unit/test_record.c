@@ -84,8 +84,8 @@ static void vm_round_trip(void **state)
 	json_t *a, *b;
 
 	assert_int_equal(gw_ram_add(&ram, "a", -1, 4096, 0), 0);
-	ram.blocks[0] = (struct gw_ram_block){ .gpa = 1ULL << 32, .size = 4096 };
-	ram.nr_blocks = 1;
+	ram.ranges[0] = (struct gw_ram_range){ .gpa = 1ULL << 32, .size = 4096 };
+	ram.nr_ranges = 1;
 	gw_vm_describe(&h->vm, &ram);
 	h->vm.attached = true;
 	assert_int_equal(gw_vm_save(&h->paths, &h->vm), 0);

@@ -39,7 +39,7 @@ static int make(void **state)
 	x->paths.registry = gw_path("sqlite:%s/registry.sqlite", x->root);
 	x->w = (struct gw_worker){ .paths = &x->paths, .host = "a", .ctl = -1 };
 	x->s = calloc(1, sizeof(*x->s));
-	x->s->ram = &x->ram;
+	x->s->memory = &x->ram.memory;
 	x->s->bandwidth = 125000000;
 	x->s->rounds[0].wire_bytes = 16 << 20;
 	x->s->round_trip = 300000;

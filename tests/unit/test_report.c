@@ -8,14 +8,14 @@
 #include "clock.h"
 #include "source.h"
 
-static struct gw_source *source(struct gw_ram *ram)
+static struct gw_source *source(struct gw_memory *memory)
 {
 	struct gw_source *s = calloc(1, sizeof(*s));
 
 	assert_non_null(s);
-	memset(ram, 0, sizeof(*ram));
-	assert_int_equal(gw_ram_add(ram, "ram", -1, 8UL << 20, 0), 0);
-	s->ram = ram;
+	memset(memory, 0, sizeof(*memory));
+	assert_int_equal(gw_memory_add(memory, "ram", 8UL << 20), 0);
+	s->memory = memory;
 	s->state = GW_SOURCE_ACTIVE;
 	s->started_ns = 1000 * GW_MS;
 	s->ready_ns = 1250 * GW_MS;
@@ -51,8 +51,8 @@ static double real(const json_t *json, const char *path)
 
 static void under_way(void **state)
 {
-	struct gw_ram ram;
-	struct gw_source *s = source(&ram);
+	struct gw_memory memory;
+	struct gw_source *s = source(&memory);
 	json_t *json;
 
 	(void)state;
@@ -98,8 +98,8 @@ static void every_key_is_there(void **state)
 					    "raw",	  "deferred",  "redirtied" };
 	static const char *const steps[] = { "stop-ms", "final-pages-ms", "device-state-ms",
 					     "resume-ms" };
-	struct gw_ram ram;
-	struct gw_source *s = source(&ram);
+	struct gw_memory memory;
+	struct gw_source *s = source(&memory);
 	json_t *json = gw_source_json(s, s->ready_ns);
 
 	(void)state;
@@ -119,8 +119,8 @@ static void every_key_is_there(void **state)
 
 static void at_the_end(void **state)
 {
-	struct gw_ram ram;
-	struct gw_source *s = source(&ram);
+	struct gw_memory memory;
+	struct gw_source *s = source(&memory);
 	json_t *json;
 
 	(void)state;
@@ -149,8 +149,8 @@ static void at_the_end(void **state)
 /* More rounds than are kept: the last one stays the last. */
 static void rounds_are_bounded(void **state)
 {
-	struct gw_ram ram;
-	struct gw_source *s = source(&ram);
+	struct gw_memory memory;
+	struct gw_source *s = source(&memory);
 	json_t *json;
 
 	(void)state;

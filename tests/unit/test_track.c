@@ -45,8 +45,9 @@ static void goes_on_without_us(void **state)
 		skip();
 	start(&g, true);
 	for (unsigned int i = 0; i < 2; i++)
-		ranges[i] = (struct gw_track_range){ g.ram.files[i].hva, g.ram.files[i].first_page,
-						     g.ram.files[i].nr_pages };
+		ranges[i] = (struct gw_track_range){ g.ram.files[i].hva,
+						     g.ram.memory.blocks[i].first_page,
+						     g.ram.memory.blocks[i].nr_pages };
 	tell(&g, WRITE, 1000, 20000, 1);
 	uffd = gw_inject_staying(g.pid, &number);
 	assert_true(uffd >= 0);
@@ -120,7 +121,7 @@ static void send_pages(struct guest *g, struct gw_holes *h, struct gw_digests *h
 	for (size_t page = 0; page < PAGES; page++) {
 		if (due && !gw_bitmap_test(due, page))
 			continue;
-		if (!gw_ram_file_of(&g->ram, page))
+		if (!gw_memory_block_of(&g->ram.memory, page))
 			continue;
 		assert_int_equal(gw_holes_read(h, page, 1, bytes), 0);
 		gw_digests_set(held, page, gw_digest_page(bytes));
@@ -148,23 +149,23 @@ static void punched_clean_pages(struct guest *g)
 	memset(bytes, 'b', GW_CHUNK_SIZE);
 	assert_int_equal(gw_digests_init(&held, PAGES), 0);
 	/* Content in pages 0 to 511; the guest has mapped the first 256 of them. */
-	assert_int_equal(gw_ram_write(&g->ram, 0, GW_CHUNK_PAGES, bytes), 0);
-	assert_int_equal(gw_ram_write(&g->ram, GW_CHUNK_PAGES, GW_CHUNK_PAGES, bytes), 0);
+	assert_int_equal(gw_memory_write(&g->ram.memory, 0, GW_CHUNK_PAGES, bytes), 0);
+	assert_int_equal(gw_memory_write(&g->ram.memory, GW_CHUNK_PAGES, GW_CHUNK_PAGES, bytes), 0);
 	tell(g, WRITE, 0, GW_CHUNK_PAGES, 1);
-	assert_int_equal(gw_holes_open(&h, &g->ram, true), 0);
+	assert_int_equal(gw_holes_open(&h, &g->ram.memory, true), 0);
 	track(g);
 	scan(g);
 	send_pages(g, h, &held, NULL);
 	scan_all(g, h, &held);
 	assert_int_equal(gw_bitmap_count(&g->due, 0, PAGES), 0);
 	/* Clean and mapped; the same and read; clean and not mapped; the same and read. */
-	assert_int_equal(gw_ram_punch(&g->ram, 10, 5), 0);
-	assert_int_equal(gw_ram_punch(&g->ram, 20, 5), 0);
+	assert_int_equal(gw_memory_punch(&g->ram.memory, 10, 5), 0);
+	assert_int_equal(gw_memory_punch(&g->ram.memory, 20, 5), 0);
 	tell(g, READ, 20, 5, 1);
-	assert_int_equal(gw_ram_punch(&g->ram, 300, 7), 0);
-	assert_int_equal(gw_ram_punch(&g->ram, 400, 7), 0);
+	assert_int_equal(gw_memory_punch(&g->ram.memory, 300, 7), 0);
+	assert_int_equal(gw_memory_punch(&g->ram.memory, 400, 7), 0);
 	tell(g, READ, 400, 7, 1);
-	assert_int_equal(gw_ram_punch(&g->ram, 511, 1), 0);
+	assert_int_equal(gw_memory_punch(&g->ram.memory, 511, 1), 0);
 	gw_bitmap_set_range(&g->expected, 10, 5);
 	gw_bitmap_set_range(&g->expected, 20, 5);
 	gw_bitmap_set_range(&g->expected, 300, 7);
@@ -215,8 +216,9 @@ static void several_descriptors(void **state)
 		skip();
 	start(&g, true);
 	for (unsigned int i = 0; i < 2; i++) {
-		ranges[i] = (struct gw_track_range){ g.ram.files[i].hva, g.ram.files[i].first_page,
-						     g.ram.files[i].nr_pages };
+		ranges[i] = (struct gw_track_range){ g.ram.files[i].hva,
+						     g.ram.memory.blocks[i].first_page,
+						     g.ram.memory.blocks[i].nr_pages };
 		uffds[i] = gw_inject_userfaultfd(g.pid);
 		assert_true(uffds[i] >= 0);
 	}

@@ -113,8 +113,8 @@ static inline void start(struct guest *g, bool uffd)
 		assert_int_equal(gw_ram_add(&g->ram, i ? "b" : "a", fd, len, (uintptr_t)g->map[i]),
 				 0);
 	}
-	assert_int_equal(g->ram.files[1].first_page, FIRST);
-	assert_int_equal(g->ram.nr_pages, PAGES);
+	assert_int_equal(g->ram.memory.blocks[1].first_page, FIRST);
+	assert_int_equal(g->ram.memory.nr_pages, PAGES);
 	assert_int_equal(gw_bitmap_init(&g->due, PAGES), 0);
 	assert_int_equal(gw_bitmap_init(&g->expected, PAGES), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks), 0);
@@ -134,8 +134,8 @@ static inline struct gw_tracker *new_tracker(struct guest *g)
 
 	for (unsigned int i = 0; i < 2; i++)
 		ranges[i] = (struct gw_track_range){ g->ram.files[i].hva,
-						     g->ram.files[i].first_page,
-						     g->ram.files[i].nr_pages };
+						     g->ram.memory.blocks[i].first_page,
+						     g->ram.memory.blocks[i].nr_pages };
 	if (!g->uffd)
 		return gw_tracker_softdirty(g->pid, ranges, 2);
 	uffd = gw_inject_userfaultfd(g->pid);
@@ -158,7 +158,7 @@ static inline void end(struct guest *g)
 	waitpid(g->pid, NULL, 0);
 	close(g->sock);
 	for (int i = 0; i < 2; i++)
-		munmap(g->map[i], g->ram.files[i].size);
+		munmap(g->map[i], g->ram.memory.blocks[i].size);
 	gw_ram_close(&g->ram);
 	gw_bitmap_free(&g->due);
 	gw_bitmap_free(&g->expected);
