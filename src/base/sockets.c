@@ -1,21 +1,64 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* sockets.c - what the sockets of one host need; see sockets.h. */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
-#include "error.h"
+#include "cleanup.h"
+#include "io.h"
 #include "sockets.h"
 
-int gw_unix_address(struct sockaddr_un *addr, const char *path)
+/*
+ * @path as an address: by way of its folder, which is opened for it, if it is too long
+ * itself. 0 or -errno.
+ */
+static int address(struct sockaddr_un *addr, const char *path, int *folder)
 {
+	const char *slash = strrchr(path, '/');
+	gw_autofree char *dir = NULL;
+	int n;
+
 	memset(addr, 0, sizeof(*addr));
 	addr->sun_family = AF_UNIX;
-	if (strlen(path) >= sizeof(addr->sun_path))
-		return gw_fail(-ENAMETOOLONG, "%s: too long for a socket's path (%zu characters)",
-			       path, sizeof(addr->sun_path) - 1);
-	memcpy(addr->sun_path, path, strlen(path));
-	return 0;
+	*folder = -1;
+	if (strlen(path) < sizeof(addr->sun_path)) {
+		memcpy(addr->sun_path, path, strlen(path));
+		return 0;
+	}
+	dir = slash ? gw_path("%.*s/", (int)(slash - path), path) : gw_path(".");
+	*folder = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (*folder < 0)
+		return -errno;
+	n = snprintf(addr->sun_path, sizeof(addr->sun_path), "/proc/self/fd/%d/%s", *folder,
+		     slash ? slash + 1 : path);
+	return n < (int)sizeof(addr->sun_path) ? 0 : -ENAMETOOLONG;
+}
+
+int gw_unix_bind(int fd, const char *path)
+{
+	struct sockaddr_un addr;
+	gw_autofd int folder = -1;
+	int rc = address(&addr, path, &folder);
+
+	/* The name gets the mode that the socket has: at no time is it anybody else's. */
+	if (!rc && (fchmod(fd, 0600) || bind(fd, (struct sockaddr *)&addr, sizeof(addr))))
+		rc = -errno;
+	return rc;
+}
+
+int gw_unix_connect(int fd, const char *path)
+{
+	struct sockaddr_un addr;
+	gw_autofd int folder = -1;
+	int rc = address(&addr, path, &folder);
+
+	if (!rc && connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
+		rc = -errno;
+	return rc;
 }
 
 int gw_send_fd(int sock, const void *buf, size_t len, int fd, int flags)

@@ -4,10 +4,18 @@
 #define GW_SOCKETS_H
 
 #include <stddef.h>
-#include <sys/un.h>
 
-/** gw_unix_address() - @path as a socket's address. 0, or -ENAMETOOLONG with a message. */
-int gw_unix_address(struct sockaddr_un *addr, const char *path);
+/**
+ * gw_unix_bind() - give @fd the name @path, for nobody but us.
+ *
+ * @path may be longer than the 107 characters of a socket's address.
+ *
+ * Return: 0 or -errno; no message.
+ */
+int gw_unix_bind(int fd, const char *path);
+
+/** gw_unix_connect() - connect @fd to @path, of any length. 0 or -errno; no message. */
+int gw_unix_connect(int fd, const char *path);
 
 /**
  * gw_send_fd() - send @buf whole, and with it a descriptor (-1: none).

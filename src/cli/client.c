@@ -29,25 +29,33 @@ static int open_connection(struct connection *c)
 {
 	gw_autofree char *path = gw_cli_root ? gw_path("%s/run/control.sock", gw_cli_root)
 					     : gw_path("/run/godwit/control.sock");
-	struct sockaddr_un addr;
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof(peer);
+	int rc;
 
 	*c = (struct connection){ .in = { .max = ANSWER_MAX } };
-	if (gw_unix_address(&addr, path))
-		return -ENAMETOOLONG;
 	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&addr, sizeof(addr))) {
-		int err = errno;
-
-		if (c->fd >= 0)
-			close(c->fd);
-		if (err == ENOENT || err == ECONNREFUSED)
-			return gw_fail(-err,
-				       "no godwitd answers at %s: start it, or give the "
-				       "--root that it serves",
-				       path);
-		return gw_fail(-err, "%s: %s", path, strerror(err));
-	}
-	return 0;
+	rc = c->fd < 0 ? -errno : gw_unix_connect(c->fd, path);
+	if (!rc && !getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) &&
+	    (peer.uid == 0 || peer.uid == geteuid()))
+		return 0;
+	if (c->fd >= 0)
+		close(c->fd);
+	if (!rc)
+		return gw_fail(-EPERM,
+			       "%s is served by user %u, not by root or by you: look who that is",
+			       path, (unsigned int)peer.uid);
+	if (rc == -ENOENT || rc == -ECONNREFUSED)
+		return gw_fail(rc,
+			       "no godwitd answers at %s: start it, or give the --root that it "
+			       "serves",
+			       path);
+	if (rc == -EACCES)
+		return gw_fail(rc,
+			       "%s: only root, and the user who runs godwitd, may use it; try "
+			       "sudo",
+			       path);
+	return gw_fail(rc, "%s: %s", path, strerror(-rc));
 }
 
 static void close_connection(struct connection *c)

@@ -226,20 +226,40 @@ static struct client *idlest(const struct gw_control *control)
 	return found;
 }
 
+/* The socket's mode says the same; but a mode is changed by a slip, or to be helpful. */
+static bool is_allowed(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) &&
+	       (peer.uid == 0 || peer.uid == geteuid());
+}
+
+/* What one is told that is not served. */
+static void turn_away(int fd, const char *text)
+{
+	if (send(fd, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		gw_debug("a client has gone: %s", strerror(errno));
+}
+
 static void on_accept(void *arg)
 {
-	static const char full[] = "{\"error\":\"godwitd has too many clients; try again\"}\n";
 	struct gw_control *control = arg;
 	gw_autofd int fd = gw_loop_accept(control->loop, control->watch);
 	struct client *c;
 
 	if (fd < 0)
 		return;
+	if (!is_allowed(fd)) {
+		turn_away(fd,
+			  "{\"error\":\"only root, and the user who runs godwitd, may use it\"}\n");
+		return;
+	}
 	if (control->nr_clients >= CLIENTS_MAX && idlest(control))
 		drop(idlest(control));
 	if (control->nr_clients >= CLIENTS_MAX) {
-		if (send(fd, full, sizeof(full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-			gw_debug("a client has gone: %s", strerror(errno));
+		turn_away(fd, "{\"error\":\"godwitd has too many clients; try again\"}\n");
 		return;
 	}
 	c = calloc(1, sizeof(*c));
@@ -263,7 +283,7 @@ struct gw_control *gw_control_new(struct gw_loop *loop, struct gw_jobs *jobs,
 				  const struct gw_paths *paths)
 {
 	struct gw_control *c = calloc(1, sizeof(*c));
-	struct sockaddr_un addr;
+	int rc;
 
 	if (!c)
 		return NULL;
@@ -272,14 +292,14 @@ struct gw_control *gw_control_new(struct gw_loop *loop, struct gw_jobs *jobs,
 	c->paths = paths;
 	c->path = gw_path("%s/control.sock", paths->run);
 	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (!gw_unix_address(&addr, c->path)) {
-		unlink(c->path); /* RUN/lock says that no other daemon uses it */
-		if (bind(c->fd, (struct sockaddr *)&addr, sizeof(addr)) || chmod(c->path, 0600) ||
-		    listen(c->fd, 64))
-			gw_fail(-errno, "%s: %s", c->path, strerror(errno));
-		else
-			c->watch = gw_loop_add(loop, c->fd, on_accept, c);
-	}
+	unlink(c->path); /* RUN/lock says that no other daemon uses it */
+	rc = c->fd < 0 ? -errno : gw_unix_bind(c->fd, c->path);
+	if (!rc && listen(c->fd, 64))
+		rc = -errno;
+	if (rc)
+		gw_fail(rc, "%s: %s", c->path, strerror(-rc));
+	else
+		c->watch = gw_loop_add(loop, c->fd, on_accept, c);
 	if (!c->watch) {
 		gw_control_free(c);
 		return NULL;

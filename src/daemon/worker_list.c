@@ -63,13 +63,9 @@ static void hang_up(struct asked *a)
 /* A monitor that is busy with others does not even take the connection. */
 static void call(struct asked *a)
 {
-	struct sockaddr_un addr;
-
-	if (gw_unix_address(&addr, a->vm.qmp))
-		return;
 	a->in.max = ANSWER_MAX;
 	a->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (a->fd >= 0 && connect(a->fd, (struct sockaddr *)&addr, sizeof(addr)))
+	if (a->fd >= 0 && gw_unix_connect(a->fd, a->vm.qmp))
 		hang_up(a);
 }
 

@@ -39,17 +39,14 @@ struct report {
 
 static int listen_at(const char *path)
 {
-	struct sockaddr_un addr;
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	int rc;
 
-	if (gw_unix_address(&addr, path)) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
 	unlink(path);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || listen(fd, 4))
-		return -1;
-	return fd;
+	rc = fd < 0 ? -errno : gw_unix_bind(fd, path);
+	if (rc)
+		errno = -rc;
+	return rc || listen(fd, 4) ? -1 : fd;
 }
 
 /* Fill in @process for a running @pid; no message, because "no" is an answer to some. */

@@ -343,22 +343,24 @@ void gw_qmp_patience(struct gw_qmp *q, int ms)
 }
 
 /* A monitor that serves somebody else takes a few connections and then blocks the next. */
-static int connect_until(struct gw_qmp *q, const struct sockaddr_un *addr, int64_t deadline)
+static int connect_until(struct gw_qmp *q, int64_t deadline)
 {
 	while (gw_now() < deadline) {
+		int rc;
+
 		/* SO_SNDTIMEO bounds connect(), too. */
 		gw_qmp_patience(q, gw_poll_ms(deadline));
-		if (!connect(q->fd, (const struct sockaddr *)addr, sizeof(*addr)))
+		rc = gw_unix_connect(q->fd, q->path);
+		if (!rc)
 			return 0;
-		if (errno != EINTR && errno != EAGAIN)
-			return gw_fail(-errno, "QMP socket %s: %s", q->path, strerror(errno));
+		if (rc != -EINTR && rc != -EAGAIN)
+			return gw_fail(rc, "QMP socket %s: %s", q->path, strerror(-rc));
 	}
 	return silent(q);
 }
 
 struct gw_qmp *gw_qmp_open(const char *path, int64_t deadline)
 {
-	struct sockaddr_un addr;
 	struct gw_qmp *q = calloc(1, sizeof(*q));
 	json_t *greeting = NULL;
 	int rc;
@@ -370,9 +372,7 @@ struct gw_qmp *gw_qmp_open(const char *path, int64_t deadline)
 	q->events = json_array();
 	q->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	rc = q->fd < 0 ? gw_fail(-errno, "QMP socket: %s", strerror(errno))
-		       : gw_unix_address(&addr, path);
-	if (!rc)
-		rc = connect_until(q, &addr, deadline);
+		       : connect_until(q, deadline);
 	if (!rc)
 		rc = receive(q, deadline, &greeting);
 	json_decref(greeting);

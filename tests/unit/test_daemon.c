@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -133,12 +134,10 @@ struct caller {
 static void call(struct host *h, struct caller *c)
 {
 	gw_autofree char *path = gw_path("%s/control.sock", h->paths.run);
-	struct sockaddr_un addr;
 
 	*c = (struct caller){ .in = { .max = 64 << 20 } };
-	assert_int_equal(gw_unix_address(&addr, path), 0);
 	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(connect(c->fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(gw_unix_connect(c->fd, path), 0);
 }
 
 static void ask(const struct caller *c, const char *request)
@@ -410,6 +409,41 @@ static void silent_callers_make_room(void **state)
 		close(fds[i]);
 }
 
+/* Somebody else, to whom a slip has opened the way, gets an answer and nothing else. */
+static void strangers_are_turned_away(void **state)
+{
+	struct host *h = *state;
+	gw_autofree char *path = gw_path("%s/control.sock", h->paths.run);
+	int fd, status;
+	struct stat st;
+	pid_t pid;
+
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	if (geteuid())
+		skip(); /* only root can be somebody else */
+	assert_int_equal(chmod(path, 0666), 0);
+	assert_int_equal(chmod(h->root, 0755), 0);
+	assert_int_equal(chmod(h->paths.run, 0755), 0);
+	pid = fork();
+	if (!pid) {
+		char answer[256] = "";
+
+		fd = socket(AF_UNIX, SOCK_STREAM, 0);
+		if (setgid(65534) || setuid(65534) || gw_unix_connect(fd, path))
+			_exit(1);
+		_exit(recv(fd, answer, sizeof(answer) - 1, MSG_WAITALL) <= 0 ||
+		      !strstr(answer, "only root"));
+	}
+	fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	assert_true(fd >= 0);
+	run_until(h, ended, &fd);
+	close(fd);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_awake(h);
+}
+
 /* A VM whose monitor takes connections and says nothing. Return: the monitor. */
 static int mute_vm(struct host *h, const char *name)
 {
@@ -418,7 +452,6 @@ static int mute_vm(struct host *h, const char *name)
 				 "qemu-system-fake", "cwd", "/", "machine", "pc", "managed", 1,
 				 "discards", 0, "memory", "id", "ram", "size", (json_int_t)1 << 30);
 	struct gw_vm vm = { .process = h->qemu };
-	struct sockaddr_un addr;
 	int fd;
 
 	assert_int_equal(gw_definition_parse(&vm.def, json), 0);
@@ -426,9 +459,8 @@ static int mute_vm(struct host *h, const char *name)
 	vm.qmp = gw_path("%s/qmp.sock", dir);
 	assert_int_equal(mkdir(dir, 0700), 0);
 	assert_int_equal(gw_vm_save(&h->paths, &vm), 0);
-	assert_int_equal(gw_unix_address(&addr, vm.qmp), 0);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(gw_unix_bind(fd, vm.qmp), 0);
 	assert_int_equal(listen(fd, 8), 0);
 	gw_vm_free(&vm);
 	return fd;
@@ -619,6 +651,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(answers_wait_for_their_reader, make, drop),
 		cmocka_unit_test_setup_teardown(a_long_answer_arrives, make, drop),
 		cmocka_unit_test_setup_teardown(clients_are_bounded, make, drop),
+		cmocka_unit_test_setup_teardown(strangers_are_turned_away, make, drop),
 		cmocka_unit_test_setup_teardown(no_descriptors_no_spinning, make, drop),
 		cmocka_unit_test_setup_teardown(streams_do_not_stop_the_daemon, make, drop),
 		cmocka_unit_test_setup_teardown(silent_callers_make_room, make, drop),

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lines.h"
@@ -167,18 +168,46 @@ static void a_full_socket_does_not_wait(void **state)
 	close(pair[1]);
 }
 
-static void paths_have_a_limit(void **state)
+/* In folders far deeper than the 107 characters of an address; and nobody else's at once. */
+static void sockets_lie_at_any_depth(void **state)
 {
-	char path[200] = "/";
-	struct sockaddr_un addr;
+	const mode_t before = umask(0);
+	gw_autofree char *folder = gw_path("%s", (char *)*state);
+	gw_autofree char *path = NULL, *name = NULL, *none = NULL;
+	struct stat st;
+	char long_name[200] = "";
+	int server = -1, client, peer;
 
-	(void)state;
-	memset(path + 1, 'x', 106);
-	assert_int_equal(gw_unix_address(&addr, path), 0);
-	assert_string_equal(addr.sun_path, path);
-	path[107] = 'x';
-	assert_int_equal(gw_unix_address(&addr, path), -ENAMETOOLONG);
-	assert_message("too long for a socket's path");
+	for (int i = 0; i < 8; i++) {
+		gw_autofree char *above = folder;
+
+		folder = gw_path("%s/a-name-of-thirty-characters---", above);
+		assert_int_equal(mkdir(folder, 0700), 0);
+		path = (free(path), gw_path("%s/control.sock", folder));
+		if (server >= 0)
+			close(server);
+		server = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		assert_int_equal(gw_unix_bind(server, path), 0);
+		assert_int_equal(lstat(path, &st), 0);
+		assert_int_equal(st.st_mode, S_IFSOCK | 0600);
+		assert_int_equal(listen(server, 1), 0);
+		client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		assert_int_equal(gw_unix_connect(client, path), 0);
+		peer = accept(server, NULL, NULL);
+		assert_true(peer >= 0);
+		close(peer);
+		close(client);
+	}
+	umask(before);
+	assert_true(strlen(path) > 250);
+	none = gw_path("%s/none.sock", folder);
+	memset(long_name, 'x', sizeof(long_name) - 1);
+	name = gw_path("%s/%s", folder, long_name);
+	client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(gw_unix_connect(client, none), -ENOENT);
+	assert_int_equal(gw_unix_connect(client, name), -ENAMETOOLONG);
+	close(client);
+	close(server);
 }
 
 int main(void)
@@ -190,7 +219,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_end_is_told, make, drop),
 		cmocka_unit_test_setup_teardown(descriptors_are_passed, make, drop),
 		cmocka_unit_test(a_full_socket_does_not_wait),
-		cmocka_unit_test(paths_have_a_limit),
+		unit_folder_test(sockets_lie_at_any_depth),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
