@@ -14,6 +14,7 @@
 #include "cleanup.h"
 #include "error.h"
 #include "io.h"
+#include "own.h"
 
 int gw_write_all(int fd, const void *buf, size_t len)
 {
@@ -73,16 +74,11 @@ int gw_pread_all(int fd, void *buf, size_t len, off_t offset)
 	return 0;
 }
 
-char *gw_read_file(const char *path, size_t max, size_t *len)
+char *gw_read_fd(int fd, const char *path, size_t max, size_t *len)
 {
-	gw_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
 	gw_autofree char *buf = NULL;
 	size_t used = 0, room = 0;
 
-	if (fd < 0) {
-		gw_fail(-errno, "%s: %s", path, strerror(errno));
-		return NULL;
-	}
 	for (;;) {
 		ssize_t n;
 
@@ -118,14 +114,25 @@ char *gw_read_file(const char *path, size_t max, size_t *len)
 	return gw_steal(buf);
 }
 
+char *gw_read_file(const char *path, size_t max, size_t *len)
+{
+	gw_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0) {
+		gw_fail(-errno, "%s: %s", path, strerror(errno));
+		return NULL;
+	}
+	return gw_read_fd(fd, path, max, len);
+}
+
 static int write_file(const char *path, const char *text, bool sync)
 {
 	gw_autofree char *tmp = gw_path("%s.new", path);
-	gw_autofd int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	gw_autofd int fd = gw_own_make(tmp, O_WRONLY);
 	int rc;
 
 	if (fd < 0)
-		return gw_fail(-errno, "%s: %s", tmp, strerror(errno));
+		return fd;
 	rc = gw_write_all(fd, text, strlen(text));
 	if (!rc && sync && fsync(fd))
 		rc = gw_fail(-errno, "%s: %s", tmp, strerror(errno));
@@ -162,50 +169,41 @@ int gw_sync_path(const char *path)
 	return 0;
 }
 
-int gw_mkdirs(const char *path, mode_t mode)
+/* The folder @name in @dir. @path names it in messages. */
+static int remove_tree(int dir, const char *name, const char *path)
 {
-	gw_autofree char *copy = gw_path("%s", path);
-
-	for (char *p = copy + 1; *p; p++) {
-		if (*p != '/')
-			continue;
-		*p = '\0';
-		if (mkdir(copy, mode) && errno != EEXIST)
-			return gw_fail(-errno, "%s: %s", copy, strerror(errno));
-		*p = '/';
-	}
-	if (mkdir(copy, mode) && errno != EEXIST)
-		return gw_fail(-errno, "%s: %s", copy, strerror(errno));
-	return 0;
-}
-
-int gw_remove_tree(const char *path)
-{
-	DIR *dir = opendir(path);
-	struct dirent *e;
+	/* What somebody makes a link of, while we look at it, leads us nowhere. */
+	gw_autofd int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *e;
 	int rc = 0;
 
-	if (!dir)
+	if (!folder)
 		return errno == ENOENT ? 0 : gw_fail(-errno, "%s: %s", path, strerror(errno));
-	while ((e = readdir(dir))) {
+	gw_steal_fd(&fd);
+	while (!rc && (e = readdir(folder))) {
 		gw_autofree char *sub = NULL;
 
 		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
 			continue;
-		sub = gw_path("%s/%s", path, e->d_name);
-		if (!unlink(sub) || errno == ENOENT)
+		if (!unlinkat(dirfd(folder), e->d_name, 0) || errno == ENOENT)
 			continue;
-		if (errno == EISDIR || errno == EPERM)
-			rc = gw_remove_tree(sub);
+		rc = -errno;
+		sub = gw_path("%s/%s", path, e->d_name);
+		if (rc == -EISDIR || rc == -EPERM)
+			rc = remove_tree(dirfd(folder), e->d_name, sub);
 		else
-			rc = gw_fail(-errno, "%s: %s", sub, strerror(errno));
-		if (rc)
-			break;
+			gw_fail(rc, "%s: %s", sub, strerror(-rc));
 	}
-	closedir(dir);
-	if (!rc && rmdir(path) && errno != ENOENT)
+	closedir(folder);
+	if (!rc && unlinkat(dir, name, AT_REMOVEDIR) && errno != ENOENT)
 		rc = gw_fail(-errno, "%s: %s", path, strerror(errno));
 	return rc;
+}
+
+int gw_remove_tree(const char *path)
+{
+	return remove_tree(AT_FDCWD, path, path);
 }
 
 void gw_close_all_but(const int *keep, size_t n)

@@ -31,10 +31,13 @@ int gw_pread_all(int fd, void *buf, size_t len, off_t offset);
  */
 char *gw_read_file(const char *path, size_t max, size_t *len);
 
+/** gw_read_fd() - the same of what is open already; @path is for messages. */
+char *gw_read_fd(int fd, const char *path, size_t max, size_t *len);
+
 /**
- * gw_write_file() - replace @path atomically (temporary file, rename).
- * After a process crash the file is the old one or the new one, never a part.
- * Not synced: for what describes running processes and dies with the host.
+ * gw_write_file() - replace @path, in a folder of ours (own.h), atomically (temporary file,
+ * rename). After a process crash the file is the old one or the new one, never a part. Not synced:
+ * for what describes running processes and dies with the host.
  */
 int gw_write_file(const char *path, const char *text);
 
@@ -44,10 +47,7 @@ int gw_write_file_synced(const char *path, const char *text);
 /** gw_sync_path() - wait until a file, or a folder's names, are on disk. 0 or -errno. */
 int gw_sync_path(const char *path);
 
-/** gw_mkdirs() - make @path and its parents with @mode. */
-int gw_mkdirs(const char *path, mode_t mode);
-
-/** gw_remove_tree() - remove a folder of plain files and one level of folders. */
+/** gw_remove_tree() - remove a folder with all that is in it. Links are removed, not followed. */
 int gw_remove_tree(const char *path);
 
 /** gw_close_all_but() - in a new process: close all above 2 but the @n of @keep (-1: none). */

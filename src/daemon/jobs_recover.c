@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* jobs_recover.c - what workers left to be put right, and what became of migrations; see jobs.h. */
 #include <dirent.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -273,8 +274,10 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 	if (gw_jobs_of(jobs, name) || (arriving(jobs) && access(record, F_OK)))
 		return;
 	lock = gw_vm_lock(jobs->paths, name);
+	if ((lock == -EPERM || lock == -ELOOP) && due)
+		retry(jobs, name, 0, gw_now() + RETRY_MOST * GW_S, gw_error());
 	if (lock < 0)
-		return; /* a worker of an earlier godwitd is still at it */
+		return; /* as a rule a worker of an earlier godwitd is still at it */
 	moving = !gw_journal_load(jobs->paths, name, &j);
 	rc = gw_vm_load(jobs->paths, name, &vm);
 	ended = !rc && !gw_process_alive(&vm.process);

@@ -31,6 +31,7 @@
 #include "jobs.h"
 #include "log.h"
 #include "loop.h"
+#include "own.h"
 #include "paths.h"
 #include "peer.h"
 #include "registrar.h"
@@ -254,10 +255,10 @@ static void on_tick(void *arg)
 static int lock_root(const struct gw_paths *paths)
 {
 	gw_autofree char *path = gw_path("%s/lock", paths->run);
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int fd = gw_own_open(path, O_RDWR | O_CREAT, 0600);
 
 	if (fd < 0)
-		return gw_fail(-errno, "%s: %s", path, strerror(errno));
+		return fd;
 	if (flock(fd, LOCK_EX | LOCK_NB)) {
 		close(fd);
 		return gw_fail(-EBUSY, "another godwitd serves %s already", paths->run);
@@ -343,17 +344,12 @@ static int serve(const struct options *o, struct gw_paths *paths)
 /* Without --registry, a database of our own: in /var/lib/godwit, or DIR/lib. */
 static void choose_registry(const struct options *o, struct gw_paths *paths)
 {
-	gw_autofree char *lib = o->root ? gw_path("%.*s/lib",
-						  (int)(strrchr(paths->run, '/') - paths->run),
-						  paths->run)
-					: gw_path("/var/lib/godwit");
-
 	if (o->registry)
 		paths->registry = gw_path("%s", o->registry);
-	else if (gw_mkdirs(lib, 0700))
+	else if (gw_own_mkdirs(paths->lib))
 		gw_warn("no registry: %s", gw_error());
 	else
-		paths->registry = gw_path("sqlite:%s/registry.sqlite", lib);
+		paths->registry = gw_path("sqlite:%s/registry.sqlite", paths->lib);
 }
 
 static int run(struct options *o)

@@ -13,29 +13,53 @@
 #include "error.h"
 #include "io.h"
 #include "log.h"
+#include "own.h"
 #include "paths.h"
 #include "tracker.h"
+
+/* @path/@name, which is looked at if it exists, or else if it is wanted. */
+static int place_below(const char *path, const char *name, bool wanted)
+{
+	gw_autofree char *below = gw_path("%s/%s", path, name);
+
+	return wanted || !access(below, F_OK) ? gw_own_place(below, false, NULL) : 0;
+}
+
+/* LIB, which may be a link to a larger disk. It is made when there is something to put in it. */
+static int find_lib(struct gw_paths *p, const char *lib)
+{
+	int rc = 0;
+
+	if (access(lib, F_OK))
+		p->lib = gw_path("%s", lib);
+	else
+		rc = gw_own_place(lib, false, &p->lib);
+	return rc ? rc : place_below(p->lib, "image", false);
+}
 
 int gw_paths_init(struct gw_paths *p, const char *root)
 {
 	gw_autofree char *run = root ? gw_path("%s/run", root) : gw_path("/run/godwit");
-	gw_autofree char *vms = gw_path("%s/vm", run);
-	gw_autofree char *settled = gw_path("%s/settled", run);
-	int rc = gw_mkdirs(run, 0700);
+	gw_autofree char *dir = NULL, *lib = NULL;
+	int rc;
 
 	memset(p, 0, sizeof(*p));
-	if (!rc)
-		rc = gw_mkdirs(vms, 0700);
-	if (!rc)
-		rc = gw_mkdirs(settled, 0700);
+	/* A VM's paths must not depend on our cwd. */
+	rc = gw_own_place(run, false, &p->run);
+	if (!rc && root)
+		rc = gw_own_place(root, true, &dir);
 	if (rc)
 		return rc;
-	p->run = realpath(run, NULL); /* a VM's paths must not depend on our cwd */
-	if (!p->run)
-		return gw_fail(-errno, "%s: %s", run, strerror(errno));
-	/* LIB is made when there is something to put in it; it lies beside RUN. */
-	p->lib = root ? gw_path("%.*slib", (int)(strlen(p->run) - strlen("run")), p->run)
-		      : gw_path("/var/lib/godwit");
+	lib = dir ? gw_path("%s/lib", dir) : gw_path("/var/lib/godwit");
+	rc = find_lib(p, lib);
+	if (!rc)
+		rc = place_below(p->run, "vm", true);
+	if (!rc)
+		rc = place_below(p->run, "settled", true);
+	if (!rc)
+		rc = place_below(p->run, "image", false);
+	if (rc)
+		return rc;
 	p->images = gw_path("%s/image", p->run);
 	p->disk_images = gw_path("%s/image", p->lib);
 	return 0;
@@ -64,7 +88,7 @@ static bool is_mount_point(const char *path)
 static int mount_ram(const char *path, bool huge, uint64_t limit)
 {
 	gw_autofree char *options = NULL;
-	int rc = gw_mkdirs(path, 0700);
+	int rc = gw_own_mkdirs(path);
 
 	if (rc)
 		return rc;
@@ -103,12 +127,11 @@ static int make_ram_folders(struct gw_paths *p, const char *ram_dir)
 	int rc;
 
 	if (ram_dir) {
-		rc = gw_mkdirs(ram_dir, 0700);
-		if (rc)
-			return rc;
-		p->ram = realpath(ram_dir, NULL);
-		p->ram_small = p->ram ? strdup(p->ram) : NULL;
-		return p->ram_small ? 0 : gw_fail(-ENOMEM, "%s: no memory", ram_dir);
+		/* Such as /dev/shm: what we make there is in folders of our own. */
+		rc = gw_own_place(ram_dir, true, &p->ram);
+		if (!rc)
+			p->ram_small = gw_path("%s", p->ram);
+		return rc;
 	}
 	p->ram = gw_path("%s/ram", p->run);
 	p->ram_small = gw_path("%s/ram-small", p->run);
@@ -124,6 +147,8 @@ int gw_paths_ram(struct gw_paths *p, const char *ram_dir, uint64_t limit)
 
 	p->limit = limit;
 	rc = make_ram_folders(p, ram_dir);
+	for (size_t i = 0; !rc && i < 4; i++)
+		rc = place_below(i / 2 ? p->ram_small : p->ram, i % 2 ? "kept" : "vm", false);
 	p->store = (struct gw_store){ .images = p->images,
 				      .ram = p->ram,
 				      .ram_small = p->ram_small,

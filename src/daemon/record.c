@@ -13,6 +13,7 @@
 #include "error.h"
 #include "io.h"
 #include "log.h"
+#include "own.h"
 #include "record.h"
 
 #define RECORD_MAX (4U << 20)
@@ -39,14 +40,16 @@ static int save_json(const char *path, json_t *json)
 static json_t *load_json(const char *path, int *rc)
 {
 	gw_autofree char *text = NULL;
+	gw_autofd int fd = -1;
 	json_t *json;
 
 	*rc = 0;
-	if (access(path, F_OK)) {
-		*rc = gw_fail(-ENOENT, "%s: %s", path, strerror(errno));
+	fd = gw_own_open(path, O_RDONLY, 0);
+	if (fd < 0) {
+		*rc = fd;
 		return NULL;
 	}
-	text = gw_read_file(path, RECORD_MAX, NULL);
+	text = gw_read_fd(fd, path, RECORD_MAX, NULL);
 	json = text ? json_loads(text, 0, NULL) : NULL;
 	if (!json)
 		*rc = gw_fail(-EINVAL, "%s is damaged", path);
@@ -212,10 +215,10 @@ int gw_vm_lock(const struct gw_paths *p, const char *name)
 {
 	gw_autofree char *dir = gw_vm_dir(p, name);
 	gw_autofree char *path = gw_path("%s/lock", dir);
-	gw_autofd int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	gw_autofd int fd = gw_own_open(path, O_RDWR | O_CREAT, 0600);
 
 	if (fd < 0)
-		return gw_fail(-errno, "%s: %s", path, strerror(errno));
+		return fd;
 	if (flock(fd, LOCK_EX | LOCK_NB))
 		return gw_fail(-EBUSY, "another operation on VM '%s' is under way", name);
 	return gw_steal_fd(&fd);
@@ -301,7 +304,7 @@ static char *settled_text(const struct gw_paths *p, const uint8_t id[GW_ID_LEN])
 {
 	gw_autofree char *path = settled_path(p, id);
 
-	return access(path, F_OK) ? NULL : gw_read_file(path, 64, NULL);
+	return access(path, F_OK) ? NULL : gw_own_read(path, 64, NULL);
 }
 
 bool gw_settled_doubted(const struct gw_paths *p, const uint8_t id[GW_ID_LEN])

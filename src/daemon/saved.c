@@ -12,6 +12,7 @@
 #include "clock.h"
 #include "error.h"
 #include "io.h"
+#include "own.h"
 #include "saved.h"
 
 #define PART	   (256UL << 10)
@@ -82,9 +83,9 @@ int gw_saved_make(struct gw_source_env *e)
 	int rc;
 
 	gw_saved_drop(e);
-	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	fd = gw_own_make(path, O_RDWR);
 	if (fd < 0)
-		return gw_fail(-errno, "%s: %s", path, strerror(errno));
+		return fd;
 	rc = copy_state(e->device, fd);
 	if (!rc)
 		rc = gw_qmp_wait_migration(e->qmp, "completed", gw_now() + 10 * GW_S);
@@ -109,10 +110,10 @@ int gw_saved_find(const struct gw_source_env *e)
 {
 	gw_autofree char *path = path_of(e, "device.state");
 	gw_autofree char *record = path_of(e, "device.json");
-	gw_autofree char *text = gw_read_file(record, RECORD_MAX, NULL);
+	gw_autofree char *text = gw_own_read(record, RECORD_MAX, NULL);
 	json_t *then = text ? json_loads(text, 0, NULL) : NULL, *now = NULL;
 	bool same = then && !moment(e, &now) && json_equal(then, now);
-	int fd = same ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	int fd = same ? gw_own_open(path, O_RDONLY, 0) : -1;
 
 	json_decref(then);
 	json_decref(now);

@@ -9,6 +9,7 @@
 #include "cleanup.h"
 #include "error.h"
 #include "io.h"
+#include "own.h"
 #include "vm_folder.h"
 
 int gw_vm_claim(const struct gw_paths *p, const char *host, const char *name)
@@ -30,43 +31,29 @@ int gw_vm_make_ram_folder(const struct gw_paths *p, const struct gw_definition *
 
 	/* Another process may just be removing the empty folder that ours goes into. */
 	do {
-		rc = gw_mkdirs(dir, 0700);
+		rc = gw_own_mkdirs(dir);
 	} while (rc == -ENOENT && !access(def->discards ? p->ram_small : p->ram, F_OK));
 	return rc;
-}
-
-/* Through its folder, so that no part of the name leads anywhere else. */
-static int open_one(int dir, const char *id, bool made)
-{
-	if (made)
-		return openat(dir, id, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-	if (unlinkat(dir, id, 0) && errno != ENOENT)
-		return -1;
-	return openat(dir, id, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 }
 
 int gw_vm_make_ram(const struct gw_paths *p, const struct gw_definition *def, bool made,
 		   struct gw_ram *ram)
 {
 	gw_autofree char *path = gw_vm_ram_dir(p, def);
-	gw_autofd int dir = -1;
 	int rc = gw_vm_make_ram_folder(p, def);
 
-	if (rc)
-		return rc;
-	dir = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir < 0)
-		return gw_fail(-errno, "%s: %s", path, strerror(errno));
-	for (unsigned int i = 0; i < def->nr_memory; i++) {
-		gw_autofd int fd = open_one(dir, def->memory[i].id, made);
+	for (unsigned int i = 0; !rc && i < def->nr_memory; i++) {
+		gw_autofree char *file = gw_path("%s/%s", path, def->memory[i].id);
+		gw_autofd int fd = made ? gw_own_open(file, O_RDWR, 0) : gw_own_make(file, O_RDWR);
 
-		if (fd < 0 || ftruncate(fd, (off_t)def->memory[i].size))
-			return gw_fail(-errno, "RAM file %s/%s: %s", path, def->memory[i].id,
-				       strerror(errno));
+		if (fd < 0)
+			return gw_fail_prefix(fd, "RAM file ");
+		if (ftruncate(fd, (off_t)def->memory[i].size))
+			return gw_fail(-errno, "RAM file %s: %s", file, strerror(errno));
 		rc = gw_ram_add(ram, def->memory[i].id, fd, def->memory[i].size, 0);
 		if (rc)
 			return rc;
 		gw_steal_fd(&fd);
 	}
-	return 0;
+	return rc;
 }

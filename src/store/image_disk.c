@@ -31,6 +31,7 @@
 #include "image_internal.h"
 #include "io.h"
 #include "log.h"
+#include "own.h"
 #include "xxh.h"
 #include "zstd_frame.h"
 
@@ -162,11 +163,10 @@ static int pack_file(const struct gw_ram *ram, unsigned int block, const char *p
 	const struct gw_memory_block *b = &ram->memory.blocks[block];
 	struct packed p;
 	uint64_t at;
-	int rc = packed_init(&p, b->size,
-			     open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+	int rc = packed_init(&p, b->size, gw_own_make(path, O_WRONLY));
 
 	if (!rc && p.fd < 0)
-		rc = gw_fail(-errno, "%s: %s", path, strerror(errno));
+		rc = p.fd;
 	at = sizeof(p.head) + table_bytes(&p);
 	if (!rc && at > *room)
 		rc = gw_fail(-ENOSPC, "larger than what may be used of the disk");
@@ -199,13 +199,15 @@ static int pack_file(const struct gw_ram *ram, unsigned int block, const char *p
 static int copy_ledger(int from, const char *path, uint64_t room)
 {
 	gw_autofree uint8_t *buf = malloc(GW_CHUNK_SIZE);
-	gw_autofd int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	gw_autofd int to = gw_own_make(path, O_WRONLY);
 	struct stat st;
 	int rc = 0;
 
 	if (!buf)
 		return gw_fail(-ENOMEM, "no memory to move an image");
-	if (to < 0 || fstat(from, &st) || ftruncate(to, st.st_size))
+	if (to < 0)
+		return to;
+	if (fstat(from, &st) || ftruncate(to, st.st_size))
 		return gw_fail(-errno, "%s: %s", path, strerror(errno));
 	if ((uint64_t)st.st_size > room)
 		return gw_fail(-ENOSPC, "larger than what may be used of the disk");
@@ -231,7 +233,7 @@ static int copy_to_disk(const struct gw_store *st, const struct gw_image *image,
 	int rc = gw_image_remove_disk(st, image->name);
 
 	if (!rc)
-		rc = gw_mkdirs(dir, 0700);
+		rc = gw_own_mkdirs(dir);
 	for (unsigned int i = 0; !rc && i < image->nr_memory; i++) {
 		gw_autofree char *file = packed_path(st, image, i);
 
@@ -252,7 +254,7 @@ static bool still_kept(const struct gw_store *st, const struct gw_image *image,
 		gw_autofree char *kept = gw_image_kept_path(st, image, i);
 		struct stat held, named;
 
-		if (stat(kept, &named) || fstat(ram->files[i].fd, &held) ||
+		if (lstat(kept, &named) || fstat(ram->files[i].fd, &held) ||
 		    named.st_ino != held.st_ino)
 			return false;
 	}
@@ -302,8 +304,8 @@ int gw_image_demote(const struct gw_store *st, const struct gw_image *image, uin
 	if (!rc)
 		rc = gw_image_open_kept(st, image, &ram);
 	if (!rc) {
-		ledger = open(path, O_RDONLY | O_CLOEXEC);
-		rc = ledger < 0 ? gw_fail(-errno, "%s: %s", path, strerror(errno)) : 0;
+		ledger = gw_own_open(path, O_RDONLY, 0);
+		rc = ledger < 0 ? ledger : 0;
 	}
 	/* Copying takes long: nobody who wants the image waits for it. */
 	gw_image_unlock(st, image->name, lock);
@@ -379,12 +381,14 @@ static int unpack_file(const char *path, const char *ram_path, uint64_t size, in
 	gw_autofd int ram = -1;
 	struct packed p;
 	size_t damaged = 0, i = 0;
-	int rc = packed_init(&p, size, open(path, O_RDONLY | O_CLOEXEC));
+	int rc = packed_init(&p, size, gw_own_open(path, O_RDONLY, 0));
 	bool good = !rc && read_table(&p);
 
-	unlink(ram_path); /* the VM is only arriving: an old file is nobody's */
-	ram = rc ? -1 : open(ram_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (!rc && (ram < 0 || ftruncate(ram, (off_t)size)))
+	/* The VM is only arriving: an old file is nobody's. */
+	ram = rc ? -1 : gw_own_make(ram_path, O_RDWR);
+	if (!rc && ram < 0)
+		rc = gw_fail_prefix(ram, "RAM file ");
+	if (!rc && ftruncate(ram, (off_t)size))
 		rc = gw_fail(-errno, "RAM file %s: %s", ram_path, strerror(errno));
 	for (; !rc && good && i < p.head.chunks && !late(deadline); i++) {
 		if (!p.table[i].length)

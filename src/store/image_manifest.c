@@ -14,6 +14,7 @@
 #include "error.h"
 #include "image_internal.h"
 #include "io.h"
+#include "own.h"
 
 #define FORMAT	     1
 #define MANIFEST_MAX (64U << 10)
@@ -58,7 +59,7 @@ int gw_image_kept_make(const struct gw_store *st, bool discards, const char *nam
 
 	/* Another process may just be removing the empty folder that ours goes into. */
 	do {
-		rc = gw_mkdirs(dir, 0700);
+		rc = gw_own_mkdirs(dir);
 	} while (rc == -ENOENT && !access(discards ? st->ram_small : st->ram, F_OK));
 	return rc;
 }
@@ -150,9 +151,9 @@ int gw_manifest_read(const struct gw_store *st, const char *name, bool on_disk,
 	bool good;
 
 	memset(image, 0, sizeof(*image));
-	if (!path || (stat(path, &status) && (errno == ENOENT || errno == ENOTDIR)))
+	if (!path || (lstat(path, &status) && (errno == ENOENT || errno == ENOTDIR)))
 		return gw_fail(-ENOENT, "no image of VM '%s' is kept here", name);
-	text = gw_read_file(path, MANIFEST_MAX, NULL);
+	text = gw_own_read(path, MANIFEST_MAX, NULL);
 	json = text ? json_loads(text, 0, NULL) : NULL;
 	good = json && parse(image, json, name, on_disk);
 	json_decref(json);
@@ -229,19 +230,19 @@ void gw_image_measure(const struct gw_store *st, struct gw_image *image)
 /* Open and lock @path. -ESTALE if it is not the file of that name any more. */
 static int lock_file(const char *path, bool wait)
 {
-	gw_autofd int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	gw_autofd int fd = gw_own_open(path, O_RDWR | O_CREAT, 0600);
 	struct stat held, named;
 	int rc;
 
 	if (fd < 0)
-		return errno == ENOENT ? -ESTALE : gw_fail(-errno, "%s: %s", path, strerror(errno));
+		return fd == -ENOENT ? -ESTALE : fd;
 	do {
 		rc = flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB));
 	} while (rc && errno == EINTR);
 	if (rc)
 		return gw_fail(errno == EWOULDBLOCK ? -EBUSY : -errno, "%s: %s", path,
 			       strerror(errno));
-	if (fstat(fd, &held) || stat(path, &named) || held.st_ino != named.st_ino)
+	if (fstat(fd, &held) || lstat(path, &named) || held.st_ino != named.st_ino)
 		return -ESTALE;
 	return gw_steal_fd(&fd);
 }
@@ -256,7 +257,7 @@ int gw_image_lock(const struct gw_store *st, const char *name, bool wait)
 		return -EINVAL;
 	/* Its last holder removed the file, or the folder, under us: again. */
 	do {
-		fd = gw_mkdirs(dir, 0700);
+		fd = gw_own_mkdirs(dir);
 		if (!fd)
 			fd = lock_file(path, wait);
 	} while (fd == -ESTALE);
@@ -276,7 +277,7 @@ void gw_image_unlock(const struct gw_store *st, const char *name, int lock)
 int gw_images_lock(const struct gw_store *st)
 {
 	gw_autofree char *path = gw_path("%s/.lock", st->images); /* no VM has such a name */
-	int rc = gw_mkdirs(st->images, 0700);
+	int rc = gw_own_mkdirs(st->images);
 
 	return rc ? rc : lock_file(path, true);
 }
@@ -284,7 +285,7 @@ int gw_images_lock(const struct gw_store *st)
 int gw_demotion_lock(const struct gw_store *st, bool wait)
 {
 	gw_autofree char *path = gw_path("%s/.demotion", st->images);
-	int rc = gw_mkdirs(st->images, 0700);
+	int rc = gw_own_mkdirs(st->images);
 
 	return rc ? rc : lock_file(path, wait);
 }
@@ -296,7 +297,7 @@ bool gw_image_in_making(const struct gw_store *st, const char *name)
 
 	for (size_t i = 0; !held && i < GW_ARRAY_SIZE(files); i++) {
 		gw_autofree char *path = gw_path("%s/%s/%s", st->images, name, files[i]);
-		gw_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
+		gw_autofd int fd = access(path, F_OK) ? -1 : gw_own_open(path, O_RDONLY, 0);
 
 		held = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
 	}
@@ -404,10 +405,12 @@ int gw_image_open_kept(const struct gw_store *st, const struct gw_image *image, 
 	memset(ram, 0, sizeof(*ram));
 	for (unsigned int i = 0; !rc && i < image->nr_memory; i++) {
 		gw_autofree char *path = gw_image_kept_path(st, image, i);
-		gw_autofd int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+		gw_autofd int fd = gw_own_open(path, O_RDWR, 0);
 		struct stat status;
 
-		if (fd < 0 || fstat(fd, &status))
+		if (fd < 0)
+			rc = fd;
+		else if (fstat(fd, &status))
 			rc = gw_fail(-errno, "%s: %s", path, strerror(errno));
 		else if ((uint64_t)status.st_size != image->memory[i].size)
 			rc = gw_fail(-EBADMSG, "%s is not the RAM file that was kept", path);

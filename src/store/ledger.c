@@ -14,6 +14,7 @@
 #include "error.h"
 #include "io.h"
 #include "ledger.h"
+#include "own.h"
 #include "xxh.h"
 #include "zstd_frame.h"
 
@@ -126,9 +127,9 @@ int gw_ledger_create(struct gw_ledger *l, const char *path, size_t nr_pages)
 	if (path) {
 		l->path = gw_path("%s", path);
 		unsealed = unsealed_path(l);
-		l->fd = open(unsealed, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		l->fd = gw_own_make(unsealed, O_RDWR);
 		if (l->fd < 0)
-			return gw_fail(-errno, "ledger %s: %s", path, strerror(errno));
+			return gw_fail_prefix(l->fd, "ledger ");
 	}
 	rc = make_tables(l);
 	if (rc)
@@ -185,9 +186,9 @@ int gw_ledger_open(struct gw_ledger *l, const char *path)
 	memset(l, 0, sizeof(*l));
 	l->path = gw_path("%s", path);
 	l->sealed = true;
-	l->fd = open(path, O_RDONLY | O_CLOEXEC);
+	l->fd = gw_own_open(path, O_RDONLY, 0);
 	if (l->fd < 0)
-		return gw_fail(-errno, "ledger %s: %s", path, strerror(errno));
+		return gw_fail_prefix(l->fd, "ledger ");
 	if (fstat(l->fd, &st) || (size_t)st.st_size < LEDGER_HEAD ||
 	    gw_pread_all(l->fd, &head, sizeof(head), 0) ||
 	    memcmp(head.magic, MAGIC, sizeof(head.magic)) != 0)

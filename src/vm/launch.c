@@ -19,12 +19,14 @@
 #include "io.h"
 #include "launch.h"
 #include "log.h"
+#include "own.h"
 #include "sockets.h"
 
 #define QMP_FD 3 /* of the monitor's listening socket in QEMU */
 
 /* QEMU says what went wrong in one to three lines, from the cause to the consequence. */
 #define REASON_LINES 3
+#define REASON_MAX   (64UL << 10)
 
 char *gw_vm_qmp_path(const char *dir)
 {
@@ -95,7 +97,7 @@ static int note_pid(const char *dir)
 int gw_launch_find(const char *dir, struct gw_process *process)
 {
 	gw_autofree char *path = gw_path("%s/qemu.pid", dir);
-	gw_autofree char *text = gw_read_file(path, 128, NULL);
+	gw_autofree char *text = gw_own_read(path, 128, NULL);
 	unsigned long long start;
 	int pid;
 
@@ -117,10 +119,12 @@ static void become_qemu(char *const argv[], const char *dir, const char *cwd, in
 
 	setsid();
 	null = open("/dev/null", O_RDONLY);
-	log = open(log_path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
+	log = gw_own_make(log_path, O_WRONLY | O_APPEND);
 	qmp = listen_at(qmp_path);
 	/* Numbers above QMP_FD first, so that dup2() overwrites none of ours. */
 	report_fd = fcntl(report_fd, F_DUPFD_CLOEXEC, QMP_FD + 1);
+	if (log < 0)
+		errno = -log;
 	if (null >= 0 && log >= 0 && qmp >= 0 && report_fd >= 0 && !note_pid(dir)) {
 		qmp = fcntl(qmp, F_DUPFD, QMP_FD + 1);
 		log = fcntl(log, F_DUPFD, QMP_FD + 1);
@@ -190,7 +194,7 @@ int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_
 char *gw_launch_reason(const char *dir)
 {
 	gw_autofree char *path = gw_path("%s/qemu.log", dir);
-	gw_autofree char *text = gw_read_file(path, 16 << 20, NULL);
+	gw_autofree char *text = gw_own_tail(path, REASON_MAX);
 	char *reason = NULL, *save = NULL, *at;
 	int lines = 0;
 

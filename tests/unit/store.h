@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "image_internal.h"
 #include "log.h"
+#include "own.h"
 #include "rng.h"
 
 /* Bytes that images could give, of those whose RAM files are in @ram; NULL: of all. */
@@ -144,7 +145,7 @@ static inline int vm_folder(const struct vm *vm)
 	gw_autofree char *dir = gw_path("%s", vm->paths[0]);
 
 	*strrchr(dir, '/') = '\0';
-	return gw_mkdirs(dir, 0700);
+	return gw_own_mkdirs(dir);
 }
 
 /* Open its RAM files where a VM has them. */

@@ -415,13 +415,13 @@ static void garbage_is_swept(void **state)
 	unlink(lost->paths[0]); /* that VM has ended */
 	unlink(lost->paths[1]);
 	assert_int_equal(gw_image_begin(&h->st, "making", 1, &ledger), 0);
-	assert_int_equal(gw_mkdirs(folder, 0700), 0);
+	assert_int_equal(gw_own_mkdirs(folder), 0);
 	assert_int_equal(gw_write_file(orphan, "memory"), 0);
-	assert_int_equal(gw_mkdirs(small, 0700), 0);
-	assert_int_equal(gw_mkdirs(half, 0700), 0);
+	assert_int_equal(gw_own_mkdirs(small), 0);
+	assert_int_equal(gw_own_mkdirs(half), 0);
 	assert_int_equal(gw_write_file(ledger_of_half, "x"), 0);
-	assert_int_equal(gw_mkdirs(on_disk, 0700), 0);
-	assert_int_equal(gw_mkdirs(on_disk_too, 0700), 0);
+	assert_int_equal(gw_own_mkdirs(on_disk), 0);
+	assert_int_equal(gw_own_mkdirs(on_disk_too), 0);
 
 	gw_image_sweep(&h->st);
 	assert_false(exists(folder) || exists(small) || exists(half) || exists(on_disk) ||

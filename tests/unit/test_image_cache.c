@@ -455,7 +455,7 @@ static void full_disk(void **state)
 	gw_autofree char *left = gw_path("%s/web1", h->disk);
 	bool lost[PAGES];
 
-	assert_int_equal(gw_mkdirs(h->disk, 0700), 0);
+	assert_int_equal(gw_own_mkdirs(h->disk), 0);
 	if (!may_mount || mount("unit", h->disk, "tmpfs", 0, "size=1m")) {
 		vm_free(vm);
 		skip();

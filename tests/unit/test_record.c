@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "dest.h"
+#include "own.h"
 #include "record.h"
 #include "source.h"
 #include "vm_folder.h"
@@ -76,6 +77,86 @@ static void folders_are_private(void **state)
 	assert_int_equal(gw_paths_init(&again, "/dev/null"), -ENOTDIR);
 }
 
+static void assert_start(const char *root, const char *ram, int rc, const char *text)
+{
+	struct gw_paths p;
+	int is = gw_paths_init(&p, root);
+
+	gw_error_clear();
+	if (!is && ram)
+		is = gw_paths_ram(&p, ram, 0);
+	else if (is)
+		is = gw_paths_init(&p, root);
+	assert_int_equal(is, rc);
+	assert_message(text);
+	gw_paths_free(&p);
+}
+
+/* Decision 27: godwitd looks at all that is a host's, and then starts or does not. */
+static void open_folders_stop_the_start(void **state)
+{
+	static const char *const folders[] = { "",	     "/run", "/run/vm",	  "/run/settled",
+					       "/run/image", "/lib", "/lib/image" };
+	static const char *const kinds[] = { "", "/vm", "/kept" };
+	struct host *h = *state;
+	gw_autofree char *image = gw_path("%s/run/image", h->root);
+	gw_autofree char *lib = gw_path("%s/lib", h->root), *disk = gw_path("%s/disk", h->root);
+	gw_autofree char *on_disk = gw_path("%s/lib/image", h->root);
+	gw_autofree char *shm = gw_path("%s/shm", h->root);
+	struct gw_paths p;
+
+	assert_int_equal(gw_own_mkdirs(image), 0);
+	assert_int_equal(gw_own_mkdirs(on_disk), 0);
+	for (size_t i = 0; i < GW_ARRAY_SIZE(folders); i++) {
+		gw_autofree char *path = gw_path("%s%s", h->root, folders[i]);
+		gw_autofree char *text = gw_path("chmod go-w %s'", path);
+
+		assert_start(h->root, NULL, 0, "");
+		assert_int_equal(chmod(path, 0777), 0);
+		assert_start(h->root, NULL, -EPERM, text);
+		assert_int_equal(chmod(path, 0755), 0);
+	}
+	/* To a larger disk. */
+	assert_int_equal(rename(lib, disk), 0);
+	assert_int_equal(symlink("disk", lib), 0);
+	assert_int_equal(gw_paths_init(&p, h->root), 0);
+	assert_string_equal(p.lib, disk);
+	gw_paths_free(&p);
+	/* RAM files in a folder that is everybody's, as /dev/shm is. */
+	for (size_t i = 0; i < GW_ARRAY_SIZE(kinds); i++) {
+		gw_autofree char *path = gw_path("%s%s", shm, kinds[i]);
+		gw_autofree char *text = gw_path("chmod go-w %s'", path);
+
+		assert_int_equal(gw_own_mkdirs(path), 0);
+		assert_int_equal(chmod(path, 0777), 0);
+		assert_start(h->root, shm, -EPERM, text);
+		assert_int_equal(chmod(path, 0755), 0);
+		assert_int_equal(chmod(shm, 01777), 0);
+		assert_start(h->root, shm, 0, "");
+	}
+}
+
+/* One that somebody was given is left alone, and the others are not. */
+static void a_vm_in_a_strange_folder_is_not_read(void **state)
+{
+	struct host *h = *state;
+	gw_autofree char *dir = gw_vm_dir(&h->paths, "web1");
+	struct gw_journal j;
+	struct gw_vm vm;
+
+	assert_int_equal(gw_vm_save(&h->paths, &h->vm), 0);
+	assert_int_equal(chmod(dir, 0770), 0);
+	assert_int_equal(gw_vm_load(&h->paths, "web1", &vm), -EPERM);
+	assert_message("chmod go-w");
+	assert_int_equal(gw_vm_lock(&h->paths, "web1"), -EPERM);
+	assert_int_equal(gw_journal_load(&h->paths, "web1", &j), -EPERM);
+	assert_int_equal(gw_vm_save(&h->paths, &h->vm), -EPERM);
+	assert_start(h->root, NULL, 0, "");
+	assert_int_equal(chmod(dir, 0700), 0);
+	assert_int_equal(gw_vm_load(&h->paths, "web1", &vm), 0);
+	gw_vm_free(&vm);
+}
+
 static void vm_round_trip(void **state)
 {
 	struct host *h = *state;
@@ -117,7 +198,7 @@ static void record_of_before(void **state)
 	struct gw_vm back;
 	json_t *json;
 
-	assert_int_equal(gw_mkdirs(dir, 0700), 0);
+	assert_int_equal(gw_own_mkdirs(dir), 0);
 	assert_int_equal(gw_vm_save(&h->paths, &h->vm), 0);
 	json = json_load_file(path, 0, NULL);
 	json_object_del(json, "watch");
@@ -416,7 +497,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		host_test(folders_are_private),
-
+		host_test(open_folders_stop_the_start),
+		host_test(a_vm_in_a_strange_folder_is_not_read),
 		host_test(vm_round_trip),
 		host_test(record_of_before),
 		host_test(no_vm),
