@@ -6,10 +6,8 @@
  * follow daemon/worker_dest.c and daemon/jobs.c.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -64,24 +62,6 @@ static int on_wake(void *arg)
 	return heed();
 }
 
-static void make_ram(const char *id, uint64_t size)
-{
-	int fd = memfd_create(id, MFD_CLOEXEC);
-
-	if (fd < 0 || ftruncate(fd, (off_t)size) || gw_ram_add(&sim.dst.ram, id, fd, size, 0))
-		sim_wrong("no RAM file '%s'", id);
-}
-
-/* That of the kept image. */
-static void reuse_ram(unsigned int i)
-{
-	const struct gw_memory_block *b = &sim.dst.image.memory.blocks[i];
-	int fd = fcntl(sim.dst.image.files[i].fd, F_DUPFD_CLOEXEC, 0);
-
-	if (fd < 0 || gw_ram_add(&sim.dst.ram, b->id, fd, b->size, 0))
-		sim_wrong("no RAM file '%s'", b->id);
-}
-
 /* Whether the image is of a departure that the source knows; then what of it is whole. */
 static int find_kept(const json_t *reuse, struct gw_dest_kept *kept)
 {
@@ -101,7 +81,7 @@ static int find_kept(const json_t *reuse, struct gw_dest_kept *kept)
 		return 0;
 	kept->ledger = l;
 	for (size_t page = 0; page < l->nr_pages; page++) {
-		if (gw_memory_read(&sim.dst.ram.memory, page, 1, bytes))
+		if (gw_memory_read(sim.dst.memory, page, 1, bytes))
 			return -EIO;
 		if (!gw_digest_equal(gw_key_page(kept_key(), bytes), l->digests[page]))
 			gw_bitmap_set(&kept->absent, page);
@@ -136,18 +116,22 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, co
 		return rc;
 	if (!json_array_size(definition))
 		return gw_fail(-EINVAL, "a VM definition with fields missing or out of range");
-	sim_check(resident <= gw_memory_bytes(&sim.guest.ram.memory),
-		  "more resident than there is");
+	sim_check(resident <= gw_memory_bytes(sim.guest.memory), "more resident than there is");
 	sim.dst.left_behind = true;
 	sim.dst.journal = JOURNAL_RECEIVING;
 	sim.dst.run = sim.dst.d.run;
-	json_array_foreach(definition, i, entry)
-		if (sim.dst.kept.head && reuse && sim.sc->reuse != REUSE_STRANGER)
-			reuse_ram((unsigned int)i);
-		else
-			make_ram(json_string_value(json_object_get(entry, "id")),
-				 (uint64_t)json_integer_value(json_object_get(entry, "size")));
-	*memory = &sim.dst.ram.memory;
+	if (sim.dst.kept.head && reuse && sim.sc->reuse != REUSE_STRANGER) {
+		sim.dst.memory = &sim.dst.image.memory;
+	} else {
+		sim.dst.memory = &sim.dst.made.memory;
+		json_array_foreach(definition, i, entry) {
+			if (buffers_add(
+				    &sim.dst.made, json_string_value(json_object_get(entry, "id")),
+				    (uint64_t)json_integer_value(json_object_get(entry, "size"))))
+				return -ENOMEM;
+		}
+	}
+	*memory = sim.dst.memory;
 	rc = find_kept(reuse, kept);
 	sim.dst.qemu = QEMU_WAITING;
 	for (unsigned int s = 0; s < sim.sc->start_s && !process->dead; s += 2) {
@@ -282,13 +266,12 @@ static void check_memory(void)
 {
 	size_t page;
 
-	page = guest_compare(&sim.guest.ram.memory, &sim.dst.ram.memory);
+	page = guest_compare(sim.guest.memory, sim.dst.memory);
 	if (sim.sc->unequal)
-		sim_check(page < sim.guest.ram.memory.nr_pages,
-			  "memory is equal where it cannot be");
+		sim_check(page < sim.guest.memory->nr_pages, "memory is equal where it cannot be");
 	else
-		sim_check(page == sim.guest.ram.memory.nr_pages,
-			  "page %zu differs between the hosts", page);
+		sim_check(page == sim.guest.memory->nr_pages, "page %zu differs between the hosts",
+			  page);
 }
 
 static int op_device_write(void *env, const void *buf, size_t len)
@@ -598,5 +581,5 @@ void dest_init(void)
 
 void dest_free(void)
 {
-	gw_ram_close(&sim.dst.ram);
+	buffers_free(&sim.dst.made);
 }

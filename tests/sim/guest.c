@@ -6,7 +6,6 @@
  * through a mapping would fill it.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,21 +25,20 @@
 /* A guest that ran for seconds unwatched has not more to say than one that ran for ms. */
 #define WRITES_AT_ONCE 500
 
-/* Its RAM file, and where it is there. */
-static int where(const struct guest *g, size_t page, off_t *at)
-{
-	const struct gw_memory_block *b = gw_memory_block_of(&g->ram.memory, page);
-
-	*at = (off_t)((page - b->first_page) * GW_PAGE_SIZE);
-	return g->ram.files[b - g->ram.memory.blocks].fd;
-}
-
+/* Whole pages from the first byte of @page on, or a part of one. */
 static void write_page(struct guest *g, size_t page, size_t offset, const void *bytes, size_t len)
 {
-	off_t at;
-	int fd = where(g, page, &at);
+	uint8_t whole[GW_PAGE_SIZE];
+	int rc;
 
-	if (pwrite(fd, bytes, len, at + (off_t)offset) != (ssize_t)len)
+	if (len % GW_PAGE_SIZE) {
+		rc = gw_memory_read(g->memory, page, 1, whole);
+		memcpy(whole + offset, bytes, len);
+		rc = rc ?: gw_memory_write(g->memory, page, 1, whole);
+	} else {
+		rc = gw_memory_write(g->memory, page, len / GW_PAGE_SIZE, bytes);
+	}
+	if (rc)
 		abort();
 }
 
@@ -68,7 +66,7 @@ static size_t favourite_page(struct guest *g)
 
 static void read_page(const struct guest *g, size_t page, uint8_t *bytes)
 {
-	if (gw_memory_read(&g->ram.memory, page, 1, bytes))
+	if (gw_memory_read(g->memory, page, 1, bytes))
 		abort();
 }
 
@@ -128,23 +126,20 @@ static void write_something(struct guest *g)
 /* What a balloon does: the page looks unwritten. Often the guest takes it back at once. */
 static void punch_something(struct guest *g)
 {
+	static const uint8_t zeros[GW_PAGE_SIZE];
 	size_t page = any_page(g);
-	off_t at;
-	int fd = where(g, page, &at);
 
 	if (gw_bitmap_test(&g->written, page))
 		return;
 	for (unsigned int i = 0; i < GUEST_IOS; i++)
 		if (g->io[i].busy && g->io[i].page == page)
 			return; /* pinned */
-	if (gw_memory_punch(&g->ram.memory, page, 1))
+	if (gw_memory_punch(g->memory, page, 1))
 		abort();
 	g->punched++;
-	if (!rng_one_in(&g->rng, 2))
-		return;
 	/* Reading a hole through QEMU's mapping makes a page of zeros of it. */
-	if (fallocate(fd, 0, at, GW_PAGE_SIZE))
-		abort();
+	if (rng_one_in(&g->rng, 2))
+		write_page(g, page, 0, zeros, sizeof(zeros));
 }
 
 static void land(struct guest *g, struct guest_io *io)
@@ -230,8 +225,8 @@ static int track_scan(struct gw_tracker *t, size_t first, size_t count, struct g
 		return rc;
 	sim_check(!g->b->needs_quiesce || !g->running || source_disturbed(),
 		  "a tracker that needs a stopped guest was scanned while it runs");
-	if (count > g->ram.memory.nr_pages - first)
-		count = g->ram.memory.nr_pages - first;
+	if (count > g->memory->nr_pages - first)
+		count = g->memory->nr_pages - first;
 	gw_bitmap_for_each_run(&g->written, first, first + count, start, stop) {
 		gw_bitmap_set_range(due, start, stop - start);
 		gw_bitmap_clear_range(&g->written, start, stop - start);
@@ -303,10 +298,16 @@ struct gw_tracker *guest_resume_tracking(struct guest *g)
 	return tracker_of(g);
 }
 
-static void add_file(struct guest *g, const char *id, size_t pages)
+static void add_block(struct guest *g, const char *id, size_t pages)
 {
-	int fd = memfd_create(id, MFD_CLOEXEC);
+	int fd;
 
+	if (!g->b->punches) {
+		if (buffers_add(&g->buffers, id, pages * GW_PAGE_SIZE))
+			abort();
+		return;
+	}
+	fd = memfd_create(id, MFD_CLOEXEC);
 	if (fd < 0 || ftruncate(fd, (off_t)(pages * GW_PAGE_SIZE)) ||
 	    gw_ram_add(&g->ram, id, fd, pages * GW_PAGE_SIZE, 0))
 		abort();
@@ -319,21 +320,21 @@ void guest_init(struct guest *g, const struct behaviour *b, uint64_t seed)
 	memset(g, 0, sizeof(*g));
 	g->b = b;
 	g->rng.state = seed ^ 0x9e3779b9;
-	add_file(g, "main", MAIN_PAGES);
-	add_file(g, "small", SMALL_PAGES);
+	g->memory = b->punches ? &g->ram.memory : &g->buffers.memory;
+	add_block(g, "main", MAIN_PAGES);
+	add_block(g, "small", SMALL_PAGES);
 	if (b->big)
-		add_file(g, "holes", HOLE_PAGES);
-	if (gw_bitmap_init(&g->written, g->ram.memory.nr_pages))
+		add_block(g, "holes", HOLE_PAGES);
+	if (gw_bitmap_init(&g->written, g->memory->nr_pages))
 		abort();
 	for (unsigned int i = 0; i < DATA_RUNS; i++) {
 		size_t page = any_page(g) / RUN_PAGES * RUN_PAGES;
 
 		for (size_t k = 0; k < RUN_PAGES; k++)
 			new_content(g, bytes + k * GW_PAGE_SIZE);
-		write_page(
-			g, page, 0, bytes,
-			(gw_memory_block_of(&g->ram.memory, page + RUN_PAGES - 1) ? RUN_PAGES : 1) *
-				GW_PAGE_SIZE);
+		write_page(g, page, 0, bytes,
+			   (gw_memory_block_of(g->memory, page + RUN_PAGES - 1) ? RUN_PAGES : 1) *
+				   GW_PAGE_SIZE);
 	}
 	if (b->direct_io)
 		start_io(g);
@@ -342,6 +343,7 @@ void guest_init(struct guest *g, const struct behaviour *b, uint64_t seed)
 void guest_free(struct guest *g)
 {
 	gw_ram_close(&g->ram);
+	buffers_free(&g->buffers);
 	gw_bitmap_free(&g->written);
 }
 

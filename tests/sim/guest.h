@@ -3,8 +3,10 @@
  * guest.h - a guest that writes its memory between the steps of its migration,
  * and a tracker that knows exactly what a real one would.
  *
- * Memory is two memfds: three chunks, and a small one that ends within a
+ * Memory is two blocks: three chunks, and a small one that ends within a
  * chunk; a big guest has a third, of holes. Some pages are data from the start.
+ * Where a balloon punches they are RAM files (memfds), with the real witnesses of holes
+ * over them (track/holes.h); elsewhere buffers.
  */
 #ifndef SIM_GUEST_H
 #define SIM_GUEST_H
@@ -13,6 +15,7 @@
 #include <stdint.h>
 
 #include "bitmap.h"
+#include "buffers.h"
 #include "ram.h"
 #include "rng.h"
 #include "tracker.h"
@@ -40,7 +43,9 @@ struct guest_io {
 struct guest {
 	const struct behaviour *b;
 	struct rng rng;
+	const struct gw_memory *memory; /* one of these */
 	struct gw_ram ram;
+	struct buffers buffers;
 	bool running; /* at the source */
 	int64_t ran_until;
 	double debt; /* writes not made yet */

@@ -445,8 +445,7 @@ static void pages_after_loading(void)
 	memset(frame + 8, 0xee, GW_PAGE_SIZE);
 	gw_frame_send_buf(streams[1], GW_MSG_PAGES, 0, frame, sizeof(frame));
 	expect(streams[1], GW_MSG_ACCEPT); /* nothing comes: until it has hung up, or for a while */
-	sim_check(!gw_memory_read(&sim.dst.ram.memory, 5, 1, bytes),
-		  "no memory at the destination");
+	sim_check(!gw_memory_read(sim.dst.memory, 5, 1, bytes), "no memory at the destination");
 	sim_check(bytes[0] != 0xee, "a page was placed after the device state was loaded");
 	say(control, GW_MSG_ROUND_END, 2);
 }

@@ -6,11 +6,9 @@
  * have since been damaged or given up. It arrived at the source at departure 1,
  * or after another stay at departure 2, and has worked there since.
  */
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "error.h"
@@ -35,14 +33,14 @@ const struct gw_key *kept_key(void)
 static void digest_memory(struct gw_digests *d)
 {
 	uint8_t bytes[GW_PAGE_SIZE];
-	struct gw_memory_walk walk = gw_memory_walk(&sim.guest.ram.memory);
+	struct gw_memory_walk walk = gw_memory_walk(sim.guest.memory);
 	size_t first, stop;
 
-	if (gw_digests_init(d, sim.guest.ram.memory.nr_pages))
+	if (gw_digests_init(d, sim.guest.memory->nr_pages))
 		abort();
 	while (gw_memory_walk_next(&walk, &first, &stop) > 0)
 		for (size_t i = first; i < stop; i++) {
-			if (gw_memory_read(&sim.guest.ram.memory, i, 1, bytes))
+			if (gw_memory_read(sim.guest.memory, i, 1, bytes))
 				abort();
 			gw_digests_set(d, i, gw_key_page(kept_key(), bytes));
 		}
@@ -60,25 +58,20 @@ static void depart(struct gw_ledger *l, const struct gw_ledger *before, uint8_t 
 	gw_digests_free(&now);
 }
 
-static void copy_memory(struct gw_ram *to, const struct gw_ram *from)
+static void copy_memory(struct buffers *to, const struct gw_memory *from)
 {
 	static uint8_t bytes[GW_CHUNK_SIZE];
-	struct gw_memory_walk walk;
+	struct gw_memory_walk walk = gw_memory_walk(from);
 	size_t page, stop;
 
-	for (unsigned int i = 0; i < from->memory.nr_blocks; i++) {
-		int fd = memfd_create("kept", MFD_CLOEXEC);
-
-		if (fd < 0 || ftruncate(fd, (off_t)from->memory.blocks[i].size) ||
-		    gw_ram_add(to, from->memory.blocks[i].id, fd, from->memory.blocks[i].size, 0))
+	for (unsigned int i = 0; i < from->nr_blocks; i++)
+		if (buffers_add(to, from->blocks[i].id, from->blocks[i].size))
 			abort();
-	}
-	walk = gw_memory_walk(&from->memory);
 	while (gw_memory_walk_next(&walk, &page, &stop) > 0) {
 		for (size_t n; page < stop; page += n) {
 			n = GW_CHUNK_PAGES - page % GW_CHUNK_PAGES;
 			n = stop - page < n ? stop - page : n;
-			if (gw_memory_read(&from->memory, page, n, bytes) ||
+			if (gw_memory_read(from, page, n, bytes) ||
 			    gw_memory_write(&to->memory, page, n, bytes))
 				abort();
 		}
@@ -86,18 +79,18 @@ static void copy_memory(struct gw_ram *to, const struct gw_ram *from)
 }
 
 /* Bytes that flipped, pages that were evicted, and some where there was nothing. */
-static void damage(struct gw_ram *image)
+static void damage(const struct gw_memory *image)
 {
 	uint8_t bytes[GW_PAGE_SIZE];
 
 	for (unsigned int i = 0; i < DAMAGED; i++) {
 		size_t page = rng_below(&sim.guest.rng, 3 * GW_CHUNK_PAGES);
 
-		if (gw_memory_read(&image->memory, page, 1, bytes))
+		if (gw_memory_read(image, page, 1, bytes))
 			abort();
 		bytes[rng_below(&sim.guest.rng, GW_PAGE_SIZE)] ^= 1;
-		if (rng_one_in(&sim.guest.rng, 3) ? gw_memory_punch(&image->memory, page, 1)
-						  : gw_memory_write(&image->memory, page, 1, bytes))
+		if (rng_one_in(&sim.guest.rng, 3) ? gw_memory_punch(image, page, 1)
+						  : gw_memory_write(image, page, 1, bytes))
 			abort();
 	}
 }
@@ -119,8 +112,8 @@ void kept_init(void)
 	guest_stop(&sim.guest); /* to leave; its disks are quiet until it runs here */
 	guest_work(&sim.guest, STAY_WRITES);
 	depart(first, NULL, sim.sc->reuse == REUSE_STRANGER ? 9 : 1);
-	copy_memory(&sim.dst.image, &sim.guest.ram);
-	damage(&sim.dst.image);
+	copy_memory(&sim.dst.image, sim.guest.memory);
+	damage(&sim.dst.image.memory);
 	if (sim.sc->reuse == REUSE_ROUND || sim.sc->reuse == REUSE_UNTRACKED) {
 		guest_work(&sim.guest, STAY_WRITES);
 		depart(&sim.src.arrived, first, 2);
@@ -139,7 +132,7 @@ void kept_free(void)
 		unlink(kept_path());
 	gw_ledger_close(&sim.src.arrived);
 	gw_ledger_close(&sim.src.left);
-	gw_ram_close(&sim.dst.image);
+	buffers_free(&sim.dst.image);
 }
 
 /* Both ledgers of a move that nothing befell: of the memory at the stop, and equal. */

@@ -169,8 +169,8 @@ struct source_host {
 struct dest_host {
 	struct process worker, daemon;
 	struct gw_dest d;
-	struct gw_ram ram;
-	struct gw_ram image; /* what was kept of the guest */
+	const struct gw_memory *memory; /* made for the guest, or what was kept of it */
+	struct buffers made, image;
 	struct gw_ledger kept;
 	enum qemu qemu;
 	enum journal journal;

@@ -499,7 +499,7 @@ void source_init(void)
 	src->s.params.pages = page_options();
 	memcpy(src->s.secret, sim_secret, sizeof(src->s.secret));
 	src->s.params.reuse = sim.sc->reuse && !src->s.params.pages.hash;
-	src->s.memory = &sim.guest.ram.memory;
+	src->s.memory = sim.guest.memory;
 	src->s.definition = sim.definition;
 	src->s.direct_io = sim.sc->direct_io;
 	src->s.discards = sim.sc->guest.punches;

@@ -524,7 +524,7 @@ static void check_fault(void)
 static int64_t stop_max(void)
 {
 	/* A peer that says nothing may be hashing all of the memory. */
-	int64_t ns = STOP_MAX_NS + (sim.sc->verify ? gw_memory_hash_ns(&sim.guest.ram.memory) : 0);
+	int64_t ns = STOP_MAX_NS + (sim.sc->verify ? gw_memory_hash_ns(sim.guest.memory) : 0);
 
 	for (int i = 0; i < 2; i++)
 		switch (sim.faults[i].kind) {
@@ -585,10 +585,10 @@ static json_t *definition(void)
 {
 	json_t *list = json_array();
 
-	for (unsigned int i = 0; i < sim.guest.ram.memory.nr_blocks; i++)
+	for (unsigned int i = 0; i < sim.guest.memory->nr_blocks; i++)
 		json_array_append_new(
-			list, json_pack("{s:s,s:I}", "id", sim.guest.ram.memory.blocks[i].id,
-					"size", (json_int_t)sim.guest.ram.memory.blocks[i].size));
+			list, json_pack("{s:s,s:I}", "id", sim.guest.memory->blocks[i].id, "size",
+					(json_int_t)sim.guest.memory->blocks[i].size));
 	return list;
 }
 

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "buffers.h"
 #include "holes.h"
 #include "ram.h"
 #include "io.h"
@@ -304,6 +305,40 @@ static void any_history(void **state)
 	}
 }
 
+/* Memory in no file: nobody else can empty it, and what is read is what is there. */
+static void no_file_no_witness(void **state)
+{
+	static uint8_t page[GW_PAGE_SIZE], read[2 * GW_PAGE_SIZE];
+	const size_t nr_pages = GW_CHUNK_PAGES + 1;
+	struct buffers b = { 0 };
+	struct gw_digests held;
+	struct gw_bitmap due;
+
+	(void)state;
+	memset(page, 7, sizeof(page));
+	for (int expected = 0; expected < 2; expected++) {
+		struct gw_holes *h;
+
+		assert_int_equal(buffers_add(&b, "a", nr_pages * GW_PAGE_SIZE), 0);
+		assert_int_equal(gw_memory_write(&b.memory, nr_pages - 1, 1, page), 0);
+		assert_int_equal(gw_digests_init(&held, b.memory.nr_pages), 0);
+		assert_int_equal(gw_bitmap_init(&due, b.memory.nr_pages), 0);
+		assert_int_equal(gw_holes_open(&h, &b.memory, expected), 0);
+		assert_int_equal(gw_holes_read(h, nr_pages - 1, 2, read), 0);
+		assert_memory_equal(read, page, GW_PAGE_SIZE);
+		assert_true(gw_page_is_zero(read + GW_PAGE_SIZE));
+		gw_digests_set(&held, nr_pages - 1, gw_digest_page(page));
+		assert_int_equal(gw_holes_heard(h), 0);
+		assert_false(gw_holes_surprise(h));
+		assert_int_equal(gw_holes_due(h, 0, b.memory.nr_pages, &held, &due), 0);
+		assert_int_equal(gw_bitmap_count(&due, 0, due.bits), 0);
+		gw_holes_close(h);
+		gw_bitmap_free(&due);
+		gw_digests_free(&held);
+		buffers_free(&b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -312,6 +347,7 @@ int main(void)
 		cmocka_unit_test(silence_costs_nothing),
 		cmocka_unit_test(holes_stay_holes),
 		cmocka_unit_test(any_history),
+		cmocka_unit_test(no_file_no_witness),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
