@@ -23,6 +23,7 @@
 #include "crew.h"
 #include "dest.h"
 #include "error.h"
+#include "images.h"
 #include "io.h"
 #include "live.h"
 #include "log.h"
@@ -326,12 +327,21 @@ static int prepare(struct env *e, const json_t *definition, uint64_t resident, c
 static int op_disks(void *env, struct gw_samples *s)
 {
 	struct env *e = env;
+	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
+	const struct gw_samples_from from = {
+		.pid = e->vm.process.pid, .dir = dir, .key = &e->d.key, .ns = GW_DISKS_NS
+	};
 	json_t *ours = NULL;
-	int rc = gw_live_images(e->qmp, &ours);
+	int rc = gw_images_find(e->qmp, &ours);
 
 	gw_samples_here(s, ours);
 	json_decref(ours);
-	return rc ? rc : gw_samples_read(s, e->vm.process.pid, &e->d.key, GW_DISKS_NS);
+	if (!rc)
+		rc = gw_samples_read(s, &from);
+	if (s->why[0] && e->d.samples == 1)
+		gw_warn("not all of the disks of VM '%s' are compared with its source's: %s",
+			e->vm.def.name, s->why);
+	return rc;
 }
 
 static void tell_source(void *arg, const char *what)

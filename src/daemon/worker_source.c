@@ -12,6 +12,7 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "images.h"
 #include "live.h"
 #include "log.h"
 #include "saved.h"
@@ -372,13 +373,15 @@ static int op_device_end(void *env)
 static int op_disks(void *env, struct gw_samples *s, bool pick)
 {
 	struct gw_source_env *e = env;
-	const pid_t pid = e->vm.process.pid;
-	int rc = pick ? gw_live_images(e->qmp, &s->images) : 0;
+	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
+	const struct gw_samples_from from = {
+		.pid = e->vm.process.pid, .dir = dir, .key = &e->s.key, .ns = GW_DISKS_NS
+	};
+	int rc = pick ? gw_images_find(e->qmp, &s->images) : 0;
 
 	if (rc)
 		return rc;
-	return pick ? gw_samples_pick(s, pid, &e->s.key, GW_DISKS_NS)
-		    : gw_samples_read(s, pid, &e->s.key, GW_DISKS_NS);
+	return pick ? gw_samples_pick(s, &from) : gw_samples_read(s, &from);
 }
 
 static int op_unchanged(void *env)

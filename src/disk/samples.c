@@ -84,30 +84,22 @@ int gw_samples_parse(const void *text, size_t len, struct gw_samples *s)
 	return rc;
 }
 
-/* The file of the image that @of names, among @ours; NULL: it is not there. */
-static json_t *file_of(const json_t *of, const json_t *ours)
-{
-	json_t *mine;
-	size_t i;
-
-	json_array_foreach(ours, i, mine) {
-		if (json_equal(json_object_get(of, "disk"), json_object_get(mine, "disk")) &&
-		    json_equal(json_object_get(of, "depth"), json_object_get(mine, "depth")))
-			return json_object_get(mine, "file");
-	}
-	return NULL;
-}
-
 void gw_samples_here(struct gw_samples *s, const json_t *ours)
 {
-	json_t *of;
-	size_t i;
+	json_t *of, *mine;
+	size_t i, k;
 
 	json_array_foreach(s->images, i, of) {
-		json_t *file = file_of(of, ours);
-
-		if (file)
-			json_object_set(of, "file", file);
+		json_array_foreach(ours, k, mine) {
+			if (!json_equal(json_object_get(of, "disk"),
+					json_object_get(mine, "disk")) ||
+			    !json_equal(json_object_get(of, "depth"),
+					json_object_get(mine, "depth")))
+				continue;
+			json_object_set(of, "file", json_object_get(mine, "file"));
+			json_object_set(of, "node", json_object_get(mine, "node"));
+			break;
+		}
 	}
 }
 
@@ -116,21 +108,31 @@ static bool unknown(struct gw_digest d)
 	return gw_digest_equal(d, GW_DIGEST_UNKNOWN);
 }
 
-void gw_samples_judge(struct gw_samples *s, const struct gw_digest *theirs, bool first)
+void gw_samples_hear(struct gw_samples *s, const struct gw_digest *theirs, bool first)
 {
 	size_t kept = 0;
 
 	for (size_t i = 0; i < s->nr; i++) {
 		struct gw_sample *b = &s->at[i];
 
+		b->now = theirs[i];
 		if (first)
 			b->theirs = theirs[i];
-		if (unknown(b->first) || unknown(theirs[i]) ||
-		    gw_digest_equal(b->digest, theirs[i]) || gw_digest_equal(b->first, theirs[i]) ||
-		    !gw_digest_equal(b->digest, b->first) || !gw_digest_equal(theirs[i], b->theirs))
+		if (unknown(b->first) || unknown(b->now) || gw_digest_equal(b->now, b->first) ||
+		    !gw_digest_equal(b->now, b->theirs))
 			continue;
 		s->at[kept++] = *b;
 	}
+	s->nr = kept;
+}
+
+void gw_samples_judge(struct gw_samples *s)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < s->nr; i++)
+		if (gw_digest_equal(s->at[i].digest, s->at[i].first))
+			s->at[kept++] = s->at[i];
 	s->nr = kept;
 }
 

@@ -11,9 +11,10 @@
  * is asked about it again and again, and believes it only if neither side's block has
  * changed all the while.
  *
- * Compared are images whose bytes are the guest's: raw files and block devices, also
- * as backing files. Of other formats equal disks may differ in their bytes, and what
- * QEMU knows of them is in part only in its memory (decision 21).
+ * Compared is what the guest sees of each disk, whatever its format and wherever it
+ * lies, and the bytes of raw files and block devices that are backing files. What the
+ * source's QEMU has yet to flush is seen on neither side, so it makes no difference
+ * on storage that both share (decision 21).
  *
  * Rules: nothing is ever written, and QEMU is asked only for names. What cannot be
  * read in time says nothing.
@@ -49,19 +50,24 @@
  * @image: its number in gw_samples.images
  * @digest: as it was read here last; GW_DIGEST_UNKNOWN: could not be
  * @first, @theirs: what it was here and there at the first look
+ * @now: as the other host has told it last
  */
 struct gw_sample {
 	uint32_t image;
 	uint64_t offset;
-	struct gw_digest digest, first, theirs;
+	struct gw_digest digest, first, theirs, now;
 };
 
 /**
  * struct gw_samples - blocks of a VM's images; zero is none.
- * @images: an array as gw_live_images() makes it
+ * @images: an array as gw_images_find() makes it
+ * @why: the first image of which blocks could not be read, and why; empty: none
+ * @moved: its name leads to another file than the one that QEMU has open
  */
 struct gw_samples {
 	json_t *images;
+	char why[500];
+	bool moved;
 	struct gw_sample at[GW_SAMPLES_MAX];
 	size_t nr;
 };
@@ -69,19 +75,31 @@ struct gw_samples {
 void gw_samples_free(struct gw_samples *s);
 
 /**
- * gw_samples_pick() - choose blocks of @s->images, and read them.
+ * struct gw_samples_from - where blocks are read.
  * @pid: the QEMU that has the images open
+ * @dir: the VM's folder, into which nobody else writes
  * @ns: after so long what has not been read is unknown
+ */
+struct gw_samples_from {
+	pid_t pid;
+	const char *dir;
+	const struct gw_key *key;
+	int64_t ns;
+};
+
+/**
+ * gw_samples_pick() - choose blocks of @s->images, and read them.
  *
  * First and last block, where the first partition usually begins, and random ones
  * that hold data.
  *
- * Return: 0, or -ENOMEM. An image that cannot be read has no blocks, or unknown ones.
+ * Return: 0; -ENOTSUP: an image has another file's name now, which is what another
+ * QEMU would open; -ENOMEM. An image that cannot be read has no blocks, or unknown ones.
  */
-int gw_samples_pick(struct gw_samples *s, pid_t pid, const struct gw_key *key, int64_t ns);
+int gw_samples_pick(struct gw_samples *s, const struct gw_samples_from *from);
 
 /** gw_samples_read() - read the blocks of @s, of which images may be another host's. */
-int gw_samples_read(struct gw_samples *s, pid_t pid, const struct gw_key *key, int64_t ns);
+int gw_samples_read(struct gw_samples *s, const struct gw_samples_from *from);
 
 /** gw_samples_ask() - the question of a SAMPLE message; caller frees. NULL: no memory. */
 char *gw_samples_ask(const struct gw_samples *s);
@@ -94,18 +112,23 @@ char *gw_samples_ask(const struct gw_samples *s);
  */
 int gw_samples_parse(const void *text, size_t len, struct gw_samples *s);
 
-/** gw_samples_here() - take files for @s->images from @ours, by disk and depth. */
+/** gw_samples_here() - how to read @s->images, from @ours, by disk and depth. */
 void gw_samples_here(struct gw_samples *s, const json_t *ours);
 
 /**
- * gw_samples_judge() - keep only blocks that may be different.
+ * gw_samples_hear() - keep only blocks that are not what they were here.
  * @theirs: the other host's digests of all @s->nr blocks
  * @first: this is the first look at @theirs
+ */
+void gw_samples_hear(struct gw_samples *s, const struct gw_digest *theirs, bool first);
+
+/**
+ * gw_samples_judge() - keep only blocks that may be different.
  *
- * @s holds what was read here after the other host had answered. A block that was
+ * @s holds what was read here after gw_samples_hear(). A block that was
  * ever the same, has ever changed, or is not known, is no suspect.
  */
-void gw_samples_judge(struct gw_samples *s, const struct gw_digest *theirs, bool first);
+void gw_samples_judge(struct gw_samples *s);
 
 /** gw_samples_refuse() - -ENOTSUP, naming the first image that differs on host @host. */
 int gw_samples_refuse(const struct gw_samples *s, const char *host);

@@ -55,7 +55,7 @@ static bool is_unknown(struct gw_digest d)
 	return gw_digest_equal(d, GW_DIGEST_UNKNOWN);
 }
 
-/* Slow storage costs the comparison, and nothing else. */
+/* What cannot be read costs the comparison, and nothing else. */
 static void warn_unknown(const struct gw_samples *blocks, const struct gw_digest *theirs)
 {
 	size_t here = 0, there = 0;
@@ -66,7 +66,7 @@ static void warn_unknown(const struct gw_samples *blocks, const struct gw_digest
 	}
 	if (here || there)
 		gw_warn("the VM's disks are compared with the destination's only in part: of %zu "
-			"blocks %zu could not be read in time here, %zu there",
+			"blocks %zu could not be read here, %zu there (its log says why)",
 			blocks->nr, here, there);
 }
 
@@ -84,6 +84,9 @@ int gw_source_compare_disks(struct gw_source *s)
 	if (!theirs || !blocks)
 		return gw_fail(-ENOMEM, "no memory to compare disks with");
 	rc = s->ops->disks(s->env, blocks, true);
+	if (blocks->why[0])
+		gw_warn("not all of the VM's disks are compared with the destination's: %s",
+			blocks->why);
 	for (int i = 0; !rc && blocks->nr && i < GW_SAMPLES_ASKED; i++) {
 		if (i)
 			wait_a_moment(s);
@@ -93,9 +96,11 @@ int gw_source_compare_disks(struct gw_source *s)
 		if (!rc && !i)
 			warn_unknown(blocks, theirs);
 		if (!rc)
+			gw_samples_hear(blocks, theirs, !i);
+		if (!rc && blocks->nr)
 			rc = s->ops->disks(s->env, blocks, false);
 		if (!rc)
-			gw_samples_judge(blocks, theirs, !i);
+			gw_samples_judge(blocks);
 	}
 	if (!rc && blocks->nr)
 		rc = gw_samples_refuse(blocks, s->destination[0] ? s->destination : "?");

@@ -9,11 +9,10 @@
 
 #include "cleanup.h"
 #include "error.h"
+#include "images.h"
 #include "io.h"
 #include "live.h"
 
-/* Links of a backing chain that are looked at. */
-#define CHAIN_MAX  256
 #define TREE_DEPTH 32
 
 static void set_named(json_t *map, const char *id, const char *value)
@@ -219,14 +218,6 @@ static int find_place(struct place *p, pid_t pid, const char *dir)
 	return 0;
 }
 
-/* Whether @name is a file's, and no URL ("nbd://host") or pseudo-protocol. */
-static bool is_file(const char *name)
-{
-	size_t colon = strcspn(name, ":/");
-
-	return name[colon] != ':';
-}
-
 /* @text with the first @from in it replaced by @to; caller frees. */
 static char *replace(const char *text, const char *from, const char *to)
 {
@@ -240,7 +231,7 @@ static char *replace(const char *text, const char *from, const char *to)
 /* The name by which both hosts know a file; caller frees. */
 static char *common_name(const struct place *p, const char *name)
 {
-	gw_autofree char *whole = name[0] != '/' && name[0] && is_file(name)
+	gw_autofree char *whole = name[0] != '/' && name[0] && gw_image_is_file(name)
 					  ? gw_path("%s/%s", p->cwd, name)
 					  : strdup(name);
 
@@ -285,7 +276,7 @@ static char *chain_text(const struct place *p, const json_t *image, bool read_on
 {
 	char *text = NULL;
 
-	for (int depth = 0; image && depth < CHAIN_MAX; depth++) {
+	for (int depth = 0; image && depth < GW_CHAIN_MAX; depth++) {
 		gw_autofree char *name = image_name(p, gw_qmp_text(image, "filename"));
 		char *longer = gw_path(
 			"%s%s%s (%s, %lld bytes%s)", text ? text : "", text ? " over " : "", name,
@@ -316,18 +307,6 @@ static json_t *describe_medium(const struct place *p, const json_t *entry)
 				 strncmp(gw_qmp_text(image, "filename"), "json:", 5) != 0);
 }
 
-/* "virtio0", or the id of the device of a disk that was given as a node. */
-static void disk_name(const json_t *entry, char name[256])
-{
-	const char *device = gw_qmp_text(entry, "device"), *qdev = gw_qmp_text(entry, "qdev");
-	const char *start = strncmp(qdev, "/machine/peripheral/", 20) ? qdev : qdev + 20;
-	const char *end = strstr(start, "/virtio-backend");
-
-	snprintf(name, 256, "%.*s", end ? (int)(end - start) : 255, device[0] ? device : start);
-	if (device[0])
-		snprintf(name, 256, "%s", device);
-}
-
 static int describe_disks(struct gw_qmp *q, const struct place *p, json_t *live)
 {
 	json_t *disks = json_object(), *media = json_object(), *list = NULL, *entry;
@@ -340,7 +319,7 @@ static int describe_disks(struct gw_qmp *q, const struct place *p, json_t *live)
 						    json_is_true(json_object_get(inserted, "ro")));
 		char name[256];
 
-		disk_name(entry, name);
+		gw_image_disk(entry, name);
 		set_named(disks, name, text);
 		if (json_is_true(json_object_get(entry, "removable"))) {
 			gw_autofree char *key = gw_path("'%s'", name);
@@ -413,7 +392,7 @@ int gw_live_refuse_temporary(struct gw_qmp *q, pid_t pid)
 	json_array_foreach(list, i, entry) {
 		const json_t *image = json_object_get(json_object_get(entry, "inserted"), "image");
 
-		for (int depth = 0; !rc && image && depth < CHAIN_MAX; depth++) {
+		for (int depth = 0; !rc && image && depth < GW_CHAIN_MAX; depth++) {
 			const char *name = gw_qmp_text(image, "filename");
 			json_t *options = strncmp(name, "json:", 5) ? NULL
 								    : json_loads(name + 5, 0, NULL);
@@ -422,7 +401,7 @@ int gw_live_refuse_temporary(struct gw_qmp *q, pid_t pid)
 						   : name;
 			char disk[256];
 
-			disk_name(entry, disk);
+			gw_image_disk(entry, disk);
 			if (is_temporary(file, pid))
 				rc = gw_fail(-ENOTSUP,
 					     "disk '%s' is opened with -snapshot or snapshot=on: "
@@ -431,53 +410,6 @@ int gw_live_refuse_temporary(struct gw_qmp *q, pid_t pid)
 					     "without it, or on an overlay made with qemu-img",
 					     disk);
 			json_decref(options);
-			image = json_object_get(image, "backing-image");
-		}
-	}
-	json_decref(list);
-	return rc;
-}
-
-/* The file of an image, if that is one without more to it; caller frees. */
-static char *plain_file(const json_t *image)
-{
-	static const char *const plain[] = { "raw", "file", "host_device" };
-	const char *name = gw_qmp_text(image, "filename");
-	json_t *options = strncmp(name, "json:", 5) ? NULL : json_loads(name + 5, 0, NULL);
-	const json_t *file = json_object_get(options, "file");
-	const char *inside = gw_qmp_text(json_is_object(file) ? file : options, "filename");
-	char *found = NULL;
-
-	for (size_t i = 0; i < GW_ARRAY_SIZE(plain); i++)
-		if (!strcmp(gw_qmp_text(image, "format"), plain[i]))
-			found = found ? found : strdup(options ? inside : name);
-	json_decref(options);
-	if (found && (!found[0] || !is_file(found))) {
-		free(found);
-		found = NULL;
-	}
-	return found;
-}
-
-int gw_live_images(struct gw_qmp *q, json_t **images)
-{
-	json_t *list = NULL, *entry;
-	size_t i;
-	int rc = gw_qmp_call(q, "query-block", NULL, &list);
-
-	*images = json_array();
-	json_array_foreach(list, i, entry) {
-		const json_t *image = json_object_get(json_object_get(entry, "inserted"), "image");
-		char disk[256];
-
-		disk_name(entry, disk);
-		for (int depth = 0; image && depth < CHAIN_MAX; depth++) {
-			gw_autofree char *file = plain_file(image);
-
-			if (file)
-				json_array_append_new(*images,
-						      json_pack("{s:s,s:i,s:s}", "disk", disk,
-								"depth", depth, "file", file));
 			image = json_object_get(image, "backing-image");
 		}
 	}

@@ -42,13 +42,6 @@ int gw_live_describe(struct gw_qmp *q, pid_t pid, const char *dir, json_t **live
  */
 int gw_live_refuse_temporary(struct gw_qmp *q, pid_t pid);
 
-/**
- * gw_live_images() - the images whose bytes are what the guest sees (raw files and devices).
- * @images: set to an array of {"disk": as in disks, "depth": in its chain, "file": QEMU's name
- * for it}, owned by the caller; empty on failure
- */
-int gw_live_images(struct gw_qmp *q, json_t **images);
-
 /** gw_live_refuse_jobs() - -EBUSY with its name if a block job or an export is under way. */
 int gw_live_refuse_jobs(struct gw_qmp *q);
 

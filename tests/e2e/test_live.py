@@ -10,6 +10,21 @@ from godwit_runner import Group
 from godwit_wire import DROP, Proxy
 
 
+class Server:
+    """A qemu-nbd that listens."""
+
+    def __init__(self, lab, socket, path):
+        # pylint: disable-next=consider-using-with
+        self.process = subprocess.Popen(["qemu-nbd", "-f", "raw", "-e", "9", "-t", "-k", socket,
+                                         path])
+        lab.own.add(self.process.pid)
+        wait_for("the server", lambda: os.path.exists(socket))
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+
+
 class Live(Group):
     """VMs of 64 MiB without an operating system, whose disks and devices change while they run."""
 
@@ -156,6 +171,49 @@ class Live(Group):
     def test_empty(self):
         vm = self.copies(b"new" * 99999, b"")
         self.refused(vm, "disk 'd0'", "differ and are empty there")
+        vm.stop()
+
+    @staticmethod
+    def filled(path, fill, cluster="64k"):
+        """A qcow2 image with data in it, which depends on @fill."""
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", f"cluster_size={cluster}",
+                        path, "16M"], check=True)
+        subprocess.run(["qemu-io", "-c", f"write -P {fill} 0 4M", path], check=True,
+                       stdout=subprocess.DEVNULL)
+
+    def test_formats(self):
+        """What the guest sees of a qcow2 image is compared, however it is stored."""
+        there = os.path.join(self.b.root, "copy.img")
+        self.filled(os.path.join(self.a.root, "copy.img"), 1)
+        self.filled(there, 2)
+        vm = self.start("-drive", "file={dir}/../../../copy.img,format=qcow2,if=virtio,id=d0")
+        self.refused(vm, "disk 'd0'", "copy.img", "on host 'b'", "stale")
+        self.filled(there, 1, "4k")
+        vm.move(self.b)
+        vm.stop()
+
+    def test_unflushed(self):
+        """Tables that the source's QEMU has yet to write are no difference on shared storage."""
+        image = self.image("disk", "64M")
+        vm = self.start("-drive", f"file={image},if=virtio,id=d0")
+        for to in (self.b, self.a):
+            with closing(vm.qmp()) as monitor:
+                for i in range(16):
+                    monitor.hmp(f'qemu-io d0 "write -P {i + 1} {4 * i}M 1M"')
+            vm.move(to)
+        vm.stop()
+
+    def test_network_disk(self):
+        """Each host has its own server; at the destination it serves something old."""
+        for host, content in ((self.a, b"new" * 99999), (self.b, b"old" * 99999)):
+            path = os.path.join(host.root, "served")
+            with open(path, "wb") as f:
+                f.write(content)
+                f.truncate(1 << 20)
+            self.lab.closing(Server(self.lab, os.path.join(host.root, "nbd.sock"), path))
+        vm = self.start("-drive", "driver=raw,file.driver=nbd,file.server.type=unix,"
+                        "file.server.path={dir}/../../../nbd.sock,if=virtio,id=d0")
+        self.refused(vm, "disk 'd0'", "on host 'b'", "stale")
         vm.stop()
 
     def test_replaced(self):

@@ -21,6 +21,15 @@ struct host {
 
 static struct gw_key key;
 static struct gw_samples s, there;
+static bool qcow2; /* what images are; else raw */
+
+static const struct gw_samples_from *from(int64_t ns)
+{
+	static struct gw_samples_from f;
+
+	f = (struct gw_samples_from){ .pid = getpid(), .dir = "/tmp", .key = &key, .ns = ns };
+	return &f;
+}
 
 static void make(struct host *h, const char *dir, const char *name, int filling)
 {
@@ -45,14 +54,20 @@ static void end(struct host *h)
 
 static json_t *images(const struct host *h)
 {
-	return json_pack("[{s:s,s:i,s:s}]", "disk", "d0", "depth", 0, "file", h->path);
+	json_t *list = json_pack("[{s:s,s:i,s:s}]", "disk", "d0", "depth", 0, "file", h->path);
+
+	if (qcow2)
+		json_object_set_new(json_array_get(list, 0), "node",
+				    json_pack("{s:s,s:{s:s,s:s}}", "driver", "qcow2", "file",
+					      "driver", "file", "filename", h->path));
+	return list;
 }
 
 static void pick(const struct host *a)
 {
 	gw_samples_free(&s);
 	s.images = images(a);
-	assert_int_equal(gw_samples_pick(&s, getpid(), &key, 300 * GW_S), 0);
+	assert_int_equal(gw_samples_pick(&s, from(300 * GW_S)), 0);
 }
 
 /* One look at both sides. */
@@ -67,11 +82,12 @@ static void look(const struct host *b, bool first)
 	assert_int_equal(there.nr, s.nr);
 	gw_samples_here(&there, ours);
 	json_decref(ours);
-	assert_int_equal(gw_samples_read(&there, getpid(), &key, 300 * GW_S), 0);
+	assert_int_equal(gw_samples_read(&there, from(300 * GW_S)), 0);
 	for (size_t i = 0; i < there.nr; i++)
 		theirs[i] = there.at[i].digest;
-	assert_int_equal(gw_samples_read(&s, getpid(), &key, 300 * GW_S), 0);
-	gw_samples_judge(&s, theirs, first);
+	gw_samples_hear(&s, theirs, first);
+	assert_int_equal(gw_samples_read(&s, from(300 * GW_S)), 0);
+	gw_samples_judge(&s);
 }
 
 static void picks(void **state)
@@ -180,6 +196,29 @@ static void renamed(void **state)
 	end(&b);
 }
 
+/* The file has another name now, and its own is another's: that is what would be opened. */
+static void moved(void **state)
+{
+	gw_autofree char *away = gw_path("%s/away", (char *)*state);
+	struct host a, new;
+
+	make(&a, *state, "a", 7);
+	assert_int_equal(rename(a.path, away), 0);
+	make(&new, *state, "a", 7);
+	close(new.fd);
+	for (int i = 0; i < 2; i++) {
+		qcow2 = i;
+		gw_samples_free(&s);
+		s.images = images(&a);
+		assert_int_equal(gw_samples_pick(&s, from(300 * GW_S)), -ENOTSUP);
+		assert_message("disk 'd0': QEMU does not have open what is called");
+		assert_message(a.path);
+	}
+	qcow2 = false;
+	free(new.path);
+	end(&a);
+}
+
 /* Files that QEMU has not open, and disks that are not there, say nothing. */
 static void unknown(void **state)
 {
@@ -188,6 +227,7 @@ static void unknown(void **state)
 	make(&a, *state, "a", 7);
 	make(&b, *state, "b", 6);
 	close(b.fd);
+	assert_int_equal(unlink(b.path), 0);
 	b.fd = -1;
 	pick(&a);
 	look(&b, true);
@@ -219,12 +259,61 @@ static void in_time(void **state)
 	make(&a, *state, "a", 7);
 	pick(&a);
 	nr = s.nr;
-	assert_int_equal(gw_samples_read(&s, getpid(), &key, -GW_S), 0);
+	assert_int_equal(gw_samples_read(&s, from(-GW_S)), 0);
 	assert_int_equal(s.nr, nr);
 	for (size_t i = 0; i < nr; i++)
 		assert_true(gw_digest_equal(s.at[i].digest, GW_DIGEST_UNKNOWN) ||
 			    gw_digest_equal(s.at[i].digest, s.at[i].first));
 	end(&a);
+}
+
+/* A qcow2 image in which every second cluster is there; its file depends on @cluster. */
+static void make_qcow2(struct host *h, const char *dir, const char *name, int filling, int cluster)
+{
+	char command[600];
+
+	h->path = gw_path("%s/%s", dir, name);
+	snprintf(command, sizeof(command),
+		 "qemu-img create -q -f qcow2 -o cluster_size=%d %s 1M && for i in 0 2 4 6 8; do "
+		 "echo write -P %d $((i * 64))k 64k; done | qemu-io -f qcow2 %s >/dev/null",
+		 cluster, h->path, filling, h->path);
+	assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c): the test's own words */
+	h->fd = open(h->path, O_RDWR | O_CLOEXEC);
+	assert_true(h->fd >= 0);
+}
+
+/* What counts of other formats is what the guest sees, and not how it is stored. */
+static void formats(void **state)
+{
+	struct host a, same, other;
+
+	make_qcow2(&a, *state, "a", 7, 65536);
+	make_qcow2(&same, *state, "same", 7, 4096);
+	make_qcow2(&other, *state, "other", 6, 65536);
+	qcow2 = true;
+	pick(&a);
+	assert_true(s.nr > 3);
+	assert_string_equal(s.why, "");
+	look(&same, true);
+	assert_string_equal(there.why, "");
+	assert_int_equal(s.nr, 0);
+	pick(&a);
+	look(&other, true);
+	look(&other, false);
+	assert_true(s.nr > 0);
+	assert_int_equal(gw_samples_refuse(&s, "b1"), -ENOTSUP);
+	assert_message(a.path);
+	end(&other);
+	/* What cannot be read says nothing, but why. */
+	make(&other, *state, "none", 5);
+	pick(&a);
+	look(&other, true);
+	assert_int_equal(s.nr, 0);
+	assert_non_null(strstr(there.why, "disk 'd0': qemu-nbd: Image is not in qcow2 format"));
+	qcow2 = false;
+	end(&a);
+	end(&same);
+	end(&other);
 }
 
 static void hostile(void **state)
@@ -282,8 +371,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		unit_folder_test(picks),   unit_folder_test(equal),   unit_folder_test(stale),
 		unit_folder_test(empty),   unit_folder_test(written), unit_folder_test(renamed),
-		unit_folder_test(unknown), unit_folder_test(no_file), unit_folder_test(in_time),
-		cmocka_unit_test(hostile),
+		unit_folder_test(moved),   unit_folder_test(unknown), unit_folder_test(no_file),
+		unit_folder_test(in_time), unit_folder_test(formats), cmocka_unit_test(hostile),
 	};
 
 	return cmocka_run_group_tests(tests, begin, finish);
