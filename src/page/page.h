@@ -2,8 +2,8 @@
 /*
  * page.h - the units of guest memory (design, section 1), and sets of pages.
  *
- * A page number counts 4 KiB pages over all of a VM's RAM files in order; each
- * file begins at a chunk boundary (vm/ram.h), so a chunk never spans two.
+ * A page number counts 4 KiB pages over all blocks of a VM's memory in order; each
+ * begins at a chunk boundary (vm/memory.h), so a chunk never spans two.
  */
 #ifndef GW_PAGE_H
 #define GW_PAGE_H
