@@ -279,10 +279,12 @@ char *gw_own_read(const char *path, size_t max, size_t *len)
 	return fd < 0 ? NULL : gw_read_fd(fd, path, max, len);
 }
 
-char *gw_own_tail(const char *path, size_t max)
+char *gw_own_tail(const char *path, size_t max, size_t *len)
 {
 	gw_autofd int fd = gw_own_open(path, O_RDONLY, 0);
+	gw_autofree char *text = NULL;
 	struct stat st;
+	size_t has;
 
 	if (fd < 0)
 		return NULL;
@@ -291,6 +293,27 @@ char *gw_own_tail(const char *path, size_t max)
 		gw_fail(-errno, "%s: %s", path, strerror(errno));
 		return NULL;
 	}
-	/* It may grow while it is read. */
-	return gw_read_fd(fd, path, 2 * max, NULL);
+	text = malloc(max + 1);
+	if (!text) {
+		gw_fail(-ENOMEM, "%s: no memory", path);
+		return NULL;
+	}
+	/* It may grow meanwhile: then this is what was its end. */
+	for (has = 0; has < max;) {
+		const ssize_t n = read(fd, text + has, max - has);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			gw_fail(-errno, "%s: %s", path, strerror(errno));
+		if (n < 0)
+			return NULL;
+		if (!n)
+			break;
+		has += (size_t)n;
+	}
+	text[has] = '\0';
+	if (len)
+		*len = has;
+	return gw_steal(text);
 }

@@ -59,7 +59,7 @@ int gw_own_make(const char *path, int flags);
 /** gw_own_read() - gw_read_file() of a file of ours. */
 char *gw_own_read(const char *path, size_t max, size_t *len);
 
-/** gw_own_tail() - the last @max bytes of a file of ours; free(); NULL with a message. */
-char *gw_own_tail(const char *path, size_t max);
+/** gw_own_tail() - gw_own_read() of the last @max bytes, where there are more. */
+char *gw_own_tail(const char *path, size_t max, size_t *len);
 
 #endif

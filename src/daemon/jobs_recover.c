@@ -16,6 +16,7 @@
 #include "io.h"
 #include "jobs_internal.h"
 #include "log.h"
+#include "qemu_log.h"
 #include "source.h"
 #include "transport.h"
 
@@ -214,10 +215,10 @@ void gw_jobs_tried(struct gw_jobs *jobs, const struct gw_job *job)
 /* A VM whose QEMU ended by itself: a guest's power-off, or a crash. */
 static void bury(struct gw_jobs *jobs, struct gw_vm *vm)
 {
-	gw_autofree char *dir = gw_vm_dir(jobs->paths, vm->def.name);
-	gw_autofree char *reason = vm->attached ? NULL : gw_launch_reason(dir);
+	gw_autofree char *log = gw_qemu_log_keep(jobs->paths, vm->def.name);
+	gw_autofree char *said = log ? gw_qemu_said(jobs->paths, jobs->host, vm->def.name) : NULL;
 
-	gw_info("VM '%s' has ended%s%s", vm->def.name, reason ? ": " : "", reason ? reason : "");
+	gw_info("VM '%s' has ended%s%s", vm->def.name, said ? ". " : "", said ? said : "");
 	if (gw_vm_remove(jobs->paths, &vm->def, vm->attached))
 		gw_err("%s", gw_error());
 }

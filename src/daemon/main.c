@@ -34,6 +34,7 @@
 #include "own.h"
 #include "paths.h"
 #include "peer.h"
+#include "qemu_log.h"
 #include "registrar.h"
 #include "registry.h"
 
@@ -324,6 +325,7 @@ static int serve(const struct options *o, struct gw_paths *paths)
 			o->listen ? "listening on " : "not listening", o->listen ? o->listen : "");
 		gw_jobs_sweep(d.jobs);
 		gw_jobs_tidy(d.jobs);
+		gw_qemu_logs_prune(paths);
 		gw_registrar_tick(d.registrar);
 		sd_notify(0, "READY=1");
 		gw_loop_run(d.loop, TICK_MS, on_tick, &d);

@@ -58,6 +58,8 @@ int gw_paths_init(struct gw_paths *p, const char *root)
 		rc = place_below(p->run, "settled", true);
 	if (!rc)
 		rc = place_below(p->run, "image", false);
+	if (!rc)
+		rc = place_below(p->run, "log", false);
 	if (rc)
 		return rc;
 	p->images = gw_path("%s/image", p->run);

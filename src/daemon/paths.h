@@ -12,6 +12,7 @@
  *   RUN/ram/, RUN/ram-small/  tmpfs with and without huge pages
  *     vm/NAME/ID            RAM files
  *   RUN/image/NAME/         kept images, whose RAM files are in kept/ of those (store/image.h)
+ *   RUN/log/NAME-TIME.log   what QEMUs said that ended (qemu_log.h)
  *   RUN/settled/ID          what became of an arrived migration (record.h)
  *   LIB/image/NAME/         kept images on disk
  *

@@ -27,6 +27,7 @@
 #include "io.h"
 #include "live.h"
 #include "log.h"
+#include "qemu_log.h"
 #include "teller.h"
 #include "vm_folder.h"
 #include "worker.h"
@@ -47,11 +48,12 @@ struct env {
 	struct gw_teller teller;
 	struct gw_journal journal;
 	struct gw_arrival arrival;
-	int lock;   /* of the VM; -1 until its folder is ours */
-	int device; /* our end of QEMU's device state */
-	int qemu;   /* pidfd */
-	int wake;   /* epoll of ctl, qemu and crew: what the control connection heeds */
-	bool asked; /* recovery: the source waits for what becomes of it, or somebody knows */
+	int lock;      /* of the VM; -1 until its folder is ours */
+	int device;    /* our end of QEMU's device state */
+	int qemu;      /* pidfd */
+	int wake;      /* epoll of ctl, qemu and crew: what the control connection heeds */
+	bool log_kept; /* of QEMU (qemu_log.h) */
+	bool asked;    /* recovery: the source waits for what becomes of it, or somebody knows */
 	char from[NI_MAXHOST]; /* whence the source called */
 	void (*spawned)(void *arg, unsigned int i);
 	void *spawned_arg;
@@ -82,10 +84,16 @@ static int op_journal(void *env, enum gw_dest_phase phase)
 
 static int ended(struct env *e)
 {
-	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
-	gw_autofree char *reason = gw_launch_reason(dir);
+	gw_autofree char *said = gw_qemu_said(e->w->paths, e->w->host, e->vm.def.name);
 
-	return gw_fail(-ECHILD, "QEMU ended on host '%s': %s", e->w->host, reason);
+	e->log_kept = true;
+	return gw_fail(-ECHILD, "QEMU ended on host '%s'. %s", e->w->host, said);
+}
+
+/* @rc, unless the monitor closed because QEMU ended: its log says why, better. */
+static int because(struct env *e, int rc)
+{
+	return rc == -EPIPE && gw_process_ended(&e->vm.process, ENDING_MS) ? ended(e) : rc;
 }
 
 /* Whether to go on, by what the daemon has said and how QEMU is. 0: go on. */
@@ -218,13 +226,14 @@ static int start_qemu(struct env *e, char *const ram_paths[])
 	}
 	/* It closes its monitor a moment before it ends. */
 	if (rc && gw_process_ended(&e->vm.process, ENDING_MS)) {
-		gw_autofree char *reason = gw_launch_reason(dir);
+		gw_autofree char *said = gw_qemu_said(e->w->paths, e->w->host, e->vm.def.name);
 
+		e->log_kept = true;
 		return gw_fail(-ECHILD,
-			       "QEMU does not start on host '%s': %s. Everything the VM "
+			       "QEMU does not start on host '%s'. %s. Everything the VM "
 			       "names (binary, machine version, disks, networks) must "
 			       "exist there too",
-			       e->w->host, reason);
+			       e->w->host, said);
 	}
 	if (rc)
 		return rc;
@@ -332,7 +341,7 @@ static int op_disks(void *env, struct gw_samples *s)
 		.pid = e->vm.process.pid, .dir = dir, .key = &e->d.key, .ns = GW_DISKS_NS
 	};
 	json_t *ours = NULL;
-	int rc = gw_images_find(e->qmp, &ours);
+	int rc = because(e, gw_images_find(e->qmp, &ours));
 
 	gw_samples_here(s, ours);
 	json_decref(ours);
@@ -358,7 +367,7 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, co
 
 	gw_teller_start(&e->teller, GW_DEST_WAIT_MS, tell_source, e, "making room for its memory");
 	*memory = &e->ram.memory;
-	rc = prepare(e, definition, resident, reuse, kept);
+	rc = because(e, prepare(e, definition, resident, reuse, kept));
 	gw_teller_stop(&e->teller);
 	return rc;
 }
@@ -485,7 +494,9 @@ static int op_device_end(void *env, int64_t deadline)
 
 static int op_guest_resume(void *env)
 {
-	return gw_qmp_call(((struct env *)env)->qmp, "cont", NULL, NULL);
+	struct env *e = env;
+
+	return because(e, gw_qmp_call(e->qmp, "cont", NULL, NULL));
 }
 
 /*
@@ -577,6 +588,13 @@ static void op_discard(void *env)
 			(int)e->vm.process.pid, e->vm.def.name);
 	if (gw_settled_save(e->w->paths, e->journal.id, GW_OUTCOME_ABORTED))
 		gw_err("%s", gw_error());
+	/* Whatever failed, it may have said why. */
+	if (!e->log_kept && !e->w->cancelled) {
+		gw_autofree char *log = gw_qemu_log_keep(e->w->paths, e->vm.def.name);
+
+		if (log)
+			gw_info("what the QEMU of VM '%s' said here is in %s", e->vm.def.name, log);
+	}
 	gw_arrival_give_back(e->w->paths, &e->vm.def);
 	if (gw_vm_remove(e->w->paths, &e->vm.def, false))
 		gw_err("removing VM '%s': %s", e->vm.def.name, gw_error());

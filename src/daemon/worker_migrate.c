@@ -14,10 +14,14 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "io.h"
 #include "live.h"
 #include "log.h"
+#include "qemu_log.h"
 #include "saved.h"
 #include "source_env.h"
+
+#define ENDING_MS 2000
 
 static unsigned int unsigned_arg(const json_t *args, const char *key, unsigned int otherwise)
 {
@@ -223,6 +227,27 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	return 0;
 }
 
+/* A guest that powered off in mid-move shows as one failure or another: say what it was. */
+static void explain_end(struct gw_source_env *e)
+{
+	gw_autofree char *was = gw_path("%s", e->s.error);
+	gw_autofree char *said = NULL;
+	char status[32];
+
+	/* It closes its monitor a moment before it ends. */
+	if (!gw_process_ended(&e->vm.process, 0) &&
+	    (gw_qmp_status(e->qmp, status, sizeof(status)) != -EPIPE ||
+	     !gw_process_ended(&e->vm.process, ENDING_MS)))
+		return;
+	if (!e->vm.attached)
+		said = gw_qemu_said(e->w->paths, e->w->host, e->vm.def.name);
+	snprintf(
+		e->s.error, sizeof(e->s.error),
+		"the QEMU of VM '%s' ended here in mid-move: the guest has powered off, or QEMU was "
+		"killed or crashed. It runs nowhere now; start it again. %s%s(Then: %s)",
+		e->vm.def.name, said ? said : "", said ? ". " : "", was);
+}
+
 int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
@@ -253,6 +278,8 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 	/* In doubt, the journal is what `godwit recover` goes by. */
 	if (e->s.state != GW_SOURCE_IN_DOUBT && e->s.state != GW_SOURCE_COMPLETED && !e->s.stopped)
 		gw_journal_remove(w->paths, e->vm.def.name);
+	if (rc && e->s.state != GW_SOURCE_IN_DOUBT)
+		explain_end(e);
 	*result = gw_source_json(&e->s, gw_now());
 	if (rc)
 		gw_fail(rc, "%s", e->s.error);

@@ -16,6 +16,7 @@
 #include "io.h"
 #include "live.h"
 #include "log.h"
+#include "qemu_log.h"
 #include "registry_report.h"
 #include "source.h"
 #include "vm_folder.h"
@@ -95,9 +96,9 @@ static int start(struct gw_worker *w, struct gw_vm *vm)
 	gw_qmp_close(qmp);
 	/* It closes its monitor a moment before it ends. */
 	if (rc && gw_process_ended(&vm->process, rc == -EPIPE ? ENDING_MS : 0)) {
-		gw_autofree char *reason = gw_launch_reason(dir);
+		gw_autofree char *said = gw_qemu_said(w->paths, w->host, vm->def.name);
 
-		rc = gw_fail(-ECHILD, "QEMU ended at once: %s", reason);
+		rc = gw_fail(-ECHILD, "QEMU ended at once. %s", said);
 	}
 	return rc;
 }

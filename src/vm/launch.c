@@ -26,7 +26,8 @@
 
 /* QEMU says what went wrong in one to three lines, from the cause to the consequence. */
 #define REASON_LINES 3
-#define REASON_MAX   (64UL << 10)
+#define REASON_HALF  250 /* bytes of its beginning and of its end: a message has room for them */
+#define LOG_TAIL     (64UL << 10)
 
 char *gw_vm_qmp_path(const char *dir)
 {
@@ -194,13 +195,17 @@ int gw_launch(const struct gw_definition *def, const char *dir, char *const ram_
 char *gw_launch_reason(const char *dir)
 {
 	gw_autofree char *path = gw_path("%s/qemu.log", dir);
-	gw_autofree char *text = gw_own_tail(path, REASON_MAX);
 	char *reason = NULL, *save = NULL, *at;
+	size_t len = 0, most = 2 * (size_t)REASON_HALF;
+	gw_autofree char *text = gw_own_tail(path, LOG_TAIL, &len);
 	int lines = 0;
 
 	if (!text)
 		return strdup("no qemu.log");
-	at = text + strlen(text);
+	/* A guest's console may be in it. */
+	while ((at = memchr(text, '\0', len)))
+		*at = ' ';
+	at = text + len;
 	while (at > text && at[-1] == '\n')
 		*--at = '\0';
 	while (at > text && (at[-1] != '\n' || ++lines < REASON_LINES))
@@ -210,6 +215,13 @@ char *gw_launch_reason(const char *dir)
 
 		free(reason);
 		reason = longer;
+	}
+	if (reason && strlen(reason) > most) {
+		char *shorter = gw_path("%.*s ... %s", REASON_HALF, reason,
+					reason + strlen(reason) - REASON_HALF);
+
+		free(reason);
+		reason = shorter;
 	}
 	return reason ? reason : strdup("QEMU ended without a message");
 }

@@ -36,7 +36,7 @@ struct gw_qmp {
 
 static int broken(const char *what)
 {
-	return gw_fail(-EPIPE, "QEMU's monitor %s; QEMU has ended, see qemu.log", what);
+	return gw_fail(-EPIPE, "QEMU's monitor %s, as it does when QEMU ends", what);
 }
 
 /* The state of QEMU's main thread, which serves the monitor: 'T', 'D', ... or 0. */

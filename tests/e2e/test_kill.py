@@ -477,7 +477,7 @@ class SourceQemu(Kill):
         def act():
             os.kill(self.vm.pid(), signal.SIGKILL)
         source, there = self.vm.host, self.to()
-        self.at(message, act).failed()
+        self.at(message, act).failed("ended here in mid-move", "runs nowhere now")
         wait_for("the records' end", lambda: not source.list() and not there.list(), 5)
         self.vm.gone()
         self.vm = self.lab.vm().boot(source)

@@ -635,11 +635,17 @@ class Refused(Pair):
     weight = 8
 
     def run_fails(self, args, *texts, memory="64M", name="bad"):
-        self.a.godwit("run", name, "--memory", memory, "--", *args).failed(*texts)
+        return self.a.godwit("run", name, "--memory", memory, "--", *args).failed(*texts)
 
     def test_wrong_device(self):
-        self.run_fails(["qemu-system-x86_64", "-nodefaults", "-device", "flux-capacitor"],
-                       "QEMU ended at once", "flux-capacitor", "not a valid device")
+        result = self.run_fails(["qemu-system-x86_64", "-nodefaults", "-device",
+                                 "flux-capacitor"],
+                                "QEMU ended at once", "flux-capacitor", "not a valid device")
+        # The VM's folder is gone, and the log is not.
+        named = re.search(r"its log is a:(\S+)", result.err)
+        check(named, f"no log is named: {result}")
+        with open(named[1], encoding="utf-8") as f:
+            check("flux-capacitor" in f.read(), "the log that was named does not say why")
 
     def test_wrong_disk(self):
         self.run_fails(["qemu-system-x86_64", "-drive", "file=/nowhere/disk.img,format=raw"],

@@ -125,7 +125,7 @@ static void what_belongs_to_others_is_refused(void **state)
 	assert_message(file);
 	assert_message("look who made it");
 	assert_null(gw_own_read(file, 100, NULL));
-	assert_null(gw_own_tail(file, 100));
+	assert_null(gw_own_tail(file, 100, NULL));
 }
 
 static void only_plain_files_of_ours_are_opened(void **state)
@@ -144,7 +144,7 @@ static void only_plain_files_of_ours_are_opened(void **state)
 	text = gw_own_read(file, 100, NULL);
 	assert_string_equal(text, "0123456789");
 	free(text);
-	text = gw_own_tail(file, 4);
+	text = gw_own_tail(file, 4, NULL);
 	assert_string_equal(text, "6789");
 	assert_int_equal(gw_own_open(dir, O_RDWR, 0), -ENOENT);
 	assert_int_equal(symlink(file, link), 0);
