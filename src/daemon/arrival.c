@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* arrival.c - the kept image of a VM that arrives, and its tracking; see arrival.h. */
+#include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,8 @@
 
 /*
  * What is kept is worth waiting for if it is faster than a good link: below
- * 10 Gbit/s, and a start-up, sending is. The source waits for our READY meanwhile.
+ * 10 Gbit/s, and a start-up, sending is. The source waits for our READY meanwhile, or
+ * with its rounds.
  */
 #define WORTH_PER_S (10000000000ULL / 8)
 #define WORTH_MIN_S 5
@@ -89,33 +91,42 @@ void gw_arrival_take(struct gw_arrival *a, const struct gw_paths *p,
 		take(a, p, def, ram_paths);
 }
 
+/* Pages of part @part, from *@first on. */
+static size_t part_of(const struct gw_arrival *a, size_t part, size_t *first)
+{
+	const size_t left = a->memory->nr_pages - part * COMPARE_PART;
+
+	*first = part * COMPARE_PART;
+	return left < COMPARE_PART ? left : COMPARE_PART;
+}
+
 static int compare(void *arg, unsigned int i)
 {
 	struct gw_arrival *a = arg;
-	int rc = 0;
+	size_t part, first;
 
 	(void)i;
-	while (!rc) {
-		size_t first = a->next++ * COMPARE_PART;
-		size_t left = first < a->memory->nr_pages ? a->memory->nr_pages - first : 0;
+	while (!a->halted && (part = a->next++) < a->parts) {
+		const size_t count = part_of(a, part, &first);
+		int rc = gw_now() < a->deadline ? gw_image_absent(&a->image, &a->key, a->memory,
+								  first, count, &a->absent)
+						: -ETIME;
 
-		if (!left)
-			break;
-		left = left < COMPARE_PART ? left : COMPARE_PART;
-		if (gw_now() < a->deadline) {
-			rc = gw_image_absent(&a->image, &a->key, a->memory, first, left,
-					     &a->kept->absent);
-		} else {
-			/* Nobody knows what is in them, so they are sent. */
-			gw_bitmap_set_range(&a->kept->absent, first, left);
-			a->skipped += left;
+		/* Nobody knows what is in them, so they are sent. */
+		if (rc) {
+			if (rc != -ETIME)
+				gw_warn("%s", gw_error());
+			gw_bitmap_set_range(&a->absent, first, count);
+			a->skipped += count;
 		}
+		a->done[part] = true;
+		a->notify(a->arg);
 	}
-	return rc;
+	return 0;
 }
 
-int gw_arrival_compare(struct gw_arrival *a, struct gw_crew *crew, const struct gw_memory *memory,
-		       struct gw_dest_kept *kept)
+int gw_arrival_compare(struct gw_arrival *a, const struct gw_memory *memory,
+		       struct gw_dest_kept *kept, void (*notify)(void *arg), void *arg)
 {
 	cpu_set_t cpus;
 	int rc, n = sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : CPU_COUNT(&cpus);
@@ -123,28 +134,59 @@ int gw_arrival_compare(struct gw_arrival *a, struct gw_crew *crew, const struct 
 	if (!a->took)
 		return 0;
 	a->memory = memory;
-	a->kept = kept;
-	a->next = 0;
-	a->skipped = 0;
-	rc = gw_bitmap_init(&kept->absent, memory->nr_pages);
-	if (n > COMPARE_THREADS)
-		n = COMPARE_THREADS;
-	return rc ? rc : gw_crew_start(crew, (unsigned int)n, compare, a);
+	a->notify = notify;
+	a->arg = arg;
+	a->parts = (memory->nr_pages + COMPARE_PART - 1) / COMPARE_PART;
+	a->done = calloc(a->parts, sizeof(*a->done));
+	rc = a->done ? gw_bitmap_init(&a->absent, memory->nr_pages)
+		     : gw_fail(-ENOMEM, "no memory to compare a kept image with");
+	if (!rc)
+		rc = gw_bitmap_init(&kept->absent, memory->nr_pages);
+	if (!rc)
+		rc = gw_crew_init(&a->crew);
+	if (rc)
+		return rc;
+	a->begun = true;
+	kept->departure = a->image.departure;
+	kept->ledger = &a->image.ledger;
+	return gw_crew_start(&a->crew, (unsigned int)(n > COMPARE_THREADS ? COMPARE_THREADS : n),
+			     compare, a);
 }
 
-int gw_arrival_compared(struct gw_arrival *a, struct gw_crew *crew)
+size_t gw_arrival_compared(struct gw_arrival *a, size_t from, struct gw_bitmap *absent)
 {
-	int rc = a->memory ? gw_crew_join(crew) : 0;
+	const size_t pages = a->memory->nr_pages;
+	size_t first, count, upto;
 
-	if (!rc && a->memory && a->skipped)
-		gw_warn("of %zu pages that were kept of VM '%s' %zu were not compared in time, and "
-			"are sent",
-			a->memory->nr_pages, a->image.name, (size_t)a->skipped);
-	if (!rc && a->memory) {
-		a->kept->departure = a->image.departure;
-		a->kept->ledger = &a->image.ledger;
+	while (a->told < a->parts && a->done[a->told])
+		a->told++;
+	upto = a->told * COMPARE_PART < pages ? a->told * COMPARE_PART : pages;
+	for (size_t part = from / COMPARE_PART; absent && part < a->told; part++) {
+		count = part_of(a, part, &first);
+		memcpy(&absent->words[first / 64], &a->absent.words[first / 64], count / 8);
 	}
-	return rc;
+	if (upto == pages || gw_now() < a->deadline)
+		return upto;
+	/* Who is at it may hang: nobody waits for him. */
+	if (!a->halted)
+		a->skipped += pages - upto;
+	a->halted = true;
+	if (absent)
+		gw_bitmap_set_range(absent, upto, pages - upto);
+	return pages;
+}
+
+void gw_arrival_compare_all(struct gw_arrival *a, struct gw_bitmap *absent)
+{
+	if (!a->begun)
+		return;
+	gw_crew_join(&a->crew);
+	gw_arrival_compared(a, 0, absent);
+}
+
+void gw_arrival_compare_end(struct gw_arrival *a)
+{
+	a->halted = true;
 }
 
 void gw_arrival_give_back(const struct gw_paths *p, const struct gw_definition *def)
@@ -161,7 +203,18 @@ void gw_arrival_give_back(const struct gw_paths *p, const struct gw_definition *
 
 void gw_arrival_free(struct gw_arrival *a)
 {
+	gw_arrival_compare_end(a);
+	if (a->begun) {
+		gw_crew_join(&a->crew);
+		gw_crew_free(&a->crew);
+	}
+	if (a->skipped)
+		gw_warn("of %zu pages that were kept of VM '%s' %zu were not compared in time, and "
+			"are sent",
+			a->memory->nr_pages, a->image.name, (size_t)a->skipped);
 	gw_image_close(&a->image);
+	gw_bitmap_free(&a->absent);
+	free(a->done);
 }
 
 void gw_arrival_track(struct gw_vm *vm, const struct gw_ram *ram)

@@ -19,9 +19,16 @@ struct gw_arrival {
 	int64_t deadline;  /* for what is brought back or compared: the rest is sent */
 	/* the comparison under way */
 	const struct gw_memory *memory;
-	struct gw_dest_kept *kept;
+	struct gw_crew crew;
+	bool begun;
+	void (*notify)(void *arg); /* a part of it is done; any thread */
+	void *arg;
+	struct gw_bitmap absent; /* words of a part are its thread's until it is done */
+	_Atomic bool *done;	 /* each part */
+	size_t parts, told;	 /* parts in a row that are known to be done */
 	_Atomic size_t next;
 	_Atomic size_t skipped; /* pages that it was too late for */
+	_Atomic bool halted;
 };
 
 /**
@@ -41,16 +48,27 @@ void gw_arrival_take(struct gw_arrival *a, const struct gw_paths *p,
 
 /**
  * gw_arrival_compare() - begin to find the pages that are not what the image's ledger says.
- * @crew: whose threads do it
- * @kept: filled in by gw_arrival_compared()
+ * @memory: must stay open until gw_arrival_free()
+ * @kept: what is kept, whose pages gw_arrival_compared() will tell
+ * @notify: called with @arg from any thread, whenever that may tell more
  *
- * Does nothing if none was taken. 0 or -errno; gw_arrival_compared() either way.
+ * Does nothing if none was taken. What cannot be compared, or not within the budget
+ * of time, is absent. 0 or -errno.
  */
-int gw_arrival_compare(struct gw_arrival *a, struct gw_crew *crew, const struct gw_memory *memory,
-		       struct gw_dest_kept *kept);
+int gw_arrival_compare(struct gw_arrival *a, const struct gw_memory *memory,
+		       struct gw_dest_kept *kept, void (*notify)(void *arg), void *arg);
 
-/** gw_arrival_compared() - wait for the end of it. 0 or -errno. */
-int gw_arrival_compared(struct gw_arrival *a, struct gw_crew *crew);
+/**
+ * gw_arrival_compared() - how many pages are known, from the first on; see dest.h's compared().
+ * By one thread. Past the budget all of them are: what is not done by then is absent.
+ */
+size_t gw_arrival_compared(struct gw_arrival *a, size_t from, struct gw_bitmap *absent);
+
+/** gw_arrival_compare_all() - wait until all is known, for a source that cannot ask later. */
+void gw_arrival_compare_all(struct gw_arrival *a, struct gw_bitmap *absent);
+
+/** gw_arrival_compare_end() - nobody asks any more: its threads end, but are not waited for. */
+void gw_arrival_compare_end(struct gw_arrival *a);
 
 /**
  * gw_arrival_give_back() - the VM did not come: its RAM files are an image again,
@@ -58,6 +76,7 @@ int gw_arrival_compared(struct gw_arrival *a, struct gw_crew *crew);
  */
 void gw_arrival_give_back(const struct gw_paths *p, const struct gw_definition *def);
 
+/** gw_arrival_free() - waits for its threads. */
 void gw_arrival_free(struct gw_arrival *a);
 
 /**

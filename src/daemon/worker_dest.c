@@ -24,6 +24,7 @@
 #include "dest.h"
 #include "error.h"
 #include "images.h"
+#include "feature.h"
 #include "io.h"
 #include "live.h"
 #include "log.h"
@@ -268,6 +269,11 @@ static int await_state(struct env *e)
 	return rc;
 }
 
+static void op_notify(void *env)
+{
+	gw_crew_notify(&((struct env *)env)->crew);
+}
+
 /* Write down what its memory looks like, while no guest waits for the monitor. */
 static int describe(struct env *e, bool tracked)
 {
@@ -304,7 +310,7 @@ static int prepare(struct env *e, const json_t *definition, uint64_t resident, c
 		   struct gw_dest_kept *kept)
 {
 	char *ram_paths[GW_MEMORY_BLOCKS_MAX] = { NULL };
-	int rc = gw_definition_parse(&e->vm.def, definition), compared;
+	int rc = gw_definition_parse(&e->vm.def, definition);
 
 	note_source(e);
 	e->vm.has_secret = e->d.keyed;
@@ -316,8 +322,8 @@ static int prepare(struct env *e, const json_t *definition, uint64_t resident, c
 	if (!rc)
 		rc = make_ram(e, reuse, ram_paths);
 	gw_teller_now(&e->teller, "starting QEMU");
-	if (!rc) /* while QEMU starts */
-		rc = gw_arrival_compare(&e->arrival, &e->crew, &e->ram.memory, kept);
+	if (!rc) /* while QEMU starts, and the rounds go on */
+		rc = gw_arrival_compare(&e->arrival, &e->ram.memory, kept, op_notify, e);
 	if (!rc)
 		rc = start_qemu(e, ram_paths);
 	if (!rc)
@@ -326,11 +332,24 @@ static int prepare(struct env *e, const json_t *definition, uint64_t resident, c
 		rc = describe(e, reuse && !e->w->paths->store.untracked);
 	if (!rc)
 		rc = await_state(e);
-	gw_teller_now(&e->teller, "looking at what it kept of the VM's memory");
-	compared = gw_arrival_compared(&e->arrival, &e->crew);
+	kept->later = kept->departure && e->d.features >> GW_FEATURE_LATER & 1;
+	if (!rc && !kept->later) {
+		gw_teller_now(&e->teller, "looking at what it kept of the VM's memory");
+		gw_arrival_compare_all(&e->arrival, &kept->absent);
+	}
 	for (unsigned int i = 0; i < GW_MEMORY_BLOCKS_MAX; i++)
 		free(ram_paths[i]);
-	return rc ? rc : compared;
+	return rc;
+}
+
+static size_t op_compared(void *env, size_t from, struct gw_bitmap *absent)
+{
+	return gw_arrival_compared(&((struct env *)env)->arrival, from, absent);
+}
+
+static void op_compare_end(void *env)
+{
+	gw_arrival_compare_end(&((struct env *)env)->arrival);
 }
 
 static int op_disks(void *env, struct gw_samples *s)
@@ -450,11 +469,6 @@ static int op_wait(void *env, bool (*done)(void *arg), void *arg, int64_t deadli
 		if (poll(&pfd, 1, gw_poll_ms(deadline)) == 0)
 			return gw_fail(-ETIMEDOUT, "the streams do not deliver");
 	}
-}
-
-static void op_notify(void *env)
-{
-	gw_crew_notify(&((struct env *)env)->crew);
 }
 
 static int op_device_write(void *env, const void *buf, size_t len)
@@ -619,6 +633,8 @@ static const struct gw_dest_ops ops = {
 	.now = op_now,
 	.journal = op_journal,
 	.prepare = op_prepare,
+	.compared = op_compared,
+	.compare_end = op_compare_end,
 	.disks = op_disks,
 	.stream = op_stream,
 	.spawn = op_spawn,

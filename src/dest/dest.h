@@ -72,11 +72,14 @@ enum gw_dest_verdict {
  * @departure: that left it; 0: there is none
  * @ledger: its; the environment's
  * @absent: pages that are not what the ledger says; the machine frees it
+ * @later: they are still being found: ops->compared() tells, and @absent holds what
+ * it has told
  */
 struct gw_dest_kept {
 	uint32_t departure;
 	const struct gw_ledger *ledger;
 	struct gw_bitmap absent;
+	bool later;
 };
 
 struct gw_dest_ops {
@@ -91,6 +94,14 @@ struct gw_dest_ops {
 	 */
 	int (*prepare)(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,
 		       const struct gw_memory **memory, struct gw_dest_kept *kept);
+	/*
+	 * With @kept's later: how many pages of the image, from the first on, are compared;
+	 * past its budget of time all are. @absent (NULL: nowhere): set those from @from on
+	 * that are not what they were. Never waits; notify() comes with each part.
+	 */
+	size_t (*compared)(void *env, size_t from, struct gw_bitmap *absent);
+	/* Nobody asks any more. Who compares may hang, and is not waited for. */
+	void (*compare_end)(void *env);
 	/* Read the blocks of this host's disks that @s names. NULL: there are none. */
 	int (*disks)(void *env, struct gw_samples *s);
 	/* The @index-th stream of this migration, already accepted. NULL with a message. */
@@ -147,6 +158,7 @@ struct gw_dest {
 	struct gw_frame inbox;
 	const struct gw_memory *memory; /* from prepare() */
 	struct gw_dest_kept kept;
+	size_t compared;	    /* pages of it that the source was told of */
 	bool reuse;		    /* the source will send a ledger */
 	uint32_t departures;	    /* of the VM, before this one */
 	json_t *ids;		    /* of the newest of them, newest first */

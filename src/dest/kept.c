@@ -4,7 +4,9 @@
  * says how it is used.
  *
  * Before the first round nobody writes to the RAM files, so the digests of
- * blocks that WANT asks for are of what the image holds. After COMMIT the
+ * blocks that WANT asks for are of what the image holds. The comparison with the
+ * ledger goes on during the rounds, beside the receivers: what it finds in a page that
+ * has been sent meanwhile means nothing, and the source takes no notice. After COMMIT the
  * source's ledger becomes this host's: from it the next departure knows what
  * memory was when it came.
  */
@@ -51,6 +53,9 @@ json_t *gw_kept_offer(const struct gw_dest *d)
 
 	if (!d->kept.departure)
 		return NULL;
+	if (d->kept.later)
+		return json_pack("{s:I,s:b}", "departure", (json_int_t)d->kept.departure,
+				 "comparing", 1);
 	return json_pack("{s:I,s:I}", "departure", (json_int_t)d->kept.departure, "absent",
 			 (json_int_t)gw_bitmap_count(absent, 0, absent->bits));
 }
@@ -63,10 +68,41 @@ int gw_kept_send_absent(struct gw_dest *d)
 
 	if (!runs)
 		return gw_fail(-ENOMEM, "no memory for a list of pages");
-	while (!rc && d->kept.departure &&
+	while (!rc && d->kept.departure && !d->kept.later &&
 	       (len = gw_runs_put(&d->kept.absent, &at, SIZE_MAX, &pages, runs)))
 		rc = gw_frame_send_buf(d->control, GW_MSG_ABSENT, 0, runs, len);
 	return rc;
+}
+
+/* Answers are few, whatever the size of the memory. */
+#define ANSWERS 32
+
+static bool is_news(void *arg)
+{
+	const struct gw_dest *d = arg;
+	const size_t pages = d->memory->nr_pages, upto = d->ops->compared(d->env, pages, NULL);
+
+	return upto == pages || upto - d->compared > pages / ANSWERS;
+}
+
+int gw_kept_compared(struct gw_dest *d)
+{
+	const uint64_t ms = d->inbox.arg < GW_COMPARE_MS ? d->inbox.arg : GW_COMPARE_MS;
+	const size_t room = GW_RUNS_MAX * GW_RUN_LEN;
+	gw_autofree uint8_t *runs = malloc(room);
+	size_t at = d->compared, pages, len;
+	int rc = d->ops->wait(d->env, is_news, d, d->ops->now(d->env) + (int64_t)ms * GW_MS);
+
+	if (!runs)
+		return gw_fail(-ENOMEM, "no memory for a list of pages");
+	if (rc && rc != -ETIMEDOUT)
+		return rc;
+	gw_error_clear();
+	d->compared = d->ops->compared(d->env, at, &d->kept.absent);
+	len = gw_runs_put(&d->kept.absent, &at, SIZE_MAX, &pages, runs);
+	if (len == room) /* the rest in the next answer */
+		d->compared = at;
+	return gw_frame_send_buf(d->control, GW_MSG_COMPARED, d->compared, runs, len);
 }
 
 /* Digests of the blocks of @page at @out, unless it is zero. Return: bytes, or -errno. */

@@ -17,6 +17,9 @@ json_t *gw_kept_offer(const struct gw_dest *d);
 /** gw_kept_send_absent() - the pages of the image that are not what they were. 0 or -errno. */
 int gw_kept_send_absent(struct gw_dest *d);
 
+/** gw_kept_compared() - answer the COMPARE in the inbox. 0 or -errno. */
+int gw_kept_compared(struct gw_dest *d);
+
 /** gw_kept_tell() - answer the WANT in the inbox. 0 or -errno. */
 int gw_kept_tell(struct gw_dest *d);
 

@@ -261,6 +261,10 @@ static int gw_dest_receive(struct gw_dest *d, uint64_t *last_round)
 			rc = gw_kept_tell(d);
 			continue;
 		}
+		if (d->inbox.type == GW_MSG_COMPARE && d->kept.later) {
+			rc = gw_kept_compared(d);
+			continue;
+		}
 		if (d->inbox.type == GW_MSG_SAMPLE && d->keyed && d->ops->disks && !round &&
 		    d->samples < GW_SAMPLES_ASKED) {
 			d->samples++;
@@ -287,6 +291,8 @@ static int gw_dest_load(struct gw_dest *d)
 {
 	int rc = enter(d, GW_DEST_LOADING);
 
+	if (d->kept.later)
+		d->ops->compare_end(d->env);
 	gw_receive_stop(d);
 	while (!rc && d->inbox.type == GW_MSG_DEVICE) {
 		rc = d->ops->device_write(d->env, d->inbox.payload, d->inbox.len);

@@ -25,7 +25,8 @@ void gw_encoder_free(struct gw_encoder *e);
  * gw_encoder_reuse() - the destination holds page @page with @digest, from an image it kept.
  * @digest: GW_DIGEST_UNKNOWN: it holds something, not known what
  *
- * Before the first round.
+ * Before the first round, or later for a page that has not travelled yet. Whoever calls
+ * it clears @e->reuses when the last of these is known.
  */
 void gw_encoder_reuse(struct gw_encoder *e, size_t page, struct gw_digest digest);
 

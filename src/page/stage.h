@@ -97,8 +97,8 @@ struct gw_stage_count {
  * digest it had then; 0 elsewhere
  * @round: number of this round, from 1
  * @due: pages of this round; no other page of the destination changes in it
- * @reuses: the table began with what a kept image holds, not with zeros: what
- * turns out to be the same in the first round has been reused
+ * @reuses: these are the first rounds, and the table began with what a kept image
+ * holds, not with zeros: what turns out to be the same has been reused
  * @now, @env: the clock, in ns: real, or the simulation's
  * @stage: each stage's own
  */

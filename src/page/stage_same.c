@@ -20,7 +20,7 @@ static void same_encode(struct gw_batch *batch)
 		if (gw_pageset_test(&batch->left, i) &&
 		    gw_digest_equal(batch->digest[i], batch->held[i]))
 			gw_pageset_set(&same, i);
-	if (batch->encoder->reuses && batch->encoder->round == 1)
+	if (batch->encoder->reuses)
 		batch->reused += gw_batch_leave(batch, &same);
 	else
 		gw_batch_skip(batch, &gw_stage_same, &same);

@@ -52,6 +52,14 @@ int gw_reuse_answer(struct gw_source *s);
 int gw_reuse_due(struct gw_source *s);
 int gw_reuse_depart(struct gw_source *s, struct gw_ledger *l);
 
+/*
+ * compared.c, where the image is compared during the rounds: leave out of the first
+ * what depends on that; after it send that, too, as far as it must be.
+ */
+int gw_compared_begin(struct gw_source *s);
+int gw_compared_rest(struct gw_source *s);
+void gw_compared_free(struct gw_source *s);
+
 /* converge.c */
 struct gw_converge {
 	int64_t best;	   /* lowest expected downtime so far, ns */

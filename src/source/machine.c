@@ -439,6 +439,9 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 		rc = first_due(s);
 		if (!rc)
 			rc = gw_round_send(s, false);
+		if (!rc && s->comparing)
+			rc = gw_compared_rest(s);
+		s->encoder.reuses = false;
 	}
 	for (;;) {
 		int64_t cost, now;
@@ -558,6 +561,7 @@ static void release(struct gw_source *s)
 	gw_bitmap_free(&s->due);
 	gw_bitmap_free(&s->again);
 	gw_bitmap_free(&s->absent);
+	gw_compared_free(s);
 }
 
 int gw_source_run(struct gw_source *s)

@@ -11,6 +11,7 @@
  * asked for the digests of the blocks (stage_patch.c).
  *
  * What the destination calls absent is damaged or was evicted there. It is sent.
+ * Where it is still comparing its image, compared.c asks for the rest after the first round.
  *
  * After the move the destination gets the ledger of this departure, and the same
  * ledger is kept here with the image. All of this only spares bytes: whatever is
@@ -23,6 +24,7 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "feature.h"
 #include "internal.h"
 #include "runs.h"
 
@@ -75,17 +77,20 @@ int gw_reuse_answer(struct gw_source *s)
 	const json_t *image = json_object_get(ready, "image");
 	const json_int_t number = json_integer_value(json_object_get(image, "departure"));
 	const json_int_t absent = json_integer_value(json_object_get(image, "absent"));
+	const bool comparing = json_is_true(json_object_get(image, "comparing"));
 	int rc;
 
 	json_decref(ready);
 	if (!number)
 		return 0;
 	if (!s->params.reuse || !s->ledger || number < 0 || absent < 0 ||
-	    number > gw_ledger_departures(s->ledger) || (uint64_t)absent > s->memory->nr_pages)
+	    number > gw_ledger_departures(s->ledger) || (uint64_t)absent > s->memory->nr_pages ||
+	    (comparing && (absent || !(s->features >> GW_FEATURE_LATER & 1))))
 		return gw_fail(-EPROTO, "destination: has an image that cannot be");
 	rc = gw_bitmap_init(&s->absent, s->memory->nr_pages);
 	s->image = (uint32_t)number;
 	s->absent_pages = (uint64_t)absent;
+	s->comparing = comparing;
 	return rc ? rc : take_absent(s, (uint64_t)absent);
 }
 
@@ -103,11 +108,14 @@ static void assume(struct gw_source *s)
 	s->encoder.reuses = true;
 }
 
-/* Whether the destination holds @page as it is here, without a look at it. */
-static bool is_reused(const struct gw_source *s, size_t page)
+/*
+ * Whether the destination may hold @page as it is here; where writes were tracked since the
+ * arrival it does, without a look.
+ */
+static bool may_be_reused(const struct gw_source *s, size_t page)
 {
-	return s->since_arrival && !gw_bitmap_test(&s->due, page) &&
-	       s->ledger->generations[page] <= s->image && !gw_bitmap_test(&s->absent, page);
+	return !gw_bitmap_test(&s->due, page) && s->ledger->generations[page] <= s->image &&
+	       !gw_bitmap_test(&s->absent, page);
 }
 
 /*
@@ -132,10 +140,12 @@ static int choose_due(struct gw_source *s)
 		gw_bitmap_for_each_run(held, page, first, start, end)
 			gw_bitmap_set_range(&s->due, start, end - start);
 		for (page = first; page < stop; page++) {
-			if (!is_reused(s, page))
+			if (!may_be_reused(s, page))
 				gw_bitmap_set(&s->due, page);
-			else if (!gw_digest_is_zero(l->digests[page]))
-				s->reused++;
+			else if (s->since_arrival && !s->comparing)
+				s->reused += !gw_digest_is_zero(l->digests[page]);
+			else if (!s->since_arrival)
+				gw_bitmap_set(s->comparing ? &s->look : &s->due, page);
 		}
 	} while (rc);
 	return 0;
@@ -207,6 +217,8 @@ static int ask_for_blocks(struct gw_source *s, const struct gw_bitmap *wanted)
 			all = !len;
 			if (len)
 				rc = gw_frame_send_buf(s->control, GW_MSG_WANT, sent++, runs, len);
+			if (rc)
+				gw_fail_prefix(rc, "destination: ");
 			continue;
 		}
 		rc = take_blocks(s, wanted, asked_from[answered % 2], asked[answered % 2]);
@@ -221,7 +233,11 @@ int gw_reuse_due(struct gw_source *s)
 	int rc;
 
 	assume(s);
-	rc = choose_due(s);
+	rc = s->comparing ? gw_bitmap_init(&s->look, s->memory->nr_pages) : 0;
+	if (!rc)
+		rc = choose_due(s);
+	if (!rc && s->comparing)
+		rc = gw_compared_begin(s);
 	if (rc || !gw_encoder_patches(&s->encoder))
 		return rc;
 	rc = gw_bitmap_init(&wanted, s->memory->nr_pages);

@@ -248,7 +248,7 @@ static void learn(struct gw_source *s, const struct gw_round_stats *st, bool cut
 	if (seen && (cut || st->wire_bytes >= (1U << 20) || (s->bandwidth && seen > s->bandwidth)))
 		s->bandwidth = seen;
 	/* What is reused in the first round says nothing of what will be written. */
-	if (pages >= GW_CHUNK_PAGES && !(s->encoder.reuses && s->round->number == 1))
+	if (pages >= GW_CHUNK_PAGES && !s->encoder.reuses)
 		s->wire_per_page = (double)st->wire_bytes / (double)pages;
 	if (pages >= GW_CHUNK_PAGES || (pages && (double)st->ns < s->page_ns * (double)pages))
 		s->page_ns = (double)st->ns / (double)pages;

@@ -24,6 +24,7 @@ enum gw_feature {
 	GW_FEATURE_KEYED, /* digests are keyed with the VM's secret (invariant 15) */
 	GW_FEATURE_RUN,	  /* COMMIT says whether the guest is to run, not DEFINE */
 	GW_FEATURE_DISKS, /* SAMPLE asks for digests of blocks of the disks */
+	GW_FEATURE_LATER, /* a kept image is compared during the rounds: COMPARE asks how far */
 	GW_FEATURE_COUNT,
 };
 

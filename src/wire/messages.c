@@ -49,6 +49,8 @@ static const struct {
 	/* GW_SAMPLES_MAX blocks (disk/samples.h) of as many disks at most. */
 	[GW_MSG_SAMPLE] = { "SAMPLE", 1024 * KIB },
 	[GW_MSG_SAMPLED] = { "SAMPLED", 16 * KIB },
+	[GW_MSG_COMPARE] = { "COMPARE", 0 },
+	[GW_MSG_COMPARED] = { "COMPARED", 48 * KIB },
 };
 
 const char *gw_message_name(unsigned int type)

@@ -29,6 +29,9 @@
  *     BARRIER {round}                   ->   (last on every stream)
  *     ROUND_END {round}                 ->   (control)
  *                                       <-   ROUND_DONE {round}: all streams reached it
+ *   after the first round, with the feature compared-later, until all is known
+ *     COMPARE {ms to wait}              ->   (source/compared.c)
+ *                                       <-   COMPARED {pages so far, those that are absent}
  *   switchover (the last round's ROUND_DONE is waited for only before VERIFY)
  *     VERIFY {first chunk, digests} ... ->   (only with --verify)
  *     VERIFY_END                        ->
@@ -79,6 +82,9 @@
 /* Bytes that name one migration on both hosts. */
 #define GW_ID_LEN 16
 
+/* Longest wait that one COMPARE may ask for, in ms. */
+#define GW_COMPARE_MS 1000
+
 /* Pages that one WANT asks for at most. */
 #define GW_WANT_PAGES 2048
 
@@ -112,6 +118,8 @@ enum gw_message {
 	GW_MSG_WAIT, /* from version 2 on */
 	GW_MSG_SAMPLE,
 	GW_MSG_SAMPLED,
+	GW_MSG_COMPARE,
+	GW_MSG_COMPARED,
 	GW_MSG_COUNT,
 };
 

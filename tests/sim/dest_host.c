@@ -12,6 +12,7 @@
 
 #include "clock.h"
 #include "error.h"
+#include "feature.h"
 #include "sim.h"
 
 #define START_NS (50 * GW_MS) /* of QEMU */
@@ -62,6 +63,71 @@ static int on_wake(void *arg)
 	return heed();
 }
 
+/* What the image's pages are compared by, and how long one part takes. */
+#define COMPARE_PART	(GW_CHUNK_PAGES / 4)
+#define COMPARE_PART_NS (6 * GW_MS)
+#define COMPARE_BY_NS	(8 * GW_S) /* less than what hangs */
+
+static bool is_absent(size_t page)
+{
+	uint8_t bytes[GW_PAGE_SIZE];
+
+	/* Padding, which is beyond every file, is zero. */
+	return gw_memory_read(sim.dst.memory, page, 1, bytes) ||
+	       !gw_digest_equal(gw_key_page(kept_key(), bytes), sim.dst.kept.digests[page]);
+}
+
+/*
+ * The threads that compare the image. One that fails has not looked at its part; what
+ * was placed there meanwhile makes nonsense of what they say, as it does in truth.
+ */
+static void comparer(void *arg, unsigned int i)
+{
+	struct process *process = arg;
+	struct dest_host *d = &sim.dst;
+	const size_t pages = d->kept.nr_pages;
+
+	(void)i;
+	while (d->compared < pages && !d->compare_ended) {
+		const int rc = sim_step(process, "compare", STEP_FAILS | STEP_DISK);
+		const size_t end = d->compared + COMPARE_PART;
+
+		fiber_sleep_until(sim_now() + COMPARE_PART_NS);
+		if (process->dead || d->compare_ended || sim_now() > d->compare_by)
+			break;
+		for (size_t page = d->compared; page < end && page < pages; page++)
+			if (rc || is_absent(page))
+				gw_bitmap_set(&d->absent, page);
+		d->compared = end < pages ? end : pages;
+		d->notified = true;
+		if (d->compared == pages && sim.src.s.nr_rounds)
+			sim_rare(RARE_COMPARED_LATER);
+	}
+}
+
+static size_t op_compared(void *env, size_t from, struct gw_bitmap *absent)
+{
+	struct dest_host *d = &sim.dst;
+	const size_t pages = d->kept.nr_pages;
+
+	(void)env;
+	for (size_t page = from; absent && page < d->compared; page++)
+		if (gw_bitmap_test(&d->absent, page))
+			gw_bitmap_set(absent, page);
+	if (d->compared == pages || sim_now() <= d->compare_by)
+		return d->compared;
+	sim_rare(RARE_COMPARED_NEVER);
+	if (absent)
+		gw_bitmap_set_range(absent, d->compared, pages - d->compared);
+	return pages;
+}
+
+static void op_compare_end(void *env)
+{
+	(void)env;
+	sim.dst.compare_ended = true;
+}
+
 /* Whether the image is of a departure that the source knows; then what of it is whole. */
 static int find_kept(const json_t *reuse, struct gw_dest_kept *kept)
 {
@@ -80,6 +146,14 @@ static int find_kept(const json_t *reuse, struct gw_dest_kept *kept)
 	if (!kept->departure || gw_bitmap_init(&kept->absent, l->nr_pages))
 		return 0;
 	kept->ledger = l;
+	kept->later = sim.dst.d.features >> GW_FEATURE_LATER & 1;
+	if (kept->later) {
+		if (gw_bitmap_init(&sim.dst.absent, l->nr_pages))
+			return -ENOMEM;
+		sim.dst.compare_by = sim_now() + COMPARE_BY_NS;
+		fiber_new(&sim.dst.worker, "comparer", comparer, &sim.dst.worker, 0);
+		return 0;
+	}
 	for (size_t page = 0; page < l->nr_pages; page++) {
 		if (gw_memory_read(sim.dst.memory, page, 1, bytes))
 			return -EIO;
@@ -434,6 +508,8 @@ static const struct gw_dest_ops ops = {
 	.claim = op_claim,
 	.ledger = op_ledger,
 	.disks = op_disks,
+	.compared = op_compared,
+	.compare_end = op_compare_end,
 	.discard = op_discard,
 	.report = op_report,
 };
@@ -582,4 +658,5 @@ void dest_init(void)
 void dest_free(void)
 {
 	buffers_free(&sim.dst.made);
+	gw_bitmap_free(&sim.dst.absent);
 }

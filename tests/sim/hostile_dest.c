@@ -32,6 +32,9 @@ static const struct scenario sc = {
 #define OTHER "something stale!"
 #define DISKS "{\"features\":[\"keyed-digests\",\"disk-samples\"],\"stages\":[\"raw\"]}"
 #define READY "{" STAGES "}"
+#define LATER                                                                              \
+	"{\"image\":{\"departure\":1,\"comparing\":true},\"features\":[\"keyed-digests\"," \
+	"\"compared-later\"],\"stages\":[\"raw\"]}"
 #define IMAGE "{\"image\":{\"departure\":1,\"absent\":0}," STAGES "}"
 
 static const struct lie {
@@ -66,6 +69,21 @@ static const struct lie {
 	{ GW_MSG_DEFINE, GW_MSG_READY, 0,
 	  "{\"features\":[\"keyed-digests\"],\"image\":{\"departure\":1,\"absent\":9}}",
 	  "did not answer in time" },
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0,
+	  "{\"features\":[\"keyed-digests\"],\"image\":{\"departure\":1,\"comparing\":true}}",
+	  "image that cannot be" },
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0,
+	  "{\"features\":[\"keyed-digests\",\"compared-later\"],"
+	  "\"image\":{\"departure\":1,\"absent\":9,\"comparing\":true}}",
+	  "image that cannot be" },
+	{ GW_MSG_COMPARE, GW_MSG_COMPARED, 1 << 20, "", "which cannot be" },
+	{ GW_MSG_COMPARE, GW_MSG_COMPARED, 1, "half a run", "which cannot be" },
+	{ GW_MSG_COMPARE, GW_MSG_COMPARED, 1, "a run far beyond", "which cannot be" },
+	{ GW_MSG_COMPARE, GW_MSG_ABSENT, 0, "", "ABSENT where COMPARED" },
+	{ GW_MSG_COMPARE, SILENCE, 0, "", "did not answer in time" },
+	{ GW_MSG_COMPARE, HANG_UP, 0, "", "closed" },
+	/* One that never has any news: the guest moves without its image. */
+	{ GW_MSG_COMPARE, GW_MSG_COMPARED, 0, "", "far enough" },
 	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"stages\":7}", "a list of names that is none" },
 	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"stages\":[\"raw\",7]}", "something else in it" },
 	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{\"features\":{},\"stages\":[\"raw\"]}",
@@ -119,10 +137,15 @@ static bool answer(struct gw_transport *t, const struct gw_frame *f)
 			gw_frame_send_buf(t, lie->with, lie->arg, lie->text, strlen(lie->text));
 		return true;
 	}
+	if (lie->to == GW_MSG_COMPARE && f->type == GW_MSG_VERIFY_END) {
+		gw_frame_send_buf(t, GW_MSG_ERROR, 0, "far enough", 10);
+		return true;
+	}
 	if (f->type == GW_MSG_DEFINE) {
-		const char *ready = lie->to == GW_MSG_WANT     ? IMAGE
-				    : lie->to == GW_MSG_SAMPLE ? DISKS
-							       : READY;
+		const char *ready = lie->to == GW_MSG_WANT	? IMAGE
+				    : lie->to == GW_MSG_COMPARE ? LATER
+				    : lie->to == GW_MSG_SAMPLE	? DISKS
+								: READY;
 
 		gw_frame_send_buf(t, GW_MSG_READY, 0, ready, strlen(ready));
 		return true;

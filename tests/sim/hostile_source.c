@@ -88,19 +88,24 @@ static bool joined_streams(void)
 	return true;
 }
 
-/* The same with the departure that the destination keeps an image of. */
-static bool came_back(void)
+/* The same with the departure that the destination keeps an image of, and @more features. */
+static bool come_back(const char *more)
 {
-	json_t *json = json_pack("{s:O,s:b,s:i,s:i,s:[s],s:s,s:{s:i,s:[s]}}", "definition",
+	json_t *json = json_pack("{s:O,s:b,s:i,s:i,s:[s,s*],s:s,s:{s:i,s:[s]}}", "definition",
 				 sim.definition, "run", 1, "streams", STREAMS, "resident", 0,
-				 "features", "keyed-digests", "secret", SECRET, "reuse",
+				 "features", "keyed-digests", more, "secret", SECRET, "reuse",
 				 "departures", 1, "ids", "01000000000000000000000000000000");
 	char *text = json_dumps(json, JSON_COMPACT);
 
 	json_decref(json);
 	define(text);
 	free(text);
-	return expect(control, GW_MSG_READY) && expect(control, GW_MSG_ABSENT) && joined_streams();
+	return expect(control, GW_MSG_READY);
+}
+
+static bool came_back(void)
+{
+	return come_back(NULL) && expect(control, GW_MSG_ABSENT) && joined_streams();
 }
 
 static bool joined(void)
@@ -256,6 +261,34 @@ static void disks_for_ever(void)
 		sim_check(expect(control, GW_MSG_SAMPLED), "question %d was not answered", i);
 	}
 	ask_disks(BLOCKS);
+}
+
+static void compare_unkept(void)
+{
+	if (joined())
+		say(control, GW_MSG_COMPARE, 0);
+}
+
+/* One who did not say that he could wait has heard of all at once. */
+static void compare_too_late(void)
+{
+	if (came_back())
+		say(control, GW_MSG_COMPARE, 0);
+}
+
+/* Questions without end, each with all the time in the world, and then a bad one. */
+static void compare_for_ever(void)
+{
+	const int64_t began = sim_now();
+
+	if (!come_back("compared-later") || !joined_streams())
+		return;
+	for (int i = 0; i < 50; i++) {
+		say(control, GW_MSG_COMPARE, UINT64_MAX);
+		sim_check(expect(control, GW_MSG_COMPARED), "question %d was not answered", i);
+	}
+	sim_check(sim_now() < began + GW_S, "what is known is waited for");
+	want(0, 0, 0);
 }
 
 static void want_late(void)
@@ -475,6 +508,9 @@ static const struct {
 	{ "disks that are none", disks_of_nothing, "a list of blocks that is none" },
 	{ "disks for ever", disks_for_ever, "SAMPLE, which is not due" },
 	{ "blocks after a round", want_late, "WANT, which is not due" },
+	{ "a comparison of no image", compare_unkept, "COMPARE, which is not due" },
+	{ "a comparison that is over", compare_too_late, "COMPARE, which is not due" },
+	{ "comparisons for ever", compare_for_ever, "wants 0 pages" },
 	{ "COMMIT first", commit_first, "COMMIT, which is not due" },
 	{ "a stream too many", stream_beyond, "stream 2" },
 	{ "a stream twice", stream_twice, "stream 1" },

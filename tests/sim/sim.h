@@ -172,6 +172,11 @@ struct dest_host {
 	const struct gw_memory *memory; /* made for the guest, or what was kept of it */
 	struct buffers made, image;
 	struct gw_ledger kept;
+	/* The comparison of the image, while the rounds go on. */
+	bool compare_ended;
+	size_t compared; /* pages, from the first on */
+	int64_t compare_by;
+	struct gw_bitmap absent;
 	enum qemu qemu;
 	enum journal journal;
 	bool run; /* the journal's */
@@ -264,6 +269,8 @@ enum rare {
 	RARE_RETRIED,	      /* a recovery failed, and was repeated */
 	RARE_HUNG_STOPPED,    /* something hung while the guest stood still */
 	RARE_HUNG_COMMITTING, /* while COMMIT was on its way */
+	RARE_COMPARED_LATER,  /* an image, whose comparison ended after the first round */
+	RARE_COMPARED_NEVER,  /* or was given up, and the guest moved without it */
 	RARE_COUNT,
 };
 

@@ -55,6 +55,8 @@ void sim_check_rare(void)
 		[RARE_RETRIED] = "recovery repeated",
 		[RARE_HUNG_STOPPED] = "hung while the guest stood still",
 		[RARE_HUNG_COMMITTING] = "hung while COMMIT was under way",
+		[RARE_COMPARED_LATER] = "image compared after the first round",
+		[RARE_COMPARED_NEVER] = "comparison given up",
 	};
 	bool all = true;
 
