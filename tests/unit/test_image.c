@@ -610,6 +610,30 @@ static void lock_is_for_one(void **state)
 	vm_free(vm);
 }
 
+/* One VM's image is no other's, wherever it lies, and no file of it is one of ours. */
+static void images_never_meet(void **state)
+{
+	static const char *const ids[] = { "ledger", "manifest.json", "lock", "ledger.new", "b.c" };
+	struct host *h = *state;
+	struct gw_image one = { .name = "a.b", .nr_memory = 1 },
+			other = { .name = "a", .nr_memory = 5 };
+	gw_autofree char *dir = gw_image_dir(&h->st, "a"), *of = gw_image_dir(&h->st, "a.b");
+	gw_autofree char *path = NULL;
+
+	snprintf(one.memory[0].id, sizeof(one.memory[0].id), "c");
+	path = gw_image_kept_path(&h->st, &one, 0);
+	assert_string_not_equal(dir, of);
+	for (unsigned int i = 0; i < other.nr_memory; i++) {
+		gw_autofree char *kept = NULL;
+
+		snprintf(other.memory[i].id, sizeof(other.memory[i].id), "%s", ids[i]);
+		kept = gw_image_kept_path(&h->st, &other, i);
+		assert_string_not_equal(kept, path);
+		assert_true(strncmp(kept, dir, strlen(dir)) != 0);
+		assert_false(gw_name_ok(".lock") || gw_name_ok(".demotion"));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -626,6 +650,7 @@ int main(void)
 		host_test(gone_since_loaded),
 		host_test(failed_departure_leaves_nothing),
 		host_test(pinned_and_listed),
+		host_test(images_never_meet),
 		host_test(garbage_is_swept),
 		host_test(lock_is_for_one),
 		host_test(killed_as_it_leaves),

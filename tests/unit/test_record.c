@@ -157,6 +157,44 @@ static void a_vm_in_a_strange_folder_is_not_read(void **state)
 	gw_vm_free(&vm);
 }
 
+/* Dots, dashes and words of ours in a name make no two VMs' files one, nor one's another's. */
+static void names_never_meet(void **state)
+{
+	static const char *const names[] = { "a",      "a.b",	 "a.b.c", "a-b", "a.new",
+					     "vm",     "kept",	 "lock",  "log", "image",
+					     "ledger", "gone-a", "a_b",	  "A" };
+	static const char *const none[] = { "",	  ".",	 "..",	".gone-a", ".lock",
+					    "-a", "a/b", "a b", "a\n" };
+	char *all[GW_ARRAY_SIZE(names)][3];
+	struct host *h = *state;
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(none); i++)
+		assert_false(gw_name_ok(none[i]));
+	for (size_t i = 0; i < GW_ARRAY_SIZE(names); i++) {
+		struct gw_definition def = { .nr_memory = 1 };
+
+		assert_true(gw_name_ok(names[i]));
+		snprintf(def.name, sizeof(def.name), "%s", names[i]);
+		snprintf(def.memory[0].id, sizeof(def.memory[0].id), "%s", names[i]);
+		all[i][0] = gw_vm_dir(&h->paths, names[i]);
+		all[i][1] = gw_vm_ram_dir(&h->paths, &def);
+		def.discards = true;
+		all[i][2] = gw_vm_ram_dir(&h->paths, &def);
+	}
+	for (size_t i = 0; i < GW_ARRAY_SIZE(names); i++)
+		for (size_t k = 0; k < GW_ARRAY_SIZE(names); k++)
+			for (size_t of = 0; of < 9 && i != k; of++) {
+				const char *one = all[i][of / 3], *other = all[k][of % 3];
+				const size_t len = strlen(one);
+
+				assert_string_not_equal(one, other);
+				assert_false(!strncmp(one, other, len) && other[len] == '/');
+			}
+	for (size_t i = 0; i < GW_ARRAY_SIZE(names); i++)
+		for (size_t of = 0; of < 3; of++)
+			free(all[i][of]);
+}
+
 static void vm_round_trip(void **state)
 {
 	struct host *h = *state;
@@ -499,6 +537,7 @@ int main(void)
 		host_test(folders_are_private),
 		host_test(open_folders_stop_the_start),
 		host_test(a_vm_in_a_strange_folder_is_not_read),
+		host_test(names_never_meet),
 		host_test(vm_round_trip),
 		host_test(record_of_before),
 		host_test(no_vm),
