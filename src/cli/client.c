@@ -92,8 +92,8 @@ static int fill(struct connection *c)
 		return 0;
 	if (rc != -EPIPE)
 		return gw_fail(rc, "godwitd's answer is too long");
-	return gw_fail(-EPIPE, "godwitd ended before it answered; the guest runs on. Start "
-			       "godwitd again and see godwit list");
+	return gw_fail(-EPIPE, "godwitd ended before it answered; guests run on. Start it "
+			       "again, and see godwit list");
 }
 
 /* How long the answer to Ctrl-C may take before the wait for the migration goes on. */

@@ -453,8 +453,10 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 		return NULL;
 	busy = gw_jobs_of(jobs, name);
 	if (busy && (!busy->pid || (busy->migrates && !busy->arrived))) {
-		gw_fail(-EBUSY, "VM '%s' is busy: %s of it is under way", name,
-			busy->migrates ? "a migration" : "another operation");
+		gw_fail(-EBUSY, "VM '%s' is busy: %s of it is under way%s", name,
+			busy->migrates ? "a migration" : "another operation",
+			busy->migrates ? "; see 'godwit status', or end it with 'godwit cancel'"
+				       : "; try again");
 		return NULL;
 	}
 	job = new_job(jobs, name);

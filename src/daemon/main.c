@@ -172,7 +172,7 @@ static int read_config(struct options *o, const char *path)
 	gw_error_clear();
 	rc = ini_parse(path, on_setting, o);
 	if (rc < 0)
-		return gw_fail(-ENOENT, "%s: cannot be read", path);
+		return gw_fail(-errno, "%s: %s", path, strerror(errno));
 	if (rc > 0 && !o->config_failed)
 		return gw_fail(-EINVAL,
 			       "%s, line %d: write KEY = VALUE, in fewer than 200 characters", path,

@@ -97,6 +97,14 @@ static void load_watch(struct gw_memory_watch *w, const json_t *json)
 		};
 }
 
+static int damaged_vm(const char *path)
+{
+	return gw_fail(-EINVAL,
+		       "%s is damaged, so godwitd leaves that VM alone: end its QEMU yourself, if "
+		       "it has one, and remove the folder",
+		       path);
+}
+
 int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
 {
 	gw_autofree char *dir = gw_vm_dir(p, name);
@@ -107,7 +115,7 @@ int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
 
 	memset(vm, 0, sizeof(*vm));
 	if (rc)
-		return rc;
+		return rc == -EINVAL ? damaged_vm(path) : rc;
 	rc = gw_definition_parse(&vm->def, json_object_get(json, "definition"));
 	qmp = json_string_value(json_object_get(json, "qmp"));
 	vm->process.pid = (pid_t)json_integer_value(json_object_get(json, "pid"));
@@ -122,10 +130,10 @@ int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
 	vm->qmp = qmp ? strdup(qmp) : NULL;
 	json_decref(json);
 	if (!rc && !vm->qmp)
-		rc = gw_fail(-EINVAL, "%s is damaged", path);
+		rc = -EINVAL;
 	if (rc)
 		gw_vm_free(vm);
-	return rc;
+	return rc ? damaged_vm(path) : 0;
 }
 
 char *gw_vm_ledger_path(const struct gw_paths *p, const char *name)

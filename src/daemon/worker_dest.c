@@ -467,7 +467,10 @@ static int op_wait(void *env, bool (*done)(void *arg), void *arg, int64_t deadli
 		if (done(arg))
 			return 0;
 		if (poll(&pfd, 1, gw_poll_ms(deadline)) == 0)
-			return gw_fail(-ETIMEDOUT, "the streams do not deliver");
+			return gw_fail(
+				-ETIMEDOUT,
+				"the source's streams deliver nothing; check the network between "
+				"the hosts");
 	}
 }
 

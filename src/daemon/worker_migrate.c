@@ -230,22 +230,37 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 /* A guest that powered off in mid-move shows as one failure or another: say what it was. */
 static void explain_end(struct gw_source_env *e)
 {
-	gw_autofree char *was = gw_path("%s", e->s.error);
 	gw_autofree char *said = NULL;
-	char status[32];
 
-	/* It closes its monitor a moment before it ends. */
-	if (!gw_process_ended(&e->vm.process, 0) &&
-	    (gw_qmp_status(e->qmp, status, sizeof(status)) != -EPIPE ||
-	     !gw_process_ended(&e->vm.process, ENDING_MS)))
-		return;
+	gw_info("VM '%s' ended while this failed: %s", e->vm.def.name, e->s.error);
 	if (!e->vm.attached)
 		said = gw_qemu_said(e->w->paths, e->w->host, e->vm.def.name);
 	snprintf(
 		e->s.error, sizeof(e->s.error),
 		"the QEMU of VM '%s' ended here in mid-move: the guest has powered off, or QEMU was "
-		"killed or crashed. It runs nowhere now; start it again. %s%s(Then: %s)",
-		e->vm.def.name, said ? said : "", said ? ". " : "", was);
+		"killed or crashed. It runs nowhere now; start it again%s%s",
+		e->vm.def.name, said ? ". " : "", said ? said : "");
+}
+
+/* The move failed for certain. Whoever reads why wants to know first how the guest is. */
+static void tell_fate(struct gw_source_env *e)
+{
+	char *text = e->s.error, status[32];
+	const size_t len = strlen(text), room = sizeof(e->s.error) - len;
+	int rc = gw_process_ended(&e->vm.process, 0)
+			 ? -EPIPE
+			 : gw_qmp_status(e->qmp, status, sizeof(status));
+
+	/* It closes its monitor a moment before it ends. */
+	if (rc == -EPIPE && gw_process_ended(&e->vm.process, ENDING_MS))
+		explain_end(e);
+	/* What was not resumed has been told of, and so has what was. */
+	if (rc || e->s.stopped || strstr(text, "runs on here"))
+		return;
+	snprintf(text + len, room, "%s guest %s%s",
+		 len && strchr(".?", text[len - 1]) ? " The" : "; the",
+		 strcmp(status, "running") != 0 ? "is here, and as it was: " : "runs on here",
+		 strcmp(status, "running") != 0 ? status : "");
 }
 
 int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
@@ -279,7 +294,7 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 	if (e->s.state != GW_SOURCE_IN_DOUBT && e->s.state != GW_SOURCE_COMPLETED && !e->s.stopped)
 		gw_journal_remove(w->paths, e->vm.def.name);
 	if (rc && e->s.state != GW_SOURCE_IN_DOUBT)
-		explain_end(e);
+		tell_fate(e);
 	*result = gw_source_json(&e->s, gw_now());
 	if (rc)
 		gw_fail(rc, "%s", e->s.error);

@@ -220,9 +220,11 @@ static int commit(struct gw_source *s)
 	if (rc && s->revoked && !revoked(s))
 		return rc;
 	if (rc)
-		return gw_fail_prefix(rc, "the destination did not confirm that the guest runs "
-					  "there, so it stays stopped here; settle it with 'godwit "
-					  "recover'. Reason: ");
+		return gw_fail_prefix(
+			rc,
+			"the destination did not confirm that the guest runs there, so it stays "
+			"stopped here; settle it with 'godwit recover %s'. Reason: ",
+			json_string_value(json_object_get(s->definition, "name")) ?: "NAME");
 	/* From here on whoever finds us dead knows that, too. */
 	if (s->ops->journal(s->env, GW_SOURCE_LEFT))
 		gw_error_clear();

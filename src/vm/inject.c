@@ -123,7 +123,8 @@ int gw_inject_begin(struct gw_inject *inj, pid_t pid)
 		}
 		poll(NULL, 0, 1); /* nothing announces a thread that begins to wait */
 	}
-	return gw_fail(-EAGAIN, "no thread of process %d waits in a system call", pid);
+	return gw_fail(-EAGAIN,
+		       "no thread of process %d waits in a system call just now; try again", pid);
 }
 
 /*

@@ -173,7 +173,10 @@ static int tcp_wait(struct tcp *c, int64_t deadline, struct wait *w)
 	if (n < 0 && errno != EINTR)
 		return tcp_failed(c, errno);
 	if (n == 0 && gw_now() >= deadline)
-		return gw_fail(-ETIMEDOUT, "%s did not answer in time", c->peer);
+		return gw_fail(-ETIMEDOUT,
+			       "%s did not answer in time; is its godwitd stopped, or its host "
+			       "overloaded?",
+			       c->peer);
 	if (n > 0 && c->t.wake_fd >= 0 && fds[1].revents)
 		return c->t.on_wake(c->t.wake_arg);
 	return n == 0 ? look(c, w) : 0;
@@ -357,8 +360,11 @@ static int unreachable(const struct dial *d, int err)
 	gw_autofree char *tried = d->begun > 1 ? gw_path(" (%u addresses tried)", d->begun)
 					       : gw_path("%s", "");
 
-	return gw_fail(-err, "cannot reach %s%s: %s; is godwitd running there?", d->address, tried,
-		       strerror(err));
+	/* A host that refuses is there; one that does not answer need not be. */
+	return gw_fail(-err, "cannot reach %s%s: %s; %s", d->address, tried, strerror(err),
+		       err == ECONNREFUSED ? "is godwitd running there?"
+					   : "is that host up, and does a firewall let the port "
+					     "pass?");
 }
 
 /* Return: a connected socket, or -errno with a message. */

@@ -42,7 +42,7 @@ class Held(Group):
     def cancelled(self, command, proxy, means):
         """End the migration; the guest must run on here."""
         self.end(command, means)
-        command.finish().failed("cancelled")
+        command.finish().failed("cancelled", "paused" if self.vm.paused else "runs on here")
         self.vm.lives()
         status = self.a.status("t")
         check(status["status"] == "cancelled", f"status {status}")
@@ -171,7 +171,8 @@ class Cancel(Held):
         self.vm.paused = True
         command, proxy = self.hold("LOADED")
         self.end(command, "cancel")
-        command.finish().failed("cancelled")
+        # QEMU calls it so: it has saved its state.
+        command.finish().failed("cancelled", "the guest is here, and as it was: p")
         proxy.release()
         self.vm.rests()
         # QEMU calls it "postmigrate": it has saved its state.
