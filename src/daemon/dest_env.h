@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * dest_env.h - what the destination's machine works on in a worker: a VM that arrives, its
+ * QEMU and its monitor. worker_dest.c holds the ops, of which preparation is in
+ * dest_prepare.c; worker_receive.c uses them.
+ */
+#ifndef GW_DEST_ENV_H
+#define GW_DEST_ENV_H
+
+#include <netdb.h>
+
+#include "arrival.h"
+#include "crew.h"
+#include "dest.h"
+#include "teller.h"
+#include "worker.h"
+
+/* A QEMU closes its monitor a moment before it ends. */
+#define GW_DEST_ENDING_MS 2000
+
+struct gw_dest_env {
+	struct gw_worker *w;
+	struct gw_dest d;
+	struct gw_vm vm;
+	struct gw_ram ram;
+	struct gw_qmp *qmp;
+	json_t *settings; /* of QEMU, changed and to be put back (invariant 14) */
+	struct gw_crew crew;
+	struct gw_teller teller;
+	struct gw_journal journal;
+	struct gw_arrival arrival;
+	int lock;      /* of the VM; -1 until its folder is ours */
+	int device;    /* our end of QEMU's device state */
+	int qemu;      /* pidfd */
+	int wake;      /* epoll of ctl, qemu and crew: what the control connection heeds */
+	bool log_kept; /* of QEMU (qemu_log.h) */
+	bool asked;    /* recovery: the source waits for what becomes of it, or somebody knows */
+	char from[NI_MAXHOST]; /* whence the source called */
+	void (*spawned)(void *arg, unsigned int i);
+	void *spawned_arg;
+};
+
+extern const struct gw_dest_ops gw_dest_live_ops;
+
+/** gw_dest_env_new() - one for a VM that is not known yet. NULL with a message. */
+struct gw_dest_env *gw_dest_env_new(struct gw_worker *w);
+void gw_dest_env_free(struct gw_dest_env *e);
+
+/** gw_dest_ended() - fail because QEMU has ended, with what it said. */
+int gw_dest_ended(struct gw_dest_env *e);
+
+/** gw_dest_because() - @rc, unless the monitor closed because QEMU ended: then that. */
+int gw_dest_because(struct gw_dest_env *e, int rc);
+
+/** gw_dest_heed_fd() - have the control connection wake for @fd (-1: none), too. */
+void gw_dest_heed_fd(struct gw_dest_env *e, int fd);
+
+/** gw_dest_on_wake() - the control connection woke: whether to go on waiting (transport.h). */
+int gw_dest_on_wake(void *arg);
+
+/** gw_dest_put_back() - the VM lives on here, in a QEMU like any other (invariant 14). */
+void gw_dest_put_back(struct gw_dest_env *e);
+
+/** gw_dest_journal(), gw_dest_notify(), gw_dest_prepare() - ops; see dest.h. */
+int gw_dest_journal(void *env, enum gw_dest_phase phase);
+void gw_dest_notify(void *env);
+int gw_dest_prepare(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,
+		    const struct gw_memory **memory, struct gw_dest_kept *kept);
+
+#endif
