@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* arrival.c - the kept image of a VM that arrives, and its tracking; see arrival.h. */
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,8 +127,8 @@ static int compare(void *arg, unsigned int i)
 int gw_arrival_compare(struct gw_arrival *a, const struct gw_memory *memory,
 		       struct gw_dest_kept *kept, void (*notify)(void *arg), void *arg)
 {
-	cpu_set_t cpus;
-	int rc, n = sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : CPU_COUNT(&cpus);
+	const unsigned int n = gw_crew_cores();
+	int rc;
 
 	if (!a->took)
 		return 0;
@@ -149,8 +148,7 @@ int gw_arrival_compare(struct gw_arrival *a, const struct gw_memory *memory,
 	a->begun = true;
 	kept->departure = a->image.departure;
 	kept->ledger = &a->image.ledger;
-	return gw_crew_start(&a->crew, (unsigned int)(n > COMPARE_THREADS ? COMPARE_THREADS : n),
-			     compare, a);
+	return gw_crew_start(&a->crew, n < COMPARE_THREADS ? n : COMPARE_THREADS, compare, a);
 }
 
 size_t gw_arrival_compared(struct gw_arrival *a, size_t from, struct gw_bitmap *absent)

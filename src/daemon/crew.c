@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* crew.c - threads that do one thing in parallel; see crew.h. */
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -23,6 +24,14 @@ void gw_crew_free(struct gw_crew *c)
 {
 	close(c->event);
 	pthread_mutex_destroy(&c->lock);
+}
+
+unsigned int gw_crew_cores(void)
+{
+	cpu_set_t cpus;
+	int n = sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : CPU_COUNT(&cpus);
+
+	return n < GW_CREW_MAX ? (unsigned int)n : GW_CREW_MAX;
 }
 
 void gw_crew_notify(struct gw_crew *c)

@@ -43,6 +43,9 @@ void gw_crew_free(struct gw_crew *c);
 int gw_crew_start(struct gw_crew *c, unsigned int n, int (*fn)(void *arg, unsigned int i),
 		  void *arg);
 
+/** gw_crew_cores() - threads that keep all cores that we may use busy, at most GW_CREW_MAX. */
+unsigned int gw_crew_cores(void);
+
 /** gw_crew_notify() - wake the owner. Any thread. */
 void gw_crew_notify(struct gw_crew *c);
 

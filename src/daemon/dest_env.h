@@ -26,6 +26,12 @@ struct gw_dest_env {
 	struct gw_qmp *qmp;
 	json_t *settings; /* of QEMU, changed and to be put back (invariant 14) */
 	struct gw_crew crew;
+	struct gw_dest_computers {
+		struct gw_crew crew;
+		bool begun;
+		void (*fn)(void *arg, unsigned int i);
+		void *arg;
+	} computers;
 	struct gw_teller teller;
 	struct gw_journal journal;
 	struct gw_arrival arrival;

@@ -207,6 +207,39 @@ static void op_join(void *env)
 	gw_crew_join(&((struct gw_dest_env *)env)->crew);
 }
 
+static int run_computed(void *arg, unsigned int i)
+{
+	struct gw_dest_computers *c = arg;
+
+	c->fn(c->arg, i);
+	return 0;
+}
+
+static int op_compute(void *env, void (*fn)(void *arg, unsigned int i), void *arg)
+{
+	struct gw_dest_computers *c = &((struct gw_dest_env *)env)->computers;
+	int rc = gw_crew_init(&c->crew);
+
+	if (rc)
+		return rc;
+	c->begun = true;
+	c->fn = fn;
+	c->arg = arg;
+	rc = gw_crew_start(&c->crew, gw_crew_cores(), run_computed, c);
+	return rc ? rc : (int)c->crew.n;
+}
+
+static void op_compute_join(void *env)
+{
+	struct gw_dest_computers *c = &((struct gw_dest_env *)env)->computers;
+
+	if (!c->begun)
+		return;
+	gw_crew_join(&c->crew);
+	gw_crew_free(&c->crew);
+	c->begun = false;
+}
+
 static int op_wait(void *env, bool (*done)(void *arg), void *arg, int64_t deadline)
 {
 	struct gw_dest_env *e = env;
@@ -397,6 +430,8 @@ const struct gw_dest_ops gw_dest_live_ops = {
 	.stream = op_stream,
 	.spawn = op_spawn,
 	.join = op_join,
+	.compute = op_compute,
+	.compute_join = op_compute_join,
 	.wait = op_wait,
 	.notify = gw_dest_notify,
 	.device_write = op_device_write,

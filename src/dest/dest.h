@@ -110,6 +110,12 @@ struct gw_dest_ops {
 	int (*spawn)(void *env, unsigned int n, void (*fn)(void *arg, unsigned int i), void *arg);
 	void (*join)(void *env);
 	/*
+	 * The same beside it, in a thread for each core: one such thing at a time. Return:
+	 * how many they are, or -errno; compute_join() either way.
+	 */
+	int (*compute)(void *env, void (*fn)(void *arg, unsigned int i), void *arg);
+	void (*compute_join)(void *env);
+	/*
 	 * Wait until done(arg); notify() makes it look again. -ETIMEDOUT, or another
 	 * failure. notify() also wakes the receiver of the control connection, whose
 	 * on_wake asks gw_dest_heed().
@@ -188,7 +194,8 @@ int gw_dest_run(struct gw_dest *d);
  * gw_dest_wait() - tell the source that its VM is being prepared for.
  * @what: is being done, for people
  *
- * From ops->prepare() only, by any one thread. A source of version 1 is told nothing.
+ * From ops->prepare(), by any one thread, or while memory is verified. A source of
+ * version 1 is told nothing.
  */
 void gw_dest_wait(struct gw_dest *d, const char *what);
 

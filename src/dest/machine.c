@@ -15,6 +15,7 @@
 #include "kept.h"
 #include "pipeline.h"
 #include "receive.h"
+#include "verify.h"
 
 /* A live source sends at least this often while the guest is stopped. */
 #define SWITCHOVER_NS (15 * GW_S)
@@ -171,57 +172,6 @@ static int gw_dest_setup(struct gw_dest *d)
 	return rc ? rc : join_streams(d);
 }
 
-/* Compare one VERIFY frame's chunks with ours. */
-static int verify_frame(struct gw_dest *d, size_t *next)
-{
-	gw_autofree uint8_t *bytes = aligned_alloc(GW_PAGE_SIZE, GW_CHUNK_SIZE);
-	size_t n = d->inbox.len / 16;
-
-	if (!bytes)
-		return gw_fail(-ENOMEM, "no memory to verify with");
-	if (d->inbox.len % 16 || d->inbox.arg != *next ||
-	    n > d->memory->nr_pages / GW_CHUNK_PAGES - *next)
-		return unexpected(d);
-	for (size_t i = 0; i < n; i++, (*next)++) {
-		const size_t first = *next * GW_CHUNK_PAGES, end = first + GW_CHUNK_PAGES;
-		const int hole = gw_memory_is_hole(d->memory, first, GW_CHUNK_PAGES);
-		struct gw_digest ours;
-		int rc = hole ? hole : gw_memory_read(d->memory, first, GW_CHUNK_PAGES, bytes);
-
-		if (rc < 0)
-			return rc;
-		ours = d->keyed ? gw_key_chunk(&d->key, hole ? NULL : bytes, GW_CHUNK_PAGES)
-				: gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
-		if (ours.low != gw_get64(d->inbox.payload + i * 16) ||
-		    ours.high != gw_get64(d->inbox.payload + i * 16 + 8))
-			return gw_fail(-EBADMSG,
-				       "verification failed: pages %zu to %zu differ "
-				       "between the hosts; please report this",
-				       first, end - 1);
-	}
-	return 0;
-}
-
-/*
- * Compare all memory. Before QEMU loads its state, because KVM then writes the
- * guest's clock into its memory.
- */
-static int verify(struct gw_dest *d)
-{
-	size_t verified = 0;
-	int rc = 0;
-
-	while (!rc && d->inbox.type == GW_MSG_VERIFY) {
-		rc = verify_frame(d, &verified);
-		if (!rc)
-			rc = gw_dest_next(d, d->ops->now(d->env) + SWITCHOVER_NS);
-	}
-	if (!rc && (d->inbox.type != GW_MSG_VERIFY_END ||
-		    verified != d->memory->nr_pages / GW_CHUNK_PAGES))
-		rc = unexpected(d);
-	return rc ? rc : gw_frame_send(d->control, GW_MSG_VERIFIED, 0, NULL, 0);
-}
-
 /* The source compares disks: tell it what blocks of them are here. */
 static int tell_samples(struct gw_dest *d)
 {
@@ -254,7 +204,7 @@ static int gw_dest_receive(struct gw_dest *d, uint64_t *last_round)
 		if (rc || d->inbox.type == GW_MSG_DEVICE)
 			break;
 		if (d->inbox.type == GW_MSG_VERIFY) {
-			rc = verify(d);
+			rc = gw_dest_verify(d);
 			continue;
 		}
 		if (d->inbox.type == GW_MSG_WANT && d->kept.departure && !round) {

@@ -21,6 +21,11 @@
 int gw_source_enter(struct gw_source *s, enum gw_source_state next);
 /* Receive a message that must be @type; the peer's ERROR becomes ours. */
 int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline);
+/*
+ * The same from a destination that may be at work for long, and says so (WAIT): @silence
+ * (ns) ends it, and @by does, whatever it says.
+ */
+int gw_source_expect_patiently(struct gw_source *s, unsigned int type, int64_t silence, int64_t by);
 int gw_source_scan(struct gw_source *s);
 int gw_source_resume(struct gw_source *s);
 int gw_source_stop(struct gw_source *s);
@@ -81,6 +86,9 @@ int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost);
 
 /* disks.c: 0, or -ENOTSUP naming the disk that holds something else there */
 int gw_source_compare_disks(struct gw_source *s);
+
+/* verify.c: all memory is the same on both hosts, which stand still; 0 or -errno. */
+int gw_source_verify(struct gw_source *s);
 
 /* switchover.c */
 int gw_source_quiesce(struct gw_source *s, bool compare);

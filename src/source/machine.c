@@ -87,15 +87,21 @@ int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline)
 	return 0;
 }
 
-/*
- * The same from a destination that may be at work for long, and says so: @silence (ns)
- * is what ends it.
- */
-static int expect_patiently(struct gw_source *s, unsigned int type, int64_t silence)
+int gw_source_expect_patiently(struct gw_source *s, unsigned int type, int64_t silence, int64_t by)
 {
 	int rc;
 
-	while ((rc = gw_source_expect(s, type, s->ops->now(s->env) + silence)) && s->waited) {
+	for (;;) {
+		const int64_t next = s->ops->now(s->env) + silence;
+
+		rc = gw_source_expect(s, type, next < by ? next : by);
+		if (!rc || !s->waited)
+			break;
+		if (s->ops->now(s->env) >= by) {
+			rc = gw_fail(-ETIMEDOUT, "destination: has not done in time with: %.*s",
+				     (int)s->inbox.len, (const char *)s->inbox.payload);
+			break;
+		}
 		snprintf(s->waits_for, sizeof(s->waits_for), "%.*s", (int)s->inbox.len,
 			 (const char *)s->inbox.payload);
 		for (char *c = s->waits_for; *c; c++)
@@ -227,7 +233,7 @@ static int gw_source_setup(struct gw_source *s)
 		return gw_fail(-ENOMEM, "no memory for the VM's definition");
 	rc = gw_frame_send_buf(s->control, GW_MSG_DEFINE, 0, text, strlen(text));
 	if (!rc)
-		rc = expect_patiently(s, GW_MSG_READY, GW_READY_NS);
+		rc = gw_source_expect_patiently(s, GW_MSG_READY, GW_READY_NS, GW_FOREVER);
 	if (!rc)
 		rc = note_destination(s);
 	if (!rc)

@@ -192,10 +192,10 @@ struct gw_source {
 	struct gw_bitmap absent; /* of that image */
 	uint64_t absent_pages, ledger_bytes;
 	/* compared.c: the destination is still comparing it */
+	struct gw_bitmap pending; /* pages whose reuse depends on that */
+	struct gw_bitmap look;	  /* of these: to be looked at here, too */
+	size_t compared;	  /* up to this page it is done */
 	bool comparing;
-	struct gw_bitmap pending;    /* pages whose reuse depends on that */
-	struct gw_bitmap look;	     /* of these: to be looked at here, too */
-	size_t compared;	     /* up to this page it is done */
 	bool resumed, since_arrival; /* of the tracker */
 
 	/* progress; read by report at any time */

@@ -38,9 +38,6 @@
 
 #define DEVICE_PART (256UL << 10)
 
-/* Chunk digests in one VERIFY frame. */
-#define VERIFY_CHUNKS 4096UL
-
 int gw_source_quiesce(struct gw_source *s, bool compare)
 {
 	int64_t began = s->ops->now(s->env);
@@ -86,74 +83,6 @@ static int send_device_state(struct gw_source *s)
 	rc = s->ops->device_end(s->env);
 	if (!rc)
 		rc = gw_frame_send(s->control, GW_MSG_DEVICE_END, 0, NULL, 0);
-	return rc;
-}
-
-struct verify {
-	struct gw_source *s;
-	_Atomic size_t next_chunk;
-	size_t chunks;
-	uint8_t *digests; /* 16 bytes each, as they travel */
-	_Atomic bool halted;
-};
-
-static int verify_some(void *arg, unsigned int stream)
-{
-	struct verify *v = arg;
-	const struct gw_memory *m = v->s->memory;
-	gw_autofree uint8_t *bytes = aligned_alloc(GW_PAGE_SIZE, GW_CHUNK_SIZE);
-
-	(void)stream;
-	if (!bytes)
-		return gw_fail(-ENOMEM, "no memory to verify with");
-	while (!v->halted) {
-		const size_t chunk = v->next_chunk++, first = chunk * GW_CHUNK_PAGES;
-		struct gw_digest d;
-		int hole, rc;
-
-		if (chunk >= v->chunks)
-			return 0;
-		hole = gw_memory_is_hole(m, first, GW_CHUNK_PAGES);
-		rc = hole ? hole : gw_memory_read(m, first, GW_CHUNK_PAGES, bytes);
-		if (rc < 0)
-			return rc;
-		d = v->s->features & 1U << GW_FEATURE_KEYED
-			    ? gw_key_chunk(&v->s->key, hole ? NULL : bytes, GW_CHUNK_PAGES)
-			    : gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
-		gw_put64(v->digests + chunk * 16, d.low);
-		gw_put64(v->digests + chunk * 16 + 8, d.high);
-	}
-	return gw_fail(GW_HALTED, "the verification was ended");
-}
-
-static void verify_halt(void *arg)
-{
-	((struct verify *)arg)->halted = true;
-}
-
-/* Both sides compute; the destination compares and names what differs. */
-static int verify(struct gw_source *s)
-{
-	struct verify v = { .s = s, .chunks = s->memory->nr_pages / GW_CHUNK_PAGES };
-	gw_autofree uint8_t *digests = malloc(v.chunks * 16 + 1);
-	int rc;
-
-	if (!digests)
-		return gw_fail(-ENOMEM, "no memory to verify with");
-	v.digests = digests;
-	rc = s->ops->parallel(s->env, s->params.streams, verify_some, &v, verify_halt, NULL);
-	for (size_t i = 0; !rc && i < v.chunks; i += VERIFY_CHUNKS) {
-		size_t n = v.chunks - i < VERIFY_CHUNKS ? v.chunks - i : VERIFY_CHUNKS;
-
-		rc = gw_frame_send_buf(s->control, GW_MSG_VERIFY, i, digests + i * 16, n * 16);
-	}
-	if (!rc)
-		rc = gw_frame_send(s->control, GW_MSG_VERIFY_END, 0, NULL, 0);
-	if (!rc)
-		rc = gw_source_expect(s, GW_MSG_VERIFIED,
-				      s->ops->now(s->env) + gw_memory_hash_ns(s->memory));
-	if (!rc)
-		s->verified = true;
 	return rc;
 }
 
@@ -304,7 +233,7 @@ int gw_source_switchover(struct gw_source *s)
 		rc = gw_round_wait(s, deadline);
 		gw_source_send_by(s, s->ops->now(s->env) + gw_memory_hash_ns(s->memory));
 		if (!rc)
-			rc = verify(s);
+			rc = gw_source_verify(s);
 		deadline = s->ops->now(s->env) + GW_SWITCHOVER_NS;
 		gw_source_send_by(s, deadline);
 	}

@@ -7,10 +7,9 @@
 #include "feature.h"
 
 static const char *const names[GW_FEATURE_COUNT] = {
-	[GW_FEATURE_KEYED] = "keyed-digests",
-	[GW_FEATURE_RUN] = "commit-run",
-	[GW_FEATURE_DISKS] = "disk-samples",
-	[GW_FEATURE_LATER] = "compared-later",
+	[GW_FEATURE_KEYED] = "keyed-digests",	 [GW_FEATURE_RUN] = "commit-run",
+	[GW_FEATURE_DISKS] = "disk-samples",	 [GW_FEATURE_LATER] = "compared-later",
+	[GW_FEATURE_VERIFY] = "verify-together",
 };
 
 const char *gw_feature_name(unsigned int feature)

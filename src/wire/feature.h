@@ -21,10 +21,11 @@
 
 /* A bit each; their names are in feature.c and in godwit-wire(5). */
 enum gw_feature {
-	GW_FEATURE_KEYED, /* digests are keyed with the VM's secret (invariant 15) */
-	GW_FEATURE_RUN,	  /* COMMIT says whether the guest is to run, not DEFINE */
-	GW_FEATURE_DISKS, /* SAMPLE asks for digests of blocks of the disks */
-	GW_FEATURE_LATER, /* a kept image is compared during the rounds: COMPARE asks how far */
+	GW_FEATURE_KEYED,  /* digests are keyed with the VM's secret (invariant 15) */
+	GW_FEATURE_RUN,	   /* COMMIT says whether the guest is to run, not DEFINE */
+	GW_FEATURE_DISKS,  /* SAMPLE asks for digests of blocks of the disks */
+	GW_FEATURE_LATER,  /* a kept image is compared during the rounds: COMPARE asks how far */
+	GW_FEATURE_VERIFY, /* both sides verify at a time, and the destination says how far it is */
 	GW_FEATURE_COUNT,
 };
 

@@ -33,8 +33,9 @@
  *     COMPARE {ms to wait}              ->   (source/compared.c)
  *                                       <-   COMPARED {pages so far, those that are absent}
  *   switchover (the last round's ROUND_DONE is waited for only before VERIFY)
- *     VERIFY {first chunk, digests} ... ->   (only with --verify)
+ *     VERIFY {first chunk, digests} ... ->   (only with --verify; the first may have none)
  *     VERIFY_END                        ->
+ *                                       <-   WAIT {text} ... (feature verify-together)
  *                                       <-   VERIFIED
  *     DEVICE {bytes} ... DEVICE_END     ->   (held back until the last barrier)
  *                                       <-   LOADED

@@ -446,11 +446,14 @@ class HostileSource(Guest):
     def test_verification(self):
         zeros = bytes(16)
         for arg, payload, text in ((0, zeros * 5, "sent VERIFY"), (1, zeros, "sent VERIFY"),
-                                   (0, zeros[:15], "sent VERIFY"),
-                                   (0, zeros * 4, "verification failed")):
+                                   (0, zeros[:15], "sent VERIFY")):
             source = self.round()
             source.say("VERIFY", arg, payload)
             source.refused(text)
+        source = self.round()
+        source.say("VERIFY", 0, zeros * 4)
+        source.say("VERIFY_END")
+        source.refused("verification failed")
         source = self.round()
         source.say("VERIFY_END")
         source.refused("sent VERIFY_END")
@@ -500,7 +503,7 @@ class Tampered(Guest):
         """One bit, anywhere in any kind of frame, is noticed."""
         rng = random.Random(2)
         for name, nth in (("PAGES", 1), ("PAGES", 30), ("DEFINE", 1), ("ROUND_END", 1),
-                          ("BARRIER", 2), ("VERIFY", 1), ("DEVICE", 1), ("DEVICE_END", 1)):
+                          ("BARRIER", 2), ("VERIFY", 2), ("DEVICE", 1), ("DEVICE_END", 1)):
             def flip(frame):
                 # Not in the length: that would only make the receiver wait for more.
                 where = rng.choice([i for i in range(HEADER + len(frame.payload))
@@ -542,7 +545,8 @@ class Tampered(Guest):
         def change(frame):
             frame.payload[5] ^= 1
             frame.seal()
-        self.tampered("VERIFY", change, "verification failed: pages 0 to 255 differ")
+        # The first has none: it has the destination begin.
+        self.tampered("VERIFY", change, "verification failed: pages 0 to 255 differ", nth=2)
 
     def test_device_state_changed(self):
         def change(frame):

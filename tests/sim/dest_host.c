@@ -293,6 +293,50 @@ static void op_join(void *env)
 		fiber_wait(none_left, NULL, GW_FOREVER);
 }
 
+static struct spawned computed;
+static unsigned int computers;
+
+static void computer(void *arg, unsigned int i)
+{
+	struct process *process = arg;
+	const int64_t began = sim_now();
+
+	const int rc = sim_step(process, "compute", 0);
+
+	sim.dst.hung_computing |= sim_now() >= began + HANG_NS;
+	if (!rc)
+		computed.fn(computed.arg, i);
+	computers--;
+}
+
+static int op_compute(void *env, void (*fn)(void *arg, unsigned int i), void *arg)
+{
+	int rc = sim_step(env, "computing", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	computed = (struct spawned){ fn, arg };
+	for (unsigned int i = 0; i < 2; i++) {
+		computers++;
+		fiber_new(env, "computer", computer, env, i);
+	}
+	return 2;
+}
+
+static bool all_computed(void *arg, int64_t *when)
+{
+	(void)arg;
+	(void)when;
+	return !computers;
+}
+
+static void op_compute_join(void *env)
+{
+	(void)env; /* as op_join() */
+	if (computers)
+		fiber_wait(all_computed, NULL, GW_FOREVER);
+}
+
 static bool look_again(void *arg, int64_t *when)
 {
 	struct process *process = arg;
@@ -497,6 +541,8 @@ static const struct gw_dest_ops ops = {
 	.stream = op_stream,
 	.spawn = op_spawn,
 	.join = op_join,
+	.compute = op_compute,
+	.compute_join = op_compute_join,
 	.wait = op_wait,
 	.notify = op_notify,
 	.device_write = op_device_write,

@@ -107,6 +107,7 @@ static const struct lie {
 	{ GW_MSG_ROUND_END, HANG_UP, 0, "", "closed" },
 	{ GW_MSG_VERIFY_END, GW_MSG_LOADED, 0, "", "LOADED where VERIFIED" },
 	{ GW_MSG_VERIFY_END, GW_MSG_RUNNING, 0, "", "RUNNING where VERIFIED" },
+	{ GW_MSG_VERIFY_END, SILENCE, 0, "", "did not answer in time" },
 	{ GW_MSG_DEVICE_END, GW_MSG_RUNNING, 0, "", "RUNNING where LOADED" },
 	{ GW_MSG_DEVICE_END, SILENCE, 0, "", "did not answer in time" },
 	{ GW_MSG_DEVICE_END, HANG_UP, 0, "", "closed" },

@@ -420,10 +420,20 @@ static void verify_a_part(void)
 
 static void verify_wrong(void)
 {
-	uint8_t digest[16] = { 1 };
+	uint8_t digests[4 * 16] = { 1 };
 
+	if (!round_sent())
+		return;
+	gw_frame_send(control, GW_MSG_VERIFY, 0, NULL, 0);
+	gw_frame_send_buf(control, GW_MSG_VERIFY, 0, digests, sizeof(digests));
+	say(control, GW_MSG_VERIFY_END, 0);
+}
+
+/* Nothing after the first digests, with all that time of a large guest. */
+static void verify_never(void)
+{
 	if (round_sent())
-		gw_frame_send_buf(control, GW_MSG_VERIFY, 0, digest, sizeof(digest));
+		gw_frame_send(control, GW_MSG_VERIFY, 0, NULL, 0);
 }
 
 static void text_and_percents(void)
@@ -528,6 +538,7 @@ static const struct {
 	{ "too many digests", verify_too_much, "VERIFY, which is not due" },
 	{ "too few digests", verify_a_part, "VERIFY_END, which is not due" },
 	{ "wrong digests", verify_wrong, "verification failed" },
+	{ "no digests", verify_never, "did not answer in time" },
 	{ "4 KiB of percent signs", text_and_percents, "%s%n%s%n%%%" },
 	{ "HTTP", no_frame, "does not speak" },
 	{ "pages after the device state", pages_after_loading, "ROUND_END, which is not due" },

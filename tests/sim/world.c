@@ -508,6 +508,10 @@ static void check_fault(void)
 		sim_check(s->state == (sim.cancelled_in_time ? GW_SOURCE_CANCELLED
 							     : GW_SOURCE_COMPLETED),
 			  "a cancellation ended as '%s'", gw_source_state_name(s->state));
+	/* A destination that verifies for long says so, and is waited for. */
+	if (one && struck(FAULT_HANG) && sim.dst.hung_computing && !sim.sc->result)
+		sim_check(s->state == GW_SOURCE_COMPLETED, "a slow verification ended as '%s'",
+			  gw_source_state_name(s->state));
 	/* The reason is the destination's, and it must get here. */
 	if (one && struck(FAULT_QEMU_DEST) && s->state == GW_SOURCE_FAILED && !sim.sc->result)
 		sim_check(strstr(s->error, "QEMU ended"), "the reason was lost");
