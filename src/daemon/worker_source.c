@@ -498,7 +498,7 @@ struct gw_source_env *gw_source_env_new(struct gw_worker *w, const char *name, i
 		rc = gw_fail(-ESRCH, "the QEMU of VM '%s' has ended", name);
 	if (!rc) {
 		e->qmp = gw_qmp_open(e->vm.qmp, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS);
-		rc = e->qmp ? 0 : -EPIPE;
+		rc = e->qmp ? gw_qmp_check(e->qmp, e->vm.process.pid) : -EPIPE;
 	}
 	if (rc) {
 		gw_source_env_free(e);

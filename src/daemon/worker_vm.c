@@ -149,6 +149,8 @@ static int adopt(struct gw_worker *w, struct gw_vm *vm, const char *name)
 		return -EPIPE;
 	rc = gw_qmp_pid(qmp, &pid);
 	if (!rc)
+		rc = gw_qmp_check(qmp, pid);
+	if (!rc)
 		rc = gw_process_identify(pid, &vm->process);
 	if (!rc)
 		rc = gw_attach(qmp, pid, &ram, &facts);
@@ -222,7 +224,8 @@ int gw_worker_stop_vm(struct gw_worker *w, const json_t *args, json_t **result)
 	pfd.fd = qemu;
 	if (qemu >= 0) {
 		qmp = gw_qmp_open(vm.qmp, gw_now() + 2 * GW_S);
-		if (!qmp || gw_qmp_call(qmp, "quit", NULL, NULL) || poll(&pfd, 1, QUIT_MS) <= 0)
+		if (!qmp || gw_qmp_check(qmp, vm.process.pid) ||
+		    gw_qmp_call(qmp, "quit", NULL, NULL) || poll(&pfd, 1, QUIT_MS) <= 0)
 			ended = gw_process_end(&vm.process, QUIT_MS);
 		gw_qmp_close(qmp);
 	}

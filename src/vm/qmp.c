@@ -332,6 +332,40 @@ int gw_qmp_pid(struct gw_qmp *q, pid_t *pid)
 	return 0;
 }
 
+/* The user as whom @pid runs; root's (who may anything anyway) if that is not told. */
+static uid_t user_of(pid_t pid)
+{
+	gw_autofree char *path = gw_path("/proc/%d/status", (int)pid);
+	gw_autofree char *text = access(path, F_OK) ? NULL : gw_read_file(path, 1 << 16, NULL);
+	const char *at = text ? strstr(text, "\nUid:") : NULL;
+	unsigned int effective = 0;
+
+	return at && sscanf(at, " Uid: %*u %u", &effective) == 1 ? (uid_t)effective : 0;
+}
+
+int gw_qmp_check(struct gw_qmp *q, pid_t pid)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	pid_t is = 0;
+	int rc;
+
+	if (getsockopt(q->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len))
+		return gw_fail(-errno, "QMP socket %s: %s", q->path, strerror(errno));
+	if (peer.uid != 0 && peer.uid != geteuid() && peer.uid != user_of(pid))
+		return gw_fail(-EPERM,
+			       "QMP socket %s is served by user %u, and QEMU (process %d) is not "
+			       "that user's: look who made it",
+			       q->path, (unsigned int)peer.uid, (int)pid);
+	rc = gw_qmp_pid(q, &is);
+	if (!rc && is != pid)
+		return gw_fail(-ESRCH,
+			       "QMP socket %s is the monitor of process %d now, and not of the "
+			       "VM's QEMU (process %d): give that one's its name back",
+			       q->path, (int)is, (int)pid);
+	return rc;
+}
+
 void gw_qmp_patience(struct gw_qmp *q, int ms)
 {
 	/* 0 would be for ever. */

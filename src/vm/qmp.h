@@ -78,4 +78,15 @@ int gw_qmp_status(struct gw_qmp *q, char *status, size_t len);
 /** gw_qmp_pid() - the QEMU's process, whoever made its socket (by its vCPU threads). */
 int gw_qmp_pid(struct gw_qmp *q, pid_t *pid);
 
+/**
+ * gw_qmp_check() - that this is the monitor of QEMU @pid.
+ *
+ * The socket of a QEMU that Godwit did not start has a name where its user wanted it,
+ * in /tmp perhaps: somebody else may answer there by now, or another VM's QEMU.
+ *
+ * Return: 0; -EPERM: served by a user who is neither root, nor we, nor QEMU's; -ESRCH: by
+ * another QEMU; -errno.
+ */
+int gw_qmp_check(struct gw_qmp *q, pid_t pid);
+
 #endif

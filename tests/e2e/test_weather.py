@@ -7,6 +7,7 @@ Each ends with a reason, the daemon living on, the guest running where it ran.
 
 import os
 import random
+import re
 import socket
 import struct
 import threading
@@ -95,8 +96,13 @@ class Destination(Guest):
 
     def test_disk(self):
         os.rename(self.disk, self.disk + ".away")
-        self.fails(self.b.address, "QEMU does not start on host 'b'",
-                   f"Could not open '{self.disk}'", "must exist there too")
+        result = self.fails(self.b.address, "QEMU does not start on host 'b'",
+                            f"Could not open '{self.disk}'", "must exist there too",
+                            "the guest runs on here")
+        named = re.search(r"its log is b:([^\s;]+?)\.?\s", result.err)
+        check(named, f"no log is named: {result}")
+        with open(named[1], encoding="utf-8") as f:
+            check("Could not open" in f.read(), "the log that was named does not say why")
         os.rename(self.disk + ".away", self.disk)
 
     def test_name_taken(self):

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -186,6 +187,46 @@ static void late_answers(void **state)
 	json_decref(answer);
 	end(*state);
 	gw_qmp_close(q);
+}
+
+/* Where a VM's monitor was, somebody else may answer by now. */
+static void a_monitor_of_somebody_else(void **state)
+{
+	struct monitor *m = *state;
+	gw_autofree char *us = gw_path("{\"return\":[{\"cpu-index\":0,\"thread-id\":%d}]}\n",
+				       (int)getpid());
+	const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "qmp_capabilities", OK },
+		{ "query-cpus-fast", us },
+		{ "query-cpus-fast", us },
+		{ 0 },
+	};
+	const struct step lies[] = { { NULL, GREETING },
+				     { "qmp_capabilities", OK },
+				     { "query-cpus-fast", us }, /* which is not asked */
+				     { 0 } };
+	struct gw_qmp *q = open_with(m, steps);
+	int status;
+	pid_t pid;
+
+	assert_int_equal(gw_qmp_check(q, getpid()), 0);
+	assert_int_equal(gw_qmp_check(q, getppid()), -ESRCH);
+	assert_message("is the monitor of process");
+	end(m);
+	gw_qmp_close(q);
+	if (geteuid())
+		skip(); /* only root can be somebody else */
+	pid = fork();
+	if (!pid)
+		_exit(setuid(65534) || listen(m->listener, 1));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	q = open_with(m, lies);
+	assert_int_equal(gw_qmp_check(q, getpid()), -EPERM);
+	assert_message("served by user 65534");
+	gw_qmp_close(q);
+	pthread_join(m->thread, NULL);
 }
 
 static void refusals(void **state)
@@ -608,6 +649,7 @@ int main(void)
 		qmp_test(sending_has_a_deadline),
 		qmp_test(events_of_an_attempt_before),
 		qmp_test(silence_instead_of_an_event),
+		qmp_test(a_monitor_of_somebody_else),
 		qmp_test(hanging_up),
 		qmp_test(garbage),
 		qmp_test(settings_are_put_back),
