@@ -18,6 +18,7 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -39,7 +40,10 @@
 #include "registry.h"
 
 #define TICK_MS 500
-#define LOW_S	5 /* between looks at what images can give back */
+
+/* Characters for NAME/FILE of a socket in {dir}: an ordinary name, and one like vnc.sock. */
+#define SOCKET_ROOM 40
+#define LOW_S	    5 /* between looks at what images can give back */
 
 struct options {
 	char *root, *listen, *name, *ram_dir, *registry;
@@ -297,6 +301,24 @@ static void raise_limit(void)
 		gw_debug("open files: %s", strerror(errno));
 }
 
+/*
+ * Ours may lie at any depth (gw_unix_bind()). But a QEMU that makes one in {dir} (-vnc,
+ * -chardev) has no more than everybody has, and finds out at a VM's start, or arrival.
+ */
+static void note_depth(const struct options *o, const struct gw_paths *paths)
+{
+	const size_t most = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
+	const size_t used = strlen(paths->run) + strlen("/vm/");
+	const size_t left = used < most ? most - used : 0;
+
+	if (left < SOCKET_ROOM)
+		gw_warn("%s lies deep: sockets that QEMUs make in {dir} have %zu characters left for "
+			"the VM's name and theirs; with a %s of %zu they have %d",
+			paths->run, left, o->root ? "--root" : "path",
+			most - SOCKET_ROOM - strlen("/vm/") - (o->root ? strlen("/run") : 0),
+			SOCKET_ROOM);
+}
+
 static int serve(const struct options *o, struct gw_paths *paths)
 {
 	struct daemon d = { .signals = -1, .paths = paths };
@@ -326,6 +348,7 @@ static int serve(const struct options *o, struct gw_paths *paths)
 		gw_jobs_sweep(d.jobs);
 		gw_jobs_tidy(d.jobs);
 		gw_qemu_logs_prune(paths);
+		note_depth(o, paths);
 		gw_registrar_tick(d.registrar);
 		sd_notify(0, "READY=1");
 		gw_loop_run(d.loop, TICK_MS, on_tick, &d);
