@@ -138,7 +138,7 @@ static int describe(struct gw_source_env *e)
 	return rc ? rc : gw_live_describe(e->qmp, e->vm.process.pid, dir, &e->live);
 }
 
-/* A guest that is paused: is its state saved already, are its disks active (vm/activate.h)? */
+/* A guest that does not run: is its state saved already, are its disks active (vm/activate.h)? */
 static int find_saved(struct gw_source_env *e, const char *status)
 {
 	if (!strcmp(status, "postmigrate")) {
@@ -147,7 +147,7 @@ static int find_saved(struct gw_source_env *e, const char *status)
 		return e->saved ? 0 : e->device;
 	}
 	gw_saved_drop(e);
-	return strcmp(status, "paused") ? 0 : gw_disks_activate(e->qmp);
+	return strcmp(status, "running") ? gw_disks_activate(e->qmp) : 0;
 }
 
 /* Everything that can be refused before the destination is even called. */

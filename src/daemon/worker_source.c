@@ -107,10 +107,15 @@ static struct gw_tracker *op_track(void *env, bool *resumed, bool *since_arrival
 /*
  * What QEMU's run states are to a move. In those that are kept QEMU moves the
  * state by itself, by its name, since nothing of ours stops or resumes such a
- * guest. The others cannot move: QEMU 7.2 to 8.2 wakes a sleeping guest when it
- * saves its state and runs it at the destination as soon as that is loaded, and
- * one that needs a reset would run on instead, if the move failed.
+ * guest. The others cannot move. A sleeping guest: QEMU 7.2 to 8.2 wakes it when it
+ * saves its state, and a later one aborts if it is to go on at the source after its
+ * state was saved (decision 22). And what a processor that gave up is in, another
+ * QEMU may not load.
  */
+#define ASLEEP                                                                             \
+	"it sleeps (S3), and would be woken up, or lost if the move failed: wake it with " \
+	"'system_wakeup' in its monitor"
+
 static const struct state {
 	const char *name;
 	enum {
@@ -127,11 +132,8 @@ static const struct state {
 	{ "io-error", STANDS, NULL },
 	{ "guest-panicked", STANDS, NULL },
 	{ "watchdog", STANDS, NULL },
-	{ "shutdown", CANNOT,
-	  "it has powered off (QEMU keeps it because of -no-shutdown): start it anew with "
-	  "'system_reset' and 'cont' in its monitor, or end it" },
-	{ "suspended", CANNOT,
-	  "it sleeps (S3), and QEMU would wake it up: wake it with 'system_wakeup' in its monitor" },
+	{ "shutdown", STANDS, NULL },
+	{ "suspended", CANNOT, ASLEEP },
 	{ "internal-error", CANNOT,
 	  "QEMU could not go on with it: see its log, then use 'system_reset' and 'cont' in its "
 	  "monitor" },
@@ -181,6 +183,9 @@ static int op_guest_stop(void *env, bool *ours)
 	if (rc)
 		return rc;
 	e->resumes = gw_qmp_resumes(e->qmp);
+	/* QEMU 9 and later call one paused that fell asleep before; to resume it is no harm yet. */
+	if (!strcmp(status, "paused") && gw_qmp_asleep(e->qmp))
+		return gw_fail(-ENOTSUP, "the guest cannot be moved: %s", ASLEEP);
 	if (!strcmp(status, "paused"))
 		return 0;
 	/* It was faster, and stands still for a reason of its own. */

@@ -31,7 +31,8 @@ struct gw_qmp {
 	struct gw_lines in;
 	json_t *events; /* array, oldest first */
 	json_int_t last_id;
-	unsigned int resumes; /* RESUME events so far */
+	unsigned int resumes;
+	bool asleep; /* RESUME events so far */
 };
 
 static int broken(const char *what)
@@ -101,6 +102,19 @@ static int silent(const struct gw_qmp *q)
 		waited);
 }
 
+/* What is remembered of what happens to the guest, however many events it causes. */
+static void note_event(struct gw_qmp *q, const char *event)
+{
+	if (!event)
+		return;
+	if (!strcmp(event, "RESUME"))
+		q->resumes++;
+	else if (!strcmp(event, "SUSPEND"))
+		q->asleep = true;
+	else if (!strcmp(event, "WAKEUP") || !strcmp(event, "RESET"))
+		q->asleep = false;
+}
+
 /* Receive until there is a line, and parse it. */
 static int receive(struct gw_qmp *q, int64_t deadline, json_t **out)
 {
@@ -113,8 +127,7 @@ static int receive(struct gw_qmp *q, int64_t deadline, json_t **out)
 		if (line) {
 			*out = json_loadb(line, len, 0, NULL);
 			event = json_string_value(json_object_get(*out, "event"));
-			if (event && !strcmp(event, "RESUME"))
-				q->resumes++;
+			note_event(q, event);
 			return *out ? 0 : gw_fail(-EPROTO, "QEMU's monitor sent no JSON");
 		}
 		if (poll(&pfd, 1, gw_poll_ms(deadline)) == 0)
@@ -292,6 +305,11 @@ int gw_qmp_wait_migration(struct gw_qmp *q, const char *status, int64_t deadline
 unsigned int gw_qmp_resumes(const struct gw_qmp *q)
 {
 	return q->resumes;
+}
+
+bool gw_qmp_asleep(const struct gw_qmp *q)
+{
+	return q->asleep;
 }
 
 int gw_qmp_status(struct gw_qmp *q, char *status, size_t len)

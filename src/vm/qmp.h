@@ -72,6 +72,12 @@ int gw_qmp_wait_migration(struct gw_qmp *q, const char *status, int64_t deadline
 /** gw_qmp_resumes() - how often the guest was continued, by the events read so far. */
 unsigned int gw_qmp_resumes(const struct gw_qmp *q);
 
+/**
+ * gw_qmp_asleep() - whether the guest fell asleep (S3) since gw_qmp_open(), by the events
+ * read so far. A QEMU since 9.0 that is told to stop it then calls it paused.
+ */
+bool gw_qmp_asleep(const struct gw_qmp *q);
+
 /** gw_qmp_status() - query-status' status ("running", "paused", ...) into @status. */
 int gw_qmp_status(struct gw_qmp *q, char *status, size_t len);
 

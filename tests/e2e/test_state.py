@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Guests that change their run state while they move end in the state that they are in."""
 
-from godwit_lab import check, wait_for
+from godwit_lab import Failure, check, wait_for
 from godwit_runner import Group
 from godwit_wire import HOLD, Proxy
 
@@ -76,7 +76,28 @@ class RunState(Group):
         self.boot()
 
     def test_powered_off(self):
-        self.stays(POWER_OFF, "shutdown", "powered off")
+        """It stays off, here and there, until it is reset."""
+        command, qmp = self.in_mid_move(
+            lambda qmp: (qmp.hmp(POWER_OFF), self.status(qmp, "shutdown")))
+        qmp.close()
+        self.vm.paused = True
+        command.finish().ok()
+        self.vm.arrived(self.b)
+        for host in (self.b, self.a):
+            if host is not self.vm.host:
+                self.vm.move(host)
+            check(host.state("t") == "shutdown", f"listed as {host.state('t')}")
+            qmp = self.lab.closing(self.vm.qmp())
+            self.status(qmp, "shutdown")
+            try:
+                qmp.call("cont")
+            except Failure as e:
+                check("Resetting" in str(e), f"cont: {e}")
+            else:
+                raise Failure("it goes on without a reset")
+            qmp.close()
+        self.vm.stop()
+        self.boot()
 
     def test_asleep(self):
         self.stays(SLEEP, "suspended", "sleeps")

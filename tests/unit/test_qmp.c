@@ -278,6 +278,31 @@ static void events_between(void **state)
 	gw_qmp_close(q);
 }
 
+/* A guest that falls asleep is called paused by a QEMU that is then told to stop it. */
+static void asleep(void **state)
+{
+	static const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "qmp_capabilities", OK },
+		{ "stop", EVENT("SUSPEND", "x") EVENT("SUSPEND_DISK", "x") OK },
+		{ "cont", EVENT("RESUME", "x") OK },
+		{ "system_wakeup", EVENT("WAKEUP", "x") OK },
+		{ "stop", EVENT("SUSPEND", "x") OK },
+		{ "system_reset", EVENT("RESET", "x") OK },
+		{ 0 },
+	};
+	static const bool then[] = { true, true, false, true, false };
+	struct gw_qmp *q = open_with(*state, steps);
+
+	assert_false(gw_qmp_asleep(q));
+	for (size_t i = 0; i < GW_ARRAY_SIZE(then); i++) {
+		assert_int_equal(gw_qmp_call(q, steps[i + 2].expect, NULL, NULL), 0);
+		assert_int_equal(gw_qmp_asleep(q), then[i]);
+	}
+	end(*state);
+	gw_qmp_close(q);
+}
+
 static void migration_fails(void **state)
 {
 	static const struct step steps[] = {
@@ -640,6 +665,7 @@ int main(void)
 		qmp_test(late_answers),
 		qmp_test(refusals),
 		qmp_test(events_between),
+		qmp_test(asleep),
 		qmp_test(migration_fails),
 		qmp_test(descriptors_travel),
 		qmp_test(silence),
