@@ -58,7 +58,7 @@ static double wire_per_page(const struct gw_source *s, bool patched)
 		pages += s->pages[id];
 		bytes += s->bytes[id];
 	}
-	return pages ? (double)bytes / (double)pages : s->wire_per_page;
+	return pages ? (double)bytes / (double)pages : s->holder.wire_per_page;
 }
 
 static int tell_image(struct gw_registry *r, const struct gw_worker *w, const char *name,
@@ -76,12 +76,12 @@ static int tell_image(struct gw_registry *r, const struct gw_worker *w, const ch
 
 static int tell_link(struct gw_registry *r, const struct gw_worker *w, const struct gw_source *s)
 {
-	struct gw_link_record link = { .bandwidth = s->bandwidth,
-				       .round_trip = (uint64_t)s->round_trip,
+	struct gw_link_record link = { .bandwidth = s->holder.bandwidth,
+				       .round_trip = (uint64_t)s->holder.round_trip,
 				       .measured = time(NULL) };
 
 	snprintf(link.from, sizeof(link.from), "%s", w->host);
-	snprintf(link.to, sizeof(link.to), "%s", s->destination);
+	snprintf(link.to, sizeof(link.to), "%s", s->holder.host);
 	return gw_registry_put_link(r, &link);
 }
 
@@ -113,10 +113,10 @@ static int tell_departure(struct gw_registry *r, const struct gw_worker *w,
 	int rc;
 
 	snprintf(vm.name, sizeof(vm.name), "%s", name);
-	snprintf(vm.host, sizeof(vm.host), "%s", s->destination);
+	snprintf(vm.host, sizeof(vm.host), "%s", s->holder.host);
 	snprintf(vm.address, sizeof(vm.address), "%s", address);
 	/* What a page costs where an older version was kept, only such a move can tell. */
-	if (s->image)
+	if (s->holder.image)
 		vm.wire_per_changed = wire_per_page(s, true);
 	else if (!gw_registry_vm(r, name, &before))
 		vm.wire_per_changed = before.wire_per_changed;
@@ -125,16 +125,17 @@ static int tell_departure(struct gw_registry *r, const struct gw_worker *w,
 		gw_history_of(&vm.history, ledger);
 	}
 	/* First what keeps others from starting a VM of that name. */
-	rc = reports_here(r, s->destination);
+	rc = reports_here(r, s->holder.host);
 	if (rc >= 0)
 		rc = rc ? gw_registry_move(r, &vm, w->host) : gw_registry_release(r, name, w->host);
 	/* An image that it had kept there is the VM's memory now. */
 	if (!rc)
-		rc = gw_registry_drop_image(r, name, s->destination);
+		rc = gw_registry_drop_image(r, name, s->holder.host);
 	if (!rc && ledger && image_bytes)
 		rc = tell_image(r, w, name, s, ledger, image_bytes);
 	/* With --max-bandwidth the limit was measured, not the link; with little, neither. */
-	if (!rc && s->bandwidth && !s->params.max_bandwidth && s->rounds[0].wire_bytes >= TELLING)
+	if (!rc && s->holder.bandwidth && !s->params.max_bandwidth &&
+	    s->rounds[0].wire_bytes >= TELLING)
 		rc = tell_link(r, w, s);
 	return rc;
 }

@@ -69,8 +69,8 @@ static int on_wake(void *arg)
 	struct gw_source_env *e = arg;
 	int rc = op_cancelled(e);
 
-	if (e->s.control && e->w->ctl < 0)
-		e->s.control->wake_fd = -1;
+	if (e->s.holder.control && e->w->ctl < 0)
+		e->s.holder.control->wake_fd = -1;
 	return rc;
 }
 
@@ -81,7 +81,7 @@ static struct gw_transport *op_connect(void *env, int64_t deadline)
 				      .wake = { e->w->ctl, on_wake, e } };
 	struct gw_transport *t = gw_peer_connect(&peer, deadline);
 
-	if (t && !e->s.control) {
+	if (t && !e->s.holder.control) {
 		t->wake_fd = e->w->ctl;
 		t->on_wake = on_wake;
 		t->wake_arg = e;
@@ -426,7 +426,7 @@ static int op_parallel(void *env, unsigned int n, int (*fn)(void *arg, unsigned 
 	while (!rc && e->crew.running) {
 		struct pollfd fds[3] = {
 			{ .fd = e->crew.event, .events = POLLIN },
-			{ .fd = halted ? -1 : e->s.control->poll_fd, .events = POLLIN },
+			{ .fd = halted ? -1 : e->s.holder.control->poll_fd, .events = POLLIN },
 			{ .fd = halted ? -1 : e->w->ctl, .events = POLLIN },
 		};
 		int ready = poll(fds, GW_ARRAY_SIZE(fds), tick ? GW_TICK_NS / GW_MS : REPORT_MS);

@@ -35,93 +35,99 @@
 /* Of the first round: what is due in it is held as nobody knows what. */
 int gw_compared_begin(struct gw_source *s)
 {
-	int rc = gw_bitmap_init(&s->pending, s->memory->nr_pages);
+	struct gw_holder *h = &s->holder;
+	int rc = gw_bitmap_init(&h->pending, s->memory->nr_pages);
 
 	if (rc)
 		return rc;
 	for (size_t w = 0; w < s->memory->nr_pages / 64; w++) {
-		s->pending.words[w] = ~s->due.words[w];
+		h->pending.words[w] = ~s->due.words[w];
 		for (uint64_t due = s->due.words[w]; due; due &= due - 1)
-			gw_encoder_reuse(&s->encoder, w * 64 + (size_t)__builtin_ctzll(due),
+			gw_encoder_reuse(&h->encoder, w * 64 + (size_t)__builtin_ctzll(due),
 					 GW_DIGEST_UNKNOWN);
 	}
 	return 0;
 }
 
-void gw_compared_free(struct gw_source *s)
+void gw_compared_free(struct gw_holder *h)
 {
-	gw_bitmap_free(&s->pending);
-	gw_bitmap_free(&s->look);
-	s->comparing = false;
+	gw_bitmap_free(&h->pending);
+	gw_bitmap_free(&h->look);
+	h->comparing = false;
 }
 
-/* The pages of [s->compared, @stop) are compared, and s->absent says how they are. */
+/* The pages of [s->holder.compared, @stop) are compared, and s->holder.absent says how they are. */
 static void settle(struct gw_source *s, size_t stop)
 {
-	for (size_t page = s->compared; page < stop; page++) {
-		const bool absent = gw_bitmap_test(&s->absent, page);
+	struct gw_holder *h = &s->holder;
+	for (size_t page = h->compared; page < stop; page++) {
+		const bool absent = gw_bitmap_test(&h->absent, page);
 
-		s->absent_pages += absent;
-		if (!gw_bitmap_test(&s->pending, page))
+		h->absent_pages += absent;
+		if (!gw_bitmap_test(&h->pending, page))
 			continue;
 		if (absent)
-			gw_encoder_reuse(&s->encoder, page, GW_DIGEST_UNKNOWN);
-		if (absent || gw_bitmap_test(&s->look, page))
+			gw_encoder_reuse(&h->encoder, page, GW_DIGEST_UNKNOWN);
+		if (absent || gw_bitmap_test(&h->look, page))
 			gw_bitmap_set(&s->due, page);
 		else
 			s->reused += !gw_digest_is_zero(s->ledger->digests[page]);
 	}
-	s->compared = stop;
+	h->compared = stop;
 }
 
 /* What is not known in time is sent. */
 static void give_up(struct gw_source *s)
 {
-	gw_bitmap_set_range(&s->absent, s->compared, s->memory->nr_pages - s->compared);
+	gw_bitmap_set_range(&s->holder.absent, s->holder.compared,
+			    s->memory->nr_pages - s->holder.compared);
 	settle(s, s->memory->nr_pages);
 }
 
 static void show(struct gw_source *s)
 {
-	snprintf(s->waits_for, sizeof(s->waits_for),
+	struct gw_holder *h = &s->holder;
+	snprintf(h->waits_for, sizeof(h->waits_for),
 		 "comparing what it kept of the VM's memory: %zu %%",
-		 s->compared * 100 / s->memory->nr_pages);
+		 h->compared * 100 / s->memory->nr_pages);
 	s->ops->report(s->env);
 }
 
 static int ask(struct gw_source *s)
 {
-	size_t first = s->compared, count = 0;
+	struct gw_holder *h = &s->holder;
+	size_t first = h->compared, count = 0;
 	struct gw_reader r;
-	int rc = gw_frame_send(s->control, GW_MSG_COMPARE, GW_COMPARE_MS, NULL, 0);
+	int rc = gw_frame_send(h->control, GW_MSG_COMPARE, GW_COMPARE_MS, NULL, 0);
 
 	if (rc)
 		return gw_fail_prefix(rc, "destination: ");
-	rc = gw_source_expect(s, GW_MSG_COMPARED,
+	rc = gw_holder_expect(h, GW_MSG_COMPARED,
 			      s->ops->now(s->env) + GW_COMPARE_MS * GW_MS + GW_ANSWER_NS);
 	if (rc)
 		return rc;
-	r = (struct gw_reader){ s->inbox.payload, s->inbox.len };
+	r = (struct gw_reader){ h->inbox.payload, h->inbox.len };
 	while ((rc = gw_runs_take(&r, s->memory->nr_pages, &first, &count)) > 0)
-		gw_bitmap_set_range(&s->absent, first, count);
-	if (rc || s->inbox.arg < first + count || s->inbox.arg > s->memory->nr_pages)
+		gw_bitmap_set_range(&h->absent, first, count);
+	if (rc || h->inbox.arg < first + count || h->inbox.arg > s->memory->nr_pages)
 		return gw_fail(-EPROTO,
 			       "destination: has compared its image up to page %llu, "
 			       "which cannot be",
-			       (unsigned long long)s->inbox.arg);
-	settle(s, s->inbox.arg);
+			       (unsigned long long)h->inbox.arg);
+	settle(s, h->inbox.arg);
 	return 0;
 }
 
 int gw_compared_rest(struct gw_source *s)
 {
+	struct gw_holder *h = &s->holder;
 	const int64_t by = s->ops->now(s->env) + COMPARED_NS;
 	const size_t pages = s->memory->nr_pages;
 	unsigned int no_news = 0;
 	int rc = 0;
 
-	while (!rc && s->compared < pages) {
-		const size_t before = s->compared;
+	while (!rc && h->compared < pages) {
+		const size_t before = h->compared;
 
 		gw_bitmap_zero(&s->due);
 		rc = s->ops->cancelled(s->env);
@@ -129,12 +135,12 @@ int gw_compared_rest(struct gw_source *s)
 			rc = ask(s);
 		else if (!rc)
 			give_up(s);
-		no_news += s->compared == before;
+		no_news += h->compared == before;
 		show(s);
 		if (!rc && gw_bitmap_next(&s->due, 0, pages, true) < pages)
 			rc = gw_round_send(s, false);
 	}
-	s->waits_for[0] = '\0';
-	gw_compared_free(s);
+	h->waits_for[0] = '\0';
+	gw_compared_free(h);
 	return rc;
 }

@@ -32,14 +32,14 @@
 /* GW_SOURCE_FIXED_MS has room for the scan of a small guest. */
 #define SCAN_INCLUDED_NS (5 * GW_MS)
 
-static double bandwidth_of(const struct gw_source *s)
+static double bandwidth_of(const struct gw_holder *h)
 {
-	return s->bandwidth ? (double)s->bandwidth : BANDWIDTH_ASSUMED;
+	return h->bandwidth ? (double)h->bandwidth : BANDWIDTH_ASSUMED;
 }
 
 int64_t gw_converge_fixed(const struct gw_source *s)
 {
-	const double device = (double)s->device_weight / bandwidth_of(s) * GW_S;
+	const double device = (double)s->device_weight / bandwidth_of(&s->holder) * GW_S;
 	const int64_t scan = s->scan_ns > SCAN_INCLUDED_NS ? s->scan_ns - SCAN_INCLUDED_NS : 0;
 
 	return GW_SOURCE_FIXED_MS * GW_MS + (int64_t)device + scan;
@@ -47,8 +47,10 @@ int64_t gw_converge_fixed(const struct gw_source *s)
 
 int64_t gw_converge_cost(const struct gw_source *s, uint64_t pages)
 {
-	double bytes = (double)pages * (s->wire_per_page > 0 ? s->wire_per_page : GW_PAGE_SIZE);
-	double wire = bytes / bandwidth_of(s) * GW_S, work = (double)pages * s->page_ns;
+	double bytes = (double)pages *
+		       (s->holder.wire_per_page > 0 ? s->holder.wire_per_page : GW_PAGE_SIZE);
+	double wire = bytes / bandwidth_of(&s->holder) * GW_S,
+	       work = (double)pages * s->holder.page_ns;
 
 	return gw_converge_fixed(s) + (int64_t)(wire > work ? wire : work);
 }
@@ -74,7 +76,7 @@ static int too_heavy(const struct gw_source *s, int64_t fixed)
 		       "a display for the most part: at %.0f MiB/s the downtime would be %lld ms "
 		       "where %u ms are allowed; use --downtime-limit %lld, more bandwidth, or a "
 		       "display with less memory",
-		       (double)s->device_weight / 1048576, (double)s->bandwidth / 1048576,
+		       (double)s->device_weight / 1048576, (double)s->holder.bandwidth / 1048576,
 		       (long long)(fixed / GW_MS), s->params.downtime_limit_ms,
 		       (long long)(fixed / GW_MS * 3 / 2));
 }
@@ -86,7 +88,7 @@ int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost)
 	/* It was within the limit and is no longer: next time it is taken at once. */
 	if (c->within && cost > limit)
 		c->extra = EXTRA_MAX;
-	c->heavy = s->bandwidth && s->device_weight && fixed > limit ? c->heavy + 1 : 0;
+	c->heavy = s->holder.bandwidth && s->device_weight && fixed > limit ? c->heavy + 1 : 0;
 	if (c->heavy > HEAVY_MAX)
 		return too_heavy(s, fixed);
 	if (c->best == INT64_MAX || cost < c->best - c->best / 10) {
@@ -101,7 +103,7 @@ int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost)
 		       "the guest writes memory faster than it can be moved: %.0f MiB/s against "
 		       "%.0f MiB/s, so the downtime would be %lld ms where %u ms are allowed; use "
 		       "--downtime-limit %lld, more bandwidth, or a quieter moment",
-		       s->dirty_rate * GW_PAGE_SIZE / 1048576, (double)s->bandwidth / 1048576,
-		       (long long)(c->best / GW_MS), s->params.downtime_limit_ms,
-		       (long long)(c->best / GW_MS * 3 / 2));
+		       s->dirty_rate * GW_PAGE_SIZE / 1048576,
+		       (double)s->holder.bandwidth / 1048576, (long long)(c->best / GW_MS),
+		       s->params.downtime_limit_ms, (long long)(c->best / GW_MS * 3 / 2));
 }

@@ -33,20 +33,20 @@ static void wait_a_moment(struct gw_source *s)
 }
 
 /* The other side's digests of the blocks. */
-static int ask(struct gw_source *s, const struct gw_samples *blocks, struct gw_digest *theirs)
+static int ask(struct gw_holder *h, const struct gw_samples *blocks, struct gw_digest *theirs)
 {
 	gw_autofree char *text = gw_samples_ask(blocks);
-	int rc = text ? gw_frame_send_buf(s->control, GW_MSG_SAMPLE, 0, text, strlen(text))
+	int rc = text ? gw_frame_send_buf(h->control, GW_MSG_SAMPLE, 0, text, strlen(text))
 		      : gw_fail(-ENOMEM, "no memory to compare disks with");
 
 	if (!rc)
-		rc = gw_source_expect(s, GW_MSG_SAMPLED, s->ops->now(s->env) + DISK_NS);
-	if (!rc && s->inbox.len != blocks->nr * 16)
+		rc = gw_holder_expect(h, GW_MSG_SAMPLED, h->ops->now(h->env) + DISK_NS);
+	if (!rc && h->inbox.len != blocks->nr * 16)
 		rc = gw_fail(-EPROTO, "destination: digests of %zu blocks, asked for %zu",
-			     s->inbox.len / 16, blocks->nr);
+			     h->inbox.len / 16, blocks->nr);
 	for (size_t i = 0; !rc && i < blocks->nr; i++)
-		theirs[i] = (struct gw_digest){ gw_get64(s->inbox.payload + i * 16),
-						gw_get64(s->inbox.payload + i * 16 + 8) };
+		theirs[i] = (struct gw_digest){ gw_get64(h->inbox.payload + i * 16),
+						gw_get64(h->inbox.payload + i * 16 + 8) };
 	return rc;
 }
 
@@ -72,12 +72,13 @@ static void warn_unknown(const struct gw_samples *blocks, const struct gw_digest
 
 int gw_source_compare_disks(struct gw_source *s)
 {
-	const uint32_t needed = 1U << GW_FEATURE_DISKS | 1U << GW_FEATURE_KEYED;
+	struct gw_holder *h = &s->holder;
 	gw_autofree struct gw_digest *theirs = NULL;
 	gw_autofree struct gw_samples *blocks = NULL;
 	int rc;
 
-	if (!s->ops->disks || (s->features & needed) != needed)
+	if (!s->ops->disks || !gw_holder_has(h, GW_FEATURE_DISKS) ||
+	    !gw_holder_has(h, GW_FEATURE_KEYED))
 		return 0;
 	theirs = calloc(GW_SAMPLES_MAX, sizeof(*theirs));
 	blocks = calloc(1, sizeof(*blocks));
@@ -92,7 +93,7 @@ int gw_source_compare_disks(struct gw_source *s)
 			wait_a_moment(s);
 		rc = s->ops->cancelled(s->env);
 		if (!rc)
-			rc = ask(s, blocks, theirs);
+			rc = ask(h, blocks, theirs);
 		if (!rc && !i)
 			warn_unknown(blocks, theirs);
 		if (!rc)
@@ -103,7 +104,7 @@ int gw_source_compare_disks(struct gw_source *s)
 			gw_samples_judge(blocks);
 	}
 	if (!rc && blocks->nr)
-		rc = gw_samples_refuse(blocks, s->destination[0] ? s->destination : "?");
+		rc = gw_samples_refuse(blocks, h->host[0] ? h->host : "?");
 	gw_samples_free(blocks);
 	return rc;
 }

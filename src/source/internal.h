@@ -19,13 +19,6 @@
 
 /* machine.c */
 int gw_source_enter(struct gw_source *s, enum gw_source_state next);
-/* Receive a message that must be @type; the peer's ERROR becomes ours. */
-int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline);
-/*
- * The same from a destination that may be at work for long, and says so (WAIT): @silence
- * (ns) ends it, and @by does, whatever it says.
- */
-int gw_source_expect_patiently(struct gw_source *s, unsigned int type, int64_t silence, int64_t by);
 int gw_source_scan(struct gw_source *s);
 int gw_source_resume(struct gw_source *s);
 int gw_source_stop(struct gw_source *s);
@@ -37,13 +30,9 @@ static inline size_t gw_source_unsent(const struct gw_source *s)
 /* Past the deadline of its stop the guest goes on here. By the thread that stopped it. */
 void gw_source_tick(struct gw_source *s);
 
-/* report.c: bytes on all connections so far, headers included. */
-uint64_t gw_source_transferred(const struct gw_source *s);
-
 /* round.c: send the pages in s->due; the last round looks at no page twice. */
 int gw_round_start(struct gw_source *s);
 int gw_round_send(struct gw_source *s, bool last);
-int gw_round_wait(struct gw_source *s, int64_t deadline);
 int gw_round_compare(struct gw_source *s);
 void gw_round_stop(struct gw_source *s);
 
@@ -63,7 +52,7 @@ int gw_reuse_depart(struct gw_source *s, struct gw_ledger *l);
  */
 int gw_compared_begin(struct gw_source *s);
 int gw_compared_rest(struct gw_source *s);
-void gw_compared_free(struct gw_source *s);
+void gw_compared_free(struct gw_holder *h);
 
 /* converge.c */
 struct gw_converge {
@@ -95,7 +84,5 @@ int gw_source_quiesce(struct gw_source *s, bool compare);
 /* -EAGAIN with @s->over: the last pages took too long, the guest runs: gw_source_again(). */
 int gw_source_switchover(struct gw_source *s);
 int gw_source_again(struct gw_source *s);
-/* Nothing that is sent waits beyond @deadline, from now on (0: as long as the peer is there). */
-void gw_source_send_by(struct gw_source *s, int64_t deadline);
 
 #endif

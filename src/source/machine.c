@@ -12,7 +12,6 @@
 #include "feature.h"
 #include "holes.h"
 #include "internal.h"
-#include "peers.h"
 
 /* How long a destination that ended it may take to clear up before it says why. */
 #define REASON_NS (3 * GW_S)
@@ -63,132 +62,6 @@ int gw_source_enter(struct gw_source *s, enum gw_source_state next)
 	return 0;
 }
 
-int gw_source_expect(struct gw_source *s, unsigned int type, int64_t deadline)
-{
-	int rc = gw_frame_recv(s->control, &s->inbox, deadline);
-
-	s->waited = !rc && s->inbox.type == GW_MSG_WAIT;
-	if (gw_transport_lost(rc) || rc == -EPROTO)
-		return gw_fail_prefix(rc, "destination: ");
-	if (rc) /* something here, such as a cancellation */
-		return rc;
-	if (s->inbox.type == GW_MSG_ERROR || s->inbox.type == GW_MSG_CANCEL)
-		return gw_fail(-EREMOTEIO, "destination: %.*s", (int)s->inbox.len,
-			       (const char *)s->inbox.payload);
-	if (type == GW_MSG_RUNNING && s->inbox.type == GW_MSG_SETTLED &&
-	    s->inbox.arg == GW_OUTCOME_ABORTED) {
-		s->revoked = true;
-		return gw_fail(-EREMOTEIO, "destination: %.*s", (int)s->inbox.len,
-			       (const char *)s->inbox.payload);
-	}
-	if (s->inbox.type != type)
-		return gw_fail(-EPROTO, "destination: sent %s where %s was due",
-			       gw_message_name(s->inbox.type), gw_message_name(type));
-	return 0;
-}
-
-int gw_source_expect_patiently(struct gw_source *s, unsigned int type, int64_t silence, int64_t by)
-{
-	int rc;
-
-	for (;;) {
-		const int64_t next = s->ops->now(s->env) + silence;
-
-		rc = gw_source_expect(s, type, next < by ? next : by);
-		if (!rc || !s->waited)
-			break;
-		if (s->ops->now(s->env) >= by) {
-			rc = gw_fail(-ETIMEDOUT, "destination: has not done in time with: %.*s",
-				     (int)s->inbox.len, (const char *)s->inbox.payload);
-			break;
-		}
-		snprintf(s->waits_for, sizeof(s->waits_for), "%.*s", (int)s->inbox.len,
-			 (const char *)s->inbox.payload);
-		for (char *c = s->waits_for; *c; c++)
-			if (*c < ' ' || *c > '~') /* it goes to a terminal */
-				*c = '?';
-		s->ops->report(s->env);
-	}
-	s->waits_for[0] = '\0';
-	return rc;
-}
-
-/* A connection that has passed OPEN and ACCEPT. */
-static int open_connection(struct gw_source *s, unsigned int kind, unsigned int stream,
-			   struct gw_transport **out)
-{
-	struct gw_open open = { .kind = (uint16_t)kind, .stream = stream };
-	int64_t deadline = s->ops->now(s->env) + GW_ANSWER_NS;
-	struct gw_transport *t = s->ops->connect(s->env, deadline);
-	struct gw_frame f = { 0 };
-	int rc;
-
-	if (!t)
-		return -ECONNREFUSED;
-	memcpy(open.id, s->id, GW_ID_LEN);
-	rc = gw_peer_open(t, &open, GW_MSG_ACCEPT, &f, deadline);
-	if (rc == -EREMOTEIO || rc == -EPROTO)
-		gw_fail_prefix(rc, "destination: ");
-	else if (!rc && s->control && f.arg != s->version)
-		rc = gw_fail(-EPROTO, "destination: speaks version %llu on a stream, %u before",
-			     (unsigned long long)f.arg, s->version);
-	if (!rc)
-		s->version = (uint16_t)f.arg;
-	gw_frame_free(&f);
-	if (rc)
-		gw_transport_close(&t);
-	*out = t;
-	return rc;
-}
-
-/* One of the streams. The control connection works, and so do those before it. */
-static int open_stream(struct gw_source *s, unsigned int i)
-{
-	int rc = open_connection(s, GW_OPEN_STREAM, i, &s->streams[i]);
-
-	/* It knows nothing of us any more: on the control connection it has said why. */
-	if (rc == -EREMOTEIO)
-		rc = -ECONNRESET;
-	return rc ? gw_fail_prefix(rc, "connection %u of %u (%u work): ", i + 2,
-				   s->params.streams + 1, i + 1)
-		  : 0;
-}
-
-/* What it can do that its release may lack: from here on it is asked for nothing else. */
-static int note_features(struct gw_source *s, const json_t *ready)
-{
-	uint32_t features;
-	int rc;
-
-	s->features = 0;
-	s->stages = GW_STAGES_FIRST;
-	if (s->version < 2) {
-		s->params.reuse = false;
-		return 0;
-	}
-	rc = gw_names_parse(json_object_get(ready, "features"), GW_FEATURE_COUNT, gw_feature_name,
-			    &features);
-	if (!rc)
-		rc = gw_names_parse(json_object_get(ready, "stages"), GW_STAGE_MAX, gw_stage_name,
-				    &s->stages);
-	s->features = features & GW_FEATURES_ALL;
-	s->params.reuse &= s->features >> GW_FEATURE_KEYED & 1;
-	return rc ? gw_fail_prefix(rc, "destination: ") : 0;
-}
-
-/* READY names the destination. Only registries ask for it: a bad name is none. */
-static int note_destination(struct gw_source *s)
-{
-	json_t *ready = json_loadb((const char *)s->inbox.payload, s->inbox.len, 0, NULL);
-	const char *host = json_string_value(json_object_get(ready, "host"));
-	int rc = note_features(s, ready);
-
-	if (host && strlen(host) < sizeof(s->destination))
-		snprintf(s->destination, sizeof(s->destination), "%s", host);
-	json_decref(ready);
-	return rc;
-}
-
 /* What the destination is told of the VM, and of what we can do. */
 static char *make_define(const struct gw_source *s)
 {
@@ -199,7 +72,7 @@ static char *make_define(const struct gw_source *s)
 	char secret[2 * GW_SECRET_LEN + 1];
 	char *text;
 
-	if (define && s->version >= 2) {
+	if (define && s->holder.version >= 2) {
 		json_object_set_new(define, "features", gw_features_json());
 		json_object_set_new(define, "stages", gw_stages_json());
 		gw_secret_format(s->secret, secret);
@@ -213,6 +86,7 @@ static char *make_define(const struct gw_source *s)
 /* Setup: the destination has everything the VM needs before a byte of memory moves. */
 static int gw_source_setup(struct gw_source *s)
 {
+	struct gw_holder *h = &s->holder;
 	gw_autofree char *text = NULL;
 	int rc = s->ops->guest_look(s->env, &s->ran);
 
@@ -224,22 +98,23 @@ static int gw_source_setup(struct gw_source *s)
 	if (!rc)
 		rc = s->ops->journal(s->env, GW_SOURCE_MOVING);
 	if (!rc)
-		rc = open_connection(s, GW_OPEN_MIGRATE, 0, &s->control);
+		rc = gw_holder_open(h);
 	if (rc)
 		return rc;
-	s->round_trip = s->control->round_trip;
 	text = make_define(s);
 	if (!text)
 		return gw_fail(-ENOMEM, "no memory for the VM's definition");
-	rc = gw_frame_send_buf(s->control, GW_MSG_DEFINE, 0, text, strlen(text));
+	rc = gw_frame_send_buf(h->control, GW_MSG_DEFINE, 0, text, strlen(text));
 	if (!rc)
-		rc = gw_source_expect_patiently(s, GW_MSG_READY, GW_READY_NS, GW_FOREVER);
+		rc = gw_holder_expect_patiently(h, GW_MSG_READY, GW_READY_NS, GW_FOREVER);
 	if (!rc)
-		rc = note_destination(s);
+		rc = gw_holder_heed_ready(h);
+	/* Without keys no digest that it kept can be believed. */
+	s->params.reuse &= gw_holder_has(h, GW_FEATURE_KEYED);
 	if (!rc)
 		rc = gw_reuse_answer(s);
-	for (unsigned int i = 0; !rc && i < s->params.streams; i++)
-		rc = open_stream(s, i);
+	if (!rc)
+		rc = gw_holder_open_streams(h, s->params.streams);
 	if (!rc)
 		rc = gw_source_compare_disks(s);
 	return rc;
@@ -269,7 +144,8 @@ static int scan_parts(void *arg, unsigned int i)
 			return 0;
 		rc = s->tracker->ops->scan(s->tracker, first, SCAN_PART, &s->due);
 		if (!rc && pass->heard)
-			rc = gw_holes_due(s->holes, first, SCAN_PART, &s->encoder.held, &s->due);
+			rc = gw_holes_due(s->holes, first, SCAN_PART, &s->holder.encoder.held,
+					  &s->due);
 		if (rc)
 			return rc;
 	}
@@ -364,7 +240,7 @@ void gw_source_tick(struct gw_source *s)
 	if (gw_source_resume(s))
 		gw_error_clear();
 	else
-		gw_source_send_by(s, 0); /* what is still under way keeps nobody */
+		gw_holder_send_by(&s->holder, 0); /* what is still under way keeps nobody */
 }
 
 static int due_everything(struct gw_source *s)
@@ -388,7 +264,7 @@ static int peek_all(struct gw_source *s, uint64_t *pages)
 	*pages = gw_bitmap_count(&s->again, 0, s->memory->nr_pages);
 	/* All of it is due next, though it is known to have changed little: not while stopped. */
 	if (gw_holes_surprise(s->holes))
-		*pages = gw_bitmap_count(&s->encoder.held.filled, 0, s->memory->nr_pages);
+		*pages = gw_bitmap_count(&s->holder.encoder.held.filled, 0, s->memory->nr_pages);
 	/* And what a last round that was cut has left. */
 	*pages += gw_source_unsent(s);
 	return rc;
@@ -418,7 +294,7 @@ static int first_due(struct gw_source *s)
 
 	if (rc)
 		return rc;
-	if (s->image)
+	if (s->holder.image)
 		return gw_reuse_due(s);
 	return due_everything(s);
 }
@@ -445,9 +321,9 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 		rc = first_due(s);
 		if (!rc)
 			rc = gw_round_send(s, false);
-		if (!rc && s->comparing)
+		if (!rc && s->holder.comparing)
 			rc = gw_compared_rest(s);
-		s->encoder.reuses = false;
+		s->holder.encoder.reuses = false;
 	}
 	for (;;) {
 		int64_t cost, now;
@@ -489,13 +365,12 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 	}
 }
 
-static void tell_peer(struct gw_source *s, int rc)
+static void tell(struct gw_holder *h, int rc, const char *why)
 {
 	unsigned int type = rc == -ECANCELED ? GW_MSG_CANCEL : GW_MSG_ERROR;
-	size_t len = strlen(s->error);
 
-	if (s->control)
-		gw_frame_send_buf(s->control, type, 0, s->error, len);
+	if (h->control)
+		gw_frame_send_buf(h->control, type, 0, why, strlen(why));
 }
 
 /*
@@ -512,11 +387,11 @@ static int find_reason(struct gw_source *s, int rc)
 	told = s->ops->cancelled(s->env);
 	if (told)
 		return told;
-	if (!s->control || (rc != GW_HALTED && !gw_transport_lost(rc)))
+	if (!s->holder.control || (rc != GW_HALTED && !gw_transport_lost(rc)))
 		return gw_fail(rc, "%s", noticed);
 	/* At most ROUND_DONE and LOADED come before it. */
 	for (int i = 0; i < 3; i++) {
-		told = gw_source_expect(s, GW_MSG_ERROR, deadline);
+		told = gw_holder_expect(&s->holder, GW_MSG_ERROR, deadline);
 		if (told != -EPROTO)
 			break;
 	}
@@ -546,7 +421,7 @@ static int give_up(struct gw_source *s, int rc)
 	rc = find_reason(s, rc);
 	snprintf(s->error, sizeof(s->error), "%s", gw_error());
 	gw_source_enter(s, rc == -ECANCELED ? GW_SOURCE_CANCELLING : GW_SOURCE_FAILED);
-	tell_peer(s, rc);
+	tell(&s->holder, rc, s->error);
 	if (rc == -ECANCELED)
 		gw_source_enter(s, GW_SOURCE_CANCELLED);
 	return rc;
@@ -559,15 +434,10 @@ static void release(struct gw_source *s)
 	s->tracker = NULL;
 	gw_holes_close(s->holes);
 	s->holes = NULL;
-	s->transferred = gw_source_transferred(s);
-	gw_transport_close(&s->control);
-	for (unsigned int i = 0; i < GW_STREAMS_MAX; i++)
-		gw_transport_close(&s->streams[i]);
-	gw_frame_free(&s->inbox);
+	gw_holder_close(&s->holder);
 	gw_bitmap_free(&s->due);
 	gw_bitmap_free(&s->again);
-	gw_bitmap_free(&s->absent);
-	gw_compared_free(s);
+	gw_compared_free(&s->holder);
 }
 
 int gw_source_run(struct gw_source *s)
@@ -575,6 +445,9 @@ int gw_source_run(struct gw_source *s)
 	struct gw_converge c = { .best = INT64_MAX };
 	int rc;
 
+	s->holder.ops = s->ops;
+	s->holder.env = s->env;
+	s->holder.id = s->id;
 	s->state = GW_SOURCE_SETUP;
 	s->deadline = GW_FOREVER;
 	s->started_ns = s->ops->now(s->env);

@@ -75,10 +75,10 @@ static json_t *reuse_json(const struct gw_source *s)
 {
 	const json_int_t patched = (json_int_t)s->pages[GW_STAGE_PATCH];
 
-	return json_pack("{s:I,s:I,s:I,s:I,s:I}", "departure", (json_int_t)s->image, "ledger-bytes",
-			 (json_int_t)s->ledger_bytes, "absent", (json_int_t)s->absent_pages,
-			 "page-bytes-saved", (json_int_t)s->reused * (json_int_t)GW_PAGE_SIZE,
-			 "block-bytes-saved",
+	return json_pack("{s:I,s:I,s:I,s:I,s:I}", "departure", (json_int_t)s->holder.image,
+			 "ledger-bytes", (json_int_t)s->ledger_bytes, "absent",
+			 (json_int_t)s->holder.absent_pages, "page-bytes-saved",
+			 (json_int_t)s->reused * (json_int_t)GW_PAGE_SIZE, "block-bytes-saved",
 			 patched * (json_int_t)GW_PAGE_SIZE - (json_int_t)s->bytes[GW_STAGE_PATCH]);
 }
 
@@ -94,18 +94,6 @@ static json_t *godwit_json(const struct gw_source *s)
 			 ms(s->device_ns), "resume-ms", ms(s->resume_ns));
 }
 
-uint64_t gw_source_transferred(const struct gw_source *s)
-{
-	uint64_t bytes = s->transferred;
-
-	if (s->control)
-		bytes += s->control->sent + s->control->received;
-	for (unsigned int i = 0; i < s->params.streams; i++)
-		if (s->streams[i])
-			bytes += s->streams[i]->sent + s->streams[i]->received;
-	return bytes;
-}
-
 json_t *gw_source_json(const struct gw_source *s, int64_t now)
 {
 	int64_t end = s->ended_ns ? s->ended_ns : now;
@@ -116,12 +104,13 @@ json_t *gw_source_json(const struct gw_source *s, int64_t now)
 		      "total-time", (json_int_t)((end - s->started_ns) / GW_MS), "setup-time",
 		      (json_int_t)((ready - s->started_ns) / GW_MS), "expected-downtime",
 		      ms(s->expected_downtime), "ram",
-		      ram_json(s, gw_source_transferred(s), end - ready), "godwit", godwit_json(s));
+		      ram_json(s, gw_holder_transferred(&s->holder), end - ready), "godwit",
+		      godwit_json(s));
 	if (s->state == GW_SOURCE_COMPLETED)
 		json_object_set_new(o, "downtime", json_real(ms(s->resumed_ns - s->stopped_ns)));
-	if (s->waits_for[0])
+	if (s->holder.waits_for[0])
 		json_object_set_new(json_object_get(o, "godwit"), "waits-for",
-				    json_string(s->waits_for));
+				    json_string(s->holder.waits_for));
 	if (s->error[0])
 		json_object_set_new(o, "error-desc", json_string(s->error));
 	return o;

@@ -35,7 +35,7 @@ json_t *gw_reuse_offer(const struct gw_source *s)
 	const uint8_t *id;
 
 	/* Version 1 knows no secret: what it kept goes by digests that a guest can forge. */
-	if (!s->params.reuse || s->version < 2) {
+	if (!s->params.reuse || s->holder.version < 2) {
 		json_decref(ids);
 		return NULL;
 	}
@@ -51,17 +51,18 @@ json_t *gw_reuse_offer(const struct gw_source *s)
 /* The pages of the image that are not what they were. */
 static int take_absent(struct gw_source *s, uint64_t total)
 {
+	struct gw_holder *h = &s->holder;
 	uint64_t seen = 0;
 
 	while (seen < total) {
-		int rc = gw_source_expect(s, GW_MSG_ABSENT, s->ops->now(s->env) + GW_ANSWER_NS);
-		struct gw_reader r = { s->inbox.payload, s->inbox.len };
+		int rc = gw_holder_expect(h, GW_MSG_ABSENT, s->ops->now(s->env) + GW_ANSWER_NS);
+		struct gw_reader r = { h->inbox.payload, h->inbox.len };
 		size_t first = 0, count = 0;
 
 		if (rc)
 			return rc;
 		while ((rc = gw_runs_take(&r, s->memory->nr_pages, &first, &count)) > 0) {
-			gw_bitmap_set_range(&s->absent, first, count);
+			gw_bitmap_set_range(&h->absent, first, count);
 			seen += count;
 		}
 		if (rc || !count || seen > total)
@@ -73,7 +74,8 @@ static int take_absent(struct gw_source *s, uint64_t total)
 
 int gw_reuse_answer(struct gw_source *s)
 {
-	json_t *ready = json_loadb((const char *)s->inbox.payload, s->inbox.len, 0, NULL);
+	struct gw_holder *h = &s->holder;
+	json_t *ready = json_loadb((const char *)h->inbox.payload, h->inbox.len, 0, NULL);
 	const json_t *image = json_object_get(ready, "image");
 	const json_int_t number = json_integer_value(json_object_get(image, "departure"));
 	const json_int_t absent = json_integer_value(json_object_get(image, "absent"));
@@ -85,27 +87,28 @@ int gw_reuse_answer(struct gw_source *s)
 		return 0;
 	if (!s->params.reuse || !s->ledger || number < 0 || absent < 0 ||
 	    number > gw_ledger_departures(s->ledger) || (uint64_t)absent > s->memory->nr_pages ||
-	    (comparing && (absent || !(s->features >> GW_FEATURE_LATER & 1))))
+	    (comparing && (absent || !gw_holder_has(h, GW_FEATURE_LATER))))
 		return gw_fail(-EPROTO, "destination: has an image that cannot be");
-	rc = gw_bitmap_init(&s->absent, s->memory->nr_pages);
-	s->image = (uint32_t)number;
-	s->absent_pages = (uint64_t)absent;
-	s->comparing = comparing;
+	rc = gw_bitmap_init(&h->absent, s->memory->nr_pages);
+	h->image = (uint32_t)number;
+	h->absent_pages = (uint64_t)absent;
+	h->comparing = comparing;
 	return rc ? rc : take_absent(s, (uint64_t)absent);
 }
 
 /* Tell the encoder what the destination holds of the image. */
 static void assume(struct gw_source *s)
 {
+	struct gw_holder *h = &s->holder;
 	const struct gw_ledger *l = s->ledger;
 
 	for (size_t page = 0; page < l->nr_pages; page++) {
-		if (l->generations[page] > s->image || gw_bitmap_test(&s->absent, page))
-			gw_encoder_reuse(&s->encoder, page, GW_DIGEST_UNKNOWN);
+		if (l->generations[page] > h->image || gw_bitmap_test(&h->absent, page))
+			gw_encoder_reuse(&h->encoder, page, GW_DIGEST_UNKNOWN);
 		else if (!gw_digest_is_zero(l->digests[page]))
-			gw_encoder_reuse(&s->encoder, page, l->digests[page]);
+			gw_encoder_reuse(&h->encoder, page, l->digests[page]);
 	}
-	s->encoder.reuses = true;
+	h->encoder.reuses = true;
 }
 
 /*
@@ -114,8 +117,9 @@ static void assume(struct gw_source *s)
  */
 static bool may_be_reused(const struct gw_source *s, size_t page)
 {
-	return !gw_bitmap_test(&s->due, page) && s->ledger->generations[page] <= s->image &&
-	       !gw_bitmap_test(&s->absent, page);
+	const struct gw_holder *h = &s->holder;
+	return !gw_bitmap_test(&s->due, page) && s->ledger->generations[page] <= h->image &&
+	       !gw_bitmap_test(&h->absent, page);
 }
 
 /*
@@ -124,7 +128,7 @@ static bool may_be_reused(const struct gw_source *s, size_t page)
  */
 static int choose_due(struct gw_source *s)
 {
-	const struct gw_bitmap *held = &s->encoder.held.filled;
+	const struct gw_bitmap *held = &s->holder.encoder.held.filled;
 	struct gw_memory_walk walk = gw_memory_walk(s->memory);
 	const struct gw_ledger *l = s->ledger;
 	size_t page = 0, first, stop, start, end;
@@ -142,10 +146,11 @@ static int choose_due(struct gw_source *s)
 		for (page = first; page < stop; page++) {
 			if (!may_be_reused(s, page))
 				gw_bitmap_set(&s->due, page);
-			else if (s->since_arrival && !s->comparing)
+			else if (s->since_arrival && !s->holder.comparing)
 				s->reused += !gw_digest_is_zero(l->digests[page]);
 			else if (!s->since_arrival)
-				gw_bitmap_set(s->comparing ? &s->look : &s->due, page);
+				gw_bitmap_set(s->holder.comparing ? &s->holder.look : &s->due,
+					      page);
 		}
 	} while (rc);
 	return 0;
@@ -154,6 +159,7 @@ static int choose_due(struct gw_source *s)
 /* Pages of which the destination may have an older version. */
 static int choose_wanted(const struct gw_source *s, struct gw_bitmap *wanted)
 {
+	const struct gw_holder *h = &s->holder;
 	struct gw_memory_walk walk = gw_memory_walk(s->memory);
 	const struct gw_ledger *l = s->ledger;
 	size_t first, stop;
@@ -161,8 +167,8 @@ static int choose_wanted(const struct gw_source *s, struct gw_bitmap *wanted)
 
 	while ((rc = gw_memory_walk_next(&walk, &first, &stop)) > 0)
 		for (size_t page = first; page < stop; page++)
-			if (gw_bitmap_test(&s->due, page) && !gw_bitmap_test(&s->absent, page) &&
-			    (l->generations[page] > s->image ||
+			if (gw_bitmap_test(&s->due, page) && !gw_bitmap_test(&h->absent, page) &&
+			    (l->generations[page] > h->image ||
 			     !gw_digest_is_zero(l->digests[page])))
 				gw_bitmap_set(wanted, page);
 	return rc;
@@ -172,8 +178,9 @@ static int choose_wanted(const struct gw_source *s, struct gw_bitmap *wanted)
 static int take_blocks(struct gw_source *s, const struct gw_bitmap *wanted, size_t page,
 		       size_t pages)
 {
-	int rc = gw_source_expect(s, GW_MSG_BLOCKS, s->ops->now(s->env) + GW_ANSWER_NS);
-	struct gw_reader r = { s->inbox.payload, s->inbox.len };
+	struct gw_holder *h = &s->holder;
+	int rc = gw_holder_expect(h, GW_MSG_BLOCKS, s->ops->now(s->env) + GW_ANSWER_NS);
+	struct gw_reader r = { h->inbox.payload, h->inbox.len };
 	const uint8_t *has, *digests;
 
 	if (rc)
@@ -189,7 +196,7 @@ static int take_blocks(struct gw_source *s, const struct gw_bitmap *wanted, size
 		for (unsigned int k = 0; digests && k < GW_PAGE_BLOCKS; k++)
 			blocks.digest[k] = gw_get64(digests + 8UL * k);
 		if (digests)
-			gw_encoder_base(&s->encoder, page, &blocks);
+			gw_encoder_base(&h->encoder, page, &blocks);
 		else
 			has = NULL;
 	}
@@ -216,7 +223,8 @@ static int ask_for_blocks(struct gw_source *s, const struct gw_bitmap *wanted)
 			len = gw_runs_put(wanted, &at, GW_WANT_PAGES, &asked[sent % 2], runs);
 			all = !len;
 			if (len)
-				rc = gw_frame_send_buf(s->control, GW_MSG_WANT, sent++, runs, len);
+				rc = gw_frame_send_buf(s->holder.control, GW_MSG_WANT, sent++, runs,
+						       len);
 			if (rc)
 				gw_fail_prefix(rc, "destination: ");
 			continue;
@@ -233,12 +241,12 @@ int gw_reuse_due(struct gw_source *s)
 	int rc;
 
 	assume(s);
-	rc = s->comparing ? gw_bitmap_init(&s->look, s->memory->nr_pages) : 0;
+	rc = s->holder.comparing ? gw_bitmap_init(&s->holder.look, s->memory->nr_pages) : 0;
 	if (!rc)
 		rc = choose_due(s);
-	if (!rc && s->comparing)
+	if (!rc && s->holder.comparing)
 		rc = gw_compared_begin(s);
-	if (rc || !gw_encoder_patches(&s->encoder))
+	if (rc || !gw_encoder_patches(&s->holder.encoder))
 		return rc;
 	rc = gw_bitmap_init(&wanted, s->memory->nr_pages);
 	if (!rc)
@@ -257,15 +265,16 @@ static int send_ledger(struct gw_source *s, const struct gw_ledger *l)
 	if (!part)
 		return gw_fail(-ENOMEM, "no memory for the ledger");
 	for (size_t page = 0; !rc && page < l->nr_pages; page += GW_LEDGER_PART) {
-		long len = gw_ledger_pack(l, page, s->image, part);
+		long len = gw_ledger_pack(l, page, s->holder.image, part);
 
 		if (len < 0)
 			return (int)len;
 		s->ledger_bytes += (uint64_t)len;
-		rc = gw_frame_send_buf(s->control, GW_MSG_LEDGER, page, part, (size_t)len);
+		rc = gw_frame_send_buf(s->holder.control, GW_MSG_LEDGER, page, part, (size_t)len);
 	}
 	if (!rc)
-		rc = gw_frame_send(s->control, GW_MSG_LEDGER_END, gw_ledger_departures(l), NULL, 0);
+		rc = gw_frame_send(s->holder.control, GW_MSG_LEDGER_END, gw_ledger_departures(l),
+				   NULL, 0);
 	return rc;
 }
 
@@ -276,6 +285,6 @@ int gw_reuse_depart(struct gw_source *s, struct gw_ledger *l)
 	if (rc)
 		return rc;
 	gw_ledger_set_key(l, s->key.id);
-	rc = gw_ledger_depart(l, s->ledger, &s->encoder.held, s->id);
+	rc = gw_ledger_depart(l, s->ledger, &s->holder.encoder.held, s->id);
 	return rc ? rc : send_ledger(s, l);
 }

@@ -31,16 +31,16 @@ struct gw_round {
 	_Atomic bool halted;
 	_Atomic bool cut; /* the last one took too long: no more chunks */
 	bool last;
-	uint64_t number;
 	pthread_mutex_t pace_lock;
 	int64_t pace_next; /* when all that has left may have arrived */
 };
 
 int gw_round_start(struct gw_source *s)
 {
+	struct gw_holder *h = &s->holder;
 	struct gw_page_options options = s->params.pages;
 	struct gw_round *r;
-	int rc = gw_stages_limit(&options, s->stages);
+	int rc = gw_stages_limit(&options, h->stages);
 
 	if (rc)
 		return rc;
@@ -50,9 +50,9 @@ int gw_round_start(struct gw_source *s)
 	r->s = s;
 	pthread_mutex_init(&r->pace_lock, NULL);
 	s->round = r;
-	rc = gw_encoder_init(&s->encoder, &options, s->memory->nr_pages, s->ops->now, s->env);
+	rc = gw_encoder_init(&h->encoder, &options, s->memory->nr_pages, s->ops->now, s->env);
 	for (unsigned int i = 0; !rc && i < s->params.streams; i++)
-		rc = gw_batch_init(&r->batches[i], &s->encoder, i);
+		rc = gw_batch_init(&r->batches[i], &h->encoder, i);
 	return rc;
 }
 
@@ -62,7 +62,7 @@ void gw_round_stop(struct gw_source *s)
 		return;
 	for (unsigned int i = 0; i < GW_STREAMS_MAX; i++)
 		gw_batch_free(&s->round->batches[i]);
-	gw_encoder_free(&s->encoder);
+	gw_encoder_free(&s->holder.encoder);
 	pthread_mutex_destroy(&s->round->pace_lock);
 	free(s->round);
 	s->round = NULL;
@@ -73,8 +73,7 @@ static void halt(void *arg)
 	struct gw_round *r = arg;
 
 	r->halted = true;
-	for (unsigned int i = 0; i < r->s->params.streams; i++)
-		r->s->streams[i]->ops->shutdown(r->s->streams[i]);
+	gw_holder_halt(&r->s->holder);
 }
 
 /*
@@ -180,7 +179,7 @@ static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
 	if (batch->nr_parts) {
 		int64_t began = s->ops->now(s->env);
 
-		rc = gw_frame_send(s->streams[stream], GW_MSG_PAGES, chunk, batch->parts,
+		rc = gw_frame_send(s->holder.streams[stream], GW_MSG_PAGES, chunk, batch->parts,
 				   batch->nr_parts);
 		if (!rc)
 			pace(r, len);
@@ -217,7 +216,8 @@ static int send_stream(void *arg, unsigned int stream)
 		rc = send_chunk(r, stream, chunk);
 	}
 	if (!rc && !r->halted) {
-		rc = gw_frame_send(s->streams[stream], GW_MSG_BARRIER, r->number, NULL, 0);
+		rc = gw_frame_send(s->holder.streams[stream], GW_MSG_BARRIER, s->holder.round, NULL,
+				   0);
 		if (!rc)
 			return 0;
 	}
@@ -225,48 +225,40 @@ static int send_stream(void *arg, unsigned int stream)
 	return rc && !r->halted ? rc : gw_fail(GW_HALTED, "the round was ended");
 }
 
-static uint64_t wire_bytes(const struct gw_source *s)
-{
-	uint64_t bytes = 0;
-
-	for (unsigned int i = 0; i < s->params.streams; i++)
-		bytes += s->streams[i]->sent;
-	return bytes;
-}
-
 /*
  * Learn bandwidth, bytes and time per page from a round large enough to tell. A
  * smaller one is mostly latency: it can only show that there is more bandwidth
  * than was thought, as after a round in which the network stood still.
  */
-static void learn(struct gw_source *s, const struct gw_round_stats *st, bool cut)
+static void learn(struct gw_holder *h, const struct gw_round_stats *st, bool cut)
 {
 	uint64_t seen = st->ns > 0 ? (uint64_t)((double)st->wire_bytes * GW_S / (double)st->ns) : 0;
 	uint64_t pages = st->sent + st->same + st->reused;
 
 	/* One that took too long was slow, however small it was. */
-	if (seen && (cut || st->wire_bytes >= (1U << 20) || (s->bandwidth && seen > s->bandwidth)))
-		s->bandwidth = seen;
+	if (seen && (cut || st->wire_bytes >= (1U << 20) || (h->bandwidth && seen > h->bandwidth)))
+		h->bandwidth = seen;
 	/* What is reused in the first round says nothing of what will be written. */
-	if (pages >= GW_CHUNK_PAGES && !s->encoder.reuses)
-		s->wire_per_page = (double)st->wire_bytes / (double)pages;
-	if (pages >= GW_CHUNK_PAGES || (pages && (double)st->ns < s->page_ns * (double)pages))
-		s->page_ns = (double)st->ns / (double)pages;
+	if (pages >= GW_CHUNK_PAGES && !h->encoder.reuses)
+		h->wire_per_page = (double)st->wire_bytes / (double)pages;
+	if (pages >= GW_CHUNK_PAGES || (pages && (double)st->ns < h->page_ns * (double)pages))
+		h->page_ns = (double)st->ns / (double)pages;
 }
 
 int gw_round_send(struct gw_source *s, bool last)
 {
+	struct gw_holder *h = &s->holder;
 	struct gw_round *r = s->round;
 	struct gw_round_stats st = { .pages = gw_bitmap_count(&s->due, 0, s->memory->nr_pages) };
 	int64_t began = s->ops->now(s->env);
-	uint64_t before = wire_bytes(s);
+	uint64_t before = gw_holder_wire_bytes(h);
 	int rc;
 
 	r->next_chunk = 0;
 	r->halted = r->cut = false;
 	r->last = last;
-	r->number++;
-	gw_encoder_round(&s->encoder, &s->due);
+	h->round++;
+	gw_encoder_round(&h->encoder, &s->due);
 	s->due_pages = st.pages;
 	s->done_pages = 0;
 	st.same = s->pages[GW_STAGE_SAME];
@@ -274,7 +266,7 @@ int gw_round_send(struct gw_source *s, bool last)
 	st.reused = s->reused;
 	rc = s->ops->parallel(s->env, s->params.streams, send_stream, r, halt, last ? tick : NULL);
 	if (!rc)
-		rc = gw_frame_send(s->control, GW_MSG_ROUND_END, r->number, NULL, 0);
+		rc = gw_frame_send(h->control, GW_MSG_ROUND_END, h->round, NULL, 0);
 	if (rc)
 		return rc;
 	if (r->cut && s->stopped)
@@ -286,29 +278,18 @@ int gw_round_send(struct gw_source *s, bool last)
 	/* A round that was cut ends like any other, and the guest runs meanwhile. */
 	last = last && !r->cut;
 	if (!last)
-		rc = gw_round_wait(s, s->ops->now(s->env) + 12 * GW_ANSWER_NS);
+		rc = gw_holder_wait_round(h, s->ops->now(s->env) + 12 * GW_ANSWER_NS);
 	st.ns = s->ops->now(s->env) - began;
 	st.same = s->pages[GW_STAGE_SAME] - st.same;
 	st.redirtied = s->redirtied - st.redirtied;
 	st.reused = s->reused - st.reused;
 	st.sent = s->done_pages - st.same - st.reused;
-	st.wire_bytes = wire_bytes(s) - before;
+	st.wire_bytes = gw_holder_wire_bytes(h) - before;
 	s->rounds[s->nr_rounds < GW_ROUNDS_KEPT ? s->nr_rounds : GW_ROUNDS_KEPT - 1] = st;
 	s->nr_rounds++;
 	if (!rc && !last)
-		learn(s, &st, r->cut);
+		learn(h, &st, r->cut);
 	return rc || !r->cut ? rc : gw_fail(-EAGAIN, "the last pages took too long");
-}
-
-int gw_round_wait(struct gw_source *s, int64_t deadline)
-{
-	int rc = gw_source_expect(s, GW_MSG_ROUND_DONE, deadline);
-
-	if (!rc && s->inbox.arg != s->round->number)
-		rc = gw_fail(-EPROTO, "destination: ended round %llu where %llu was due",
-			     (unsigned long long)s->inbox.arg,
-			     (unsigned long long)s->round->number);
-	return rc;
 }
 
 /*
@@ -333,7 +314,7 @@ static int compare_stream(void *arg, unsigned int stream)
 		if (rc < 0)
 			return rc;
 		if (rc) {
-			gw_bitmap_for_each_run(&s->encoder.held.filled, first,
+			gw_bitmap_for_each_run(&s->holder.encoder.held.filled, first,
 					       first + GW_CHUNK_PAGES, start, stop)
 				gw_bitmap_set_range(&s->due, start, stop - start);
 			continue;
@@ -342,7 +323,8 @@ static int compare_stream(void *arg, unsigned int stream)
 		if (rc)
 			return rc;
 		for (size_t i = 0; i < GW_CHUNK_PAGES; i++)
-			if (!gw_encoder_unchanged(&s->encoder, first + i, bytes + i * GW_PAGE_SIZE))
+			if (!gw_encoder_unchanged(&s->holder.encoder, first + i,
+						  bytes + i * GW_PAGE_SIZE))
 				gw_bitmap_set(&s->due, first + i);
 	}
 	return gw_fail(GW_HALTED, "the comparison was ended");

@@ -29,17 +29,13 @@
 
 #include "bitmap.h"
 #include "clock.h"
-#include "frame.h"
+#include "holder.h"
 #include "holes.h"
 #include "ledger.h"
 #include "memory.h"
-#include "messages.h"
-#include "pipeline.h"
 #include "samples.h"
 #include "tracker.h"
-#include "transport.h"
 
-#define GW_STREAMS_MAX	 64
 /* Without --streams. */
 #define GW_STREAMS_LEAST 2
 #define GW_STREAMS_MOST	 8
@@ -169,34 +165,16 @@ struct gw_source {
 	bool direct_io;			/* some disk bypasses the page table: quiesce (F7) */
 	bool discards, reports;		/* it may give memory back, does so all the time: holes.h */
 
-	/* connections */
-	char destination[64]; /* the host's name, from READY; empty until then */
-	uint16_t version;     /* agreed in OPEN */
-	uint32_t features;    /* of enum gw_feature: those that both sides have */
-	uint32_t stages;      /* of enum gw_stage_id: those that the destination reads */
-	struct gw_transport *control;
-	struct gw_transport *streams[GW_STREAMS_MAX];
-	struct gw_frame inbox;
-	bool waited;	     /* it is a WAIT */
-	char waits_for[128]; /* what the destination is at, while that is all that happens */
+	struct gw_holder holder; /* the destination */
 
 	/* memory */
 	struct gw_tracker *tracker;
-	struct gw_encoder encoder;
-	struct gw_bitmap due; /* pages of this round */
-	size_t unsent;	      /* from this page on they have not been sent */
-	struct gw_holes *holes;
-	struct gw_bitmap again;	 /* found written again just before reading */
-	struct gw_round *round;	 /* round.c's */
-	uint32_t image;		 /* departure whose image the destination kept; 0: none */
-	struct gw_bitmap absent; /* of that image */
-	uint64_t absent_pages, ledger_bytes;
-	/* compared.c: the destination is still comparing it */
-	struct gw_bitmap pending; /* pages whose reuse depends on that */
-	struct gw_bitmap look;	  /* of these: to be looked at here, too */
-	size_t compared;	  /* up to this page it is done */
-	bool comparing;
 	bool resumed, since_arrival; /* of the tracker */
+	struct gw_holes *holes;
+	struct gw_bitmap due;	/* pages of this round */
+	size_t unsent;		/* from this page on they have not been sent */
+	struct gw_bitmap again; /* found written again just before reading */
+	struct gw_round *round; /* round.c's */
 
 	/* progress; read by report at any time */
 	_Atomic enum gw_source_state state;
@@ -205,27 +183,23 @@ struct gw_source {
 	_Atomic uint64_t redirtied, reused, due_pages, done_pages;
 	struct gw_round_stats rounds[GW_ROUNDS_KEPT];
 	unsigned int nr_rounds;
-	uint64_t bandwidth;	   /* bytes per second, measured */
-	int64_t round_trip;	   /* ns, of the control connection */
-	double wire_per_page;	   /* bytes, measured */
-	double page_ns;		   /* in a round, measured: however little of it travels */
 	double dirty_rate;	   /* pages per second */
 	int64_t expected_downtime; /* ns */
 	uint64_t device_weight;	   /* bytes, expected: what QEMU sends besides its devices */
 	int64_t scan_ns;	   /* the last scan of all memory */
-	uint64_t device_bytes;
-	uint64_t transferred; /* all connections, once they are closed */
+	uint64_t device_bytes, ledger_bytes;
 	bool verified;
-	bool committed; /* COMMIT may have left */
-	bool revoked; /* and the destination has answered that it never ran there, and never will */
-	bool ran;     /* when the destination was called: for one that cannot hear it later */
-	bool runs;    /* it ran at its last stop, and is to run where that leads it */
-	bool stopped; /* we have stopped a guest that ran, or are about to */
-	_Atomic bool over;     /* its deadline was reached, and the guest runs */
-	unsigned int attempts; /* at a switchover, whose last pages took too long */
-	int64_t deadline;      /* past which a stopped guest goes on here; GW_FOREVER: none */
 	int64_t quiesce_ns, stop_ns, final_pages_ns, device_ns, resume_ns;
 	char error[1024];
+
+	/* how the guest stands */
+	bool committed;	   /* COMMIT may have left */
+	bool ran;	   /* when the destination was called: for one that cannot hear it later */
+	bool runs;	   /* it ran at its last stop, and is to run where that leads it */
+	bool stopped;	   /* we have stopped a guest that ran, or are about to */
+	_Atomic bool over; /* its deadline was reached, and the guest runs */
+	unsigned int attempts; /* at a switchover, whose last pages took too long */
+	int64_t deadline;      /* past which a stopped guest goes on here; GW_FOREVER: none */
 };
 
 /**

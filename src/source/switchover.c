@@ -75,14 +75,14 @@ static int send_device_state(struct gw_source *s)
 		if (n == 0)
 			break;
 		s->device_bytes += (uint64_t)n;
-		rc = gw_frame_send_buf(s->control, GW_MSG_DEVICE, 0, buf, (size_t)n);
+		rc = gw_frame_send_buf(s->holder.control, GW_MSG_DEVICE, 0, buf, (size_t)n);
 		if (rc)
 			return gw_fail_prefix(rc, "destination: ");
 	}
 	/* An aborted save ends its stream too: QEMU says which it was. */
 	rc = s->ops->device_end(s->env);
 	if (!rc)
-		rc = gw_frame_send(s->control, GW_MSG_DEVICE_END, 0, NULL, 0);
+		rc = gw_frame_send(s->holder.control, GW_MSG_DEVICE_END, 0, NULL, 0);
 	return rc;
 }
 
@@ -105,7 +105,7 @@ static int revoked(struct gw_source *s)
 /* Whether it is to run there; a destination that cannot be told now was told at the start. */
 static int check_told(const struct gw_source *s)
 {
-	if (s->features >> GW_FEATURE_RUN & 1 || s->runs == s->ran)
+	if (gw_holder_has(&s->holder, GW_FEATURE_RUN) || s->runs == s->ran)
 		return 0;
 	return gw_fail(-ENOTSUP,
 		       "the guest was %s while it moved, and the destination has an older godwitd, "
@@ -134,7 +134,8 @@ static int journal_commit(struct gw_source *s)
 /* From here on nothing on this host resumes the guest (invariant 1). */
 static int commit(struct gw_source *s)
 {
-	const uint64_t run = s->features >> GW_FEATURE_RUN & 1 && s->runs;
+	struct gw_holder *h = &s->holder;
+	const uint64_t run = gw_holder_has(h, GW_FEATURE_RUN) && s->runs;
 	int rc = s->ops->guest_stayed(s->env);
 
 	if (!rc)
@@ -143,10 +144,10 @@ static int commit(struct gw_source *s)
 		rc = journal_commit(s);
 	if (rc)
 		return rc;
-	rc = gw_frame_send(s->control, GW_MSG_COMMIT, run, NULL, 0);
+	rc = gw_frame_send(h->control, GW_MSG_COMMIT, run, NULL, 0);
 	if (!rc)
-		rc = gw_source_expect(s, GW_MSG_RUNNING, s->ops->now(s->env) + GW_SWITCHOVER_NS);
-	if (rc && s->revoked && !revoked(s))
+		rc = gw_holder_expect(h, GW_MSG_RUNNING, s->ops->now(s->env) + GW_SWITCHOVER_NS);
+	if (rc && h->revoked && !revoked(s))
 		return rc;
 	if (rc)
 		return gw_fail_prefix(
@@ -171,13 +172,6 @@ static int leave(struct gw_source *s)
 	return rc;
 }
 
-void gw_source_send_by(struct gw_source *s, int64_t deadline)
-{
-	s->control->send_by = deadline;
-	for (unsigned int i = 0; i < s->params.streams; i++)
-		s->streams[i]->send_by = deadline;
-}
-
 /* Switchovers that may be taken back before it is said that it will not work. */
 #define ATTEMPTS_MAX 5
 
@@ -185,7 +179,7 @@ int gw_source_again(struct gw_source *s)
 {
 	const unsigned int limit = s->params.downtime_limit_ms;
 
-	gw_source_send_by(s, 0);
+	gw_holder_send_by(&s->holder, 0);
 	if (s->stopped)
 		return gw_fail(-EIO,
 			       "the guest's last pages took longer than the %u ms that are "
@@ -197,11 +191,12 @@ int gw_source_again(struct gw_source *s)
 		       "the guest was stopped %u times to be moved, and each time its last pages "
 		       "took longer than the %u ms that are allowed, at %.1f MiB/s: it runs on "
 		       "here; use --downtime-limit %u, or a steadier network",
-		       s->attempts, limit, (double)s->bandwidth / 1048576, limit * 3);
+		       s->attempts, limit, (double)s->holder.bandwidth / 1048576, limit * 3);
 }
 
 int gw_source_switchover(struct gw_source *s)
 {
+	struct gw_holder *h = &s->holder;
 	int64_t deadline, mark;
 	int rc = gw_source_enter(s, GW_SOURCE_PRE_SWITCHOVER);
 
@@ -212,7 +207,7 @@ int gw_source_switchover(struct gw_source *s)
 		return rc;
 	s->stopped_ns = s->ops->now(s->env);
 	deadline = s->stopped_ns + GW_SWITCHOVER_NS;
-	gw_source_send_by(s, deadline);
+	gw_holder_send_by(h, deadline);
 	rc = gw_source_stop(s);
 	if (!rc)
 		rc = check_told(s);
@@ -230,19 +225,19 @@ int gw_source_switchover(struct gw_source *s)
 	mark = s->ops->now(s->env);
 	/* Before QEMU there loads its state: KVM then writes the guest's clock into its memory. */
 	if (!rc && s->params.verify) {
-		rc = gw_round_wait(s, deadline);
-		gw_source_send_by(s, s->ops->now(s->env) + gw_memory_hash_ns(s->memory));
+		rc = gw_holder_wait_round(h, deadline);
+		gw_holder_send_by(h, s->ops->now(s->env) + gw_memory_hash_ns(s->memory));
 		if (!rc)
 			rc = gw_source_verify(s);
 		deadline = s->ops->now(s->env) + GW_SWITCHOVER_NS;
-		gw_source_send_by(s, deadline);
+		gw_holder_send_by(h, deadline);
 	}
 	if (!rc)
 		rc = send_device_state(s);
 	if (!rc && !s->params.verify)
-		rc = gw_round_wait(s, deadline);
+		rc = gw_holder_wait_round(h, deadline);
 	if (!rc)
-		rc = gw_source_expect(s, GW_MSG_LOADED, deadline);
+		rc = gw_holder_expect(h, GW_MSG_LOADED, deadline);
 	s->device_ns = s->ops->now(s->env) - mark;
 	mark = s->ops->now(s->env);
 	if (!rc)
@@ -251,7 +246,7 @@ int gw_source_switchover(struct gw_source *s)
 	s->resume_ns = s->resumed_ns - mark;
 	if (rc)
 		return rc;
-	gw_source_send_by(s, s->ops->now(s->env) + GW_READY_NS);
+	gw_holder_send_by(h, s->ops->now(s->env) + GW_READY_NS);
 	/* The outcome is known; what stays behind here is only told, and recover removes it. */
 	if (leave(s))
 		snprintf(s->error, sizeof(s->error),

@@ -51,7 +51,7 @@ static int verify_some(void *arg, unsigned int stream)
 		rc = hole ? hole : gw_memory_read(m, first, GW_CHUNK_PAGES, bytes);
 		if (rc < 0)
 			return rc;
-		d = v->s->features & 1U << GW_FEATURE_KEYED
+		d = gw_holder_has(&v->s->holder, GW_FEATURE_KEYED)
 			    ? gw_key_chunk(&v->s->key, hole ? NULL : bytes, GW_CHUNK_PAGES)
 			    : gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
 		gw_put64(v->digests + chunk * 16, d.low);
@@ -67,7 +67,8 @@ static void verify_halt(void *arg)
 
 int gw_source_verify(struct gw_source *s)
 {
-	const bool together = s->features >> GW_FEATURE_VERIFY & 1;
+	struct gw_holder *h = &s->holder;
+	const bool together = gw_holder_has(h, GW_FEATURE_VERIFY);
 	const int64_t limit = gw_memory_hash_ns(s->memory);
 	struct verify v = { .s = s, .chunks = s->memory->nr_pages / GW_CHUNK_PAGES };
 	gw_autofree uint8_t *digests = malloc(v.chunks * 16 + 1);
@@ -77,19 +78,19 @@ int gw_source_verify(struct gw_source *s)
 		return gw_fail(-ENOMEM, "no memory to verify with");
 	v.digests = digests;
 	/* None yet, but the destination begins to make its own. */
-	rc = together ? gw_frame_send(s->control, GW_MSG_VERIFY, 0, NULL, 0) : 0;
+	rc = together ? gw_frame_send(h->control, GW_MSG_VERIFY, 0, NULL, 0) : 0;
 	if (!rc)
 		rc = s->ops->parallel(s->env, s->params.streams, verify_some, &v, verify_halt,
 				      NULL);
 	for (size_t i = 0; !rc && i < v.chunks; i += VERIFY_CHUNKS) {
 		size_t n = v.chunks - i < VERIFY_CHUNKS ? v.chunks - i : VERIFY_CHUNKS;
 
-		rc = gw_frame_send_buf(s->control, GW_MSG_VERIFY, i, digests + i * 16, n * 16);
+		rc = gw_frame_send_buf(h->control, GW_MSG_VERIFY, i, digests + i * 16, n * 16);
 	}
 	if (!rc)
-		rc = gw_frame_send(s->control, GW_MSG_VERIFY_END, 0, NULL, 0);
+		rc = gw_frame_send(h->control, GW_MSG_VERIFY_END, 0, NULL, 0);
 	if (!rc)
-		rc = gw_source_expect_patiently(s, GW_MSG_VERIFIED, together ? SILENCE_NS : limit,
+		rc = gw_holder_expect_patiently(h, GW_MSG_VERIFIED, together ? SILENCE_NS : limit,
 						s->ops->now(s->env) + limit + GW_ANSWER_NS);
 	if (!rc)
 		s->verified = true;

@@ -91,7 +91,7 @@ static struct gw_transport *op_connect(void *env, int64_t deadline)
 	t = net_open(env, &sim.dst.daemon, &peer, deadline);
 	if (!t)
 		return NULL;
-	if (!sim.src.s.control) {
+	if (!sim.src.s.holder.control) {
 		t->wake_fd = WAKE_SOURCE;
 		t->on_wake = on_wake;
 		t->wake_arg = env;
@@ -337,7 +337,7 @@ static bool crew_ready(void *arg, int64_t *when)
 	if (!c->running)
 		return true;
 	return !c->halted && (c->rc || c->process->dead || sim.cancelled ||
-			      net_readable(sim.src.s.control, when));
+			      net_readable(sim.src.s.holder.control, when));
 }
 
 static int op_parallel(void *env, unsigned int n, int (*fn)(void *arg, unsigned int i), void *arg,

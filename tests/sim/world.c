@@ -291,7 +291,7 @@ static void mix_end(void)
 	mix_text(sim.dst.d.error);
 	mix_number(sim.guest.rng.state);
 	mix_number(sim.src.s.state);
-	mix_number(sim.src.s.transferred);
+	mix_number(sim.src.s.holder.transferred);
 	mix_number(sim.src.s.nr_rounds);
 	mix_result(sim.src.rc);
 }

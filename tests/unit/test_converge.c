@@ -35,13 +35,13 @@ static void cost_follows_what_was_measured(void **state)
 	int64_t fixed = gw_converge_cost(s, 0);
 
 	assert_true(fixed > 0 && fixed < 100 * GW_MS);
-	s->bandwidth = 1000000000;
-	s->wire_per_page = 4000;
+	s->holder.bandwidth = 1000000000;
+	s->holder.wire_per_page = 4000;
 	assert_int_equal(gw_converge_cost(s, 0), fixed);
 	assert_int_equal(gw_converge_cost(s, 250000), fixed + GW_S);
-	s->wire_per_page = 2000;
+	s->holder.wire_per_page = 2000;
 	assert_int_equal(gw_converge_cost(s, 250000), fixed + GW_S / 2);
-	s->bandwidth /= 10;
+	s->holder.bandwidth /= 10;
 	assert_int_equal(gw_converge_cost(s, 250000), fixed + 5 * GW_S);
 }
 
@@ -51,11 +51,11 @@ static void cost_of_looking(void **state)
 	struct gw_source *s = *state;
 	int64_t fixed = gw_converge_cost(s, 0);
 
-	s->bandwidth = 1000000000;
-	s->wire_per_page = 4;
-	s->page_ns = 400;
+	s->holder.bandwidth = 1000000000;
+	s->holder.wire_per_page = 4;
+	s->holder.page_ns = 400;
 	assert_int_equal(gw_converge_cost(s, 1000000), fixed + 400 * GW_MS);
-	s->page_ns = 1;
+	s->holder.page_ns = 1;
 	assert_int_equal(gw_converge_cost(s, 1000000), fixed + 4 * GW_MS);
 }
 
@@ -98,7 +98,7 @@ static void a_writing_guest_is_given_up(void **state)
 	int rounds;
 
 	s->dirty_rate = 256000; /* 1000 MiB/s */
-	s->bandwidth = 500 << 20;
+	s->holder.bandwidth = 500 << 20;
 	rounds = rounds_until_failure(s, &c, 2 * GW_S);
 	assert_true(rounds > 5 && rounds < 50);
 	assert_message("faster than it can be moved: 1000 MiB/s against 500 MiB/s");
@@ -137,8 +137,8 @@ static void cost_of_what_no_round_lowers(void **state)
 	struct gw_source *s = *state;
 	int64_t fixed = gw_converge_fixed(s);
 
-	s->bandwidth = 12500000; /* 100 Mbit/s */
-	s->wire_per_page = 4096;
+	s->holder.bandwidth = 12500000; /* 100 Mbit/s */
+	s->holder.wire_per_page = 4096;
 	assert_int_equal(gw_converge_cost(s, 0), fixed);
 	s->device_weight = 60 << 20;
 	assert_in_range(gw_converge_fixed(s) - fixed, 5 * GW_S, 5100 * GW_MS);
@@ -155,7 +155,7 @@ static void a_heavy_display_is_named(void **state)
 	struct gw_converge c = fresh();
 	int rounds;
 
-	s->bandwidth = 12500000;
+	s->holder.bandwidth = 12500000;
 	s->device_weight = 60 << 20;
 	rounds = rounds_until_failure(s, &c, gw_converge_cost(s, 0));
 	assert_in_range(rounds, 2, 5);

@@ -40,12 +40,12 @@ static int make(void **state)
 	x->w = (struct gw_worker){ .paths = &x->paths, .host = "a", .ctl = -1 };
 	x->s = calloc(1, sizeof(*x->s));
 	x->s->memory = &x->ram.memory;
-	x->s->bandwidth = 125000000;
+	x->s->holder.bandwidth = 125000000;
 	x->s->rounds[0].wire_bytes = 16 << 20;
-	x->s->round_trip = 300000;
+	x->s->holder.round_trip = 300000;
 	x->s->dirty_rate = 50;
 	x->s->id[0] = 2;
-	snprintf(x->s->destination, sizeof(x->s->destination), "b");
+	snprintf(x->s->holder.host, sizeof(x->s->holder.host), "b");
 	x->s->pages[GW_STAGE_ZERO] = x->s->pages[GW_STAGE_SAME] = 1000000;
 	x->s->pages[GW_STAGE_COMPRESS] = 3;
 	x->s->pages[GW_STAGE_RAW] = 1;
@@ -117,7 +117,7 @@ static void departure(void **state)
 	b_reported(x, 0);
 	assert_int_equal(gw_registry_claim(x->r, "web1", "a"), 0);
 	assert_int_equal(gw_registry_put_image(x->r, &kept_there), 0);
-	x->s->image = 1;
+	x->s->holder.image = 1;
 	x->s->pages[GW_STAGE_PATCH] = 1000000; /* next to which the others do not count */
 	x->s->bytes[GW_STAGE_PATCH] = 500000000;
 	gw_report_departure(&x->w, x->s, "web1", "10.0.0.2:7373", &x->ledger, 12288);
@@ -191,7 +191,7 @@ static void departure_without_ledger(void **state)
 	assert_int_equal(gw_registry_links(x->r, "a", &links, &nr), 0);
 	assert_int_equal(nr, 0);
 	free(links);
-	x->s->params.max_bandwidth = x->s->bandwidth = 0;
+	x->s->params.max_bandwidth = x->s->holder.bandwidth = 0;
 	gw_report_departure(&x->w, x->s, "web1", "10.0.0.2:7373", NULL, 0);
 	assert_int_equal(gw_registry_links(x->r, "a", &links, &nr), 0);
 	assert_int_equal(nr, 0);
@@ -211,7 +211,7 @@ static void to_a_stranger(void **state)
 	size_t nr;
 
 	for (size_t i = 0; i < GW_ARRAY_SIZE(names); i++) {
-		snprintf(x->s->destination, sizeof(x->s->destination), "%s", names[i]);
+		snprintf(x->s->holder.host, sizeof(x->s->holder.host), "%s", names[i]);
 		assert_int_equal(gw_report_claim(&x->w, "web1"), 0);
 		gw_report_departure(&x->w, x->s, "web1", "10.0.0.2:7373", &x->ledger, 4096);
 		assert_int_equal(gw_registry_vm(x->r, "web1", &vm), -ENOENT);

@@ -64,7 +64,7 @@ static void under_way(void **state)
 	s->redirtied = 5;
 	s->dirty_rate = 77.9;
 	s->expected_downtime = 12500000;
-	s->transferred = 1000000;
+	s->holder.transferred = 1000000;
 	json = gw_source_json(s, 2250 * GW_MS);
 	assert_string_equal(json_string_value(at(json, "status")), "active");
 	assert_int_equal(number(json, "total-time"), 1250);
