@@ -63,9 +63,9 @@ static void settle(struct gw_source *s, size_t stop)
 	for (size_t page = h->compared; page < stop; page++) {
 		const bool absent = gw_bitmap_test(&h->absent, page);
 
-		h->absent_pages += absent;
-		if (!gw_bitmap_test(&h->pending, page))
+		if (!gw_bitmap_test(&s->holder.pending, page))
 			continue;
+		s->holder.absent_pages += absent;
 		if (absent)
 			gw_encoder_reuse(&h->encoder, page, GW_DIGEST_UNKNOWN);
 		if (absent || gw_bitmap_test(&h->look, page))

@@ -28,6 +28,9 @@
 #include "internal.h"
 #include "runs.h"
 
+/* For questions about blocks, in ns: some GiB of changed pages on a good link. */
+#define BLOCKS_NS (2 * GW_S)
+
 json_t *gw_reuse_offer(const struct gw_source *s)
 {
 	const uint32_t departures = s->ledger ? gw_ledger_departures(s->ledger) : 0;
@@ -122,11 +125,21 @@ static bool may_be_reused(const struct gw_source *s, size_t page)
 	       !gw_bitmap_test(&h->absent, page);
 }
 
+/* Whether it may have another version of @page, which is due. */
+static bool has_older(const struct gw_source *s, size_t page)
+{
+	const struct gw_ledger *l = s->ledger;
+
+	return !gw_bitmap_test(&s->holder.absent, page) &&
+	       (l->generations[page] > s->holder.image || !gw_digest_is_zero(l->digests[page]));
+}
+
 /*
  * Of s->due, which holds what was written since the arrival (if that is known),
- * make what must be looked at: the rest of the data, less what is reused.
+ * make what must be looked at: the rest of the data, less what is reused. Of that
+ * @wanted gets pages whose blocks are worth a question. One walk does for both.
  */
-static int choose_due(struct gw_source *s)
+static int choose_due(struct gw_source *s, struct gw_bitmap *wanted)
 {
 	const struct gw_bitmap *held = &s->holder.encoder.held.filled;
 	struct gw_memory_walk walk = gw_memory_walk(s->memory);
@@ -144,34 +157,19 @@ static int choose_due(struct gw_source *s)
 		gw_bitmap_for_each_run(held, page, first, start, end)
 			gw_bitmap_set_range(&s->due, start, end - start);
 		for (page = first; page < stop; page++) {
-			if (!may_be_reused(s, page))
-				gw_bitmap_set(&s->due, page);
-			else if (s->since_arrival && !s->holder.comparing)
-				s->reused += !gw_digest_is_zero(l->digests[page]);
-			else if (!s->since_arrival)
-				gw_bitmap_set(s->holder.comparing ? &s->holder.look : &s->due,
-					      page);
+			if (may_be_reused(s, page) && (s->since_arrival || s->holder.comparing)) {
+				if (!s->since_arrival)
+					gw_bitmap_set(&s->holder.look, page);
+				else if (!s->holder.comparing)
+					s->reused += !gw_digest_is_zero(l->digests[page]);
+				continue;
+			}
+			gw_bitmap_set(&s->due, page);
+			if (has_older(s, page))
+				gw_bitmap_set(wanted, page);
 		}
 	} while (rc);
 	return 0;
-}
-
-/* Pages of which the destination may have an older version. */
-static int choose_wanted(const struct gw_source *s, struct gw_bitmap *wanted)
-{
-	const struct gw_holder *h = &s->holder;
-	struct gw_memory_walk walk = gw_memory_walk(s->memory);
-	const struct gw_ledger *l = s->ledger;
-	size_t first, stop;
-	int rc;
-
-	while ((rc = gw_memory_walk_next(&walk, &first, &stop)) > 0)
-		for (size_t page = first; page < stop; page++)
-			if (gw_bitmap_test(&s->due, page) && !gw_bitmap_test(&h->absent, page) &&
-			    (l->generations[page] > h->image ||
-			     !gw_digest_is_zero(l->digests[page])))
-				gw_bitmap_set(wanted, page);
-	return rc;
 }
 
 /* An answer to a WANT for the @pages of @wanted from @page on. */
@@ -205,11 +203,16 @@ static int take_blocks(struct gw_source *s, const struct gw_bitmap *wanted, size
 	return gw_fail(-EPROTO, "destination: digests of blocks that cannot be");
 }
 
-/* Two questions are under way at a time, so that neither side waits for the other. */
+/*
+ * Two questions are under way at a time, so that neither side waits for the other.
+ * They are asked over one connection and answered by one thread, before the first
+ * round: after BLOCKS_NS there are no more, and the other pages travel whole.
+ */
 static int ask_for_blocks(struct gw_source *s, const struct gw_bitmap *wanted)
 {
 	gw_autofree uint8_t *runs = malloc(GW_RUNS_MAX * GW_RUN_LEN);
 	size_t asked_from[2], asked[2], at = 0, sent = 0, answered = 0;
+	const int64_t by = s->ops->now(s->env) + BLOCKS_NS;
 	bool all = false;
 	int rc = 0;
 
@@ -218,6 +221,7 @@ static int ask_for_blocks(struct gw_source *s, const struct gw_bitmap *wanted)
 	while (!rc && (!all || answered < sent)) {
 		size_t len;
 
+		all = all || s->ops->now(s->env) >= by;
 		if (!all && sent - answered < 2) {
 			asked_from[sent % 2] = at;
 			len = gw_runs_put(wanted, &at, GW_WANT_PAGES, &asked[sent % 2], runs);
@@ -238,20 +242,16 @@ static int ask_for_blocks(struct gw_source *s, const struct gw_bitmap *wanted)
 int gw_reuse_due(struct gw_source *s)
 {
 	struct gw_bitmap wanted;
-	int rc;
+	int rc = gw_bitmap_init(&wanted, s->memory->nr_pages);
 
 	assume(s);
-	rc = s->holder.comparing ? gw_bitmap_init(&s->holder.look, s->memory->nr_pages) : 0;
+	if (!rc && s->holder.comparing)
+		rc = gw_bitmap_init(&s->holder.look, s->memory->nr_pages);
 	if (!rc)
-		rc = choose_due(s);
+		rc = choose_due(s, &wanted);
 	if (!rc && s->holder.comparing)
 		rc = gw_compared_begin(s);
-	if (rc || !gw_encoder_patches(&s->holder.encoder))
-		return rc;
-	rc = gw_bitmap_init(&wanted, s->memory->nr_pages);
-	if (!rc)
-		rc = choose_wanted(s, &wanted);
-	if (!rc)
+	if (!rc && gw_encoder_patches(&s->holder.encoder))
 		rc = ask_for_blocks(s, &wanted);
 	gw_bitmap_free(&wanted);
 	return rc;

@@ -240,8 +240,10 @@ class Damaged(Two):
                 f.seek(page * PAGE + 1234)
                 f.write(bytes([byte[0] ^ 1]))
         result = self.move()
-        check(result["godwit"]["reuse"]["absent"] == len(range(0, size // PAGE, 7)),
-              f"{result['godwit']['reuse']}")
+        # Those that were to be sent anyway are not asked for.
+        altered = len(range(0, size // PAGE, 7))
+        check(0.8 * altered < result["godwit"]["reuse"]["absent"] <= altered,
+              f"{altered} altered: {result['godwit']['reuse']}")
         check(0.5 * whole < reused(result) < 0.95 * whole, f"{result['godwit']}")
 
     def test_ram_cut_short(self):
