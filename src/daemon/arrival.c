@@ -15,9 +15,11 @@
  * 10 Gbit/s, and a start-up, sending is. The source waits for our READY meanwhile, or
  * with its rounds.
  */
-#define WORTH_PER_S (10000000000ULL / 8)
-#define WORTH_MIN_S 5
-#define WORTH_MAX_S 40
+#define WORTH_PER_S   (10000000000ULL / 8)
+#define WORTH_MIN_S   5
+#define WORTH_MAX_S   40
+/* While the rounds go on, nothing but the end of the move waits: an hour is 4 TiB. */
+#define WORTH_LATER_S 3600
 
 /* Pages that one thread compares with the ledger at a time. */
 #define COMPARE_PART	(64 * GW_CHUNK_PAGES)
@@ -36,11 +38,12 @@ static bool is_of(const struct gw_image *image, const json_t *reuse)
 	       !memcmp(id, image->id, GW_ID_LEN);
 }
 
-static int64_t worth_waiting(const struct gw_definition *def)
+/* Until when, for a VM of @bytes, if it is @most seconds at most. */
+static int64_t worth_waiting(uint64_t bytes, uint64_t most)
 {
-	const uint64_t s = WORTH_MIN_S + gw_definition_bytes(def) / WORTH_PER_S;
+	const uint64_t s = WORTH_MIN_S + bytes / WORTH_PER_S;
 
-	return gw_now() + (int64_t)(s < WORTH_MAX_S ? s : WORTH_MAX_S) * GW_S;
+	return gw_now() + (int64_t)(s < most ? s : most) * GW_S;
 }
 
 /* Whether there is an image for those who say @reuse and @key; one of no use is removed. */
@@ -81,7 +84,7 @@ void gw_arrival_take(struct gw_arrival *a, const struct gw_paths *p,
 {
 	const bool found = find(a, p, def, reuse, key);
 
-	a->deadline = worth_waiting(def);
+	a->deadline = worth_waiting(gw_definition_bytes(def), WORTH_MAX_S);
 	/* Memory first: then it is the VM's, and nobody has it give way for the VM. */
 	if (found && !a->image.on_disk)
 		take(a, p, def, ram_paths);
@@ -124,7 +127,7 @@ static int compare(void *arg, unsigned int i)
 	return 0;
 }
 
-int gw_arrival_compare(struct gw_arrival *a, const struct gw_memory *memory,
+int gw_arrival_compare(struct gw_arrival *a, const struct gw_memory *memory, bool later,
 		       struct gw_dest_kept *kept, void (*notify)(void *arg), void *arg)
 {
 	const unsigned int n = gw_crew_cores();
@@ -132,6 +135,8 @@ int gw_arrival_compare(struct gw_arrival *a, const struct gw_memory *memory,
 
 	if (!a->took)
 		return 0;
+	if (later) /* nobody stands still for it, and no READY waits */
+		a->deadline = worth_waiting(gw_memory_bytes(memory), WORTH_LATER_S);
 	a->memory = memory;
 	a->notify = notify;
 	a->arg = arg;

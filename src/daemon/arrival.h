@@ -49,13 +49,14 @@ void gw_arrival_take(struct gw_arrival *a, const struct gw_paths *p,
 /**
  * gw_arrival_compare() - begin to find the pages that are not what the image's ledger says.
  * @memory: must stay open until gw_arrival_free()
+ * @later: the rounds go on meanwhile; then it has more time
  * @kept: what is kept, whose pages gw_arrival_compared() will tell
  * @notify: called with @arg from any thread, whenever that may tell more
  *
  * Does nothing if none was taken. What cannot be compared, or not within the budget
  * of time, is absent. 0 or -errno.
  */
-int gw_arrival_compare(struct gw_arrival *a, const struct gw_memory *memory,
+int gw_arrival_compare(struct gw_arrival *a, const struct gw_memory *memory, bool later,
 		       struct gw_dest_kept *kept, void (*notify)(void *arg), void *arg);
 
 /**

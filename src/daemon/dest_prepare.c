@@ -187,6 +187,7 @@ static int compare_live(struct gw_dest_env *e, const json_t *theirs)
 static int prepare(struct gw_dest_env *e, const json_t *definition, uint64_t resident,
 		   const json_t *reuse, struct gw_dest_kept *kept)
 {
+	const bool later = e->d.features >> GW_FEATURE_LATER & 1;
 	char *ram_paths[GW_MEMORY_BLOCKS_MAX] = { NULL };
 	int rc = gw_definition_parse(&e->vm.def, definition);
 
@@ -201,7 +202,8 @@ static int prepare(struct gw_dest_env *e, const json_t *definition, uint64_t res
 		rc = make_ram(e, reuse, ram_paths);
 	gw_teller_now(&e->teller, "starting QEMU");
 	if (!rc) /* while QEMU starts, and the rounds go on */
-		rc = gw_arrival_compare(&e->arrival, &e->ram.memory, kept, gw_dest_notify, e);
+		rc = gw_arrival_compare(&e->arrival, &e->ram.memory, later, kept, gw_dest_notify,
+					e);
 	if (!rc)
 		rc = start_qemu(e, ram_paths);
 	if (!rc)
@@ -210,7 +212,7 @@ static int prepare(struct gw_dest_env *e, const json_t *definition, uint64_t res
 		rc = describe(e, reuse && !e->w->paths->store.untracked);
 	if (!rc)
 		rc = await_state(e);
-	kept->later = kept->departure && e->d.features >> GW_FEATURE_LATER & 1;
+	kept->later = kept->departure && later;
 	if (!rc && !kept->later) {
 		gw_teller_now(&e->teller, "looking at what it kept of the VM's memory");
 		gw_arrival_compare_all(&e->arrival, &kept->absent);

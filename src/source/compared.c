@@ -26,10 +26,12 @@
 #include "runs.h"
 
 /*
- * Longer than a destination's own budget of time (daemon/arrival.c); and as many answers
- * without news, each of which it may take GW_COMPARE_MS for.
+ * Longer than a destination's own budget of time (daemon/arrival.c): a minute, and what
+ * sending all of it at 10 Gbit/s takes. And so many answers in a row may be without
+ * news, each of which it may take GW_COMPARE_MS for.
  */
 #define COMPARED_NS (60 * GW_S)
+#define BYTES_PER_S (10000000000ULL / 8)
 #define NO_NEWS_MAX 60
 
 /* Of the first round: what is due in it is held as nobody knows what. */
@@ -121,7 +123,8 @@ static int ask(struct gw_source *s)
 int gw_compared_rest(struct gw_source *s)
 {
 	struct gw_holder *h = &s->holder;
-	const int64_t by = s->ops->now(s->env) + COMPARED_NS;
+	const int64_t by = s->ops->now(s->env) + COMPARED_NS +
+			   (int64_t)(gw_memory_bytes(s->memory) / BYTES_PER_S) * GW_S;
 	const size_t pages = s->memory->nr_pages;
 	unsigned int no_news = 0;
 	int rc = 0;
@@ -135,7 +138,7 @@ int gw_compared_rest(struct gw_source *s)
 			rc = ask(s);
 		else if (!rc)
 			give_up(s);
-		no_news += h->compared == before;
+		no_news = h->compared == before ? no_news + 1 : 0;
 		show(s);
 		if (!rc && gw_bitmap_next(&s->due, 0, pages, true) < pages)
 			rc = gw_round_send(s, false);
