@@ -16,9 +16,9 @@
 #include "io.h"
 #include "jobs_internal.h"
 #include "log.h"
+#include "peers.h"
 #include "qemu_log.h"
 #include "source.h"
-#include "transport.h"
 
 /* A source asks for 40 s (worker_recover.c): it is to hear something by then. */
 #define SETTLE_NS (30 * GW_S)
@@ -28,7 +28,7 @@
 
 static void say(int conn, unsigned int type, uint64_t arg, const char *text)
 {
-	struct gw_transport *t = gw_tcp_adopt(conn);
+	struct gw_transport *t = gw_peer_accept(conn);
 
 	if (t && gw_frame_send_buf(t, type, arg, text, strlen(text)))
 		gw_error_clear();

@@ -13,6 +13,7 @@
 #include "frame.h"
 #include "log.h"
 #include "peer.h"
+#include "peers.h"
 #include "transport.h"
 
 #define OPEN_BYTES     (GW_FRAME_HEADER + GW_OPEN_LEN)
@@ -62,7 +63,7 @@ static void refuse(int fd)
 	struct gw_transport *t;
 
 	gw_info("refused a connection: %s", gw_error());
-	t = gw_tcp_adopt(fd);
+	t = gw_peer_accept(fd);
 	if (t)
 		gw_frame_send_buf(t, GW_MSG_ERROR, 0, gw_error(), strlen(gw_error()));
 	gw_transport_close(&t);

@@ -22,6 +22,7 @@
 #include "frame.h"
 #include "io.h"
 #include "log.h"
+#include "peers.h"
 #include "record.h"
 #include "registrar.h"
 #include "registry.h"
@@ -282,7 +283,7 @@ int gw_registrar_serve(struct gw_registrar *r, int conn, uint16_t version)
 	leave_daemon("godwitd[registry]", conn, daemon);
 	/* The end for one that does not take its answer either. */
 	alarm(2 * LIFE_MS / 1000);
-	t = gw_tcp_adopt(conn);
+	t = gw_peer_accept(conn);
 	registry = gw_registry_open(r->paths->registry, SERVE_MS);
 	if (t && registry && !gw_frame_send_buf(t, GW_MSG_ACCEPT, version, NULL, 0))
 		gw_registry_serve(registry, t, IDLE_MS, LIFE_MS);

@@ -19,6 +19,7 @@
 #include "images.h"
 #include "io.h"
 #include "log.h"
+#include "peers.h"
 #include "qemu_log.h"
 #include "vm_folder.h"
 
@@ -179,7 +180,7 @@ static struct gw_transport *op_stream(void *env, unsigned int *index, int64_t de
 			return NULL;
 		}
 	}
-	t = gw_tcp_adopt(fd);
+	t = gw_peer_accept(fd);
 	if (t && gw_frame_send(t, GW_MSG_ACCEPT, e->d.version, NULL, 0))
 		gw_transport_close(&t);
 	return t;

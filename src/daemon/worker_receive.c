@@ -15,6 +15,7 @@
 #include "dest_env.h"
 #include "error.h"
 #include "log.h"
+#include "peers.h"
 
 static void note_caller(struct gw_dest_env *e, int conn)
 {
@@ -44,7 +45,7 @@ int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open,
 	memcpy(e->journal.id, open->id, GW_ID_LEN);
 	memcpy(e->d.id, open->id, GW_ID_LEN);
 	note_caller(e, conn);
-	e->d.control = gw_tcp_adopt(conn);
+	e->d.control = gw_peer_accept(conn);
 	if (!e->d.control) {
 		gw_dest_env_free(e);
 		return -ENOMEM;

@@ -10,6 +10,11 @@ struct gw_transport *gw_peer_connect(const struct gw_peer *peer, int64_t deadlin
 	return gw_tcp_dial(peer->address, deadline, &peer->wake);
 }
 
+struct gw_transport *gw_peer_accept(int fd)
+{
+	return gw_tcp_adopt(fd);
+}
+
 int gw_peer_open(struct gw_transport *t, const struct gw_open *open, unsigned int answer,
 		 struct gw_frame *f, int64_t deadline)
 {

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * peers.h - the one way to another host's godwitd: a connection, and OPEN on it.
+ * peers.h - the one way to another host's godwitd, and from it: a connection, and OPEN on it.
  *
  * Whoever needs a peer (a migration's control connection and streams, `godwit
- * recover`, a registry) comes here, so that what a connection needs before its first
- * frame is in one place: its credentials, when there are any, belong into struct
- * gw_peer, and their handshake into gw_peer_connect().
+ * recover`, a registry) comes here, and so does whoever was called by one, so that
+ * what a connection needs before its first frame is in one place. There are no
+ * credentials in this release. When there are, they are the host's: the daemon reads
+ * them once, before it forks whoever connects, and nobody passes them here. Their
+ * handshake goes into gw_peer_connect() and gw_peer_accept(), and their session behind
+ * struct gw_transport.
+ *
+ * What has no session to bring along is the descriptor that daemon/peer.c hands to the
+ * process which a connection is for, once it has read OPEN from it as it came.
  */
 #ifndef GW_PEERS_H
 #define GW_PEERS_H
@@ -26,6 +32,14 @@ struct gw_peer {
  * Return: the transport (gw_transport_close()), or NULL with a message.
  */
 struct gw_transport *gw_peer_connect(const struct gw_peer *peer, int64_t deadline);
+
+/**
+ * gw_peer_accept() - the other end: a connection that a peer has made to us.
+ * @fd: connected, and the transport's from here, even if there is none
+ *
+ * Return: the transport, or NULL with a message.
+ */
+struct gw_transport *gw_peer_accept(int fd);
 
 /**
  * gw_peer_open() - begin the dialogue: OPEN, and its answer.
