@@ -105,12 +105,13 @@ static void nothing_said_is_no_log(void **state)
 static void logs_are_bounded(void **state)
 {
 	struct host *h = *state;
+	static const char end[] = "\nlast one\n";
 	const size_t much = 1UL << 20;
 	gw_autofree char *text = malloc(much), *path = NULL, *said = NULL, *old = NULL;
 	struct stat st;
 
 	memset(text, 'x', much);
-	memcpy(text + much - 10, "\nlast one\n", 10);
+	memcpy(text + much - sizeof(end) + 1, end, sizeof(end) - 1);
 	qemu(h, "web1", 5000, text, much);
 	path = gw_qemu_log_keep(&h->paths, "web1");
 	assert_int_equal(stat(path, &st), 0);
@@ -125,7 +126,7 @@ static void logs_are_bounded(void **state)
 	assert_int_equal(logs(h), 32);
 	/* By age too. */
 	old = gw_qemu_log_keep(&h->paths, "web1");
-	st.st_mtim.tv_sec = time(NULL) - 8 * 24 * 60 * 60;
+	st.st_mtim.tv_sec = time(NULL) - 8L * 24 * 60 * 60;
 	assert_int_equal(utimensat(AT_FDCWD, old, (struct timespec[]){ st.st_mtim, st.st_mtim }, 0),
 			 0);
 	gw_qemu_logs_prune(&h->paths);
