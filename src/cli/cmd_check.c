@@ -41,7 +41,7 @@ struct check {
 	struct utsname kernel;
 	const char *qemu; /* binary */
 	char qemu_version[64];
-	bool qemu_ok, kvm, swap, possible, huge;
+	bool qemu_ok, kvm, swap, possible, huge, nbd;
 	char qemu_why[256], kvm_why[256], huge_why[256];
 	int userfaultfd_sysctl, ptrace_scope; /* -1: this kernel has none */
 	const char *tracker;		      /* or NULL */
@@ -103,6 +103,15 @@ static void check_qemu(struct check *c)
 	} else {
 		c->qemu_ok = true;
 	}
+}
+
+/* What reads disks of other formats than raw, to compare them; godwitd prefers one beside QEMU. */
+static void check_nbd(struct check *c)
+{
+	char *const argv[] = { (char *)"qemu-nbd", (char *)"--version", NULL };
+	char text[4096];
+
+	c->nbd = !first_output(argv, text, sizeof(text));
 }
 
 static void check_kvm(struct check *c)
@@ -240,14 +249,14 @@ static json_t *to_json(const struct check *c)
 					      optional(!ok, json_string(p->remedy))));
 	}
 	return json_pack(
-		"{s:b,s:s,s:o,s:{s:s,s:o,s:b,s:o},s:{s:b,s:o},s:{s:b,s:o},s:b,s:o,s:o,s:o}",
+		"{s:b,s:s,s:o,s:{s:s,s:o,s:b,s:o},s:b,s:{s:b,s:o},s:{s:b,s:o},s:b,s:o,s:o,s:o}",
 		"possible", c->possible, "kernel", c->kernel.release, "tracker",
 		optional(c->tracker, json_string(c->tracker ? c->tracker : "")), "qemu", "binary",
 		c->qemu, "version", optional(c->qemu_version[0], json_string(c->qemu_version)),
 		"ok", c->qemu_ok, "error-desc", optional(!c->qemu_ok, json_string(c->qemu_why)),
-		"kvm", "ok", c->kvm, "error-desc", optional(!c->kvm, json_string(c->kvm_why)),
-		"huge-pages", "ok", c->huge, "error-desc",
-		optional(!c->huge, json_string(c->huge_why)), "swap", c->swap,
+		"qemu-nbd", c->nbd, "kvm", "ok", c->kvm, "error-desc",
+		optional(!c->kvm, json_string(c->kvm_why)), "huge-pages", "ok", c->huge,
+		"error-desc", optional(!c->huge, json_string(c->huge_why)), "swap", c->swap,
 		"unprivileged-userfaultfd",
 		optional(c->userfaultfd_sysctl >= 0, json_integer(c->userfaultfd_sysctl)),
 		"ptrace-scope", optional(c->ptrace_scope >= 0, json_integer(c->ptrace_scope)),
@@ -279,6 +288,10 @@ static void print_text(const struct check *c)
 	printf("kernel       %s\n", c->kernel.release);
 	printf("QEMU         %s%s%s\n", c->qemu_version,
 	       c->qemu_version[0] && c->qemu_why[0] ? ": " : "", c->qemu_why);
+	printf("qemu-nbd     %s\n",
+	       c->nbd ? "present"
+		      : "missing: disks that are not raw files or devices are not compared when a "
+			"VM moves; install it (Debian's package qemu-utils)");
 	printf("KVM          %s\n", c->kvm ? "present" : c->kvm_why);
 	printf("tracker      %s\n",
 	       c->tracker ? c->tracker : "none: no VM can be migrated from here");
@@ -327,6 +340,7 @@ int gw_cmd_check(int argc, char **argv)
 		return gw_cli_usage("check", "no arguments are needed");
 	uname(&c.kernel);
 	check_qemu(&c);
+	check_nbd(&c);
 	check_kvm(&c);
 	check_huge(&c);
 	c.swap = host_has_swap();

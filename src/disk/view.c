@@ -162,13 +162,13 @@ static char *find_tool(pid_t pid)
 
 struct child {
 	char *tool, *args[10], **env;
-	char *pid_slot; /* in env, for its process number */
+	char pid[32]; /* in env, for its process number */
 	int listening, said;
 	pid_t parent;
 };
 
 /* In the child, which has our other threads' locks: system calls and what needs no memory. */
-static _Noreturn void become_tool(const struct gw_view *v, const struct child *c)
+static _Noreturn void become_tool(const struct gw_view *v, struct child *c)
 {
 	const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	sigset_t none;
@@ -183,7 +183,7 @@ static _Noreturn void become_tool(const struct gw_view *v, const struct child *c
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (digits[--n] = '\0'; pid; pid /= 10)
 		digits[--n] = (char)('0' + pid % 10);
-	memcpy(c->pid_slot, digits + n, sizeof(digits) - n);
+	memcpy(c->pid + strlen(c->pid), digits + n, sizeof(digits) - n);
 	for (size_t i = 0; i < v->nr_files; i++)
 		fcntl(v->files[i], F_SETFD, 0);
 	dup2(null, STDIN_FILENO);
@@ -199,7 +199,7 @@ extern char **environ;
 static int start_tool(struct gw_view *v, struct child *c)
 {
 	size_t n = 0;
-	char pid_slot[32] = "LISTEN_PID=", fds[] = "LISTEN_FDS=1";
+	char fds[] = "LISTEN_FDS=1";
 	gw_autofree char **env = NULL;
 
 	while (environ[n])
@@ -211,14 +211,15 @@ static int start_tool(struct gw_view *v, struct child *c)
 	for (size_t i = 0; environ[i]; i++)
 		if (strncmp(environ[i], "LISTEN_", 7) != 0)
 			env[n++] = environ[i];
-	env[n++] = pid_slot;
+	snprintf(c->pid, sizeof(c->pid), "LISTEN_PID=");
+	env[n++] = c->pid;
 	env[n] = fds;
-	c->pid_slot = pid_slot + strlen(pid_slot);
 	c->env = env;
 	c->parent = getpid();
 	v->tool = fork();
 	if (!v->tool)
 		become_tool(v, c);
+	c->env = NULL;
 	return v->tool < 0 ? gw_fail(-errno, "fork: %s", strerror(errno)) : 0;
 }
 

@@ -7,7 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "samples.h"
@@ -316,6 +319,29 @@ static void formats(void **state)
 	end(&other);
 }
 
+/* A server that accepts nobody: time is over, and all that was begun ends with it. */
+static void hangs(void **state)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int server = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	siginfo_t info;
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/nbd", (char *)*state);
+	assert_int_equal(bind(server, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(listen(server, 4), 0);
+	gw_samples_free(&s);
+	s.images = json_pack("[{s:s,s:i,s:s,s:{s:s,s:{s:s,s:{s:s,s:s}}}}]", "disk", "d0", "depth",
+			     0, "file", "far away", "node", "driver", "raw", "file", "driver",
+			     "nbd", "server", "type", "unix", "path", addr.sun_path);
+	assert_int_equal(gw_samples_pick(&s, from(200 * GW_MS)), 0);
+	assert_int_equal(s.nr, 0);
+	assert_string_equal(s.why, "storage did not answer in time");
+	close(server);
+	while (!waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT))
+		usleep(1000);
+	assert_int_equal(errno, ECHILD);
+}
+
 static void hostile(void **state)
 {
 	static const char *const questions[] = {
@@ -372,7 +398,8 @@ int main(void)
 		unit_folder_test(picks),   unit_folder_test(equal),   unit_folder_test(stale),
 		unit_folder_test(empty),   unit_folder_test(written), unit_folder_test(renamed),
 		unit_folder_test(moved),   unit_folder_test(unknown), unit_folder_test(no_file),
-		unit_folder_test(in_time), unit_folder_test(formats), cmocka_unit_test(hostile),
+		unit_folder_test(in_time), unit_folder_test(formats), unit_folder_test(hangs),
+		cmocka_unit_test(hostile),
 	};
 
 	return cmocka_run_group_tests(tests, begin, finish);

@@ -171,6 +171,46 @@ static void no_tool(void **state)
 	close_it(NULL);
 }
 
+/* Whoever has it open is killed: the tool does not outlive him. */
+static void killed(void **state)
+{
+	gw_autofree char *path = NULL, *children = NULL, *stat = NULL;
+	pid_t reader, tool;
+	int ready[2];
+	char byte;
+
+	(void)state;
+	shell("qemu-img create -q -f qcow2 disk 16M");
+	path = hold("disk");
+	assert_int_equal(pipe(ready), 0);
+	reader = fork();
+	if (!reader) {
+		struct gw_view *v;
+
+		if (!gw_view_open(qcow2(path, NULL), getpid(), folder, &v) &&
+		    write(ready[1], "", 1) == 1)
+			for (;;)
+				pause();
+		_exit(1);
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	children = gw_path("/proc/%d/task/%d/children", (int)reader, (int)reader);
+	stat = gw_read_file(children, 100, NULL);
+	tool = stat ? (pid_t)atol(stat) : 0;
+	assert_true(tool > 0);
+	kill(reader, SIGKILL);
+	assert_int_equal(waitpid(reader, NULL, 0), reader);
+	/* Not ours to wait for; a zombie has ended, too. */
+	for (bool ended = false; !ended; usleep(1000)) {
+		gw_autofree char *name = gw_path("/proc/%d/stat", (int)tool);
+		gw_autofree char *text = gw_read_file(name, 1000, NULL);
+
+		ended = !text || strstr(text, ") Z") || strstr(text, ") X");
+	}
+}
+
 static void network(void **state)
 {
 	gw_autofree char *name = gw_path("nbd+unix:///?socket=%s/server", folder);
@@ -221,7 +261,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		view_test(chain),   view_test(locked),	view_test(no_image),
-		view_test(no_tool), view_test(network),
+		view_test(no_tool), view_test(network), view_test(killed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
