@@ -70,6 +70,7 @@ static int tcp_failed(const struct tcp *c, int err)
 /* One wait of somebody for the peer. */
 struct wait {
 	int64_t last_ns; /* when something last moved */
+	int64_t look_at; /* the next look */
 	bool suspect;	 /* the last look found the peer silent */
 };
 
@@ -104,25 +105,51 @@ static int look_sending(const struct tcp *c, struct wait *w)
 	return look(c, w);
 }
 
+/* How long to wait at once. */
+static int slice_ms(const struct tcp *c, int64_t deadline)
+{
+	const int64_t until = gw_now() + (c->t.on_tick ? GW_TICK_NS : LOOK_MS * GW_MS);
+
+	return gw_poll_ms(until < deadline ? until : deadline);
+}
+
+/* Whether a wait that found nothing is to look at the peer, too. */
+static bool look_is_due(struct wait *w)
+{
+	const int64_t now = gw_now();
+
+	if (now < w->look_at)
+		return false;
+	w->look_at = now + LOOK_MS * GW_MS / 2; /* ticks are short, slices are whole ones */
+	return true;
+}
+
 /* Wait until the socket takes more, but not beyond send_by. */
 static int wait_to_send(struct tcp *c, struct wait *w)
 {
-	const int64_t slice = gw_now() + LOOK_MS * GW_MS, by = c->t.send_by;
+	const int64_t by = c->t.send_by;
 	struct pollfd pfd = { .fd = c->fd, .events = POLLOUT };
-	int n;
+	int n, rc;
 
-	if (!by) /* a blocking send comes back every LOOK_MS */
+	if (!by && !c->t.on_tick) /* a blocking send comes back every LOOK_MS */
 		return look_sending(c, w);
-	n = poll(&pfd, 1, gw_poll_ms(slice < by ? slice : by));
+	n = poll(&pfd, 1, slice_ms(c, by ? by : GW_FOREVER));
 	if (n < 0 && errno != EINTR)
 		return tcp_failed(c, errno);
+	if (n)
+		return 0;
+	rc = c->t.on_tick ? c->t.on_tick(c->t.tick_arg) : 0;
+	if (rc)
+		return rc;
 	/* Unless it has more time by now. */
-	if (n == 0 && gw_now() >= by && c->t.send_by == by)
+	if (by && gw_now() >= by && c->t.send_by == by)
 		return gw_fail(-ETIMEDOUT,
 			       "%s takes nothing more of what is sent; is its godwitd stopped, or "
 			       "its host overloaded?",
 			       c->peer);
-	return n == 0 ? look(c, w) : 0;
+	if (!look_is_due(w))
+		return 0;
+	return c->t.send_by ? look(c, w) : look_sending(c, w);
 }
 
 static int tcp_send(struct gw_transport *t, struct iovec *iov, int n)
@@ -132,7 +159,8 @@ static int tcp_send(struct gw_transport *t, struct iovec *iov, int n)
 
 	while (n > 0) {
 		struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)n };
-		ssize_t sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL | (t->send_by ? MSG_DONTWAIT : 0));
+		const bool waits = t->send_by || t->on_tick; /* here, and not in the kernel */
+		ssize_t sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL | (waits ? MSG_DONTWAIT : 0));
 
 		if (sent < 0 && errno == EINTR)
 			continue;
@@ -166,12 +194,13 @@ static int tcp_wait(struct tcp *c, int64_t deadline, struct wait *w)
 		{ .fd = c->fd, .events = POLLIN },
 		{ .fd = c->t.wake_fd, .events = POLLIN },
 	};
-	const int64_t slice = gw_now() + LOOK_MS * GW_MS;
-	int n = poll(fds, c->t.wake_fd >= 0 ? 2 : 1,
-		     gw_poll_ms(slice < deadline ? slice : deadline));
+	int n = poll(fds, c->t.wake_fd >= 0 ? 2 : 1, slice_ms(c, deadline));
+	int rc = n == 0 && c->t.on_tick ? c->t.on_tick(c->t.tick_arg) : 0;
 
 	if (n < 0 && errno != EINTR)
 		return tcp_failed(c, errno);
+	if (rc)
+		return rc;
 	if (n == 0 && gw_now() >= deadline)
 		return gw_fail(-ETIMEDOUT,
 			       "%s did not answer in time; is its godwitd stopped, or its host "
@@ -179,14 +208,14 @@ static int tcp_wait(struct tcp *c, int64_t deadline, struct wait *w)
 			       c->peer);
 	if (n > 0 && c->t.wake_fd >= 0 && fds[1].revents)
 		return c->t.on_wake(c->t.wake_arg);
-	return n == 0 ? look(c, w) : 0;
+	return n == 0 && look_is_due(w) ? look(c, w) : 0;
 }
 
 static int tcp_recv(struct gw_transport *t, void *buf, size_t len, int64_t deadline)
 {
 	struct tcp *c = tcp_of(t);
 	/* A receiver with nothing else to watch blocks in the kernel: fewer calls. */
-	const bool blocks = deadline == GW_FOREVER && t->wake_fd < 0;
+	const bool blocks = deadline == GW_FOREVER && t->wake_fd < 0 && !t->on_tick;
 	struct wait w = { .last_ns = 0 };
 	char *at = buf;
 

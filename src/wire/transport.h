@@ -16,7 +16,12 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "clock.h"
+
 struct gw_transport;
+
+/* How often something is looked at that must happen in time. */
+#define GW_TICK_NS (5 * GW_MS)
 
 struct gw_transport_ops {
 	/* Send all of @iov (which it may change). -ECONNRESET, -ETIMEDOUT, ... when it cannot. */
@@ -39,6 +44,13 @@ struct gw_transport {
 	 * Any thread may change it: a send that waits goes by what it is then.
 	 */
 	_Atomic int64_t send_by;
+	/*
+	 * While somebody waits to send or to receive, on_tick (NULL: none) is called
+	 * every GW_TICK_NS: 0 to go on waiting, -errno (message recorded) to give up.
+	 * Only where one thread does both.
+	 */
+	int (*on_tick)(void *arg);
+	void *tick_arg;
 	/*
 	 * While a receiver waits, it also watches wake_fd (-1: none) and calls
 	 * on_wake when that is readable: 0 to go on waiting, -errno (message

@@ -154,6 +154,17 @@ static bool recv_ready(void *arg, int64_t *when)
 	return over(e, when) || arrived(e, when);
 }
 
+/* Wait until ready, or the next tick; then that. */
+static int wait_ticking(struct end *e, fiber_ready ready, int64_t deadline)
+{
+	const int64_t tick = e->t.on_tick ? sim_now() + GW_TICK_NS : GW_FOREVER;
+
+	if (!fiber_wait(ready, e, deadline < tick ? deadline : tick) && e->t.on_tick &&
+	    !e->process->dead)
+		return e->t.on_tick(e->t.tick_arg);
+	return 0;
+}
+
 static int net_recv(struct gw_transport *t, void *buf, size_t len, int64_t deadline)
 {
 	struct end *e = end_of(t);
@@ -180,7 +191,7 @@ static int net_recv(struct gw_transport *t, void *buf, size_t len, int64_t deadl
 		else if (deadline <= sim_now())
 			rc = gw_fail(-ETIMEDOUT, "the peer did not answer in time");
 		else
-			fiber_wait(recv_ready, e, deadline);
+			rc = wait_ticking(e, recv_ready, deadline);
 	}
 	return rc;
 }
@@ -212,10 +223,8 @@ static long send_some(struct end *e, const uint8_t *bytes, size_t len)
 		return gw_fail(-ETIMEDOUT, "the peer has not answered for 5 s");
 	if (full && e->t.send_by && e->t.send_by <= sim_now())
 		return gw_fail(-ETIMEDOUT, "the peer takes nothing more");
-	if (full) {
-		fiber_wait(send_ready, e, e->t.send_by ? e->t.send_by : GW_FOREVER);
-		return 0;
-	}
+	if (full)
+		return wait_ticking(e, send_ready, e->t.send_by ? e->t.send_by : GW_FOREVER);
 	if (len > NET_WINDOW - w->inside)
 		len = NET_WINDOW - w->inside;
 	put(w, bytes, len);

@@ -372,6 +372,42 @@ static void send_by_is_taken_back(void **state)
 	assert_true(l->b->received == sizeof(bytes));
 }
 
+struct ticks {
+	struct link *l;
+	unsigned int count;
+	bool speaks; /* the peer, at the third; else whoever waits gives up */
+};
+
+static int third_tick(void *arg)
+{
+	struct ticks *k = arg;
+
+	if (++k->count < 3)
+		return 0;
+	return k->speaks ? gw_frame_send(k->l->b, GW_MSG_LOADED, 0, NULL, 0)
+			 : gw_fail(-ECANCELED, "the third");
+}
+
+/* Whoever waits for a peer that does nothing has the time to look after something else. */
+static void who_waits_ticks(void **state)
+{
+	static char bytes[16 << 20];
+	struct link *l = *state;
+	struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
+	struct ticks k = { .l = l, .speaks = true };
+	struct gw_frame f = { 0 };
+
+	l->a->on_tick = third_tick;
+	l->a->tick_arg = &k;
+	assert_int_equal(gw_frame_recv(l->a, &f, GW_FOREVER), 0);
+	assert_int_equal(f.type, GW_MSG_LOADED);
+	assert_int_equal(k.count, 3);
+	k = (struct ticks){ .l = l };
+	assert_int_equal(l->a->ops->send(l->a, &iov, 1), -ECANCELED);
+	assert_int_equal(k.count, 3);
+	gw_frame_free(&f);
+}
+
 /* ":PORT" is every address of the host, of both kinds. */
 static void listening_anywhere_hears_both(void **state)
 {
@@ -568,6 +604,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(wake_fd_is_watched, make, drop),
 		cmocka_unit_test_setup_teardown(send_by_its_time, make, drop),
 		cmocka_unit_test_setup_teardown(send_by_is_taken_back, make, drop),
+		cmocka_unit_test_setup_teardown(who_waits_ticks, make, drop),
 		cmocka_unit_test(ipv6),
 		cmocka_unit_test(addresses),
 		cmocka_unit_test(listening_anywhere_hears_both),
