@@ -353,23 +353,32 @@ static int op_device_begin(void *env)
 	return rc;
 }
 
-static long op_device_read(void *env, void *buf, size_t len)
+static int64_t sooner(int64_t deadline, int64_t other)
+{
+	return deadline < other ? deadline : other;
+}
+
+static long op_device_read(void *env, void *buf, size_t len, int64_t deadline)
 {
 	struct gw_source_env *e = env;
 	struct pollfd pfd = { .fd = e->device, .events = POLLIN };
 	ssize_t n;
 
-	if (poll(&pfd, 1, GW_QMP_TIMEOUT_MS) == 0)
+	deadline = sooner(deadline, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS);
+	if (poll(&pfd, 1, gw_poll_ms(deadline)) == 0)
 		return gw_fail(-ETIMEDOUT, "QEMU does not hand out its device state");
 	n = read(e->device, buf, len);
 	return n < 0 ? gw_fail(-errno, "device state: %s", strerror(errno)) : n;
 }
 
-static int op_device_end(void *env)
+static int op_device_end(void *env, int64_t deadline)
 {
 	struct gw_source_env *e = env;
-	int rc = e->saved ? 0 : gw_qmp_wait_migration(e->qmp, "completed", gw_now() + 10 * GW_S);
+	int rc = 0;
 
+	deadline = sooner(deadline, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS);
+	if (!e->saved)
+		rc = gw_qmp_wait_migration(e->qmp, "completed", deadline);
 	if (!rc)
 		e->saving = false;
 	return rc;

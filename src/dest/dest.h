@@ -3,11 +3,12 @@
  * dest.h - the destination's half of a migration.
  *
  *   setup ──> receiving ──> loading ──> loaded ──> running
- *     │           │            │          │ (COMMIT)
+ *     │           │  (LOAD)    │          │ (COMMIT)
  *     └───────────┴────────────┴──────────┴──> failed: QEMU, RAM files and folder removed
  *
  *   setup      gw_dest_setup()     machine.c: DEFINE, QEMU started, streams joined
- *   receiving  gw_dest_receive()   machine.c: pages by receive.c and place.c; VERIFY
+ *   receiving  gw_dest_receive()   machine.c: pages by receive.c and place.c; VERIFY;
+ *                                  device state, held until LOAD, forgotten on RESUMED
  *   loading    gw_dest_load()      machine.c: device state into QEMU after the last barrier
  *   loaded     gw_dest_commit()    machine.c: COMMIT
  *   running    the guest runs here, and RUNNING has been sent
@@ -27,6 +28,7 @@
 #include <stdint.h>
 
 #include "frame.h"
+#include "held.h"
 #include "ledger.h"
 #include "memory.h"
 #include "messages.h"
@@ -170,6 +172,8 @@ struct gw_dest {
 	json_t *ids;		    /* of the newest of them, newest first */
 	uint8_t id[GW_ID_LEN];	    /* of this one; set by the caller */
 	struct gw_receive *receive; /* receive.c's */
+	struct gw_held held;	    /* device state that QEMU does not have yet */
+	bool whole;		    /* all of it has come */
 	_Atomic enum gw_dest_state state;
 	char listen[128]; /* where the source answers questions, as its --listen says; may be empty
 			   */

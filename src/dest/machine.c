@@ -17,7 +17,7 @@
 #include "receive.h"
 #include "verify.h"
 
-/* A live source sends at least this often while the guest is stopped. */
+/* A live source sends at least this often while the guest is stopped, and QEMU loads faster. */
 #define SWITCHOVER_NS (15 * GW_S)
 #define JOIN_NS	      (10 * GW_S) /* between two streams */
 #define ROUND_NS      (60 * GW_S) /* without a byte on any stream */
@@ -193,43 +193,96 @@ static int tell_samples(struct gw_dest *d)
 	return rc;
 }
 
-/* Rounds and verification, until the first DEVICE message (left in the inbox). */
-static int gw_dest_receive(struct gw_dest *d, uint64_t *last_round)
+/* Whether the message in the inbox is about device state; nothing else may come once some has. */
+static bool is_of_device(const struct gw_dest *d)
+{
+	return d->held.len || d->inbox.type == GW_MSG_DEVICE ||
+	       d->inbox.type == GW_MSG_DEVICE_END || d->inbox.type == GW_MSG_LOAD ||
+	       d->inbox.type == GW_MSG_RESUMED;
+}
+
+/* QEMU does not get its device state before nobody takes that back any more: @load. */
+static int hold(struct gw_dest *d, bool *load)
+{
+	const bool again = d->features >> GW_FEATURE_AGAIN & 1;
+	int rc;
+
+	switch (d->inbox.type) {
+	case GW_MSG_DEVICE:
+		if (d->whole || !d->inbox.len)
+			return unexpected(d);
+		rc = gw_held_add(&d->held, d->inbox.payload, d->inbox.len);
+		return rc ? gw_fail_prefix(rc, "source: ") : 0;
+	case GW_MSG_DEVICE_END:
+		if (d->whole || !d->held.len)
+			return unexpected(d);
+		d->whole = true;
+		*load = !again;
+		return again ? gw_frame_send(d->control, GW_MSG_HELD, 0, NULL, 0) : 0;
+	case GW_MSG_LOAD:
+		*load = again && d->whole;
+		return *load ? 0 : unexpected(d);
+	case GW_MSG_RESUMED:
+		if (!again || !d->held.len)
+			return unexpected(d);
+		gw_held_drop(&d->held);
+		d->whole = false;
+		return 0;
+	default:
+		return unexpected(d);
+	}
+}
+
+/* A message between rounds. */
+static int heed_source(struct gw_dest *d, uint64_t *round)
+{
+	int rc;
+
+	switch (d->inbox.type) {
+	case GW_MSG_VERIFY:
+		return gw_dest_verify(d);
+	case GW_MSG_WANT:
+		return d->kept.departure && !*round ? gw_kept_tell(d) : unexpected(d);
+	case GW_MSG_COMPARE:
+		return d->kept.later ? gw_kept_compared(d) : unexpected(d);
+	case GW_MSG_SAMPLE:
+		if (!d->keyed || !d->ops->disks || *round || d->samples >= GW_SAMPLES_ASKED)
+			return unexpected(d);
+		d->samples++;
+		return tell_samples(d);
+	case GW_MSG_ROUND_END:
+		if (d->inbox.arg != *round + 1)
+			return unexpected(d);
+		rc = gw_receive_wait(d, ++*round, ROUND_NS);
+		return rc ? rc : gw_frame_send(d->control, GW_MSG_ROUND_DONE, *round, NULL, 0);
+	default:
+		return unexpected(d);
+	}
+}
+
+/* Rounds, verification and device state, until that is to be loaded. */
+static int gw_dest_receive(struct gw_dest *d)
 {
 	int rc = gw_receive_start(d);
 	uint64_t round = 0;
+	bool load = false;
 
-	while (!rc) {
-		rc = gw_dest_next(d, GW_FOREVER);
-		if (rc || d->inbox.type == GW_MSG_DEVICE)
-			break;
-		if (d->inbox.type == GW_MSG_VERIFY) {
-			rc = gw_dest_verify(d);
-			continue;
-		}
-		if (d->inbox.type == GW_MSG_WANT && d->kept.departure && !round) {
-			rc = gw_kept_tell(d);
-			continue;
-		}
-		if (d->inbox.type == GW_MSG_COMPARE && d->kept.later) {
-			rc = gw_kept_compared(d);
-			continue;
-		}
-		if (d->inbox.type == GW_MSG_SAMPLE && d->keyed && d->ops->disks && !round &&
-		    d->samples < GW_SAMPLES_ASKED) {
-			d->samples++;
-			rc = tell_samples(d);
-			continue;
-		}
-		if (d->inbox.type != GW_MSG_ROUND_END || d->inbox.arg != round + 1)
-			return unexpected(d);
-		round++;
-		rc = gw_receive_wait(d, round, ROUND_NS);
-		if (!rc)
-			rc = gw_frame_send(d->control, GW_MSG_ROUND_DONE, round, NULL, 0);
+	while (!rc && !load) {
+		/* With the guest stopped there it is not silent for long, on whatever link. */
+		rc = gw_dest_next(d, d->held.len ? d->ops->now(d->env) + ROUND_NS : GW_FOREVER);
+		if (!rc && is_of_device(d))
+			rc = round ? hold(d, &load) : unexpected(d);
+		else if (!rc)
+			rc = heed_source(d, &round);
 	}
-	*last_round = round;
 	return rc;
+}
+
+static int write_part(void *arg, const void *bytes, size_t len)
+{
+	struct gw_dest *d = arg;
+
+	return d->ops->device_write(d->env, bytes, len);
 }
 
 /*
@@ -244,13 +297,9 @@ static int gw_dest_load(struct gw_dest *d)
 	if (d->kept.later)
 		d->ops->compare_end(d->env);
 	gw_receive_stop(d);
-	while (!rc && d->inbox.type == GW_MSG_DEVICE) {
-		rc = d->ops->device_write(d->env, d->inbox.payload, d->inbox.len);
-		if (!rc)
-			rc = gw_dest_next(d, d->ops->now(d->env) + SWITCHOVER_NS);
-	}
-	if (!rc && d->inbox.type != GW_MSG_DEVICE_END)
-		rc = unexpected(d);
+	if (!rc)
+		rc = gw_held_give(&d->held, write_part, d);
+	gw_held_drop(&d->held);
 	if (!rc)
 		rc = d->ops->device_end(d->env, d->ops->now(d->env) + SWITCHOVER_NS);
 	if (!rc)
@@ -319,7 +368,6 @@ static void tell(struct gw_dest *d)
 
 int gw_dest_run(struct gw_dest *d)
 {
-	uint64_t last_round = 0;
 	int rc;
 
 	d->state = GW_DEST_SETUP;
@@ -329,9 +377,7 @@ int gw_dest_run(struct gw_dest *d)
 	if (!rc)
 		rc = enter(d, GW_DEST_RECEIVING);
 	if (!rc)
-		rc = gw_dest_receive(d, &last_round);
-	if (!rc && !last_round)
-		rc = unexpected(d);
+		rc = gw_dest_receive(d);
 	if (!rc)
 		rc = gw_dest_load(d);
 	if (!rc)
@@ -353,6 +399,7 @@ int gw_dest_run(struct gw_dest *d)
 		gw_transport_close(&d->streams[i]);
 	gw_transport_close(&d->control);
 	gw_frame_free(&d->inbox);
+	gw_held_drop(&d->held);
 	gw_bitmap_free(&d->kept.absent);
 	json_decref(d->ids);
 	return rc;

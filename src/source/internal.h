@@ -11,7 +11,11 @@
 #define GW_ANSWER_NS	 (5 * GW_S)
 /* To start QEMU there, without a word (WAIT) that it is still at it. */
 #define GW_READY_NS	 (60 * GW_S)
-/* From the guest's stop to COMMIT: past this the guest resumes here. */
+/*
+ * What a destination that has the guest, or all of it, may take beyond the deadline: to load
+ * its state before the guest resumes here; to answer COMMIT before it is in doubt.
+ */
+#define GW_LATE_NS	 (2 * GW_S)
 #define GW_SWITCHOVER_NS (10 * GW_S)
 
 /* From threads that were told to stop: why is known to whoever told them. */
@@ -35,6 +39,8 @@ int gw_round_start(struct gw_source *s);
 int gw_round_send(struct gw_source *s, bool last);
 int gw_round_compare(struct gw_source *s);
 void gw_round_stop(struct gw_source *s);
+/* What was under way since the last round began took too long: learn how slow the network is. */
+void gw_round_late(struct gw_source *s);
 
 /*
  * reuse.c: the object of DEFINE (NULL: none); what READY (in the inbox) says and
@@ -78,6 +84,15 @@ int gw_source_compare_disks(struct gw_source *s);
 
 /* verify.c: all memory is the same on both hosts, which stand still; 0 or -errno. */
 int gw_source_verify(struct gw_source *s);
+/*
+ * handover.c: the device state of a stopped guest, until it is loaded there. -EAGAIN with
+ * @s->over: it took too long, the guest runs, and the destination has forgotten it.
+ */
+int gw_handover(struct gw_source *s, bool round_done);
+/* Past its deadline the guest goes on here: -EAGAIN. */
+int gw_handover_in_time(struct gw_source *s);
+/* When a guest that stands still here is resumed whatever the destination is at. */
+int64_t gw_handover_end(const struct gw_source *s);
 
 /* switchover.c */
 int gw_source_quiesce(struct gw_source *s, bool compare);

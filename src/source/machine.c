@@ -25,8 +25,9 @@ static const unsigned int follows[] = {
 			     BIT(GW_SOURCE_CANCELLING),
 	[GW_SOURCE_PRE_SWITCHOVER] = BIT(GW_SOURCE_DEVICE) | BIT(GW_SOURCE_ACTIVE) |
 				     BIT(GW_SOURCE_FAILED) | BIT(GW_SOURCE_CANCELLING),
-	[GW_SOURCE_DEVICE] = BIT(GW_SOURCE_COMPLETED) | BIT(GW_SOURCE_FAILED) |
-			     BIT(GW_SOURCE_CANCELLING) | BIT(GW_SOURCE_IN_DOUBT),
+	[GW_SOURCE_DEVICE] = BIT(GW_SOURCE_COMPLETED) | BIT(GW_SOURCE_ACTIVE) |
+			     BIT(GW_SOURCE_FAILED) | BIT(GW_SOURCE_CANCELLING) |
+			     BIT(GW_SOURCE_IN_DOUBT),
 	[GW_SOURCE_COMPLETED] = 0,
 	[GW_SOURCE_FAILED] = 0,
 	[GW_SOURCE_CANCELLING] = BIT(GW_SOURCE_CANCELLED),
@@ -236,6 +237,8 @@ void gw_source_tick(struct gw_source *s)
 	if (s->over || s->ops->now(s->env) < s->deadline)
 		return;
 	s->over = true;
+	/* Did the last scan see a guest that stood still? Afterwards nobody can tell. */
+	s->disturbed = s->ops->guest_stayed(s->env) != 0;
 	/* One that does not resume is tried again, and told of, in give_up(). */
 	if (gw_source_resume(s))
 		gw_error_clear();
@@ -468,6 +471,7 @@ int gw_source_run(struct gw_source *s)
 		if (rc != -EAGAIN || !s->over)
 			break;
 		rc = gw_source_again(s);
+		c.compared &= !s->disturbed;
 	}
 	s->ended_ns = s->ops->now(s->env);
 	if (!rc)

@@ -84,14 +84,15 @@ static json_t *reuse_json(const struct gw_source *s)
 
 static json_t *godwit_json(const struct gw_source *s)
 {
-	return json_pack("{s:s,s:b,s:o,s:o,s:o,s:o,s:I,s:f,s:{s:f,s:f,s:f,s:f}}", "mode", "precopy",
-			 "verified", s->verified, "reuse", reuse_json(s), "pages",
+	return json_pack("{s:s,s:b,s:o,s:o,s:o,s:o,s:I,s:f,s:{s:f,s:f,s:f,s:f,s:i}}", "mode",
+			 "precopy", "verified", s->verified, "reuse", reuse_json(s), "pages",
 			 counts_json(s->pages, s->redirtied, s->reused), "bytes",
 			 counts_json(s->bytes, 0, 0), "rounds", rounds_json(s),
 			 "device-state-bytes", (json_int_t)s->device_bytes, "quiesce-ms",
 			 ms(s->quiesce_ns), "switchover", "stop-ms", ms(s->stop_ns),
 			 "final-pages-ms", ms(s->final_pages_ns), "device-state-ms",
-			 ms(s->device_ns), "resume-ms", ms(s->resume_ns));
+			 ms(s->device_ns), "resume-ms", ms(s->resume_ns), "taken-back",
+			 (int)s->attempts);
 }
 
 json_t *gw_source_json(const struct gw_source *s, int64_t now)

@@ -33,6 +33,8 @@ struct gw_round {
 	bool last;
 	pthread_mutex_t pace_lock;
 	int64_t pace_next; /* when all that has left may have arrived */
+	int64_t began;	   /* it, and what had been sent by then */
+	uint64_t before;
 };
 
 int gw_round_start(struct gw_source *s)
@@ -250,10 +252,10 @@ int gw_round_send(struct gw_source *s, bool last)
 	struct gw_holder *h = &s->holder;
 	struct gw_round *r = s->round;
 	struct gw_round_stats st = { .pages = gw_bitmap_count(&s->due, 0, s->memory->nr_pages) };
-	int64_t began = s->ops->now(s->env);
-	uint64_t before = gw_holder_wire_bytes(h);
 	int rc;
 
+	r->began = s->ops->now(s->env);
+	r->before = gw_holder_wire_bytes(h);
 	r->next_chunk = 0;
 	r->halted = r->cut = false;
 	r->last = last;
@@ -279,17 +281,27 @@ int gw_round_send(struct gw_source *s, bool last)
 	last = last && !r->cut;
 	if (!last)
 		rc = gw_holder_wait_round(h, s->ops->now(s->env) + 12 * GW_ANSWER_NS);
-	st.ns = s->ops->now(s->env) - began;
+	st.ns = s->ops->now(s->env) - r->began;
 	st.same = s->pages[GW_STAGE_SAME] - st.same;
 	st.redirtied = s->redirtied - st.redirtied;
 	st.reused = s->reused - st.reused;
 	st.sent = s->done_pages - st.same - st.reused;
-	st.wire_bytes = gw_holder_wire_bytes(h) - before;
+	st.wire_bytes = gw_holder_wire_bytes(h) - r->before;
 	s->rounds[s->nr_rounds < GW_ROUNDS_KEPT ? s->nr_rounds : GW_ROUNDS_KEPT - 1] = st;
 	s->nr_rounds++;
 	if (!rc && !last)
 		learn(h, &st, r->cut);
 	return rc || !r->cut ? rc : gw_fail(-EAGAIN, "the last pages took too long");
+}
+
+void gw_round_late(struct gw_source *s)
+{
+	const struct gw_round *r = s->round;
+	const int64_t ns = s->ops->now(s->env) - r->began;
+	const uint64_t bytes = gw_holder_wire_bytes(&s->holder) - r->before + s->device_bytes;
+
+	if (ns > 0 && bytes)
+		s->holder.bandwidth = (uint64_t)((double)bytes * GW_S / (double)ns) + 1;
 }
 
 /*

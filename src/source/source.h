@@ -11,7 +11,8 @@
  *   setup           gw_source_setup()       machine.c
  *   active          gw_source_rounds()      machine.c, round.c, converge.c
  *   pre-switchover  gw_source_switchover()  switchover.c: guest stopped, last pages
- *   device          the same: VERIFIED, device state, LOADED, COMMIT
+ *   device          the same: VERIFIED, device state (handover.c), LOADED, COMMIT
+ *                   (until LOAD, past the downtime limit, back to active: the guest runs)
  *   completed       RUNNING arrived; the source's QEMU quits
  *
  * Rules: until COMMIT is sent every failure ends with the guest running here
@@ -66,8 +67,6 @@ enum gw_source_phase {
 	GW_SOURCE_LEFT,	      /* the guest runs there: remove what is left here */
 };
 
-#define GW_TICK_NS (5 * GW_MS)
-
 struct gw_source_ops {
 	int64_t (*now)(void *env);
 	void (*sleep_until)(void *env, int64_t when);
@@ -103,10 +102,14 @@ struct gw_source_ops {
 	 * memory that is in no RAM file, such as a display's. The guest runs on.
 	 */
 	uint64_t (*device_weight)(void *env);
-	/* QEMU's device state: begin saving, read (0: end), make sure that it is whole. */
+	/*
+	 * QEMU's device state: begin saving, read (0: end), make sure that it is whole. A
+	 * QEMU that is not done by @deadline (GW_FOREVER: it has 10 s) is not waited for:
+	 * -ETIMEDOUT. guest_resume() ends saving, wherever it is, and it may begin anew.
+	 */
 	int (*device_begin)(void *env);
-	long (*device_read)(void *env, void *buf, size_t len);
-	int (*device_end)(void *env);
+	long (*device_read)(void *env, void *buf, size_t len, int64_t deadline);
+	int (*device_end)(void *env, int64_t deadline);
 	/*
 	 * Run fn(arg, 0..n-1) in parallel and return the first failure, with its
 	 * message recorded for the caller. Gives up early (calling halt) when the
@@ -198,7 +201,8 @@ struct gw_source {
 	bool runs;	   /* it ran at its last stop, and is to run where that leads it */
 	bool stopped;	   /* we have stopped a guest that ran, or are about to */
 	_Atomic bool over; /* its deadline was reached, and the guest runs */
-	unsigned int attempts; /* at a switchover, whose last pages took too long */
+	unsigned int attempts; /* at a switchover that were taken back */
+	bool disturbed;	       /* somebody continued the guest in the last of them */
 	int64_t deadline;      /* past which a stopped guest goes on here; GW_FOREVER: none */
 };
 

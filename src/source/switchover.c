@@ -16,8 +16,11 @@
  *   final scan, last round    ->   placed
  *   VERIFY... (--verify)      ->   compared
  *                             <-   VERIFIED
- *   DEVICE... DEVICE_END      ->   waits for the barrier, then QEMU loads
- *                             <-   ROUND_DONE, LOADED
+ *                             <-   ROUND_DONE
+ *   DEVICE... DEVICE_END      ->   held (handover.c)
+ *                             <-   HELD
+ *   LOAD                      ->   QEMU loads
+ *                             <-   LOADED
  *   journal: committing
  *   COMMIT {run}              ->   journal: committed, guest resumes
  *                             <-   RUNNING
@@ -35,8 +38,6 @@
 #include "error.h"
 #include "feature.h"
 #include "internal.h"
-
-#define DEVICE_PART (256UL << 10)
 
 int gw_source_quiesce(struct gw_source *s, bool compare)
 {
@@ -57,32 +58,6 @@ int gw_source_quiesce(struct gw_source *s, bool compare)
 		rc = resumed;
 	if (!rc && compare)
 		rc = gw_round_compare(s);
-	return rc;
-}
-
-static int send_device_state(struct gw_source *s)
-{
-	gw_autofree uint8_t *buf = malloc(DEVICE_PART);
-	int rc = 0;
-
-	if (!buf)
-		return gw_fail(-ENOMEM, "no memory for device state");
-	for (;;) {
-		long n = s->ops->device_read(s->env, buf, DEVICE_PART);
-
-		if (n < 0)
-			return (int)n;
-		if (n == 0)
-			break;
-		s->device_bytes += (uint64_t)n;
-		rc = gw_frame_send_buf(s->holder.control, GW_MSG_DEVICE, 0, buf, (size_t)n);
-		if (rc)
-			return gw_fail_prefix(rc, "destination: ");
-	}
-	/* An aborted save ends its stream too: QEMU says which it was. */
-	rc = s->ops->device_end(s->env);
-	if (!rc)
-		rc = gw_frame_send(s->holder.control, GW_MSG_DEVICE_END, 0, NULL, 0);
 	return rc;
 }
 
@@ -182,33 +157,59 @@ int gw_source_again(struct gw_source *s)
 	gw_holder_send_by(&s->holder, 0);
 	if (s->stopped)
 		return gw_fail(-EIO,
-			       "the guest's last pages took longer than the %u ms that are "
-			       "allowed, and QEMU does not resume it",
+			       "the guest's last pages and its device state took longer than the "
+			       "%u ms that are allowed, and QEMU does not resume it",
 			       limit);
 	if (++s->attempts < ATTEMPTS_MAX)
 		return gw_source_enter(s, GW_SOURCE_ACTIVE);
 	return gw_fail(-ETIME,
 		       "the guest was stopped %u times to be moved, and each time its last pages "
-		       "took longer than the %u ms that are allowed, at %.1f MiB/s: it runs on "
-		       "here; use --downtime-limit %u, or a steadier network",
+		       "and its device state took longer than the %u ms that are allowed, at %.1f "
+		       "MiB/s: it runs on here; use --downtime-limit %u, or a steadier network",
 		       s->attempts, limit, (double)s->holder.bandwidth / 1048576, limit * 3);
 }
 
-int gw_source_switchover(struct gw_source *s)
+/* While the control connection is waited for: the guest goes on in time, and its user is heard. */
+static int on_tick(void *arg)
 {
-	struct gw_holder *h = &s->holder;
-	int64_t deadline, mark;
-	int rc = gw_source_enter(s, GW_SOURCE_PRE_SWITCHOVER);
+	struct gw_source *s = arg;
 
-	/* While the guest still runs: if not, it goes on running. */
-	if (!rc && s->ops->unchanged)
-		rc = s->ops->unchanged(s->env);
+	gw_source_tick(s);
+	return s->ops->cancelled(s->env);
+}
+
+/* The guest's last pages are there; compare all, which takes a time of its own. */
+static int verify_stopped(struct gw_source *s)
+{
+	const int64_t limit = s->deadline;
+	int64_t began;
+	int rc = gw_holder_wait_round(&s->holder, s->ops->now(s->env) + 12 * GW_ANSWER_NS);
+
+	if (!rc)
+		rc = gw_handover_in_time(s);
+	if (rc == -EAGAIN && s->over && !s->stopped)
+		gw_round_late(s);
 	if (rc)
 		return rc;
-	s->stopped_ns = s->ops->now(s->env);
-	deadline = s->stopped_ns + GW_SWITCHOVER_NS;
-	gw_holder_send_by(h, deadline);
-	rc = gw_source_stop(s);
+	began = s->ops->now(s->env);
+	s->deadline = GW_FOREVER;
+	gw_holder_send_by(&s->holder, began + gw_memory_hash_ns(s->memory));
+	rc = gw_source_verify(s);
+	if (limit != GW_FOREVER)
+		s->deadline = limit + s->ops->now(s->env) - began;
+	gw_holder_send_by(&s->holder, limit == GW_FOREVER ? 0 : gw_handover_end(s));
+	return rc;
+}
+
+/* From the guest's stop until its device state is loaded there. */
+static int hand_over(struct gw_source *s)
+{
+	int64_t mark;
+	int rc = gw_source_stop(s);
+
+	s->holder.control->tick_arg = s;
+	s->holder.control->on_tick = on_tick;
+	gw_holder_send_by(&s->holder, s->deadline == GW_FOREVER ? 0 : gw_handover_end(s));
 	if (!rc)
 		rc = check_told(s);
 	if (!rc)
@@ -224,21 +225,28 @@ int gw_source_switchover(struct gw_source *s)
 		rc = gw_source_enter(s, GW_SOURCE_DEVICE);
 	mark = s->ops->now(s->env);
 	/* Before QEMU there loads its state: KVM then writes the guest's clock into its memory. */
-	if (!rc && s->params.verify) {
-		rc = gw_holder_wait_round(h, deadline);
-		gw_holder_send_by(h, s->ops->now(s->env) + gw_memory_hash_ns(s->memory));
-		if (!rc)
-			rc = gw_source_verify(s);
-		deadline = s->ops->now(s->env) + GW_SWITCHOVER_NS;
-		gw_holder_send_by(h, deadline);
-	}
+	if (!rc && s->params.verify)
+		rc = verify_stopped(s);
 	if (!rc)
-		rc = send_device_state(s);
-	if (!rc && !s->params.verify)
-		rc = gw_holder_wait_round(h, deadline);
-	if (!rc)
-		rc = gw_holder_expect(h, GW_MSG_LOADED, deadline);
+		rc = gw_handover(s, s->params.verify);
 	s->device_ns = s->ops->now(s->env) - mark;
+	s->holder.control->on_tick = NULL;
+	return rc;
+}
+
+int gw_source_switchover(struct gw_source *s)
+{
+	int64_t mark;
+	int rc = gw_source_enter(s, GW_SOURCE_PRE_SWITCHOVER);
+
+	/* While the guest still runs: if not, it goes on running. */
+	if (!rc && s->ops->unchanged)
+		rc = s->ops->unchanged(s->env);
+	if (rc)
+		return rc;
+	s->verified = false;
+	s->stopped_ns = s->ops->now(s->env);
+	rc = hand_over(s);
 	mark = s->ops->now(s->env);
 	if (!rc)
 		rc = commit(s);
@@ -246,7 +254,7 @@ int gw_source_switchover(struct gw_source *s)
 	s->resume_ns = s->resumed_ns - mark;
 	if (rc)
 		return rc;
-	gw_holder_send_by(h, s->ops->now(s->env) + GW_READY_NS);
+	gw_holder_send_by(&s->holder, s->ops->now(s->env) + GW_READY_NS);
 	/* The outcome is known; what stays behind here is only told, and recover removes it. */
 	if (leave(s))
 		snprintf(s->error, sizeof(s->error),

@@ -51,6 +51,9 @@ static const struct {
 	[GW_MSG_SAMPLED] = { "SAMPLED", 16 * KIB },
 	[GW_MSG_COMPARE] = { "COMPARE", 0 },
 	[GW_MSG_COMPARED] = { "COMPARED", 48 * KIB },
+	[GW_MSG_HELD] = { "HELD", 0 },
+	[GW_MSG_LOAD] = { "LOAD", 0 },
+	[GW_MSG_RESUMED] = { "RESUMED", 0 },
 };
 
 const char *gw_message_name(unsigned int type)

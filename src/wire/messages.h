@@ -38,7 +38,13 @@
  *                                       <-   WAIT {text} ... (feature verify-together)
  *                                       <-   VERIFIED
  *     DEVICE {bytes} ... DEVICE_END     ->   (held back until the last barrier)
+ *                                       <-   HELD: all of it, and the last round's pages
+ *     LOAD                              ->   (QEMU there gets it)
+ *     or RESUMED                        ->   (instead of LOAD, or of what DEVICE is left: it
+ *                                              is forgotten, and rounds go on)
  *                                       <-   LOADED
+ *       (HELD, LOAD and RESUMED with the feature switchover-again; without it what
+ *        is held is loaded at DEVICE_END)
  *     COMMIT {run}                      ->   (the destination may run the guest)
  *                                       <-   RUNNING, or (version 2) SETTLED {aborted, text}:
  *                                              QEMU refused it, and it never ran
@@ -121,6 +127,9 @@ enum gw_message {
 	GW_MSG_SAMPLED,
 	GW_MSG_COMPARE,
 	GW_MSG_COMPARED,
+	GW_MSG_HELD, /* with the feature switchover-again */
+	GW_MSG_LOAD,
+	GW_MSG_RESUMED,
 	GW_MSG_COUNT,
 };
 

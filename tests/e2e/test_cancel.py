@@ -114,7 +114,7 @@ class Cancel(Held):
         self.cancelled(command, proxy, "cancel")
 
     def test_device(self):
-        command, proxy = self.hold("LOADED")
+        command, proxy = self.hold("LOADED", options=["--downtime-limit", "60000"])
         self.state("device")
         self.vm.rests()
         self.cancelled(command, proxy, signal.SIGINT)

@@ -102,7 +102,8 @@ class Cut(Link):
         self.fails_at("DEVICE")
 
     def test_loaded(self):
-        self.fails_at("LOADED")
+        self.cut_at("LOADED", 1).failed("was not loaded within 2300 ms", "the network")
+        self.stays()
 
     def test_short(self):
         """A cut of a second breaks nothing."""

@@ -465,11 +465,14 @@ class HostileSource(Guest):
         source.refused("sent VERIFY_END")
 
     def test_device_state(self):
-        for payload in (b"garbage" * 1000, b"", os.urandom(100000)):
+        for payload in (b"garbage" * 1000, os.urandom(100000)):
             source = self.round()
             source.say("DEVICE", payload=payload)
             source.say("DEVICE_END")
             source.refused("load of migration failed")
+        source = self.round()
+        source.say("DEVICE", payload=b"")
+        source.refused("sent DEVICE")
 
     def test_early_commit(self):
         """No COMMIT counts before QEMU has loaded its state."""
@@ -509,7 +512,8 @@ class Tampered(Guest):
         """One bit, anywhere in any kind of frame, is noticed."""
         rng = random.Random(2)
         for name, nth in (("PAGES", 1), ("PAGES", 30), ("DEFINE", 1), ("ROUND_END", 1),
-                          ("BARRIER", 2), ("VERIFY", 2), ("DEVICE", 1), ("DEVICE_END", 1)):
+                          ("BARRIER", 2), ("VERIFY", 2), ("DEVICE", 1), ("DEVICE_END", 1),
+                          ("LOAD", 1)):
             def flip(frame):
                 # Not in the length: that would only make the receiver wait for more.
                 where = rng.choice([i for i in range(HEADER + len(frame.payload))
@@ -520,7 +524,7 @@ class Tampered(Guest):
 
     def test_answers(self):
         """The same for what the destination says."""
-        for name in ("READY", "ROUND_DONE", "VERIFIED", "LOADED"):
+        for name in ("READY", "ROUND_DONE", "VERIFIED", "HELD", "LOADED"):
             def flip(frame):
                 frame.head[16] ^= 1
             self.tampered(name, flip, "destination", "frame arrived damaged (checksum)")

@@ -16,6 +16,9 @@
 #define SILENCE GW_MSG_COUNT
 #define HANG_UP (GW_MSG_COUNT + 1U)
 
+/* The destination has the feature switchover-again. */
+#define AGAIN 0x1000U
+
 static const struct scenario sc = {
 	.name = "hostile-destination",
 	.guest = { .writes_per_ms = 1, .working_set = 10 },
@@ -35,7 +38,8 @@ static const struct scenario sc = {
 #define LATER                                                                              \
 	"{\"image\":{\"departure\":1,\"comparing\":true},\"features\":[\"keyed-digests\"," \
 	"\"compared-later\"],\"stages\":[\"raw\"]}"
-#define IMAGE "{\"image\":{\"departure\":1,\"absent\":0}," STAGES "}"
+#define IMAGE	    "{\"image\":{\"departure\":1,\"absent\":0}," STAGES "}"
+#define READY_AGAIN "{\"features\":[\"switchover-again\"],\"stages\":[\"raw\"]}"
 
 static const struct lie {
 	unsigned int to;   /* answered wrongly, every time */
@@ -111,6 +115,13 @@ static const struct lie {
 	{ GW_MSG_DEVICE_END, GW_MSG_RUNNING, 0, "", "RUNNING where LOADED" },
 	{ GW_MSG_DEVICE_END, SILENCE, 0, "", "did not answer in time" },
 	{ GW_MSG_DEVICE_END, HANG_UP, 0, "", "closed" },
+	{ AGAIN | GW_MSG_DEVICE_END, GW_MSG_LOADED, 0, "", "LOADED where HELD" },
+	{ AGAIN | GW_MSG_DEVICE_END, SILENCE, 0, "", "did not answer in time" },
+	{ AGAIN | GW_MSG_DEVICE_END, HANG_UP, 0, "", "closed" },
+	{ AGAIN | GW_MSG_LOAD, GW_MSG_HELD, 0, "", "HELD where LOADED" },
+	{ AGAIN | GW_MSG_LOAD, GW_MSG_RUNNING, 0, "", "RUNNING where LOADED" },
+	{ AGAIN | GW_MSG_LOAD, SILENCE, 0, "", "not loaded within 2300 ms" },
+	{ AGAIN | GW_MSG_LOAD, HANG_UP, 0, "", "closed" },
 	{ GW_MSG_COMMIT, GW_MSG_LOADED, 0, "", "did not confirm" },
 	{ GW_MSG_COMMIT, GW_MSG_ERROR, 0, "no", "did not confirm" },
 	{ GW_MSG_COMMIT, GW_MSG_READY, 0, "{}", "did not confirm" },
@@ -126,12 +137,21 @@ static const struct {
 	{ GW_MSG_OPEN, GW_MSG_ACCEPT },		{ GW_MSG_ROUND_END, GW_MSG_ROUND_DONE },
 	{ GW_MSG_VERIFY_END, GW_MSG_VERIFIED }, { GW_MSG_DEVICE_END, GW_MSG_LOADED },
 	{ GW_MSG_COMMIT, GW_MSG_RUNNING },
+}, honest_again[] = {
+	{ GW_MSG_OPEN, GW_MSG_ACCEPT },		{ GW_MSG_ROUND_END, GW_MSG_ROUND_DONE },
+	{ GW_MSG_VERIFY_END, GW_MSG_VERIFIED }, { GW_MSG_DEVICE_END, GW_MSG_HELD },
+	{ GW_MSG_LOAD, GW_MSG_LOADED },
 };
+
+static bool lies_again(void)
+{
+	return lie->to & AGAIN;
+}
 
 /* Return: whether to go on. */
 static bool answer(struct gw_transport *t, const struct gw_frame *f)
 {
-	if (f->type == lie->to) {
+	if (f->type == (lie->to & ~AGAIN)) {
 		if (lie->with == HANG_UP)
 			return false;
 		if (lie->with != SILENCE)
@@ -146,15 +166,21 @@ static bool answer(struct gw_transport *t, const struct gw_frame *f)
 		const char *ready = lie->to == GW_MSG_WANT	? IMAGE
 				    : lie->to == GW_MSG_COMPARE ? LATER
 				    : lie->to == GW_MSG_SAMPLE	? DISKS
+				    : lies_again()		? READY_AGAIN
 								: READY;
 
 		gw_frame_send_buf(t, GW_MSG_READY, 0, ready, strlen(ready));
 		return true;
 	}
-	for (size_t i = 0; i < sizeof(honest) / sizeof(honest[0]); i++)
-		if (honest[i].to == f->type)
-			gw_frame_send(t, honest[i].with,
-				      f->type == GW_MSG_OPEN ? GW_VERSION : f->arg, NULL, 0);
+	_Static_assert(sizeof(honest) == sizeof(honest_again), "as many answers");
+	for (size_t i = 0; i < sizeof(honest) / sizeof(honest[0]); i++) {
+		const unsigned int to = lies_again() ? honest_again[i].to : honest[i].to;
+		const unsigned int with = lies_again() ? honest_again[i].with : honest[i].with;
+
+		if (to == f->type)
+			gw_frame_send(t, with, f->type == GW_MSG_OPEN ? GW_VERSION : f->arg, NULL,
+				      0);
+	}
 	return true;
 }
 
@@ -192,6 +218,10 @@ unsigned int hostile_destinations(void)
 					  sim.src.qemu == QEMU_RUNNING &&
 					  sim.src.journal == JOURNAL_NONE,
 				  "lie %u: the guest does not run on", i);
+		/* Time for the comparison is another's (scenario with verify). */
+		sim_check(!lies_again() || sim.src.longest_stop < 2400 * GW_MS,
+			  "lie %u: the guest stood still for %.1f s", i,
+			  (double)sim.src.longest_stop / GW_S);
 		sim_end();
 	}
 	return n;

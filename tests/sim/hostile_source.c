@@ -66,16 +66,21 @@ static void define(const char *text)
 }
 
 /* The protocol, as far as it goes well, in pieces. */
-static bool defined(void)
+static bool defined_with(const char *feature)
 {
-	json_t *json = json_pack("{s:O,s:b,s:i,s:i}", "definition", sim.definition, "run", 1,
-				 "streams", STREAMS, "resident", 0);
+	json_t *json = json_pack("{s:O,s:b,s:i,s:i,s:[s]}", "definition", sim.definition, "run", 1,
+				 "streams", STREAMS, "resident", 0, "features", feature);
 	char *text = json_dumps(json, JSON_COMPACT);
 
 	json_decref(json);
 	define(text);
 	free(text);
 	return expect(control, GW_MSG_READY);
+}
+
+static bool defined(void)
+{
+	return defined_with("what is to come");
 }
 
 static bool joined_streams(void)
@@ -113,14 +118,31 @@ static bool joined(void)
 	return defined() && joined_streams();
 }
 
-static bool round_sent(void)
+static bool first_round(void)
 {
-	if (!joined())
-		return false;
 	for (unsigned int i = 0; i < STREAMS; i++)
 		say(streams[i], GW_MSG_BARRIER, 1);
 	say(control, GW_MSG_ROUND_END, 1);
 	return expect(control, GW_MSG_ROUND_DONE);
+}
+
+static bool round_sent(void)
+{
+	return joined() && first_round();
+}
+
+static void device(const char *text)
+{
+	gw_frame_send_buf(control, GW_MSG_DEVICE, 0, text, strlen(text));
+}
+
+/* A switchover that may be taken back, with some device state in it. */
+static bool device_begun(void)
+{
+	if (!defined_with("switchover-again") || !joined_streams() || !first_round())
+		return false;
+	device("some of it");
+	return true;
 }
 
 static void pages(uint64_t chunk, const void *payload, size_t len)
@@ -493,6 +515,101 @@ static void pages_after_loading(void)
 	say(control, GW_MSG_ROUND_END, 2);
 }
 
+static void resumed_unasked(void)
+{
+	if (!round_sent())
+		return;
+	device("state");
+	say(control, GW_MSG_RESUMED, 0);
+}
+
+static void resumed_from_nothing(void)
+{
+	if (defined_with("switchover-again") && joined_streams() && first_round())
+		say(control, GW_MSG_RESUMED, 0);
+}
+
+static void resumed_twice(void)
+{
+	if (!device_begun())
+		return;
+	say(control, GW_MSG_RESUMED, 0);
+	say(control, GW_MSG_RESUMED, 0);
+}
+
+static void load_unasked(void)
+{
+	if (!round_sent())
+		return;
+	device("state");
+	say(control, GW_MSG_LOAD, 0);
+}
+
+static void load_a_part(void)
+{
+	if (device_begun())
+		say(control, GW_MSG_LOAD, 0);
+}
+
+static void load_forgotten(void)
+{
+	if (!device_begun())
+		return;
+	say(control, GW_MSG_DEVICE_END, 0);
+	say(control, GW_MSG_RESUMED, 0);
+	say(control, GW_MSG_LOAD, 0);
+}
+
+static void commit_held(void)
+{
+	if (!device_begun())
+		return;
+	say(control, GW_MSG_DEVICE_END, 0);
+	if (expect(control, GW_MSG_HELD))
+		say(control, GW_MSG_COMMIT, 0);
+}
+
+static void round_while_held(void)
+{
+	if (device_begun())
+		say(control, GW_MSG_ROUND_END, 2);
+}
+
+static void device_after_its_end(void)
+{
+	if (!device_begun())
+		return;
+	say(control, GW_MSG_DEVICE_END, 0);
+	device("and more");
+}
+
+static void device_of_nothing(void)
+{
+	if (device_begun())
+		device("");
+}
+
+static void device_end_of_nothing(void)
+{
+	if (round_sent())
+		say(control, GW_MSG_DEVICE_END, 0);
+}
+
+/* All but ten bytes of what may be held at most: not sent, that is 1 GiB. */
+static void device_for_ever(void)
+{
+	if (!device_begun())
+		return;
+	say(control, GW_MSG_RESUMED, 0);
+	device("all but ten bytes");
+	say(control, GW_MSG_DEVICE_END, 0);
+	if (!expect(control, GW_MSG_HELD))
+		return;
+	sim.dst.d.held.len = GW_HELD_MAX - 10;
+	sim.dst.d.whole = false;
+	device("10 bytes...");
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -543,6 +660,18 @@ static const struct {
 	{ "HTTP", no_frame, "does not speak" },
 	{ "pages after the device state", pages_after_loading, "ROUND_END, which is not due" },
 	{ "silence in the switchover", silent_in_switchover, "did not answer in time" },
+	{ "RESUMED without the feature", resumed_unasked, "RESUMED, which is not due" },
+	{ "RESUMED from nothing", resumed_from_nothing, "RESUMED, which is not due" },
+	{ "RESUMED twice", resumed_twice, "RESUMED, which is not due" },
+	{ "LOAD without the feature", load_unasked, "LOAD, which is not due" },
+	{ "LOAD of a part", load_a_part, "LOAD, which is not due" },
+	{ "LOAD of what was taken back", load_forgotten, "LOAD, which is not due" },
+	{ "COMMIT of what is held", commit_held, "COMMIT, which is not due" },
+	{ "a round while it is held", round_while_held, "ROUND_END, which is not due" },
+	{ "device state after its end", device_after_its_end, "DEVICE, which is not due" },
+	{ "device state of nothing", device_of_nothing, "DEVICE, which is not due" },
+	{ "the end of no device state", device_end_of_nothing, "DEVICE_END, which is not due" },
+	{ "device state for ever", device_for_ever, "more than 1024 MiB of device state" },
 };
 
 static void script(void *arg, unsigned int i)

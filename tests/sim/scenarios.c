@@ -119,6 +119,14 @@ const struct scenario scenarios[] = {
 	  .link_rate = 12500000,
 	  .downtime_limit_ms = 250,
 	  .stride = 3 },
+	/* A limit that lets the device state alone take longer than anybody waits for an answer. */
+	{ .name = "patient",
+	  .guest = { .working_set = 1 },
+	  .streams = 1,
+	  .link_rate = 30000,
+	  .device_state = DEVICE_STATE_MAX,
+	  .downtime_limit_ms = 40000,
+	  .stride = 11 },
 	/* A destination of the release before, which lists neither features nor stages. */
 	{ .name = "older",
 	  .guest = { .writes_per_ms = 30, .working_set = 100, .punches = true, .familiar = true },

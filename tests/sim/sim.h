@@ -93,6 +93,7 @@ struct scenario {
 	uint64_t max_bandwidth;
 	uint64_t link_rate; /* bytes per second; 0: a gigabit's */
 	struct gw_page_options pages;
+	size_t device_state;	/* bytes of it; 0: at random, up to DEVICE_STATE_MAX */
 	uint64_t device_weight; /* bytes that QEMU says it will send, besides its devices */
 	bool verify;
 	bool paused;
@@ -258,6 +259,7 @@ int sim_late(void);
 /* Roads that a few hundred random runs must have taken, each of them. */
 enum rare {
 	RARE_TAKEN_BACK,     /* a guest that was stopped to leave runs on at the source */
+	RARE_AGAIN,	     /* and leaves by a later switchover */
 	RARE_CANCELLED_LATE, /* by its user */
 	RARE_IN_DOUBT,
 	RARE_SETTLED_RUNNING, /* what the destination said to an operator */

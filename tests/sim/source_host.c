@@ -274,18 +274,21 @@ static int op_device_begin(void *env)
 		return rc;
 	sim_check(sim.src.qemu == QEMU_STOPPED || source_disturbed(),
 		  "device state is saved while the guest runs");
-	sim.device_len = 1 + rng_below(&sim.guest.rng, sizeof(sim.device_state));
+	sim.device_len = sim.sc->device_state
+				 ? sim.sc->device_state
+				 : 1 + rng_below(&sim.guest.rng, sizeof(sim.device_state));
 	rng_fill(&sim.guest.rng, sim.device_state, sim.device_len);
 	sim.src.device_read = 0;
 	sim.src.saving = true;
 	return sim_late();
 }
 
-static long op_device_read(void *env, void *buf, size_t len)
+static long op_device_read(void *env, void *buf, size_t len, int64_t deadline)
 {
 	size_t left = sim.device_len - sim.src.device_read;
 	int rc = sim_step(env, "device_read", STEP_FAILS);
 
+	(void)deadline;
 	if (rc)
 		return rc;
 	if (len > left)
@@ -295,10 +298,11 @@ static long op_device_read(void *env, void *buf, size_t len)
 	return (long)len;
 }
 
-static int op_device_end(void *env)
+static int op_device_end(void *env, int64_t deadline)
 {
 	int rc = sim_step(env, "device_end at the source", STEP_FAILS);
 
+	(void)deadline;
 	if (rc)
 		return rc;
 	sim_check(sim.src.saving && sim.src.device_read == sim.device_len,

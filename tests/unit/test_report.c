@@ -97,7 +97,7 @@ static void every_key_is_there(void **state)
 					    "teleported", "duplicate", "delta",	   "compressed",
 					    "raw",	  "deferred",  "redirtied" };
 	static const char *const steps[] = { "stop-ms", "final-pages-ms", "device-state-ms",
-					     "resume-ms" };
+					     "resume-ms", "taken-back" };
 	struct gw_memory memory;
 	struct gw_source *s = source(&memory);
 	json_t *json = gw_source_json(s, s->ready_ns);
