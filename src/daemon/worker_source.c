@@ -251,7 +251,13 @@ static int op_guest_resume(void *env)
 	int rc = gw_source_end_saving(e);
 
 	if (!rc)
+		rc = op_guest_stayed(e);
+	if (!rc) {
 		rc = gw_qmp_call(e->qmp, "cont", NULL, NULL);
+	} else if (rc == -EAGAIN) { /* its user had it run, and may have paused it again */
+		gw_error_clear();
+		rc = 0;
+	}
 	/* After, so that the guest does not wait for it; and even if it does not run. */
 	gw_settings_put_back(e->qmp, &e->settings, e->vm.def.name);
 	return rc;

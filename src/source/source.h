@@ -87,7 +87,8 @@ struct gw_source_ops {
 	 * message, if it is in one that cannot be moved. Stop returns with all
 	 * device I/O drained (F7); *ours is cleared if the guest had stopped by
 	 * itself or by its user meanwhile. Stayed: -EAGAIN if somebody else has
-	 * continued it since the last look or stop.
+	 * continued it since the last look or stop; then resume leaves it as it is by now,
+	 * because it is not the one who stopped it any more.
 	 */
 	int (*guest_look)(void *env, bool *runs);
 	int (*guest_stop)(void *env, bool *ours);

@@ -231,13 +231,15 @@ static int op_guest_resume(void *env)
 		return rc;
 	sim_check(sim.src.qemu == QEMU_STOPPED || sim.src.qemu == QEMU_RUNNING,
 		  "the source resumes a guest that it has not got any more");
+	sim.src.saving = false;
+	if (env == &sim.src.worker && source_disturbed())
+		return sim_late();
 	if (env == &sim.src.daemon && sim.src.pause_lost)
 		sim.src.will = GUEST_RUNS;
 	sim_check(sim.src.will == GUEST_RUNS, "the source resumes a guest that its user paused");
 	stop = sim_now() - sim.src.stopped_at;
 	if (sim.src.qemu == QEMU_STOPPED && stop > sim.src.longest_stop)
 		sim.src.longest_stop = stop;
-	sim.src.saving = false;
 	run_on();
 	return sim_late();
 }
