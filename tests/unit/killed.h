@@ -12,7 +12,10 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "store.h"
+#include "unit.h"
+
+struct host; /* the test's, store.h's or another; and a VM on it, if it wants one */
+struct vm;
 
 typedef int (*step_fn)(const struct host *h, struct vm *vm);
 

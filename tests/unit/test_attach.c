@@ -5,26 +5,17 @@
  * The QEMU is this process, which maps RAM files as one would, behind a monitor
  * that answers each command from a table; a test replaces single answers.
  */
-#include "unit.h"
+#include "monitor.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "attach.h"
-#include "clock.h"
 
 #define SIZE   (6UL << 20)
 #define EXTRAS 6
-
-/* Whatever contains @asked is answered with @answer. */
-struct answer {
-	const char *asked, *answer;
-};
 
 static const char *const memdev = "[{\"id\":\"ram\",\"size\":6291456,\"share\":true},"
 				  "{\"id\":\"low\",\"size\":6291456,\"share\":true}]";
@@ -63,23 +54,15 @@ struct qemu {
 	char paths[2][512]; /* answers to mem-path */
 	char ramblock[1024];
 	char hva[2][128]; /* answers to gpa2hva, for the region of "ram" and of "low" */
-	int listener;
 	struct answer special[EXTRAS]; /* before the usual ones */
-	pthread_t thread;
+	struct monitor monitor;
 	bool unknown; /* a command that no answer fits */
 };
 
-static const char *find(const struct answer *table, size_t n, const char *asked)
+static const char *answer_to(void *arg, const char *asked)
 {
-	for (size_t i = 0; i < n; i++)
-		if (table[i].asked && strstr(asked, table[i].asked))
-			return table[i].answer;
-	return NULL;
-}
-
-static const char *answer_to(struct qemu *m, const char *asked)
-{
-	const char *answer = find(m->special, EXTRAS, asked);
+	struct qemu *m = arg;
+	const char *answer = answer_of(m->special, EXTRAS, asked);
 
 	if (!answer && strstr(asked, "query-memdev"))
 		return memdev;
@@ -89,27 +72,9 @@ static const char *answer_to(struct qemu *m, const char *asked)
 		return m->ramblock;
 	if (!answer && strstr(asked, "gpa2hva"))
 		return m->hva[strstr(asked, "0x200000000") ? 1 : 0];
-	return answer ? answer : find(usual, GW_ARRAY_SIZE(usual), asked);
-}
-
-static void *monitor(void *arg)
-{
-	struct qemu *m = arg;
-	int conn = accept(m->listener, NULL, NULL);
-	char text[4096];
-	ssize_t n;
-
-	dprintf(conn, "{\"QMP\":{}}\n");
-	while ((n = recv(conn, text, sizeof(text) - 1, 0)) > 0) {
-		const char *answer;
-
-		text[n] = '\0';
-		answer = answer_to(m, text);
-		m->unknown |= !answer;
-		dprintf(conn, "{\"return\":%s}\n", answer ? answer : "{}");
-	}
-	close(conn);
-	return NULL;
+	answer = answer ?: answer_of(usual, GW_ARRAY_SIZE(usual), asked);
+	m->unknown |= !answer;
+	return answer ?: "{}";
 }
 
 static void *map_file(const char *path, int flags)
@@ -125,7 +90,6 @@ static void *map_file(const char *path, int flags)
 static int make(void **state)
 {
 	struct qemu *m = calloc(1, sizeof(*m));
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 
 	*state = m;
 	/* In /dev/shm, as RAM files are: some file systems show another device in maps. */
@@ -140,9 +104,8 @@ static int make(void **state)
 		if (m->maps[i] == MAP_FAILED)
 			return -1;
 	}
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", m->socket);
-	m->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	return bind(m->listener, (struct sockaddr *)&addr, sizeof(addr)) || listen(m->listener, 1);
+	m->monitor = (struct monitor){ monitor_listen(m->socket), answer_to, m, 0 };
+	return m->monitor.listener < 0;
 }
 
 static int drop(void **state)
@@ -150,7 +113,7 @@ static int drop(void **state)
 	struct qemu *m = *state;
 	int rc;
 
-	close(m->listener);
+	close(m->monitor.listener);
 	for (int i = 0; i < 2; i++) {
 		if (m->maps[i])
 			munmap(m->maps[i], SIZE);
@@ -197,12 +160,9 @@ static int attach(struct qemu *m, struct gw_ram *ram, struct gw_guest_facts *fac
 
 	if (!m->ramblock[0])
 		say_blocks(m, true);
-	assert_int_equal(pthread_create(&m->thread, NULL, monitor, m), 0);
-	q = gw_qmp_open(m->socket, gw_now() + 120 * GW_S);
-	assert_non_null(q);
+	q = monitor_call(&m->monitor, m->socket);
 	rc = gw_attach(q, getpid(), ram, facts);
-	gw_qmp_close(q);
-	pthread_join(m->thread, NULL);
+	monitor_end(&m->monitor, q);
 	assert_false(m->unknown);
 	return rc;
 }

@@ -3,20 +3,12 @@
  * test_live.c - what vm/live.c makes of a QEMU's answers (recorded from QEMU
  * 7.2, shortened), and what it says about differences.
  */
-#include "unit.h"
+#include "monitor.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "clock.h"
 #include "live.h"
-
-struct answer {
-	const char *asked, *answer;
-};
 
 #define IMAGE(file, format, size) \
 	"\"virtual-size\":" #size ",\"filename\":\"" file "\",\"format\":\"" format "\""
@@ -67,59 +59,37 @@ static const struct answer usual[] = {
 
 struct qemu {
 	char *dir, *path;
-	int listener;
 	struct answer special;
-	pthread_t thread;
+	struct monitor monitor;
 	struct gw_qmp *q;
 	char asked[4096]; /* all commands that change something */
 };
 
-static void *monitor(void *arg)
+static const char *answer_to(void *arg, const char *asked)
 {
 	struct qemu *m = arg;
-	int conn = accept(m->listener, NULL, NULL);
-	char text[4096];
-	ssize_t n;
+	const char *answer = answer_of(&m->special, 1, asked);
 
-	dprintf(conn, "{\"QMP\":{}}\n");
-	while ((n = recv(conn, text, sizeof(text) - 1, 0)) > 0) {
-		gw_autofree char *line = NULL;
-		const char *answer = "{}";
-
-		text[n] = '\0';
-		for (size_t i = GW_ARRAY_SIZE(usual); i-- > 0;)
-			if (strstr(text, usual[i].asked))
-				answer = usual[i].answer;
-		if (m->special.asked && strstr(text, m->special.asked))
-			answer = m->special.answer;
-		if (strstr(text, "eject") || strstr(text, "change-medium"))
-			snprintf(m->asked, sizeof(m->asked), "%s", text);
-		/* send(), which TSan knows to order what was read here before the answer */
-		line = gw_path("{\"return\":%s}\n", answer);
-		if (send(conn, line, strlen(line), MSG_NOSIGNAL) < 0)
-			break;
-	}
-	close(conn);
-	return NULL;
+	answer = answer ?: answer_of(usual, GW_ARRAY_SIZE(usual), asked);
+	if (strstr(asked, "eject") || strstr(asked, "change-medium"))
+		snprintf(m->asked, sizeof(m->asked), "%s", asked);
+	return answer ?: "{}";
 }
 
 static int make(void **state)
 {
 	struct qemu *m = calloc(1, sizeof(*m));
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 
 	*state = m;
 	m->dir = strdup("/tmp/gw-unit-XXXXXX");
 	if (!mkdtemp(m->dir))
 		return -1;
 	m->path = gw_path("%s/qmp", m->dir);
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", m->path);
-	m->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (bind(m->listener, (struct sockaddr *)&addr, sizeof(addr)) || listen(m->listener, 1) ||
-	    pthread_create(&m->thread, NULL, monitor, m))
+	m->monitor = (struct monitor){ monitor_listen(m->path), answer_to, m, 0 };
+	if (m->monitor.listener < 0)
 		return -1;
-	m->q = gw_qmp_open(m->path, gw_now() + 120 * GW_S);
-	return m->q ? 0 : -1;
+	m->q = monitor_call(&m->monitor, m->path);
+	return 0;
 }
 
 static int drop(void **state)
@@ -127,9 +97,8 @@ static int drop(void **state)
 	struct qemu *m = *state;
 	int rc;
 
-	gw_qmp_close(m->q);
-	pthread_join(m->thread, NULL);
-	close(m->listener);
+	monitor_end(&m->monitor, m->q);
+	close(m->monitor.listener);
 	rc = gw_remove_tree(m->dir);
 	free(m->path);
 	free(m->dir);

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* test_record.c - what a host writes down, damaged or not, and who may write it. */
-#include "unit.h"
+#include "killed.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <signal.h>
-#include <sys/ptrace.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "dest.h"
@@ -465,32 +462,10 @@ static void furnish(struct host *h)
 	assert_int_equal(gw_journal_save(&h->paths, "web1", &j), 0);
 }
 
-/* Remove it, and be killed at the @n-th stop at a system call. False: it had ended before. */
-static bool killed_in_removal(struct host *h, unsigned int n)
+static int remove_it(const struct host *h, struct vm *vm)
 {
-	pid_t child = fork();
-	int status;
-
-	assert_true(child >= 0);
-	if (!child) {
-		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-		raise(SIGSTOP);
-		_exit(gw_vm_remove(&h->paths, &h->vm.def, false) != 0);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(ptrace(PTRACE_SETOPTIONS, child, NULL, PTRACE_O_EXITKILL), 0);
-	for (unsigned int i = 0; i <= n; i++) {
-		assert_int_equal(ptrace(PTRACE_SYSCALL, child, NULL, NULL), 0);
-		assert_int_equal(waitpid(child, &status, 0), child);
-		if (WIFEXITED(status)) {
-			assert_int_equal(WEXITSTATUS(status), 0);
-			return false;
-		}
-		assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
-	}
-	kill(child, SIGKILL);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	return true;
+	(void)vm;
+	return gw_vm_remove(&h->paths, &h->vm.def, false);
 }
 
 /* Killed anywhere, it leaves a VM that can be removed again, or a name that is free. */
@@ -504,7 +479,7 @@ static void removal_can_be_killed(void **state)
 		bool killed;
 
 		furnish(h);
-		killed = killed_in_removal(h, n);
+		killed = killed_at(n, remove_it, h, NULL);
 		if (!access(h->dir, F_OK)) {
 			struct gw_journal j;
 			struct gw_vm vm;
