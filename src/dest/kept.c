@@ -105,53 +105,97 @@ int gw_kept_compared(struct gw_dest *d)
 	return gw_frame_send_buf(d->control, GW_MSG_COMPARED, d->compared, runs, len);
 }
 
-/* Digests of the blocks of @page at @out, unless it is zero. Return: bytes, or -errno. */
-static long tell_page(const struct gw_dest *d, size_t page, uint8_t *out)
+/* Pages that a thread takes at a time; with fewer it is done by one. */
+#define TELL_PART 64UL
+
+/* What one WANT asks for, made by many threads: it costs 3 us a page. */
+struct told {
+	const struct gw_dest *d;
+	size_t n, pages[GW_WANT_PAGES];
+	bool zero[GW_WANT_PAGES];
+	struct gw_blocks blocks[GW_WANT_PAGES];
+	_Atomic size_t next;
+	_Atomic size_t unread; /* one more than the place of one that cannot be read */
+};
+
+static void tell_some(void *arg, unsigned int thread)
+{
+	struct told *t = arg;
+	uint8_t bytes[GW_PAGE_SIZE];
+	size_t i;
+
+	(void)thread;
+	while ((i = t->next++ * TELL_PART) < t->n)
+		for (size_t end = i + TELL_PART; i < end && i < t->n; i++) {
+			if (gw_memory_read(t->d->memory, t->pages[i], 1, bytes)) {
+				t->unread = i + 1;
+				return;
+			}
+			t->zero[i] = gw_page_is_zero(bytes);
+			if (!t->zero[i])
+				gw_blocks_of(&t->d->key, bytes, &t->blocks[i]);
+		}
+}
+
+static int tell_all(struct gw_dest *d, struct told *t)
 {
 	uint8_t bytes[GW_PAGE_SIZE];
-	struct gw_blocks blocks;
-	int rc = gw_memory_read(d->memory, page, 1, bytes);
+	int rc = 0;
 
-	if (rc)
-		return rc;
-	if (gw_page_is_zero(bytes))
-		return 0;
-	gw_blocks_of(&d->key, bytes, &blocks);
-	for (unsigned int k = 0; k < GW_PAGE_BLOCKS; k++)
-		gw_put64(out + 8UL * k, blocks.digest[k]);
-	return sizeof(blocks.digest);
+	if (t->n <= TELL_PART) {
+		tell_some(t, 0);
+	} else {
+		rc = d->ops->compute(d->env, tell_some, t);
+		d->ops->compute_join(d->env);
+	}
+	if (rc < 0 || !t->unread)
+		return rc < 0 ? rc : 0;
+	/* Again, for its message. */
+	rc = gw_memory_read(d->memory, t->pages[t->unread - 1], 1, bytes);
+	return rc ? rc : gw_fail(-EIO, "memory that is read at the second attempt");
+}
+
+/* The pages that the WANT in the inbox names. */
+static int take_want(struct gw_dest *d, struct told *t)
+{
+	struct gw_reader r = { d->inbox.payload, d->inbox.len };
+	size_t first = 0, count = 0, n = 0;
+	int rc;
+
+	while ((rc = gw_runs_take(&r, d->memory->nr_pages, &first, &count)) > 0) {
+		for (size_t i = 0; i < count && n + i < GW_WANT_PAGES; i++)
+			t->pages[n + i] = first + i;
+		n += n > GW_WANT_PAGES ? 0 : count;
+	}
+	if (rc || !n || n > GW_WANT_PAGES)
+		return gw_fail(-EPROTO, "source: wants %zu pages at once", n);
+	t->n = n;
+	return 0;
 }
 
 int gw_kept_tell(struct gw_dest *d)
 {
 	const size_t room = GW_WANT_PAGES / 8 + GW_WANT_PAGES * sizeof(struct gw_blocks);
-	struct gw_reader r = { d->inbox.payload, d->inbox.len };
 	gw_autofree uint8_t *out = calloc(1, room);
-	size_t first = 0, count = 0, n = 0, len;
+	gw_autofree struct told *t = calloc(1, sizeof(*t));
 	uint8_t *at;
 	int rc;
 
-	if (!out)
+	if (!out || !t)
 		return gw_fail(-ENOMEM, "no memory for digests of blocks");
-	/* How many there are decides where the digests begin. */
-	while ((rc = gw_runs_take(&r, d->memory->nr_pages, &first, &count)) > 0)
-		n += n > GW_WANT_PAGES ? 0 : count;
-	if (rc || !n || n > GW_WANT_PAGES)
-		return gw_fail(-EPROTO, "source: wants %zu pages at once", n);
-	len = (n + 7) / 8;
-	at = out + len;
-	r = (struct gw_reader){ d->inbox.payload, d->inbox.len };
-	first = count = n = 0;
-	while (gw_runs_take(&r, d->memory->nr_pages, &first, &count) > 0) {
-		for (size_t i = 0; i < count; i++, n++) {
-			long told = tell_page(d, first + i, at);
-
-			if (told < 0)
-				return (int)told;
-			if (told)
-				out[n / 8] |= (uint8_t)(1U << n % 8);
-			at += told;
-		}
+	t->d = d;
+	rc = take_want(d, t);
+	if (!rc)
+		rc = tell_all(d, t);
+	if (rc)
+		return rc;
+	at = out + (t->n + 7) / 8;
+	for (size_t i = 0; i < t->n; i++) {
+		if (t->zero[i])
+			continue;
+		out[i / 8] |= (uint8_t)(1U << i % 8);
+		for (unsigned int k = 0; k < GW_PAGE_BLOCKS; k++, at += 8)
+			gw_put64(at, t->blocks[i].digest[k]);
 	}
 	return gw_frame_send_buf(d->control, GW_MSG_BLOCKS, 0, out, (size_t)(at - out));
 }
