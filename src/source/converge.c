@@ -3,7 +3,8 @@
  * converge.c - when to switch over: by what finishing now would cost.
  *
  * cost = wire bytes of the due pages / bandwidth + the final scan + device state
- * + resume. Device state is what QEMU sends by itself, a display's memory too.
+ * + resume + the answers that are waited for. Device state is what QEMU sends by
+ * itself, a display's memory too.
  * Pages that do not travel because they did not change must still be read and
  * hashed, so it is at least what that took. All measured, in the rounds so far.
  *
@@ -32,6 +33,19 @@
 /* GW_SOURCE_FIXED_MS has room for the scan of a small guest. */
 #define SCAN_INCLUDED_NS (5 * GW_MS)
 
+/*
+ * Until HELD, LOADED and COMMIT have arrived: two round trips and a half. GW_SOURCE_FIXED_MS
+ * has room for those of a local network.
+ */
+#define ANSWERS_INCLUDED_NS (2 * GW_MS)
+
+static int64_t answers_ns(const struct gw_source *s)
+{
+	const int64_t ns = s->holder.round_trip * 5 / 2;
+
+	return ns > ANSWERS_INCLUDED_NS ? ns - ANSWERS_INCLUDED_NS : 0;
+}
+
 static double bandwidth_of(const struct gw_holder *h)
 {
 	return h->bandwidth ? (double)h->bandwidth : BANDWIDTH_ASSUMED;
@@ -42,7 +56,7 @@ int64_t gw_converge_fixed(const struct gw_source *s)
 	const double device = (double)s->device_weight / bandwidth_of(&s->holder) * GW_S;
 	const int64_t scan = s->scan_ns > SCAN_INCLUDED_NS ? s->scan_ns - SCAN_INCLUDED_NS : 0;
 
-	return GW_SOURCE_FIXED_MS * GW_MS + (int64_t)device + scan;
+	return GW_SOURCE_FIXED_MS * GW_MS + (int64_t)device + scan + answers_ns(s);
 }
 
 int64_t gw_converge_cost(const struct gw_source *s, uint64_t pages)
@@ -81,10 +95,23 @@ static int too_heavy(const struct gw_source *s, int64_t fixed)
 		       (long long)(fixed / GW_MS * 3 / 2));
 }
 
+static int too_far(const struct gw_source *s, int64_t least)
+{
+	return gw_fail(-ETIME,
+		       "the destination is %lld ms away (there and back), so that the downtime "
+		       "would be at least %lld ms where %u ms are allowed; use --downtime-limit "
+		       "%lld",
+		       (long long)(s->holder.round_trip / GW_MS), (long long)(least / GW_MS),
+		       s->params.downtime_limit_ms, (long long)(least / GW_MS * 2));
+}
+
 int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost)
 {
 	const int64_t limit = s->params.downtime_limit_ms * GW_MS, fixed = gw_converge_fixed(s);
+	const int64_t least = GW_SOURCE_FIXED_MS * GW_MS + answers_ns(s);
 
+	if (answers_ns(s) && least > limit)
+		return too_far(s, least);
 	/* It was within the limit and is no longer: next time it is taken at once. */
 	if (c->within && cost > limit)
 		c->extra = EXTRA_MAX;

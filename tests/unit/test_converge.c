@@ -45,6 +45,24 @@ static void cost_follows_what_was_measured(void **state)
 	assert_int_equal(gw_converge_cost(s, 250000), fixed + 5 * GW_S);
 }
 
+/* Answers take their time: each is waited for while the guest stands still. */
+static void a_far_destination_costs(void **state)
+{
+	struct gw_source *s = *state;
+	struct gw_converge c = fresh();
+	const int64_t near = gw_converge_fixed(s);
+
+	s->holder.round_trip = GW_MS / 2;
+	assert_int_equal(gw_converge_fixed(s), near);
+	s->holder.round_trip = 100 * GW_MS;
+	assert_in_range(gw_converge_fixed(s) - near, 245 * GW_MS, 250 * GW_MS);
+	assert_int_equal(gw_converge_check(s, &c, gw_converge_cost(s, 0)), 0);
+	s->holder.round_trip = 200 * GW_MS;
+	assert_int_equal(gw_converge_check(s, &c, gw_converge_cost(s, 0)), -ETIME);
+	assert_message("200 ms away");
+	assert_message("at least 523 ms where 300 ms are allowed; use --downtime-limit 1046");
+}
+
 /* Pages that do not change cost no bandwidth, and yet somebody has to look at them. */
 static void cost_of_looking(void **state)
 {
@@ -199,6 +217,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		converge_test(cost_follows_what_was_measured),
+		converge_test(a_far_destination_costs),
 		converge_test(cost_of_looking),
 		converge_test(cost_without_measurements),
 		converge_test(improvement_is_patience),
