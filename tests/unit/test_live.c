@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "images.h"
 #include "live.h"
 
 #define IMAGE(file, format, size) \
@@ -274,6 +275,60 @@ static void refuses_temporary(void **state)
 	assert_message("disk 'd0' is opened with -snapshot or snapshot=on");
 }
 
+/* How each kind of image is looked into; formats are QEMU's, never what a header says. */
+static void finds_images(void **state)
+{
+	static const struct {
+		const char *image, *found; /* with ' for quotes */
+	} cases[] = {
+		{ "'filename':'/a','format':'raw'", "[{'disk':'d','depth':0,'file':'/a'}]" },
+		{ "'filename':'json:{\\'driver\\':\\'raw\\',\\'offset\\':512,\\'file\\':{\\'driver"
+		  "\\':\\'file\\',\\'filename\\':\\'/a\\'}}','format':'raw'",
+		  "[{'disk':'d','depth':0,'file':'json:{\\'driver\\':\\'raw\\',\\'offset\\':512,"
+		  "\\'file\\':{\\'driver\\':\\'file\\',\\'filename\\':\\'/a\\'}}','node':"
+		  "{'driver':'raw','offset':512,'file':{'driver':'file','filename':'/a'}}}]" },
+		{ "'filename':'/top','format':'qcow2','backing-filename':'/x','backing-image':"
+		  "{'filename':'base','format':'raw'}",
+		  "[{'disk':'d','depth':0,'file':'/top','node':{'driver':'qcow2','file':{'driver':"
+		  "'file','filename':'/top'},'backing':{'driver':'raw','file':{'driver':'file',"
+		  "'filename':'base'}}}},{'disk':'d','depth':1,'file':'base'}]" },
+		{ "'filename':'/top','format':'qcow2','backing-filename':'/x','format-specific':"
+		  "{'data':{'data-file':'/d'}}",
+		  "[{'disk':'d','depth':0,'file':'/top','node':{'driver':'qcow2','file':{'driver':"
+		  "'file','filename':'/top'},'data-file':{'driver':'file','filename':'/d'},"
+		  "'backing':null}}]" },
+		{ "'filename':'nbd://h/x','format':'qcow2'",
+		  "[{'disk':'d','depth':0,'file':'nbd://h/x','node':{'legacy':'nbd://h/x',"
+		  "'format':'qcow2'}}]" },
+		/* Nothing says how to open what is under it. */
+		{ "'filename':'/top','format':'qcow2','backing-image':{'filename':'nbd://h/x',"
+		  "'format':'raw'}",
+		  "[{'disk':'d','depth':0,'file':'/top','node':{}}]" },
+	};
+	struct qemu *m = *state;
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(cases); i++) {
+		gw_autofree char *block = gw_path("[{'device':'d','inserted':{'image':{%s}}}]",
+						  cases[i].image);
+		gw_autofree char *found = strdup(cases[i].found);
+		json_t *images, *wanted;
+
+		for (char *c = block; *c; c++)
+			*c = *c == '\'' ? '"' : *c;
+		for (char *c = found; *c; c++)
+			*c = *c == '\'' ? '"' : *c;
+		m->special = (struct answer){ "\"query-block\"", block };
+		assert_int_equal(gw_images_find(m->q, &images), 0);
+		wanted = json_loads(found, 0, NULL);
+		assert_non_null(wanted);
+		if (!json_equal(images, wanted))
+			fail_msg("%s became %s", block, json_dumps(images, 0));
+		json_decref(images);
+		json_decref(wanted);
+		m->special.asked = NULL;
+	}
+}
+
 #define live_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
 
 int main(void)
@@ -282,7 +337,7 @@ int main(void)
 		live_test(describes),	      live_test(names_files),
 		live_test(names_differences), live_test(compares_versions),
 		live_test(carries_media),     live_test(refuses_jobs),
-		live_test(refuses_temporary),
+		live_test(refuses_temporary), live_test(finds_images),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
