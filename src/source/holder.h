@@ -36,32 +36,32 @@ struct gw_holder {
 	const uint8_t *id; /* of the migration, GW_ID_LEN bytes */
 
 	/* agreed */
-	char host[64];	   /* its name, from READY; empty until then */
-	uint16_t version;  /* in OPEN */
 	uint32_t features; /* of enum gw_feature: those that both sides have */
 	uint32_t stages;   /* of enum gw_stage_id: those that it reads */
+	uint16_t version;  /* in OPEN */
+	char host[64];	   /* its name, from READY; empty until then */
 
 	/* connections */
 	struct gw_transport *control;
 	struct gw_transport *streams[GW_STREAMS_MAX];
-	unsigned int nr_streams;
-	struct gw_frame inbox; /* what came last on the control connection */
-	bool waited;	       /* it is a WAIT */
-	char waits_for[128];   /* what it is at, while that is all that happens */
 	uint64_t round;	       /* number of the last one that was begun: its barrier */
 	uint64_t transferred;  /* on all of them, once they are closed */
-	bool revoked;	       /* it has answered that the guest never ran there, and never will */
+	struct gw_frame inbox; /* what came last on the control connection */
+	unsigned int nr_streams;
+	bool waited;	     /* what came last is a WAIT */
+	bool revoked;	     /* it has answered that the guest never ran there, and never will */
+	char waits_for[128]; /* what it is at, while that is all that happens */
 
 	/* what it holds */
 	struct gw_encoder encoder;
-	uint32_t image;		 /* departure whose image it kept; 0: none */
-	struct gw_bitmap absent; /* of that image */
+	struct gw_bitmap absent; /* pages of its image that are not what they were */
 	uint64_t absent_pages;
 	/* compared.c: it is still comparing its image */
 	struct gw_bitmap pending; /* pages whose reuse depends on that */
 	struct gw_bitmap look;	  /* of these: to be looked at here, too */
 	size_t compared;	  /* up to this page it is done */
 	bool comparing;
+	uint32_t image; /* departure whose image it kept; 0: none */
 
 	/* measured */
 	uint64_t bandwidth;   /* bytes per second */

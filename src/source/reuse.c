@@ -233,6 +233,8 @@ static int ask_for_blocks(struct gw_source *s, const struct gw_bitmap *wanted)
 				gw_fail_prefix(rc, "destination: ");
 			continue;
 		}
+		if (answered == sent) /* there was no time for even the first */
+			break;
 		rc = take_blocks(s, wanted, asked_from[answered % 2], asked[answered % 2]);
 		answered++;
 	}

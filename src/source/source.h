@@ -173,15 +173,16 @@ struct gw_source {
 
 	/* memory */
 	struct gw_tracker *tracker;
-	bool resumed, since_arrival; /* of the tracker */
 	struct gw_holes *holes;
-	struct gw_bitmap due;	/* pages of this round */
-	size_t unsent;		/* from this page on they have not been sent */
-	struct gw_bitmap again; /* found written again just before reading */
-	struct gw_round *round; /* round.c's */
+	struct gw_bitmap due;	     /* pages of this round */
+	size_t unsent;		     /* from this page on they have not been sent */
+	struct gw_bitmap again;	     /* found written again just before reading */
+	struct gw_round *round;	     /* round.c's */
+	bool resumed, since_arrival; /* of the tracker */
 
 	/* progress; read by report at any time */
 	_Atomic enum gw_source_state state;
+	bool verified;
 	int64_t started_ns, ready_ns, ended_ns, stopped_ns, resumed_ns;
 	_Atomic uint64_t pages[GW_STAGE_MAX], bytes[GW_STAGE_MAX];
 	_Atomic uint64_t redirtied, reused, due_pages, done_pages;
@@ -192,7 +193,6 @@ struct gw_source {
 	uint64_t device_weight;	   /* bytes, expected: what QEMU sends besides its devices */
 	int64_t scan_ns;	   /* the last scan of all memory */
 	uint64_t device_bytes, ledger_bytes;
-	bool verified;
 	int64_t quiesce_ns, stop_ns, final_pages_ns, device_ns, resume_ns;
 	char error[1024];
 
@@ -202,8 +202,8 @@ struct gw_source {
 	bool runs;	   /* it ran at its last stop, and is to run where that leads it */
 	bool stopped;	   /* we have stopped a guest that ran, or are about to */
 	_Atomic bool over; /* its deadline was reached, and the guest runs */
+	bool disturbed;	   /* somebody continued it in the last attempt */
 	unsigned int attempts; /* at a switchover that were taken back */
-	bool disturbed;	       /* somebody continued the guest in the last of them */
 	int64_t deadline;      /* past which a stopped guest goes on here; GW_FOREVER: none */
 };
 
