@@ -102,6 +102,21 @@ static size_t part_of(const struct gw_arrival *a, size_t part, size_t *first)
 	return left < COMPARE_PART ? left : COMPARE_PART;
 }
 
+/* Nobody knows what is in these pages, so they are sent; padding is nobody's. */
+static void set_absent(const struct gw_memory *m, struct gw_bitmap *absent, size_t first,
+		       size_t count)
+{
+	const size_t stop = first + count;
+
+	for (unsigned int i = 0; i < m->nr_blocks; i++) {
+		const size_t begin = m->blocks[i].first_page, end = begin + m->blocks[i].nr_pages;
+		const size_t from = begin > first ? begin : first, to = end < stop ? end : stop;
+
+		if (from < to)
+			gw_bitmap_set_range(absent, from, to - from);
+	}
+}
+
 static int compare(void *arg, unsigned int i)
 {
 	struct gw_arrival *a = arg;
@@ -114,11 +129,10 @@ static int compare(void *arg, unsigned int i)
 								  first, count, &a->absent)
 						: -ETIME;
 
-		/* Nobody knows what is in them, so they are sent. */
 		if (rc) {
 			if (rc != -ETIME)
 				gw_warn("%s", gw_error());
-			gw_bitmap_set_range(&a->absent, first, count);
+			set_absent(a->memory, &a->absent, first, count);
 			a->skipped += count;
 		}
 		a->done[part] = true;
@@ -175,7 +189,7 @@ size_t gw_arrival_compared(struct gw_arrival *a, size_t from, struct gw_bitmap *
 		a->skipped += pages - upto;
 	a->halted = true;
 	if (absent)
-		gw_bitmap_set_range(absent, upto, pages - upto);
+		set_absent(a->memory, absent, upto, pages - upto);
 	return pages;
 }
 

@@ -65,7 +65,8 @@ static void settle(struct gw_source *s, size_t stop)
 	for (size_t page = h->compared; page < stop; page++) {
 		const bool absent = gw_bitmap_test(&h->absent, page);
 
-		if (!gw_bitmap_test(&s->holder.pending, page))
+		if (!gw_bitmap_test(&s->holder.pending, page) ||
+		    (absent && !gw_memory_block_of(s->memory, page)))
 			continue;
 		s->holder.absent_pages += absent;
 		if (absent)
@@ -78,7 +79,7 @@ static void settle(struct gw_source *s, size_t stop)
 	h->compared = stop;
 }
 
-/* What is not known in time is sent. */
+/* What is not known in time is sent; settle() knows what is padding. */
 static void give_up(struct gw_source *s)
 {
 	gw_bitmap_set_range(&s->holder.absent, s->holder.compared,

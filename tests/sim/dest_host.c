@@ -66,6 +66,7 @@ static int on_wake(void *arg)
 /* What the image's pages are compared by, and how long one part takes. */
 #define COMPARE_PART	(GW_CHUNK_PAGES / 4)
 #define COMPARE_PART_NS (6 * GW_MS)
+#define COMPARE_SLOW_NS GW_S
 #define COMPARE_BY_NS	(8 * GW_S) /* less than what hangs */
 
 static bool is_absent(size_t page)
@@ -92,7 +93,8 @@ static void comparer(void *arg, unsigned int i)
 		const int rc = sim_step(process, "compare", STEP_FAILS | STEP_DISK);
 		const size_t end = d->compared + COMPARE_PART;
 
-		fiber_sleep_until(sim_now() + COMPARE_PART_NS);
+		fiber_sleep_until(sim_now() +
+				  (sim.sc->slow_compare ? COMPARE_SLOW_NS : COMPARE_PART_NS));
 		if (process->dead || d->compare_ended || sim_now() > d->compare_by)
 			break;
 		for (size_t page = d->compared; page < end && page < pages; page++)

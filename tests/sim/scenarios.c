@@ -197,6 +197,7 @@ struct scenario scenario_random(uint64_t seed)
 		sc.reuse = (enum reuse)rng_below(&rng, REUSE_STRANGER + 1);
 	sc.version = rng_one_in(&rng, 6) ? 1 : 0;
 	sc.hasty = rng_one_in(&rng, 2);
+	sc.slow_compare = rng_one_in(&rng, 4);
 	sc.result = SIM_MAY_BE_TOO_FAST;
 	return sc;
 }

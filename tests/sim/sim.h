@@ -106,6 +106,7 @@ struct scenario {
 		REUSE_UNTRACKED, /* nobody watched it since it arrived */
 		REUSE_STRANGER,	 /* the image that is kept is of another history */
 	} reuse;
+	bool slow_compare;    /* the destination does not get through with its image in time */
 	uint16_t version;     /* that the destination speaks at most; 0: this release's */
 	unsigned int start_s; /* seconds that the destination's QEMU takes to start; 0: 50 ms */
 	bool unequal;	      /* memory must differ: shows that the comparison can tell */
