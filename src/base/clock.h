@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#define GW_US 1000LL
 #define GW_MS 1000000LL
 #define GW_S  1000000000LL
 

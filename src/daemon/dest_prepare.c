@@ -194,6 +194,7 @@ static int prepare(struct gw_dest_env *e, const json_t *definition, uint64_t res
 	note_source(e);
 	e->vm.has_secret = e->d.keyed;
 	memcpy(e->vm.secret, e->d.secret, sizeof(e->vm.secret));
+	e->vm.legs = e->d.legs;
 	for (unsigned int i = 0; !rc && i < e->vm.def.nr_memory; i++)
 		ram_paths[i] = gw_vm_ram_path(e->w->paths, &e->vm.def, i);
 	if (!rc)

@@ -64,12 +64,13 @@ int gw_vm_save(const struct gw_paths *p, const struct gw_vm *vm)
 
 	gw_secret_format(vm->secret, secret);
 	return save_json(path,
-			 json_pack("{s:o,s:i,s:I,s:s,s:b,s:o,s:s*,s:b,s:O?}", "definition",
+			 json_pack("{s:o,s:i,s:I,s:s,s:b,s:o,s:s*,s:b,s:o,s:O?}", "definition",
 				   gw_definition_json(&vm->def), "pid", (int)vm->process.pid,
 				   "pid-start", (json_int_t)vm->process.start, "qmp", vm->qmp,
 				   "attached", vm->attached, "watch", gw_watch_json(&vm->watch),
 				   "secret", vm->has_secret ? secret : NULL, "ram-folder",
-				   !vm->def.flat, "blocks", vm->blocks));
+				   !vm->def.flat, "legs", gw_legs_json(&vm->legs), "blocks",
+				   vm->blocks));
 }
 
 int gw_vm_need_secret(const struct gw_paths *p, struct gw_vm *vm)
@@ -126,6 +127,7 @@ int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
 	vm->has_secret = secret && !gw_secret_parse(secret, vm->secret);
 	/* An older godwitd, under which the VM started, did not say. */
 	vm->def.flat = !json_is_true(json_object_get(json, "ram-folder"));
+	gw_legs_parse(&vm->legs, json_object_get(json, "legs"));
 	vm->blocks = json_incref(json_object_get(json, "blocks"));
 	vm->qmp = qmp ? strdup(qmp) : NULL;
 	json_decref(json);

@@ -24,6 +24,7 @@
 #include "define.h"
 #include "key.h"
 #include "launch.h"
+#include "legs.h"
 #include "messages.h"
 #include "paths.h"
 #include "watch.h"
@@ -39,6 +40,7 @@ struct gw_vm {
 	/* What its digests are keyed with (page/key.h); gw_vm_need_secret() makes one. */
 	bool has_secret;
 	uint8_t secret[GW_SECRET_LEN];
+	struct gw_legs legs; /* what its last moves took */
 	json_t *blocks;
 };
 

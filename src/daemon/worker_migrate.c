@@ -197,6 +197,7 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	s->env = e;
 	s->memory = &e->ram.memory;
 	s->listen = e->w->paths->listen;
+	s->legs = e->vm.legs;
 	s->direct_io = e->facts.direct_io;
 	s->discards = e->facts.discards;
 	s->reports = e->facts.reports;

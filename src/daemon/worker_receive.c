@@ -55,6 +55,9 @@ int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open,
 	e->d.control->wake_arg = e;
 	rc = gw_dest_run(&e->d);
 	if (!rc) {
+		e->vm.legs = e->d.legs;
+		if (gw_vm_save(w->paths, &e->vm)) /* a hint less */
+			gw_warn("VM '%s': %s", e->vm.def.name, gw_error());
 		gw_dest_put_back(e);
 		/* Its memory is the VM's now. */
 		gw_image_drop(&w->paths->store, e->vm.def.name);

@@ -30,6 +30,7 @@
 #include "frame.h"
 #include "held.h"
 #include "ledger.h"
+#include "legs.h"
 #include "memory.h"
 #include "messages.h"
 #include "samples.h"
@@ -174,6 +175,8 @@ struct gw_dest {
 	struct gw_receive *receive; /* receive.c's */
 	struct gw_held held;	    /* device state that QEMU does not have yet */
 	bool whole;		    /* all of it has come */
+	struct gw_legs legs;	    /* of the VM: told by the source; at the end with this one */
+	uint64_t leg_us;	    /* of this one, so far; 0: not known */
 	_Atomic enum gw_dest_state state;
 	char listen[128]; /* where the source answers questions, as its --listen says; may be empty
 			   */

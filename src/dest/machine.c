@@ -112,6 +112,7 @@ static int define(struct gw_dest *d)
 	d->run = json_is_true(json_object_get(json, "run"));
 	snprintf(d->listen, sizeof(d->listen), "%s",
 		 json_string_value(json_object_get(json, "listen")) ?: "");
+	gw_legs_parse(&d->legs, json_object_get(json, "legs"));
 	rc = note_features(d, json);
 	/* Without a secret nothing that is kept can be believed. */
 	reuse = d->keyed ? json_object_get(json, "reuse") : NULL;
@@ -221,6 +222,7 @@ static int hold(struct gw_dest *d, bool *load)
 		return again ? gw_frame_send(d->control, GW_MSG_HELD, 0, NULL, 0) : 0;
 	case GW_MSG_LOAD:
 		*load = again && d->whole;
+		d->leg_us = d->inbox.arg;
 		return *load ? 0 : unexpected(d);
 	case GW_MSG_RESUMED:
 		if (!again || !d->held.len)
@@ -278,6 +280,18 @@ static int gw_dest_receive(struct gw_dest *d)
 	return rc;
 }
 
+/* What has taken since @began belongs to the leg, of which the source told the rest. */
+static void count_leg(struct gw_dest *d, int64_t began)
+{
+	const int64_t ns = d->ops->now(d->env) - began;
+
+	/* It told nothing, or something absurd: invariant 10. */
+	if (!d->leg_us || d->leg_us > GW_LEG_US_MAX || ns < 0)
+		d->leg_us = 0;
+	else
+		d->leg_us += (uint64_t)(ns / GW_US);
+}
+
 static int write_part(void *arg, const void *bytes, size_t len)
 {
 	struct gw_dest *d = arg;
@@ -292,6 +306,7 @@ static int write_part(void *arg, const void *bytes, size_t len)
  */
 static int gw_dest_load(struct gw_dest *d)
 {
+	const int64_t began = d->ops->now(d->env);
 	int rc = enter(d, GW_DEST_LOADING);
 
 	if (d->kept.later)
@@ -304,6 +319,7 @@ static int gw_dest_load(struct gw_dest *d)
 		rc = d->ops->device_end(d->env, d->ops->now(d->env) + SWITCHOVER_NS);
 	if (!rc)
 		rc = enter(d, GW_DEST_LOADED);
+	count_leg(d, began);
 	return rc ? rc : gw_frame_send(d->control, GW_MSG_LOADED, 0, NULL, 0);
 }
 
@@ -326,12 +342,14 @@ static int refused(struct gw_dest *d, int rc)
 static int gw_dest_commit(struct gw_dest *d)
 {
 	const bool told = d->features >> GW_FEATURE_RUN & 1;
+	int64_t began;
 	int rc = gw_dest_next(d, d->ops->now(d->env) + gw_memory_hash_ns(d->memory));
 
 	if (!rc && (d->inbox.type != GW_MSG_COMMIT || d->inbox.arg > told))
 		rc = unexpected(d);
 	if (rc)
 		return rc;
+	began = d->ops->now(d->env);
 	if (told) /* as it was at its last stop, and not when it set out */
 		d->run = d->inbox.arg;
 	rc = d->ops->journal(d->env, GW_DEST_PHASE_COMMITTED);
@@ -342,6 +360,7 @@ static int gw_dest_commit(struct gw_dest *d)
 		rc = d->ops->guest_resume(d->env);
 	if (rc == -EREMOTEIO)
 		return refused(d, rc);
+	count_leg(d, began);
 	if (!rc)
 		rc = d->ops->journal(d->env, GW_DEST_PHASE_RUNNING);
 	if (!rc)
@@ -350,6 +369,8 @@ static int gw_dest_commit(struct gw_dest *d)
 		return rc;
 	if (d->run)
 		d->ops->guest_announce(d->env);
+	if (d->run)
+		gw_legs_add(&d->legs, d->leg_us);
 	/* The guest is ours, whether or not the source still hears it. */
 	if (gw_frame_send(d->control, GW_MSG_RUNNING, 0, NULL, 0))
 		gw_error_clear();

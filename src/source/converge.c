@@ -4,7 +4,8 @@
  *
  * cost = wire bytes of the due pages / bandwidth + the final scan + device state
  * + resume + the answers that are waited for. Device state is what QEMU sends by
- * itself, a display's memory too.
+ * itself, a display's memory too; what it takes besides, with stop and resume, the VM's
+ * last moves have shown (wire/legs.h).
  * Pages that do not travel because they did not change must still be read and
  * hashed, so it is at least what that took. All measured, in the rounds so far.
  *
@@ -51,12 +52,41 @@ static double bandwidth_of(const struct gw_holder *h)
 	return h->bandwidth ? (double)h->bandwidth : BANDWIDTH_ASSUMED;
 }
 
+static int64_t device_ns(const struct gw_source *s)
+{
+	return (int64_t)((double)s->device_weight / bandwidth_of(&s->holder) * GW_S);
+}
+
+/*
+ * What the last moves took beyond @known, in the middle. They were on other hosts and
+ * networks: at most half of what is left of the limit, so that they forbid no move.
+ */
+static int64_t legs_ns(const struct gw_source *s, int64_t known)
+{
+	const int64_t limit = s->params.downtime_limit_ms * GW_MS;
+	const int64_t room = limit > known ? (limit - known) / 2 : 0;
+	const int64_t more = gw_legs_median(&s->legs) * GW_US - GW_SOURCE_FIXED_MS * GW_MS;
+
+	return more <= 0 ? 0 : more < room ? more : room;
+}
+
 int64_t gw_converge_fixed(const struct gw_source *s)
 {
-	const double device = (double)s->device_weight / bandwidth_of(&s->holder) * GW_S;
 	const int64_t scan = s->scan_ns > SCAN_INCLUDED_NS ? s->scan_ns - SCAN_INCLUDED_NS : 0;
+	const int64_t known = GW_SOURCE_FIXED_MS * GW_MS + device_ns(s) + scan + answers_ns(s);
 
-	return GW_SOURCE_FIXED_MS * GW_MS + (int64_t)device + scan + answers_ns(s);
+	return known + legs_ns(s, known);
+}
+
+uint64_t gw_converge_leg(const struct gw_source *s, int64_t handover)
+{
+	const int64_t scan = s->scan_ns < SCAN_INCLUDED_NS ? s->scan_ns : SCAN_INCLUDED_NS;
+	const int64_t state = handover > device_ns(s) ? handover - device_ns(s) : 0;
+	const int64_t us = (s->stop_ns + scan + state) / GW_US;
+
+	if (!s->runs) /* it missed nothing, and may have been saved before */
+		return 0;
+	return us < 1 ? 1 : us < GW_LEG_US_MAX ? (uint64_t)us : GW_LEG_US_MAX;
 }
 
 int64_t gw_converge_cost(const struct gw_source *s, uint64_t pages)

@@ -29,6 +29,7 @@
 struct handover {
 	bool begun, ended; /* DEVICE, DEVICE_END were sent */
 	bool round_done, held;
+	int64_t ns; /* that it took, without the last pages */
 };
 
 int64_t gw_handover_end(const struct gw_source *s)
@@ -83,16 +84,19 @@ static int send_device_state(struct gw_source *s, struct handover *h, bool again
 static int await_held(struct gw_source *s, struct handover *h)
 {
 	const int64_t deadline = s->ops->now(s->env) + 12 * GW_ANSWER_NS;
+	int64_t mark;
 	int rc = 0;
 
 	if (!h->round_done) {
 		rc = gw_holder_wait_round(&s->holder, deadline);
 		h->round_done = !rc;
 	}
+	mark = s->ops->now(s->env);
 	if (!rc && h->ended && !h->held) {
 		rc = gw_holder_expect(&s->holder, GW_MSG_HELD, deadline);
 		h->held = !rc;
 	}
+	h->ns += s->ops->now(s->env) - mark;
 	return rc;
 }
 
@@ -134,6 +138,7 @@ int gw_handover(struct gw_source *s, bool round_done)
 {
 	const bool again = s->holder.features >> GW_FEATURE_AGAIN & 1;
 	struct handover h = { .round_done = round_done };
+	const int64_t mark = s->ops->now(s->env);
 	int rc;
 
 	s->device_bytes = 0;
@@ -142,6 +147,7 @@ int gw_handover(struct gw_source *s, bool round_done)
 		s->holder.control->on_tick = NULL;
 	if (!rc)
 		rc = send_device_state(s, &h, again);
+	h.ns = s->ops->now(s->env) - mark;
 	if (!rc && again)
 		rc = await_held(s, &h);
 	if (!rc && again)
@@ -150,7 +156,8 @@ int gw_handover(struct gw_source *s, bool round_done)
 		return take_back(s, &h);
 	s->holder.control->on_tick = NULL;
 	if (!rc && again)
-		rc = gw_frame_send(s->holder.control, GW_MSG_LOAD, 0, NULL, 0);
+		rc = gw_frame_send(s->holder.control, GW_MSG_LOAD, gw_converge_leg(s, h.ns), NULL,
+				   0);
 	if (!rc && !h.round_done)
 		rc = gw_holder_wait_round(&s->holder, gw_handover_end(s));
 	if (!rc)

@@ -75,6 +75,11 @@ struct gw_converge {
  */
 int64_t gw_converge_cost(const struct gw_source *s, uint64_t pages);
 int64_t gw_converge_fixed(const struct gw_source *s);
+/*
+ * What this switchover has taken by LOAD, in µs, of what no round lowers and nothing else
+ * foretells: for the next ones (wire/legs.h). @handover: device state alone. 0: of no use.
+ */
+uint64_t gw_converge_leg(const struct gw_source *s, int64_t handover);
 /* Whether @cost, which keeps to the limit, is as low as it gets by a few cheap rounds more. */
 bool gw_converge_enough(const struct gw_source *s, struct gw_converge *c, int64_t cost);
 int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost);

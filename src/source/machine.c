@@ -76,6 +76,7 @@ static char *make_define(const struct gw_source *s)
 	if (define && s->holder.version >= 2) {
 		json_object_set_new(define, "features", gw_features_json());
 		json_object_set_new(define, "stages", gw_stages_json());
+		json_object_set_new(define, "legs", gw_legs_json(&s->legs));
 		gw_secret_format(s->secret, secret);
 		json_object_set_new(define, "secret", json_string(secret));
 	}

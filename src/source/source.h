@@ -33,6 +33,7 @@
 #include "holder.h"
 #include "holes.h"
 #include "ledger.h"
+#include "legs.h"
 #include "memory.h"
 #include "samples.h"
 #include "tracker.h"
@@ -166,6 +167,7 @@ struct gw_source {
 	const struct gw_ledger *ledger; /* of the guest's arrival here; NULL: none */
 	uint8_t secret[GW_SECRET_LEN];	/* the VM's: digests are keyed with it */
 	struct gw_key key;		/* made of it */
+	struct gw_legs legs;		/* what the VM's last moves took */
 	bool direct_io;			/* some disk bypasses the page table: quiesce (F7) */
 	bool discards, reports;		/* it may give memory back, does so all the time: holes.h */
 

@@ -10,7 +10,7 @@
  *     OPEN {versions, kind, id}         ->
  *                                       <-   ACCEPT {version}
  *     DEFINE {definition, sizes, reuse,
- *             features, stages}         ->   (starts QEMU -incoming defer)
+ *             features, stages, legs}   ->   (starts QEMU -incoming defer)
  *                                       <-   WAIT {text} ... (version 2: it is at it)
  *                                       <-   READY {host, image, features, stages}
  *                                       <-   ABSENT {pages} ... (of the image, as many
@@ -39,7 +39,7 @@
  *                                       <-   VERIFIED
  *     DEVICE {bytes} ... DEVICE_END     ->   (held back until the last barrier)
  *                                       <-   HELD: all of it, and the last round's pages
- *     LOAD                              ->   (QEMU there gets it)
+ *     LOAD {us so far}                  ->   (QEMU there gets it; wire/legs.h)
  *     or RESUMED                        ->   (instead of LOAD, or of what DEVICE is left: it
  *                                              is forgotten, and rounds go on)
  *                                       <-   LOADED

@@ -39,6 +39,9 @@
 		0x7777777777777777, 0x7777777777777777 \
 	}
 
+/* What an earlier move of the VM took. */
+#define SIM_LEG_US 31000
+
 enum fault_kind {
 	FAULT_NONE,
 	FAULT_CUT,	   /* the link is cut, for good */

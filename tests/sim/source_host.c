@@ -507,6 +507,7 @@ void source_init(void)
 	src->s.params.reuse = sim.sc->reuse && !src->s.params.pages.hash;
 	src->s.memory = sim.guest.memory;
 	src->s.definition = sim.definition;
+	gw_legs_add(&src->s.legs, SIM_LEG_US);
 	src->s.direct_io = sim.sc->direct_io;
 	src->s.discards = sim.sc->guest.punches;
 	src->will = sim.sc->paused ? GUEST_PAUSED : GUEST_RUNS;

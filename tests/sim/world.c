@@ -10,6 +10,7 @@
 
 #include "clock.h"
 #include "error.h"
+#include "feature.h"
 #include "sim.h"
 
 /* Shorter than the silence that ends a connection, so it must only cost time. */
@@ -566,6 +567,23 @@ static int64_t stop_max(void)
 	return ns;
 }
 
+/* What this leg took is with the VM, and no more than its guest stood still for. */
+static void check_legs(void)
+{
+	const struct gw_dest *d = &sim.dst.d;
+	const struct gw_source *s = &sim.src.s;
+	const unsigned int nr = d->legs.nr;
+
+	sim_check(d->version < 2 || (nr && d->legs.us[nr - 1] == SIM_LEG_US),
+		  "the VM's earlier legs are lost");
+	if (nr > 1)
+		sim_check(d->legs.us[0] * GW_US <= s->resumed_ns - s->stopped_ns,
+			  "a leg took longer than the guest stood still");
+	if (!sim.faults[0].kind && !sim.faults[1].kind && d->run &&
+	    gw_holder_has(&s->holder, GW_FEATURE_AGAIN))
+		sim_check(nr == 2, "the leg was not written down");
+}
+
 static void check_end(void)
 {
 	const struct source_host *src = &sim.src;
@@ -579,6 +597,7 @@ static void check_end(void)
 		sim_check(src->qemu == QEMU_ENDED, "the source holds on to a guest that has left");
 		sim_check(dst->qemu == alive || struck(FAULT_QEMU_DEST),
 			  "the guest came here and does not run");
+		check_legs();
 		sim_check(dst->settled == GW_OUTCOME_RUNNING ||
 				  (dst->settled == GW_OUTCOME_LOST && struck(FAULT_QEMU_DEST)),
 			  "the destination would answer %d", (int)dst->settled);

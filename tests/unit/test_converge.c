@@ -166,6 +166,59 @@ static void cost_of_what_no_round_lowers(void **state)
 	assert_int_equal(gw_converge_cost(s, 0), gw_converge_fixed(s));
 }
 
+/* Moves that took longer than assumed are believed in the middle, and forbid none. */
+static void legs_are_remembered(void **state)
+{
+	struct gw_source *s = *state;
+	struct gw_converge c = fresh();
+	const int64_t assumed = gw_converge_fixed(s);
+
+	gw_legs_add(&s->legs, 9000); /* below what is assumed: no less */
+	assert_int_equal(gw_converge_fixed(s), assumed);
+	gw_legs_add(&s->legs, 80000);
+	gw_legs_add(&s->legs, 70000);
+	assert_int_equal(gw_converge_fixed(s), 70 * GW_MS);
+	gw_legs_add(&s->legs, GW_LEG_US_MAX);
+	gw_legs_add(&s->legs, 60000);
+	assert_int_equal(gw_converge_fixed(s), 70 * GW_MS);
+	/* What else is known comes on top. */
+	s->scan_ns = 45 * GW_MS;
+	s->holder.round_trip = 20 * GW_MS;
+	assert_int_equal(gw_converge_fixed(s), (70 + 40 + 48) * GW_MS);
+	/* Half of what is left at most, so that there is always a cost that will do. */
+	s->scan_ns = s->holder.round_trip = 0;
+	for (int i = 0; i < GW_LEGS_MAX; i++)
+		gw_legs_add(&s->legs, GW_LEG_US_MAX);
+	assert_int_equal(gw_converge_fixed(s), assumed + (300 * GW_MS - assumed) / 2);
+	for (unsigned int ms = GW_SOURCE_FIXED_MS; ms < 1000; ms++) {
+		s->params.downtime_limit_ms = ms;
+		c = fresh();
+		assert_true(gw_converge_cost(s, 0) <= ms * GW_MS);
+		assert_int_equal(gw_converge_check(s, &c, gw_converge_cost(s, 0)), 0);
+	}
+	s->holder.round_trip = 1000 * GW_MS; /* no room at all */
+	assert_true(gw_converge_fixed(s) < 2600 * GW_MS);
+}
+
+/* What one leaves for the next is what the estimate has no other figure for. */
+static void a_leg_is_measured(void **state)
+{
+	struct gw_source *s = *state;
+
+	s->stop_ns = 30 * GW_MS;
+	s->scan_ns = 200 * GW_MS; /* 195 of them are a figure of its own */
+	s->holder.bandwidth = 12500000;
+	assert_int_equal(gw_converge_leg(s, 15 * GW_MS), 0); /* it was paused */
+	s->runs = true;
+	assert_int_equal(gw_converge_leg(s, 15 * GW_MS), 50000);
+	s->device_weight = 1250000; /* 100 ms */
+	assert_int_equal(gw_converge_leg(s, 115 * GW_MS), 50000);
+	assert_int_equal(gw_converge_leg(s, 60 * GW_MS), 35000);
+	assert_int_equal(gw_converge_leg(s, 1000 * GW_S), GW_LEG_US_MAX);
+	s->stop_ns = s->scan_ns = 0;
+	assert_int_equal(gw_converge_leg(s, 0), 1); /* 0 is none */
+}
+
 /* A display that does not fit is named, with the figures, before the guest is stopped. */
 static void a_heavy_display_is_named(void **state)
 {
@@ -224,6 +277,8 @@ int main(void)
 		converge_test(a_writing_guest_is_given_up),
 		converge_test(within_the_limit_is_fine),
 		converge_test(cost_of_what_no_round_lowers),
+		converge_test(legs_are_remembered),
+		converge_test(a_leg_is_measured),
 		converge_test(a_heavy_display_is_named),
 		converge_test(cheap_rounds_lower_the_cost),
 	};

@@ -223,6 +223,53 @@ static void vm_round_trip(void **state)
 	assert_null(back.qmp);
 }
 
+/* What the last moves took is a hint, and may come from anybody. */
+static void legs_are_hints(void **state)
+{
+	static const char *const garbage[] = {
+		"{}",
+		"7",
+		"null",
+		"[]",
+		"[\"x\",null,[],{},true,1.5]",
+		"[0,-1,60000001]",
+		"[9223372036854775807,-9223372036854775807]",
+	};
+	struct host *h = *state;
+	struct gw_legs legs = { 0 };
+	struct gw_vm back;
+	json_t *json;
+
+	assert_int_equal(gw_legs_median(&legs), 0);
+	for (uint64_t us = 1; us <= GW_LEGS_MAX + 2; us++)
+		gw_legs_add(&h->vm.legs, us);
+	gw_legs_add(&h->vm.legs, 0);
+	gw_legs_add(&h->vm.legs, GW_LEG_US_MAX + 1ULL);
+	gw_legs_add(&h->vm.legs, UINT64_MAX);
+	assert_int_equal(h->vm.legs.nr, GW_LEGS_MAX);
+	assert_int_equal(gw_legs_median(&h->vm.legs), 5);
+	assert_int_equal(gw_vm_save(&h->paths, &h->vm), 0);
+	assert_int_equal(gw_vm_load(&h->paths, "web1", &back), 0);
+	assert_memory_equal(&back.legs, &h->vm.legs, sizeof(back.legs));
+	assert_int_equal(back.legs.us[0], GW_LEGS_MAX + 2);
+	gw_vm_free(&back);
+	for (size_t i = 0; i < GW_ARRAY_SIZE(garbage); i++) {
+		json = json_loads(garbage[i], JSON_DECODE_ANY, NULL);
+		assert_non_null(json);
+		gw_legs_parse(&legs, json);
+		assert_int_equal(legs.nr, 0);
+		json_decref(json);
+	}
+	gw_legs_parse(&legs, NULL);
+	assert_int_equal(legs.nr, 0);
+	json = json_loads("[8,-1,6,5,4,3,2,\"x\"]", 0, NULL);
+	gw_legs_parse(&legs, json);
+	json_decref(json);
+	assert_int_equal(legs.nr, 4);
+	assert_int_equal(legs.us[0], 8);
+	assert_int_equal(gw_legs_median(&legs), 5);
+}
+
 /* A record that a daemon of before wrote: its VM is tracked still, and has no secret yet. */
 static void record_of_before(void **state)
 {
@@ -514,6 +561,7 @@ int main(void)
 		host_test(a_vm_in_a_strange_folder_is_not_read),
 		host_test(names_never_meet),
 		host_test(vm_round_trip),
+		host_test(legs_are_hints),
 		host_test(record_of_before),
 		host_test(no_vm),
 		host_test(damaged_vm),
