@@ -34,15 +34,12 @@
 /* GW_SOURCE_FIXED_MS has room for the scan of a small guest. */
 #define SCAN_INCLUDED_NS (5 * GW_MS)
 
-/*
- * Until HELD, LOADED and COMMIT have arrived: two round trips and a half. GW_SOURCE_FIXED_MS
- * has room for those of a local network.
- */
+/* GW_SOURCE_FIXED_MS has room for the answers of a local network. */
 #define ANSWERS_INCLUDED_NS (2 * GW_MS)
 
 static int64_t answers_ns(const struct gw_source *s)
 {
-	const int64_t ns = s->holder.round_trip * 5 / 2;
+	const int64_t ns = (int64_t)((double)s->holder.round_trip * GW_SWITCHOVER_TRIPS);
 
 	return ns > ANSWERS_INCLUDED_NS ? ns - ANSWERS_INCLUDED_NS : 0;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "messages.h"
 #include "page.h"
 #include "placement.h"
 
@@ -50,7 +51,8 @@ static void count_rounds(const struct gw_placement_vm *vm, struct gw_placement *
 	const double page = vm->wire_per_page > 0 ? vm->wire_per_page : (double)GW_PAGE_SIZE;
 	const double limit = (double)vm->downtime_limit_ms - vm->device_ms;
 	const double bandwidth = (double)p->link.bandwidth / 1e3; /* bytes per ms */
-	const double trip = p->link.round_trip_ms, leave = vm->device_ms + 2 * trip;
+	const double trip = p->link.round_trip_ms,
+		     leave = vm->device_ms + GW_SWITCHOVER_TRIPS * trip;
 	const double first = (double)(vm->pages - p->reused);
 	const double changed = p->reused && vm->wire_per_changed > 0 ? vm->wire_per_changed : page;
 	double sent = first, bytes = first * changed, last = bytes / bandwidth, ms = last;

@@ -23,7 +23,7 @@
  * none: then the guest writes faster than its memory can be moved.
  *
  * Each round ends with a round trip of the link, the setup takes
- * GW_PLACEMENT_SETUP_TRIPS of them, and the switchover two: LOADED and RUNNING.
+ * GW_PLACEMENT_SETUP_TRIPS of them, and the switchover GW_SWITCHOVER_TRIPS.
  */
 #ifndef GW_PLACEMENT_H
 #define GW_PLACEMENT_H

@@ -86,6 +86,9 @@
 #define GW_VERSION     2
 #define GW_VERSION_MIN 1
 
+/* Round trips that a stopped guest waits for: until HELD, LOADED and COMMIT have arrived. */
+#define GW_SWITCHOVER_TRIPS 2.5
+
 /* Bytes that name one migration on both hosts. */
 #define GW_ID_LEN 16
 
