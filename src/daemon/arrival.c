@@ -236,6 +236,6 @@ void gw_arrival_free(struct gw_arrival *a)
 
 void gw_arrival_track(struct gw_vm *vm, const struct gw_ram *ram)
 {
-	if (gw_track_has_uffd() && gw_watch_begin(&vm->watch, vm->process.pid, ram))
+	if (gw_track_has_uffd() && gw_watch_begin(&vm->watch, vm->process.pid, ram, 1))
 		gw_warn("VM '%s' is not tracked here: %s", vm->def.name, gw_error());
 }

@@ -187,6 +187,9 @@ static void execute(struct client *c, const json_t *request)
 		client.on_progress = NULL;
 		if (gw_jobs_cancel(c->control->jobs, name ? name : "", client, &c->job))
 			say_error(c);
+	} else if (!strcmp(command, "recover") && !json_object_get(args, "outcome") &&
+		   !gw_jobs_retry(c->control->jobs, name ? name : "")) {
+		say_return(c, json_pack("{s:s}", "outcome", "serving"));
 	} else {
 		c->job = gw_jobs_start(c->control->jobs, command, args, client);
 		if (!c->job)

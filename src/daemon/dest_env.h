@@ -2,7 +2,8 @@
 /*
  * dest_env.h - what the destination's machine works on in a worker: a VM that arrives, its
  * QEMU and its monitor. worker_dest.c holds the ops, of which preparation is in
- * dest_prepare.c; worker_receive.c uses them.
+ * dest_prepare.c; worker_receive.c receives a migration with them, and
+ * worker_dest_recover.c goes on where one of those died.
  */
 #ifndef GW_DEST_ENV_H
 #define GW_DEST_ENV_H
@@ -14,6 +15,7 @@
 #include "dest.h"
 #include "teller.h"
 #include "worker.h"
+#include "worker_pages.h"
 
 /* A QEMU closes its monitor a moment before it ends. */
 #define GW_DEST_ENDING_MS 2000
@@ -35,11 +37,13 @@ struct gw_dest_env {
 	struct gw_teller teller;
 	struct gw_journal journal;
 	struct gw_arrival arrival;
+	struct gw_pages pages;
 	int lock;      /* of the VM; -1 until its folder is ours */
 	int device;    /* our end of QEMU's device state */
 	int qemu;      /* pidfd */
 	int wake;      /* epoll of ctl, qemu and crew: what the control connection heeds */
 	bool log_kept; /* of QEMU (qemu_log.h) */
+	bool paged;    /* it runs here and some of its memory does not, or did not, yet */
 	bool asked;    /* recovery: the source waits for what becomes of it, or somebody knows */
 	char from[NI_MAXHOST]; /* whence the source called */
 	void (*spawned)(void *arg, unsigned int i);
@@ -66,6 +70,12 @@ int gw_dest_on_wake(void *arg);
 
 /** gw_dest_put_back() - the VM lives on here, in a QEMU like any other (invariant 14). */
 void gw_dest_put_back(struct gw_dest_env *e);
+
+/**
+ * gw_dest_env_paged() - post-copy is over here, or was ended: @rc is gw_dest_run()'s, or
+ * gw_dest_page_on()'s for a guest that runs. Return: 0, or @rc: somebody else is to go on.
+ */
+int gw_dest_env_paged(struct gw_dest_env *e, int rc);
 
 /** gw_dest_journal(), gw_dest_notify(), gw_dest_prepare() - ops; see dest.h. */
 int gw_dest_journal(void *env, enum gw_dest_phase phase);

@@ -157,13 +157,22 @@ static int describe(struct gw_dest_env *e, bool tracked)
 {
 	struct gw_guest_facts facts;
 	struct gw_ram ram;
+	int rc = gw_attach(e->qmp, e->vm.process.pid, &ram, &facts);
 
-	if (gw_attach(e->qmp, e->vm.process.pid, &ram, &facts)) {
+	if (rc && e->d.paging)
+		return rc;
+	if (rc) {
 		gw_warn("VM '%s' could not leave again: %s", e->vm.def.name, gw_error());
 		return 0;
 	}
 	gw_vm_describe(&e->vm, &ram);
-	if (tracked)
+	if (e->d.paging && gw_pages_prepare(&e->pages, e->qmp, &ram)) {
+		/* The source decides whether it goes on without; READY tells. */
+		gw_warn("VM '%s': %s", e->vm.def.name, gw_error());
+		e->d.paging = 0;
+		e->d.no_paging = true;
+	}
+	if (tracked && e->vm.watch.mode == GW_WATCH_NONE)
 		gw_arrival_track(&e->vm, &ram);
 	gw_ram_close(&ram);
 	return gw_vm_save(e->w->paths, &e->vm);
@@ -209,6 +218,8 @@ static int prepare(struct gw_dest_env *e, const json_t *definition, uint64_t res
 		rc = start_qemu(e, ram_paths);
 	if (!rc)
 		rc = compare_live(e, json_object_get(definition, "live"));
+	if (!rc && e->d.paging)
+		rc = gw_pages_remember(&e->pages, reuse);
 	if (!rc)
 		rc = describe(e, reuse && !e->w->paths->store.untracked);
 	if (!rc)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "clock.h"
 #include "dest.h"
 #include "error.h"
 #include "io.h"
@@ -25,6 +26,9 @@
 
 #define STRANGERS_MAX 64
 
+/* A keeper that lived so long did not die of what it found. */
+#define KEPT_NS (10 * GW_S)
+
 typedef int (*job_fn)(struct gw_worker *w, const json_t *args, json_t **result);
 
 static const struct {
@@ -36,6 +40,7 @@ static const struct {
 	{ "stop", gw_worker_stop_vm, false },	{ "list", gw_worker_list, false },
 	{ "migrate", gw_worker_migrate, true }, { "recover", gw_worker_recover, false },
 	{ "images", gw_worker_images, false },	{ "plan", gw_worker_plan, false },
+	{ "page", gw_worker_page, true },
 };
 
 struct gw_jobs *gw_jobs_new(struct gw_loop *loop, const struct gw_paths *paths, const char *host)
@@ -107,9 +112,15 @@ static void note_progress(struct gw_job *job, json_t *status)
 	/* An incoming worker learns its VM's name from the source. */
 	if (job->incoming && incoming && !job->name[0])
 		snprintf(job->name, sizeof(job->name), "%s", incoming);
-	if (job->incoming &&
-	    !strcmp(json_string_value(json_object_get(status, "status")) ?: "", "completed"))
-		job->arrived = true;
+	if (job->incoming) {
+		const char *is = json_string_value(json_object_get(status, "status")) ?: "";
+
+		job->paging = !strncmp(is, "postcopy-", 9);
+		job->arrived = job->arrived || job->paging || !strcmp(is, "completed");
+	}
+	job->serving = !job->incoming &&
+		       !strncmp(json_string_value(json_object_get(status, "status")) ?: "",
+				"postcopy-", 9);
 	if (job->migrates && job->name[0])
 		json_object_set(job->jobs->last, job->name, status);
 	if (job->client.on_progress)
@@ -131,10 +142,17 @@ static void answer_cancellers(struct gw_job *job, json_t *result)
 
 static json_t *too_late(const struct gw_job *job)
 {
-	json_t *text = json_sprintf("too late to cancel: %s has been told to take VM '%s' over; "
-				    "'godwit status %s' shows how it ends",
-				    job->incoming ? "this host" : "the destination", job->name,
-				    job->name);
+	json_t *text =
+		job->serving
+			? json_sprintf(
+				  "too late to cancel: VM '%s' runs at the destination already, and "
+				  "some of its memory is only here, so to end this would lose the "
+				  "guest; 'godwit status %s' shows how much is left",
+				  job->name, job->name)
+			: json_sprintf("too late to cancel: %s has been told to take VM '%s' over; "
+				       "'godwit status %s' shows how it ends",
+				       job->incoming ? "this host" : "the destination", job->name,
+				       job->name);
 
 	return json_pack("{s:o}", "error", text);
 }
@@ -230,6 +248,7 @@ static void finish(struct gw_job *job, int status)
 {
 	struct gw_jobs *jobs = job->jobs;
 	json_t *state;
+	bool failed;
 
 	if (job->file >= 0)
 		job->result = gw_worker_result_load(job->file);
@@ -251,9 +270,12 @@ static void finish(struct gw_job *job, int status)
 		else
 			json_object_set(jobs->last, job->name, state);
 	}
-	if (job->recovers && !json_object_get(job->result, "error"))
+	/* Who keeps something and lived for long did not die of what it found. */
+	failed = json_object_get(job->result, "error") &&
+		 !(job->keeper && gw_now() - job->began >= KEPT_NS);
+	if ((job->recovers || job->keeper) && !failed)
 		json_object_del(jobs->retries, job->name);
-	else if (job->recovers && !job->client.on_end)
+	else if (job->keeper || (job->recovers && !job->client.on_end))
 		gw_jobs_tried(jobs, job);
 }
 
@@ -350,6 +372,7 @@ static struct gw_job *new_job(struct gw_jobs *jobs, const char *name)
 	}
 	job->jobs = jobs;
 	job->pidfd = job->ctl = job->file = -1;
+	job->began = gw_now();
 	snprintf(job->name, sizeof(job->name), "%s", name);
 	job->next = jobs->list;
 	jobs->list = job;
@@ -443,7 +466,7 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 	for (i = 0; i < GW_ARRAY_SIZE(commands); i++)
 		if (!strcmp(commands[i].command, command))
 			break;
-	if (i == GW_ARRAY_SIZE(commands)) {
+	if (i == GW_ARRAY_SIZE(commands) || (commands[i].fn == gw_worker_page && client.on_end)) {
 		gw_fail(-EINVAL, "unknown command '%s'", command);
 		return NULL;
 	}
@@ -452,6 +475,17 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 	else if (!gw_name_ok(name))
 		return NULL;
 	busy = gw_jobs_of(jobs, name);
+	if (busy && busy->paging) {
+		/* The one thing that can be done to it, and its keeper does it. */
+		if (commands[i].fn != gw_worker_stop_vm ||
+		    gw_ctl_send(busy->ctl, json_pack("{s:b}", "stop", 1), -1)) {
+			gw_fail(-EBUSY,
+				"VM '%s' is busy: it runs here, and some of its memory is still to "
+				"come; 'godwit status %s' shows how much",
+				name, name);
+			return NULL;
+		}
+	}
 	if (busy && (!busy->pid || (busy->migrates && !busy->arrived))) {
 		gw_fail(-EBUSY, "VM '%s' is busy: %s of it is under way%s", name,
 			busy->migrates ? "a migration" : "another operation",
@@ -546,6 +580,39 @@ int gw_jobs_stream(struct gw_jobs *jobs, int conn, const struct gw_open *open)
 	return 0;
 }
 
+int gw_jobs_paging(struct gw_jobs *jobs, int conn, const struct gw_open *open)
+{
+	struct gw_job *job = gw_jobs_incoming(jobs, open->id);
+	int rc;
+
+	if (!job)
+		return gw_fail(-ENOENT, "pages for a migration that is not under way");
+	rc = gw_ctl_send(job->ctl, json_pack("{s:i}", "paging", (int)open->stream), conn);
+	if (rc)
+		return gw_fail(rc, "that migration does not take its connections now");
+	close(conn);
+	return 0;
+}
+
+struct gw_job *gw_jobs_keep(struct gw_jobs *jobs, const char *name, const struct gw_journal *j,
+			    bool asked, bool forbid)
+{
+	json_t *args = json_pack("{s:s,s:b,s:b}", "name", name, "asked", asked, "forbid", forbid);
+	const bool arrives = j->role == GW_ROLE_DEST;
+	struct gw_job *job = gw_jobs_start(jobs, arrives ? "page" : "recover", args,
+					   (struct gw_job_client){ 0 });
+
+	json_decref(args);
+	if (!job)
+		return NULL;
+	job->keeper = true;
+	job->incoming = job->arrived = job->paging = arrives;
+	job->asked = asked;
+	job->forbids = forbid;
+	memcpy(job->id, j->id, GW_ID_LEN);
+	return job;
+}
+
 void gw_jobs_detach(struct gw_job *job, const void *arg)
 {
 	struct canceller **at = &job->cancellers;
@@ -629,6 +696,15 @@ int gw_jobs_cancel(struct gw_jobs *jobs, const char *name, struct gw_job_client 
 	c->next = job->cancellers;
 	job->cancellers = c;
 	*waits = job;
+	return 0;
+}
+
+int gw_jobs_retry(struct gw_jobs *jobs, const char *name)
+{
+	const struct gw_job *job = gw_jobs_of(jobs, name);
+
+	if (!job || !job->serving || gw_ctl_send(job->ctl, json_pack("{s:b}", "retry", 1), -1))
+		return -ENOENT;
 	return 0;
 }
 

@@ -5,6 +5,10 @@
  *   start ──> running ──> ended: reply sent; a journal left behind starts a
  *                                recovery job; pending SETTLEs are answered
  *
+ * A keeper is a job that lasts as long as its VM needs it: the worker that brings memory to a
+ * guest that runs here before it (post-copy). It outlives the daemon; one that dies is
+ * followed by another at once, or, when those die at once, after a while.
+ *
  * Rules: one job per VM at a time (a list job belongs to no VM). Nothing that a
  * worker, a peer or a client leaves undone makes the daemon wait (invariant 16),
  * and what peers can make it keep is bounded.
@@ -58,6 +62,9 @@ int gw_jobs_receive(struct gw_jobs *jobs, int conn, const struct gw_open *open, 
  */
 int gw_jobs_stream(struct gw_jobs *jobs, int conn, const struct gw_open *open);
 
+/** gw_jobs_paging() - the same for a paging connection, to whoever pages that VM now. */
+int gw_jobs_paging(struct gw_jobs *jobs, int conn, const struct gw_open *open);
+
 /**
  * gw_jobs_settle() - find out, once and for all, what became of migration @id.
  * A worker that still receives it is killed first.
@@ -88,6 +95,12 @@ void gw_jobs_detach(struct gw_job *job, const void *arg);
  */
 int gw_jobs_cancel(struct gw_jobs *jobs, const char *name, struct gw_job_client client,
 		   struct gw_job **waits);
+
+/**
+ * gw_jobs_retry() - VM @name's memory is served from here to where it runs: where that is
+ * interrupted, connect again now. Return: 0, or -ENOENT if none is served, without a message.
+ */
+int gw_jobs_retry(struct gw_jobs *jobs, const char *name);
 
 /** gw_jobs_status() - last known progress or result of a migration of @name; new reference or NULL.
  */

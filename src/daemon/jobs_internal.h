@@ -26,6 +26,10 @@ struct gw_job {
 	bool asked, forbids;	/* recovers, because the source has asked; and wants it back */
 	struct gw_job *heir_of; /* a migration that died, whose client waits for what we find */
 	bool arrived;		/* incoming, and the guest runs here: only housekeeping is left */
+	bool paging;		/* ... or its memory: whoever does that is a keeper (jobs.h) */
+	bool keeper;		/* of one whose worker died */
+	bool serving;		/* its guest runs elsewhere, and is served from here */
+	int64_t began;		/* ns */
 	uint8_t id[GW_ID_LEN];
 	pid_t pid;	/* 0: waits for the VM's present job to end */
 	size_t command; /* index into commands, for a job of the control socket */
@@ -67,6 +71,16 @@ struct gw_jobs {
 
 /** gw_jobs_tried() - @job's recovery has failed, as its result says: it is tried again later. */
 void gw_jobs_tried(struct gw_jobs *jobs, const struct gw_job *job);
+
+/**
+ * gw_jobs_keep() - start a keeper for VM @name, which pages.
+ * @j: its journal
+ * @asked, @forbid: its source waits for the answer, and would have it back
+ *
+ * Return: the job, or NULL with a message.
+ */
+struct gw_job *gw_jobs_keep(struct gw_jobs *jobs, const char *name, const struct gw_journal *j,
+			    bool asked, bool forbid);
 
 /** gw_jobs_of() - the oldest job on VM @name, or NULL: younger ones wait for it. */
 struct gw_job *gw_jobs_of(struct gw_jobs *jobs, const char *name);

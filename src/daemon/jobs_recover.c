@@ -18,6 +18,7 @@
 #include "log.h"
 #include "peers.h"
 #include "qemu_log.h"
+#include "dest.h"
 #include "source.h"
 
 /* A source asks for 40 s (worker_recover.c): it is to hear something by then. */
@@ -25,6 +26,9 @@
 
 /* Between two tries to put a VM right, in seconds: 1, 2, 4, ... */
 #define RETRY_MOST 30
+
+/* Keepers that die at once, one after the other, before the next has to wait. */
+#define KEEPERS_AT_ONCE 3
 
 static void say(int conn, unsigned int type, uint64_t arg, const char *text)
 {
@@ -43,6 +47,8 @@ static void answer(int conn, enum gw_outcome outcome)
 		[GW_OUTCOME_ABORTED] = "the guest never ran here and never will",
 		[GW_OUTCOME_RUNNING] = "the guest was resumed here",
 		[GW_OUTCOME_LOST] = "the guest was committed to this host, but its QEMU is gone",
+		[GW_OUTCOME_PAGING] = "the guest runs here, and waits for memory that its source "
+				      "still has",
 	};
 
 	say(conn, GW_MSG_SETTLED, outcome, texts[outcome]);
@@ -85,13 +91,44 @@ static void answer_unknown(struct gw_jobs *jobs, const struct settle *s, const c
 		    "the guest was committed to this host, and its QEMU does not answer");
 }
 
+/* Whether VM @name, whose journal is @j, has memory that is still to come. */
+static bool pages(struct gw_jobs *jobs, const char *name, const struct gw_journal *j)
+{
+	struct gw_vm vm;
+	bool is;
+
+	if (j->role != GW_ROLE_DEST || j->phase == GW_DEST_PHASE_RECEIVING ||
+	    gw_vm_load(jobs->paths, name, &vm))
+		return false;
+	is = vm.watch.mode == GW_WATCH_PAGING && gw_process_alive(&vm.process);
+	gw_vm_free(&vm);
+	return is;
+}
+
+/* The guest of @id runs here, and its memory is not here yet: that is all there is to say. */
+static bool answer_paging(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN])
+{
+	char name[GW_NAME_MAX];
+	struct gw_journal j;
+
+	if (!find_journal(jobs, id, GW_ROLE_DEST, name, &j) || j.phase != GW_DEST_PHASE_RUNNING ||
+	    !pages(jobs, name, &j))
+		return false;
+	answer(conn, GW_OUTCOME_PAGING);
+	return true;
+}
+
 static struct gw_job *start_recovery(struct gw_jobs *jobs, const char *name, const struct settle *s)
 {
 	json_t *args = json_pack("{s:s,s:b,s:b}", "name", name, "asked", s != NULL, "forbid",
 				 s && s->forbid);
+	struct gw_journal j;
 	struct gw_job *job;
 
-	job = gw_jobs_start(jobs, "recover", args, (struct gw_job_client){ 0 });
+	if (!gw_journal_load(jobs->paths, name, &j) && pages(jobs, name, &j))
+		job = gw_jobs_keep(jobs, name, &j, s != NULL, s && s->forbid);
+	else
+		job = gw_jobs_start(jobs, "recover", args, (struct gw_job_client){ 0 });
 	if (!job)
 		gw_err("VM '%s': %s", name, gw_error());
 	json_decref(args);
@@ -109,6 +146,8 @@ static bool waits(struct gw_jobs *jobs, struct settle *s)
 	char name[GW_NAME_MAX];
 	struct gw_journal j;
 
+	if (answer_paging(jobs, s->conn, s->id))
+		return false;
 	if (gw_jobs_incoming(jobs, s->id) && !late)
 		return true; /* it has been killed */
 	if (!find_journal(jobs, s->id, GW_ROLE_DEST, name, &j)) {
@@ -143,9 +182,13 @@ void gw_jobs_answer_settles(struct gw_jobs *jobs)
 
 void gw_jobs_settle(struct gw_jobs *jobs, int conn, const uint8_t id[GW_ID_LEN], bool forbid)
 {
-	struct settle *s = calloc(1, sizeof(*s));
+	struct settle *s;
 	struct gw_job *job = gw_jobs_incoming(jobs, id);
 
+	/* Its keeper lives on: nothing that is asked changes how the guest stands. */
+	if (answer_paging(jobs, conn, id))
+		return;
+	s = calloc(1, sizeof(*s));
 	if (!s) {
 		close(conn);
 		return;
@@ -199,7 +242,9 @@ void gw_jobs_tried(struct gw_jobs *jobs, const struct gw_job *job)
 {
 	const char *why = json_string_value(json_object_get(job->result, "error"));
 	const json_int_t tries = retry_field(jobs, job->name, "tries");
-	const json_int_t pause = tries < 5 ? 1 << tries : RETRY_MOST;
+	/* A guest waits for a keeper: the first ones follow at once. */
+	const json_int_t step = job->keeper ? tries - KEEPERS_AT_ONCE : tries;
+	const json_int_t pause = step < 0 ? 0 : step < 5 ? 1 << step : RETRY_MOST;
 
 	retry(jobs, job->name, tries + 1, gw_now() + pause * GW_S, why ? why : "no reason");
 	for (struct settle *s = job->asked ? jobs->settles : NULL; s; s = s->next) {

@@ -103,6 +103,8 @@ static void hand_on(struct caller *c)
 		rc = gw_jobs_receive(jobs, fd, &open, version);
 	else if (!rc && open.kind == GW_OPEN_REGISTRY)
 		rc = gw_registrar_serve(registrar, fd, version);
+	else if (!rc && open.kind == GW_OPEN_PAGING)
+		rc = gw_jobs_paging(jobs, fd, &open);
 	else if (!rc)
 		rc = gw_jobs_stream(jobs, fd, &open);
 	if (rc)

@@ -241,11 +241,11 @@ int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_
 	char id[2 * GW_ID_LEN + 1];
 
 	gw_id_format(j->id, id);
-	return save_json(path, json_pack("{s:s,s:i,s:s,s:s,s:b,s:s,s:b}", "role",
+	return save_json(path, json_pack("{s:s,s:i,s:s,s:s,s:b,s:i,s:s,s:b}", "role",
 					 j->role == GW_ROLE_SOURCE ? "source" : "destination",
 					 "phase", j->phase, "id", id, "peer", j->peer,
-					 "was-running", j->was_running, "settings", j->settings,
-					 "recovering", j->recovering));
+					 "was-running", j->was_running, "paging", (int)j->paging,
+					 "settings", j->settings, "recovering", j->recovering));
 }
 
 int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j)
@@ -254,6 +254,7 @@ int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journa
 	gw_autofree char *path = gw_path("%s/journal.json", dir);
 	const char *role, *peer, *settings;
 	const json_t *phase;
+	json_int_t number;
 	bool known;
 	int rc;
 	json_t *json = load_json(path, &rc);
@@ -270,6 +271,8 @@ int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journa
 		json_is_integer(phase);
 	j->phase = (int)json_integer_value(phase);
 	j->was_running = json_is_true(json_object_get(json, "was-running"));
+	number = json_integer_value(json_object_get(json, "paging"));
+	j->paging = number >= GW_PAGING_MIN && number <= GW_PAGING_MAX ? (unsigned int)number : 0;
 	j->recovering = json_is_true(json_object_get(json, "recovering"));
 	snprintf(j->peer, sizeof(j->peer), "%s", peer ? peer : "");
 	settings = json_string_value(json_object_get(json, "settings"));
@@ -288,10 +291,9 @@ void gw_journal_remove(const struct gw_paths *p, const char *name)
 }
 
 static const char *const outcomes[] = {
-	[GW_OUTCOME_UNKNOWN] = "unknown",
-	[GW_OUTCOME_ABORTED] = "aborted",
-	[GW_OUTCOME_RUNNING] = "running",
-	[GW_OUTCOME_LOST] = "lost",
+	[GW_OUTCOME_UNKNOWN] = "unknown", [GW_OUTCOME_ABORTED] = "aborted",
+	[GW_OUTCOME_RUNNING] = "running", [GW_OUTCOME_LOST] = "lost",
+	[GW_OUTCOME_PAGING] = "paging",
 };
 
 static char *settled_path(const struct gw_paths *p, const uint8_t id[GW_ID_LEN])

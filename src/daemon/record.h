@@ -53,8 +53,9 @@ struct gw_journal {
 	enum gw_role role;
 	int phase; /* enum gw_source_phase or gw_dest_phase */
 	uint8_t id[GW_ID_LEN];
-	char peer[128];	  /* the other host's address; may be empty at a destination */
-	bool was_running; /* source: resume it */
+	char peer[128];	     /* the other host's address; may be empty at a destination */
+	bool was_running;    /* source: resume it */
+	unsigned int paging; /* source: connections of post-copy; 0: none were asked for */
 	char settings[GW_SETTINGS_MAX]; /* of its QEMU, to put back (invariant 14); "": none */
 	bool recovering; /* whoever holds the lock puts it right, and does not move it */
 };

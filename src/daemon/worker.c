@@ -99,6 +99,18 @@ void gw_worker_late(struct gw_worker *w)
 		w->late = true;
 }
 
+/* The newest of each index is the one: its source connects again after whatever went wrong. */
+static void keep_paging(struct gw_worker *w, int fd, json_int_t index)
+{
+	if (index < 0 || index >= GW_PAGING_MAX) {
+		close(fd);
+		return;
+	}
+	if (w->paging[index])
+		close(w->paging[index]);
+	w->paging[index] = fd;
+}
+
 void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index)
 {
 	say_progress(w);
@@ -119,6 +131,14 @@ void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index)
 		}
 		if (json_is_true(json_object_get(json, "cancel")))
 			w->cancelled = true;
+		if (json_is_true(json_object_get(json, "retry")))
+			w->retry = true;
+		if (json_is_true(json_object_get(json, "stop")))
+			w->stop = true;
+		if (fd >= 0 && json_object_get(json, "paging")) {
+			keep_paging(w, fd, json_integer_value(json_object_get(json, "paging")));
+			fd = -1;
+		}
 		if (fd >= 0 && stream && *stream < 0) {
 			*stream = fd;
 			*index = (unsigned int)json_integer_value(json_object_get(json, "stream"));

@@ -8,6 +8,9 @@
  *
  *   daemon -> worker   {"cancel":true}
  *                      {"stream":N} with the accepted connection
+ *                      {"paging":N} likewise, for missing pages (post-copy)
+ *                      {"stop":true}: end the VM that it pages
+ *                      {"retry":true}: try now what is tried again and again
  *   worker -> daemon   {"progress":{...}}
  *   the file           {"return":...} or {"error":"text","status":{...}?}, when it ends
  *
@@ -39,6 +42,10 @@ struct gw_worker {
 	bool cancelled;	  /* the user asked to end it */
 	bool late;	  /* ... and was told that it was too late */
 	bool orphaned;	  /* godwitd is gone */
+	bool stop;	  /* the VM is to end */
+	bool retry;	  /* what is tried again and again is to be tried now */
+	/* Paging connections that came and nobody has taken: a descriptor, or 0. */
+	int paging[GW_PAGING_MAX];
 };
 
 /**
@@ -92,6 +99,8 @@ int gw_worker_images(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_plan(struct gw_worker *w, const json_t *args, json_t **result);
+/* A keeper: goes on bringing memory to a guest that came here before it (dest/paging.h). */
+int gw_worker_page(struct gw_worker *w, const json_t *args, json_t **result);
 
 /**
  * gw_worker_receive() - the destination's end of a migration.

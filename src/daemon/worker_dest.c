@@ -41,7 +41,11 @@ int gw_dest_journal(void *env, enum gw_dest_phase phase)
 	if (e->lock < 0)
 		return 0; /* nothing is here yet that anybody would have to remove */
 	if (phase == GW_DEST_PHASE_RUNNING) {
-		int rc = gw_settled_save(e->w->paths, e->journal.id, GW_OUTCOME_RUNNING);
+		int rc;
+
+		e->paged = e->d.page;
+		rc = gw_settled_save(e->w->paths, e->journal.id,
+				     e->d.page ? GW_OUTCOME_PAGING : GW_OUTCOME_RUNNING);
 
 		if (rc)
 			return rc;
@@ -92,6 +96,7 @@ static int heed(struct gw_dest_env *e)
 
 	gw_crew_quiet(&e->crew);
 	gw_worker_heed(e->w, NULL, NULL);
+	gw_pages_heed(&e->pages);
 	if (ctl >= 0 && e->w->ctl < 0)
 		epoll_ctl(e->wake, EPOLL_CTL_DEL, ctl, NULL);
 	return attend(e);
@@ -330,6 +335,9 @@ static enum gw_dest_ran op_guest_ran(void *env)
 
 	if (gw_process_ended(&e->vm.process, 0))
 		return GW_DEST_RAN_GONE;
+	/* Of a QEMU that waits for a page the monitor does, too. */
+	if (!e->qmp && e->d.page)
+		e->qmp = gw_qmp_open(e->vm.qmp, gw_now() + GW_DEST_ENDING_MS * GW_MS);
 	rc = e->qmp ? gw_qmp_status(e->qmp, status, sizeof(status)) : -EPIPE;
 	if (rc == -EPIPE && gw_process_ended(&e->vm.process, GW_DEST_ENDING_MS))
 		return GW_DEST_RAN_GONE;
@@ -408,17 +416,42 @@ static void op_discard(void *env)
 	e->lock = -1;
 }
 
+static json_t *paging_status(const struct gw_page_status *p, uint64_t total)
+{
+	const struct gw_pager_stats *f = &p->faults;
+	json_t *dist = json_array();
+
+	for (unsigned int i = 0; i < GW_LATENCIES; i++)
+		json_array_append_new(dist, json_integer((json_int_t)f->latency[i]));
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "total", (json_int_t)total,
+			 "remaining", (json_int_t)p->missing * (json_int_t)GW_PAGE_SIZE, "received",
+			 (json_int_t)p->received, "postcopy-requests", (json_int_t)f->faults,
+			 "local-faults", (json_int_t)f->local, "postcopy-latency",
+			 (json_int_t)(f->measured ? f->sum_ns / f->measured : 0),
+			 "postcopy-latency-max", (json_int_t)f->most_ns, "postcopy-latency-dist",
+			 dist);
+}
+
 static void op_report(void *env)
 {
 	static const char *const names[] = {
-		[GW_DEST_SETUP] = "setup",	 [GW_DEST_RECEIVING] = "active",
-		[GW_DEST_LOADING] = "device",	 [GW_DEST_LOADED] = "device",
-		[GW_DEST_RUNNING] = "completed", [GW_DEST_FAILED] = "failed",
+		[GW_DEST_SETUP] = "setup",
+		[GW_DEST_RECEIVING] = "active",
+		[GW_DEST_LOADING] = "device",
+		[GW_DEST_LOADED] = "device",
+		[GW_DEST_PAGING] = "postcopy-active",
+		[GW_DEST_PAUSED] = "postcopy-paused",
+		[GW_DEST_RUNNING] = "completed",
+		[GW_DEST_FAILED] = "failed",
 	};
 	struct gw_dest_env *e = env;
+	struct gw_page_status p;
+	const bool pages = gw_page_status(&e->d, &p);
 
-	gw_worker_progress(e->w, json_pack("{s:s,s:s}", "status", names[e->d.state], "incoming",
-					   e->vm.def.name));
+	gw_worker_progress(
+		e->w,
+		json_pack("{s:s,s:s,s:o*}", "status", names[e->d.state], "incoming", e->vm.def.name,
+			  "ram", pages ? paging_status(&p, gw_memory_bytes(e->d.memory)) : NULL));
 }
 
 const struct gw_dest_ops gw_dest_live_ops = {
@@ -458,6 +491,12 @@ struct gw_dest_env *gw_dest_env_new(struct gw_worker *w)
 	}
 	e->w = w;
 	e->lock = e->device = e->qemu = -1;
+	gw_pages_init(&e->pages, w, &e->vm, GW_VERSION);
+	e->d.ops = &gw_dest_live_ops;
+	e->d.env = e;
+	e->d.page_ops = &gw_pages_ops;
+	e->d.page_env = &e->pages;
+	e->d.host = w->host;
 	e->wake = epoll_create1(EPOLL_CLOEXEC);
 	rc = e->wake < 0 ? gw_fail(-errno, "epoll: %s", strerror(errno)) : gw_crew_init(&e->crew);
 	if (rc) {
@@ -478,6 +517,7 @@ void gw_dest_env_free(struct gw_dest_env *e)
 	for (size_t i = 0; i < GW_ARRAY_SIZE(fds); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
+	gw_pages_free(&e->pages);
 	gw_qmp_close(e->qmp);
 	json_decref(e->settings);
 	gw_arrival_free(&e->arrival);

@@ -37,14 +37,18 @@ struct asked {
 };
 
 /* How a VM stands that moves, or did when its worker died. */
-static const char *moving_state(struct gw_worker *w, const char *name, const struct gw_journal *j)
+static const char *moving_state(struct gw_worker *w, const struct gw_vm *vm,
+				const struct gw_journal *j)
 {
+	const char *name = vm->def.name;
 	const bool source = j->role == GW_ROLE_SOURCE;
 	int lock = gw_vm_lock(w->paths, name);
 	const bool moves = lock < 0 && !j->recovering;
 
 	if (lock >= 0)
 		close(lock); /* only looked */
+	if (!source && j->phase == GW_DEST_PHASE_RUNNING && vm->watch.mode == GW_WATCH_PAGING)
+		return "postcopy";
 	if (moves)
 		return source ? "migrating" : "incoming";
 	if (source ? j->phase == GW_SOURCE_COMMITTING : gw_settled_doubted(w->paths, j->id))
@@ -78,7 +82,7 @@ static void begin(struct gw_worker *w, struct asked *a)
 
 	a->fd = -1;
 	if (!gw_journal_load(w->paths, name, &j)) {
-		snprintf(a->state, sizeof(a->state), "%s", moving_state(w, name, &j));
+		snprintf(a->state, sizeof(a->state), "%s", moving_state(w, &a->vm, &j));
 		return;
 	}
 	snprintf(a->state, sizeof(a->state), "busy");

@@ -13,10 +13,14 @@
  *   loaded     gw_dest_commit()    machine.c: COMMIT
  *   running    the guest runs here, and RUNNING has been sent
  *
+ * With post-copy (paging.h) memory follows a guest that runs: loaded ──> paging <──> paused, and
+ * then running.
+ *
  * Rules: the guest is resumed only on COMMIT, and the journal says so first,
  * so that whoever finds us dead knows whose guest it is (invariant 1). Pages
  * are written through the RAM file only while the guest does not run
- * (invariant 6): the receivers end before QEMU sees its device state. Nothing
+ * (invariant 6): the receivers end before QEMU sees its device state; or where nobody
+ * sees them before they are placed (paging.h). Nothing
  * the source sends is trusted (invariant 10).
  */
 #ifndef GW_DEST_H
@@ -43,6 +47,8 @@ enum gw_dest_state {
 	GW_DEST_RECEIVING,
 	GW_DEST_LOADING,
 	GW_DEST_LOADED,
+	GW_DEST_PAGING, /* it runs here, and its source sends what is missing */
+	GW_DEST_PAUSED, /* likewise, and waits for its source where it needs it */
 	GW_DEST_RUNNING,
 	GW_DEST_FAILED,
 };
@@ -167,8 +173,16 @@ struct gw_dest {
 	struct gw_frame inbox;
 	const struct gw_memory *memory; /* from prepare() */
 	struct gw_dest_kept kept;
-	size_t compared;	    /* pages of it that the source was told of */
-	bool reuse;		    /* the source will send a ledger */
+	size_t compared; /* pages of it that the source was told of */
+	bool reuse;	 /* the source will send a ledger */
+	/*
+	 * Post-copy: connections that the source opens for it; 0: it does not want it, or
+	 * prepare() has found that this host cannot, and READY does not offer it.
+	 */
+	unsigned int paging;
+	const struct gw_dest_page_ops *page_ops; /* set by the caller; NULL: not offered */
+	void *page_env;
+	struct gw_page *page;	    /* paging.c's */
 	uint32_t departures;	    /* of the VM, before this one */
 	json_t *ids;		    /* of the newest of them, newest first */
 	uint8_t id[GW_ID_LEN];	    /* of this one; set by the caller */
@@ -182,7 +196,9 @@ struct gw_dest {
 			   */
 	bool run;	  /* the guest ran at the source: resume it on COMMIT */
 	bool committed;
-	bool revoked; /* it was, and QEMU refused a guest that had not taken a step */
+	bool no_paging; /* post-copy was wanted, and this host cannot */
+	bool held_back; /* what is in the inbox has not been looked at */
+	bool revoked;	/* it was, and QEMU refused a guest that had not taken a step */
 	char error[1024];
 };
 
@@ -226,6 +242,17 @@ int gw_dest_heed(struct gw_dest *d);
  */
 enum gw_outcome gw_dest_recover(const struct gw_dest_ops *ops, void *env, enum gw_dest_phase phase,
 				bool run, enum gw_dest_verdict verdict);
+
+/**
+ * gw_dest_page_on() - go on where the worker died that brought memory to a guest that runs
+ * here, or was to. @d: as for gw_dest_run(), with its memory, and without connections
+ * @outcome: as gw_dest_recover(), which settles it first where that is due
+ *
+ * Return: 0: *outcome is final, and where that is RUNNING nothing is missing any more.
+ * Otherwise -errno, as of gw_dest_page_ops.look(), with the message also in @d->error.
+ */
+int gw_dest_page_on(struct gw_dest *d, enum gw_dest_phase phase, enum gw_dest_verdict verdict,
+		    enum gw_outcome *outcome);
 
 /**
  * gw_dest_never_ran() - QEMU refused to resume a guest that was committed here.

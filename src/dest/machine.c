@@ -13,6 +13,8 @@
 #include "error.h"
 #include "feature.h"
 #include "kept.h"
+#include "log.h"
+#include "paging.h"
 #include "pipeline.h"
 #include "receive.h"
 #include "verify.h"
@@ -27,7 +29,9 @@ static const unsigned int follows[] = {
 	[GW_DEST_SETUP] = BIT(GW_DEST_RECEIVING) | BIT(GW_DEST_FAILED),
 	[GW_DEST_RECEIVING] = BIT(GW_DEST_LOADING) | BIT(GW_DEST_FAILED),
 	[GW_DEST_LOADING] = BIT(GW_DEST_LOADED) | BIT(GW_DEST_FAILED),
-	[GW_DEST_LOADED] = BIT(GW_DEST_RUNNING) | BIT(GW_DEST_FAILED),
+	[GW_DEST_LOADED] = BIT(GW_DEST_RUNNING) | BIT(GW_DEST_PAGING) | BIT(GW_DEST_FAILED),
+	[GW_DEST_PAGING] = BIT(GW_DEST_RUNNING),
+	[GW_DEST_PAUSED] = BIT(GW_DEST_RUNNING),
 	[GW_DEST_RUNNING] = 0,
 	[GW_DEST_FAILED] = 0,
 #undef BIT
@@ -45,8 +49,9 @@ static int enter(struct gw_dest *d, enum gw_dest_state next)
 
 int gw_dest_next(struct gw_dest *d, int64_t deadline)
 {
-	int rc = gw_frame_recv(d->control, &d->inbox, deadline);
+	int rc = d->held_back ? 0 : gw_frame_recv(d->control, &d->inbox, deadline);
 
+	d->held_back = false;
 	if (gw_transport_lost(rc) || rc == -EPROTO)
 		return gw_fail_prefix(rc, "source: ");
 	if (rc) /* something here, not the source */
@@ -83,16 +88,33 @@ static int note_features(struct gw_dest *d, const json_t *define)
 
 static char *make_ready(const struct gw_dest *d)
 {
+	const uint32_t without = GW_FEATURES_ALL & ~(1U << GW_FEATURE_POSTCOPY);
+	const bool offers = d->page_ops && !d->no_paging;
 	json_t *json = json_pack("{s:s,s:o*}", "host", d->host, "image", gw_kept_offer(d));
 	char *text;
 
 	if (json && d->version >= 2) {
-		json_object_set_new(json, "features", gw_features_json());
+		json_object_set_new(json, "features",
+				    gw_names_json(offers ? GW_FEATURES_ALL : without,
+						  GW_FEATURE_COUNT, gw_feature_name));
 		json_object_set_new(json, "stages", gw_stages_json());
 	}
 	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	return text;
+}
+
+static int want_paging(struct gw_dest *d, json_int_t connections)
+{
+	if (!connections)
+		return 0;
+	if (!d->page_ops)
+		return gw_fail(-EPROTO, "source: wants post-copy, which was not offered");
+	if (connections < GW_PAGING_MIN || connections > GW_PAGING_MAX)
+		return gw_fail(-EPROTO, "source: wants %lld paging connections",
+			       (long long)connections);
+	d->paging = (unsigned int)connections;
+	return 0;
 }
 
 static int define(struct gw_dest *d)
@@ -109,6 +131,11 @@ static int define(struct gw_dest *d)
 			       (long long)streams);
 	}
 	d->nr_streams = (unsigned int)streams;
+	rc = want_paging(d, json_integer_value(json_object_get(json, "postcopy")));
+	if (rc) {
+		json_decref(json);
+		return rc;
+	}
 	d->run = json_is_true(json_object_get(json, "run"));
 	snprintf(d->listen, sizeof(d->listen), "%s",
 		 json_string_value(json_object_get(json, "listen")) ?: "");
@@ -225,7 +252,8 @@ static int hold(struct gw_dest *d, bool *load)
 		d->leg_us = d->inbox.arg;
 		return *load ? 0 : unexpected(d);
 	case GW_MSG_RESUMED:
-		if (!again || !d->held.len)
+		/* After MISSING no round can follow. */
+		if (!again || !d->held.len || d->page)
 			return unexpected(d);
 		gw_held_drop(&d->held);
 		d->whole = false;
@@ -233,6 +261,21 @@ static int hold(struct gw_dest *d, bool *load)
 	default:
 		return unexpected(d);
 	}
+}
+
+/* Post-copy: some pages, and with the last of them all, that are to follow the guest. */
+static bool is_missing(const struct gw_dest *d)
+{
+	return d->inbox.type == GW_MSG_MISSING || d->inbox.type == GW_MSG_MISSING_END;
+}
+
+static int take_missing(struct gw_dest *d)
+{
+	if (!d->paging || (d->held.len && !d->whole))
+		return unexpected(d);
+	/* The rounds are over, and what comes on the streams with them. */
+	gw_receive_stop(d);
+	return gw_page_heed(d);
 }
 
 /* A message between rounds. */
@@ -253,7 +296,7 @@ static int heed_source(struct gw_dest *d, uint64_t *round)
 		d->samples++;
 		return tell_samples(d);
 	case GW_MSG_ROUND_END:
-		if (d->inbox.arg != *round + 1)
+		if (d->inbox.arg != *round + 1 || d->page)
 			return unexpected(d);
 		rc = gw_receive_wait(d, ++*round, ROUND_NS);
 		return rc ? rc : gw_frame_send(d->control, GW_MSG_ROUND_DONE, *round, NULL, 0);
@@ -272,11 +315,15 @@ static int gw_dest_receive(struct gw_dest *d)
 	while (!rc && !load) {
 		/* With the guest stopped there it is not silent for long, on whatever link. */
 		rc = gw_dest_next(d, d->held.len ? d->ops->now(d->env) + ROUND_NS : GW_FOREVER);
-		if (!rc && is_of_device(d))
-			rc = round ? hold(d, &load) : unexpected(d);
+		if (!rc && is_missing(d))
+			rc = take_missing(d);
+		else if (!rc && is_of_device(d))
+			rc = round || d->paging ? hold(d, &load) : unexpected(d);
 		else if (!rc)
 			rc = heed_source(d, &round);
 	}
+	if (!rc && (d->page ? !gw_page_sealed(d) : !round))
+		rc = unexpected(d);
 	return rc;
 }
 
@@ -339,6 +386,32 @@ static int refused(struct gw_dest *d, int rc)
 	return gw_fail(rc, "%s", why);
 }
 
+/* QEMU may wait for a page of the guest's itself, and its monitor with it: serve it meanwhile. */
+static int resume(struct gw_dest *d)
+{
+	int rc = d->ops->guest_resume(d->env);
+
+	while (d->page && rc && rc != -EREMOTEIO && rc != -EPIPE) {
+		gw_warn("the guest is not resumed yet, its QEMU does not answer: %s", gw_error());
+		rc = gw_page_pump(d, d->ops->now(d->env) + GW_S);
+		if (rc)
+			return rc == -ECHILD ? -EPIPE : rc;
+		switch (d->ops->guest_ran(d->env)) {
+		case GW_DEST_RAN:
+			return 0;
+		case GW_DEST_RAN_GONE:
+			return gw_fail(-EPIPE, "its QEMU has ended");
+		case GW_DEST_RAN_NEVER:
+			rc = d->ops->guest_resume(d->env);
+			break;
+		case GW_DEST_RAN_UNKNOWN:
+		default:
+			rc = -ETIMEDOUT;
+		}
+	}
+	return rc;
+}
+
 static int gw_dest_commit(struct gw_dest *d)
 {
 	const bool told = d->features >> GW_FEATURE_RUN & 1;
@@ -357,14 +430,14 @@ static int gw_dest_commit(struct gw_dest *d)
 		return rc;
 	d->committed = true;
 	if (d->run)
-		rc = d->ops->guest_resume(d->env);
+		rc = resume(d);
 	if (rc == -EREMOTEIO)
 		return refused(d, rc);
 	count_leg(d, began);
 	if (!rc)
 		rc = d->ops->journal(d->env, GW_DEST_PHASE_RUNNING);
 	if (!rc)
-		rc = enter(d, GW_DEST_RUNNING);
+		rc = enter(d, d->page ? GW_DEST_PAGING : GW_DEST_RUNNING);
 	if (rc)
 		return rc;
 	if (d->run)
@@ -387,6 +460,56 @@ static void tell(struct gw_dest *d)
 		gw_error_clear();
 }
 
+static void close_all(struct gw_dest *d)
+{
+	gw_page_end(d);
+	gw_receive_stop(d);
+	for (unsigned int i = 0; i < GW_DEST_STREAMS_MAX; i++)
+		gw_transport_close(&d->streams[i]);
+	gw_transport_close(&d->control);
+	gw_frame_free(&d->inbox);
+	gw_held_drop(&d->held);
+	gw_bitmap_free(&d->kept.absent);
+	json_decref(d->ids);
+}
+
+/* The guest runs here; some of its memory does not yet. */
+static int serve(struct gw_dest *d)
+{
+	int rc = gw_page_serve(d);
+
+	if (!rc)
+		rc = enter(d, GW_DEST_RUNNING);
+	if (rc)
+		snprintf(d->error, sizeof(d->error), "%s", gw_error());
+	close_all(d);
+	return rc;
+}
+
+int gw_dest_page_on(struct gw_dest *d, enum gw_dest_phase phase, enum gw_dest_verdict verdict,
+		    enum gw_outcome *outcome)
+{
+	int rc = gw_page_take_over(d);
+
+	*outcome = GW_OUTCOME_UNKNOWN;
+	d->committed = true;
+	d->state = GW_DEST_PAUSED;
+	while (!rc && *outcome == GW_OUTCOME_UNKNOWN) {
+		*outcome = gw_dest_recover(d->ops, d->env, phase, d->run, verdict);
+		/* Its QEMU may wait for a page. */
+		if (*outcome == GW_OUTCOME_UNKNOWN)
+			rc = gw_page_pump(d, d->ops->now(d->env) + GW_S);
+	}
+	if (rc || *outcome != GW_OUTCOME_RUNNING) {
+		if (rc)
+			snprintf(d->error, sizeof(d->error), "%s", gw_error());
+		close_all(d);
+		return rc;
+	}
+	d->ops->report(d->env);
+	return serve(d);
+}
+
 int gw_dest_run(struct gw_dest *d)
 {
 	int rc;
@@ -403,6 +526,8 @@ int gw_dest_run(struct gw_dest *d)
 		rc = gw_dest_load(d);
 	if (!rc)
 		rc = gw_dest_commit(d);
+	if (!rc && d->page)
+		return serve(d);
 	if (!rc && d->reuse)
 		gw_kept_remember(d);
 	if (rc) {
@@ -411,17 +536,11 @@ int gw_dest_run(struct gw_dest *d)
 			enter(d, GW_DEST_FAILED);
 			/* Before the source hears of it: then nothing is left when it tells. */
 			gw_receive_stop(d);
+			gw_page_end(d);
 			d->ops->discard(d->env);
 		}
 		tell(d);
 	}
-	gw_receive_stop(d);
-	for (unsigned int i = 0; i < GW_DEST_STREAMS_MAX; i++)
-		gw_transport_close(&d->streams[i]);
-	gw_transport_close(&d->control);
-	gw_frame_free(&d->inbox);
-	gw_held_drop(&d->held);
-	gw_bitmap_free(&d->kept.absent);
-	json_decref(d->ids);
+	close_all(d);
 	return rc;
 }

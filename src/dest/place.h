@@ -4,6 +4,7 @@
 #define GW_PLACE_H
 
 #include "memory.h"
+#include "pager.h"
 #include "stage.h"
 
 /** struct gw_place - a sink that writes into memory while the guest does not run. */
@@ -14,5 +15,14 @@ struct gw_place {
 
 /** gw_place_init() - a sink for @memory, which must outlive it. */
 void gw_place_init(struct gw_place *p, const struct gw_memory *memory);
+
+/** struct gw_page_in - a sink that brings missing pages of a guest that runs. */
+struct gw_page_in {
+	struct gw_sink sink;
+	struct gw_pager *pager;
+};
+
+/** gw_page_in_init() - one for @pager, which must outlive it. */
+void gw_page_in_init(struct gw_page_in *p, struct gw_pager *pager);
 
 #endif

@@ -14,6 +14,7 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "paging.h"
 #include "pipeline.h"
 #include "place.h"
 #include "receive.h"
@@ -134,6 +135,8 @@ int gw_dest_heed(struct gw_dest *d)
 {
 	struct gw_receive *r = d->receive;
 
+	if (d->page)
+		return gw_page_failed(d);
 	if (!r || !r->failed)
 		return 0;
 	gw_locked(&r->lock);

@@ -20,6 +20,7 @@
 #include "error.h"
 #include "feature.h"
 #include "kept.h"
+#include "paging.h"
 #include "verify.h"
 
 struct verify {
@@ -45,6 +46,10 @@ static int digest_chunk(struct verify *v, size_t chunk, uint8_t *bytes)
 
 	if (rc < 0)
 		return rc;
+	/* Of what is still to come both sides count zeros. */
+	for (size_t k = 0; !hole && d->page && k < GW_CHUNK_PAGES; k++)
+		if (gw_page_missing(d, first + k))
+			memset(bytes + k * GW_PAGE_SIZE, 0, GW_PAGE_SIZE);
 	v->ours[chunk] = d->keyed ? gw_key_chunk(&d->key, hole ? NULL : bytes, GW_CHUNK_PAGES)
 				  : gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
 	return 0;
@@ -53,9 +58,11 @@ static int digest_chunk(struct verify *v, size_t chunk, uint8_t *bytes)
 static int digest_some(struct verify *v)
 {
 	gw_autofree uint8_t *bytes = aligned_alloc(GW_PAGE_SIZE, GW_CHUNK_SIZE);
-	int rc = bytes ? 0 : gw_fail(-ENOMEM, "no memory to verify with");
 	size_t chunk;
+	int rc = 0;
 
+	if (!bytes)
+		return gw_fail(-ENOMEM, "no memory to verify with");
 	while (!rc && !v->halted && (chunk = v->next++) < v->chunks) {
 		rc = digest_chunk(v, chunk, bytes);
 		v->done += !rc;

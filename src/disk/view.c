@@ -379,10 +379,9 @@ int64_t gw_view_data(struct gw_view *v, uint64_t offset)
 		return (int64_t)offset;
 	for (int i = 0; i < STATUS_MAX && s.at < v->size && s.found < 0; i++) {
 		const uint64_t from = s.at, left = v->size - from;
-		nbd_extent_callback callback = { .callback = on_extents, .user_data = &s };
+		nbd_extent_callback tell = { .callback = on_extents, .user_data = &s };
 
-		if (nbd_block_status(v->nbd, left < STATUS_LEN ? left : STATUS_LEN, from, callback,
-				     0))
+		if (nbd_block_status(v->nbd, left < STATUS_LEN ? left : STATUS_LEN, from, tell, 0))
 			return gw_fail(-EIO, "%s", nbd_get_error());
 		if (s.at <= from)
 			break;

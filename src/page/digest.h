@@ -54,8 +54,8 @@ struct gw_digest gw_digest_chunk(const uint8_t *bytes, size_t nr);
 /**
  * struct gw_digests - one digest per page, and which are not zero.
  *
- * Read them freely; change them with gw_digests_set(). Not locked: whoever
- * changes pages of one chunk owns that chunk.
+ * Read them freely; change them with gw_digests_set(). Not locked: each page
+ * is changed by one thread at a time.
  */
 struct gw_digests {
 	struct gw_digest *table;
@@ -66,13 +66,15 @@ struct gw_digests {
 /** gw_digests_set() - page @page is now held with digest @digest. */
 static inline void gw_digests_set(struct gw_digests *d, size_t page, struct gw_digest digest)
 {
+	uint64_t *word;
+
 	if (gw_digest_equal(d->table[page], digest))
 		return; /* untouched pages of the table stay without memory */
 	d->table[page] = digest;
-	if (gw_digest_is_zero(digest))
-		gw_bitmap_clear(&d->filled, page);
-	else
-		gw_bitmap_set(&d->filled, page);
+	/* Its word is shared with the pages around it. */
+	word = &d->filled.words[page / 64];
+	if ((__atomic_load_n(word, __ATOMIC_RELAXED) >> page % 64 & 1) == gw_digest_is_zero(digest))
+		__atomic_fetch_xor(word, 1ULL << page % 64, __ATOMIC_RELAXED);
 }
 
 /** gw_digests_init() - a table for @nr_pages, all "zero". 0 or -ENOMEM. */

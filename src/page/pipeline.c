@@ -88,6 +88,13 @@ void gw_encoder_round(struct gw_encoder *e, const struct gw_bitmap *due)
 	e->due = due;
 }
 
+void gw_encoder_paging(struct gw_encoder *e, const struct gw_bitmap *due)
+{
+	gw_encoder_round(e, due);
+	e->paging = true;
+	e->options.off |= 1U << GW_STAGE_DUPLICATE;
+}
+
 bool gw_encoder_unchanged(const struct gw_encoder *e, size_t page, const void *bytes)
 {
 	return gw_digest_equal(gw_hash_page(e->options.hash, e->options.key, bytes),

@@ -49,6 +49,14 @@ bool gw_encoder_patches(const struct gw_encoder *e);
 void gw_encoder_base(struct gw_encoder *e, size_t page, const struct gw_blocks *blocks);
 
 /**
+ * gw_encoder_paging() - the rounds are over: the guest runs there, and lacks @due (decision 28).
+ *
+ * From here on every page gets a record, and none refers to another page, which the guest
+ * may have changed.
+ */
+void gw_encoder_paging(struct gw_encoder *e, const struct gw_bitmap *due);
+
+/**
  * gw_encoder_round() - a new round begins: the destination has acknowledged the last.
  * @due: its pages; stays as it is, and the caller's, until the next round
  */

@@ -97,6 +97,8 @@ struct gw_stage_count {
  * digest it had then; 0 elsewhere
  * @round: number of this round, from 1
  * @due: pages of this round; no other page of the destination changes in it
+ * @paging: the guest waits for its pages: each gets a record, and several threads may be
+ * at different pages of one chunk
  * @reuses: these are the first rounds, and the table began with what a kept image
  * holds, not with zeros: what turns out to be the same has been reused
  * @now, @env: the clock, in ns: real, or the simulation's
@@ -108,7 +110,7 @@ struct gw_encoder {
 	uint32_t *seen;
 	uint64_t round;
 	const struct gw_bitmap *due;
-	bool reuses;
+	bool paging, reuses;
 	int64_t (*now)(void *env);
 	void *env;
 	void *stage[GW_STAGE_MAX];
@@ -152,6 +154,8 @@ struct gw_sink {
 	int (*zero)(struct gw_sink *sink, uint64_t page, unsigned int count);
 	/* Copy out @count pages as they are now, all in one chunk. */
 	int (*read)(struct gw_sink *sink, uint64_t page, unsigned int count, uint8_t *bytes);
+	/* @count missing pages are right as they lie there. NULL: no page is missing (pre-copy). */
+	int (*same)(struct gw_sink *sink, uint64_t page, unsigned int count);
 };
 
 /** struct gw_decoder - one stream's way in. */

@@ -150,6 +150,9 @@ static void patch_encode(struct gw_batch *batch)
 		if (!gw_pageset_test(&batch->left, i) || !gw_bitmap_test(&b->known, first + i))
 			continue;
 		mask = changed_blocks(batch->encoder->options.key, b, first + i, bytes);
+		/* In post-copy it needs a record, and another stage has one. */
+		if (!mask && batch->encoder->paging)
+			continue;
 		if (!mask) {
 			gw_pageset_set(&same, i);
 		} else if (__builtin_popcount(mask) <= (int)BLOCKS_MAX) {
@@ -157,7 +160,9 @@ static void patch_encode(struct gw_batch *batch)
 			gw_pageset_set(&claimed, i);
 		}
 	}
-	batch->reused += gw_batch_leave(batch, &same);
+	/* In post-copy each page is waited for: the next stages take it. */
+	if (!batch->encoder->paging)
+		batch->reused += gw_batch_leave(batch, &same);
 	if (!gw_pageset_empty(&claimed))
 		gw_batch_record(batch, &gw_stage_patch, 0, &claimed, body, (size_t)(at - body));
 }
@@ -169,7 +174,8 @@ static void patch_remember(struct gw_batch *batch, const struct gw_pageset *all)
 	const size_t page = batch->chunk * GW_CHUNK_PAGES;
 	unsigned int at = 0, first, count;
 
-	if (!has_bases(b, page))
+	/* In post-copy none is looked at twice, and its word is shared with other threads. */
+	if (batch->encoder->paging || !has_bases(b, page))
 		return;
 	while ((count = gw_pageset_run(all, &at, &first)))
 		gw_bitmap_clear_range(&b->known, page + first, count);

@@ -20,7 +20,8 @@ static void zero_encode(struct gw_batch *batch)
 	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++) {
 		if (!gw_pageset_test(&batch->left, i) || !gw_digest_is_zero(batch->digest[i]))
 			continue;
-		if (gw_digest_is_zero(batch->held[i]) && batch->encoder->round <= 1)
+		if (gw_digest_is_zero(batch->held[i]) && batch->encoder->round <= 1 &&
+		    !batch->encoder->paging)
 			gw_pageset_set(&held, i);
 		else if (!gw_digest_is_zero(batch->held[i]) ||
 			 batch->encoder->options.off & 1U << GW_STAGE_SAME)

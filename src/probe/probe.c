@@ -2,7 +2,7 @@
 /*
  * probe.c - the table of probes, and F1: system calls made in another process.
  *
- * The rest: probe_track.c (F2, F3, F4, F8), probe_paging.c (F9). F5 to F7 need
+ * The rest: probe_track.c (F2, F3, F4, F8), probe_paging.c (F9), probe_minor.c (F19). F5 to F7 need
  * more than a process: two QEMUs, a slow file system. They are in tests/probe.
  */
 #include <errno.h>
@@ -47,7 +47,10 @@ const struct gw_probe gw_probes[] = {
 	  "VMs with a balloon, free page reporting or virtio-mem", "run Linux 6.7 or newer", "F2",
 	  gw_probe_holes },
 	{ "F9", "paging", "memory can be taken from a running VM and given back on demand",
-	  "post-copy and split migration", "run Linux 5.19 or newer", "F1", gw_probe_paging },
+	  "split migration", "run Linux 5.19 or newer", "F1", gw_probe_paging },
+	{ "F19", "minor", "old memory can be paged, and goes on being tracked afterwards",
+	  "post-copy (godwit migrate --postcopy) to this host", "run Linux 6.7 or newer", "F2",
+	  gw_probe_minor },
 };
 const size_t gw_nr_probes = GW_ARRAY_SIZE(gw_probes);
 

@@ -68,4 +68,7 @@ int gw_probe_holes(int ram_fd);
 /** gw_probe_paging() - F9: a chunk is taken away and comes back on demand, page by page. */
 int gw_probe_paging(int ram_fd);
 
+/** gw_probe_minor() - F19: memory is paged on top of old bytes, and tracked before and after. */
+int gw_probe_minor(int ram_fd);
+
 #endif

@@ -29,6 +29,15 @@ struct gw_track_range {
 
 #define GW_TRACK_RANGES 16
 
+/**
+ * gw_track_part() - the part of @r that the @i-th of @n userfaultfds watches (F22).
+ *
+ * Parts are runs of pages in a row, as even as whole huge pages allow; the same
+ * arguments name the same part for ever. False: it has none.
+ */
+bool gw_track_part(const struct gw_track_range *r, unsigned int i, unsigned int n,
+		   struct gw_track_range *part);
+
 struct gw_tracker;
 
 struct gw_tracker_ops {
@@ -59,7 +68,7 @@ struct gw_tracker {
  * gw_tracker_uffd() - track with write-protection (F2); protects everything.
  * @pid: the QEMU
  * @uffds: its userfaultfds, brought here by vm/inject.c; owned by the tracker from here
- * @nr_uffds: at least 1; they take turns with the ranges (F22)
+ * @nr_uffds: at least 1; each watches a part of every range (F22)
  *
  * Return: the tracker (gw_tracker_stop()), or NULL with a message.
  */

@@ -2,7 +2,9 @@
 /* watch.c - a VM's userfaultfds and what they are for; see watch.h. */
 #include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+#include <linux/userfaultfd.h>
 
 #include "cleanup.h"
 #include "error.h"
@@ -18,12 +20,37 @@ static const char *const modes[] = {
 
 json_t *gw_watch_json(const struct gw_memory_watch *w)
 {
-	json_t *numbers = json_array();
+	json_t *numbers = json_array(), *ranges = json_array();
 
 	for (unsigned int i = 0; i < w->nr; i++)
 		json_array_append_new(numbers, json_integer(w->numbers[i]));
-	return json_pack("{s:s,s:o,s:b}", "mode", modes[w->mode], "descriptors", numbers,
-			 "since-arrival", w->since_arrival);
+	for (unsigned int i = 0; i < w->nr_ranges; i++)
+		json_array_append_new(ranges, json_pack("[I,I,I]", (json_int_t)w->ranges[i].hva,
+							(json_int_t)w->ranges[i].first_page,
+							(json_int_t)w->ranges[i].nr_pages));
+	return json_pack("{s:s,s:o,s:o,s:b}", "mode", modes[w->mode], "descriptors", numbers,
+			 "ranges", ranges, "since-arrival", w->since_arrival);
+}
+
+static void parse_ranges(struct gw_memory_watch *w, const json_t *ranges)
+{
+	const json_t *one;
+	size_t i;
+
+	if (json_array_size(ranges) > GW_TRACK_RANGES)
+		return;
+	json_array_foreach(ranges, i, one) {
+		json_int_t hva, first, nr;
+
+		if (json_unpack((json_t *)(uintptr_t)one, "[I,I,I]", &hva, &first, &nr) ||
+		    first < 0 || nr < 1) {
+			w->nr_ranges = 0;
+			return;
+		}
+		w->ranges[w->nr_ranges++] = (struct gw_track_range){ .hva = (uint64_t)hva,
+								     .first_page = (size_t)first,
+								     .nr_pages = (size_t)nr };
+	}
 }
 
 void gw_watch_parse(struct gw_memory_watch *w, const json_t *json)
@@ -44,6 +71,7 @@ void gw_watch_parse(struct gw_memory_watch *w, const json_t *json)
 	json_array_foreach(numbers, i, one) {
 		w->numbers[w->nr++] = (int)json_integer_value(one);
 	}
+	parse_ranges(w, json_object_get(json, "ranges"));
 	w->since_arrival = json_is_true(json_object_get(json, "since-arrival"));
 }
 
@@ -56,23 +84,44 @@ static unsigned int ranges_of(const struct gw_ram *ram, struct gw_track_range *r
 	return ram->memory.nr_blocks;
 }
 
-int gw_watch_begin(struct gw_memory_watch *w, pid_t pid, const struct gw_ram *ram)
+/* @parts userfaultfds that stay in @pid. Return: how many there are; less: -errno in @rc. */
+static unsigned int inject(struct gw_memory_watch *w, pid_t pid, unsigned int parts,
+			   int uffds[GW_WATCH_PARTS], int *rc)
 {
-	struct gw_track_range ranges[GW_TRACK_RANGES];
-	const unsigned int nr = ranges_of(ram, ranges);
+	*rc = 0;
+	while (w->nr < parts) {
+		uffds[w->nr] = gw_inject_staying(pid, &w->numbers[w->nr]);
+		if (uffds[w->nr] < 0) {
+			*rc = uffds[w->nr];
+			break;
+		}
+		w->nr++;
+	}
+	return w->nr;
+}
+
+int gw_watch_begin(struct gw_memory_watch *w, pid_t pid, const struct gw_ram *ram,
+		   unsigned int parts)
+{
+	int uffds[GW_WATCH_PARTS], rc = 0;
 	struct gw_tracker *t = NULL;
-	int number = -1, uffd = gw_inject_staying(pid, &number);
+	unsigned int nr;
 
 	memset(w, 0, sizeof(*w));
-	if (uffd < 0)
-		return uffd;
-	t = gw_tracker_uffd(pid, &uffd, 1, ranges, nr);
+	w->nr_ranges = ranges_of(ram, w->ranges);
+	nr = inject(w, pid, parts < 1 || parts > GW_WATCH_PARTS ? 1 : parts, uffds, &rc);
+	if (!nr)
+		return rc;
+	if (rc)
+		while (nr)
+			close(uffds[--nr]);
+	else
+		t = gw_tracker_uffd(pid, uffds, nr, w->ranges, w->nr_ranges);
 	/* Even one that could not be registered is open there, and is found again to be closed. */
-	*w = (struct gw_memory_watch){
-		.mode = GW_WATCH_TRACKING, .numbers = { number }, .nr = 1, .since_arrival = t
-	};
+	w->mode = GW_WATCH_TRACKING;
+	w->since_arrival = t;
 	gw_tracker_stop(t);
-	return t ? 0 : -ENOTSUP;
+	return t ? 0 : rc ? rc : -ENOTSUP;
 }
 
 /* The descriptors of the watch that stayed, here. False: they are not there any more. */
@@ -91,6 +140,80 @@ static bool find(const struct gw_memory_watch *w, pid_t pid, int uffds[GW_TRACK_
 	while (n)
 		close(uffds[--n]);
 	return false;
+}
+
+int gw_watch_open(const struct gw_memory_watch *w, pid_t pid, struct gw_paged *paged)
+{
+	memset(paged, 0, sizeof(*paged));
+	if (!w->nr_ranges)
+		return gw_fail(-ENOTSUP, "the VM's record does not say where its memory is");
+	if (!w->nr || !find(w, pid, paged->uffds))
+		return gw_fail(-ENOENT, "process %d has no watch over its memory any more", pid);
+	paged->nr_uffds = w->nr;
+	for (unsigned int i = 0; i < w->nr * w->nr_ranges; i++) {
+		struct gw_watched *part = &paged->parts[paged->nr_parts];
+
+		part->uffd = paged->uffds[i % w->nr];
+		if (gw_track_part(&w->ranges[i / w->nr], i % w->nr, w->nr, &part->range))
+			paged->nr_parts++;
+	}
+	return 0;
+}
+
+void gw_watch_close(struct gw_paged *paged)
+{
+	while (paged->nr_uffds)
+		close(paged->uffds[--paged->nr_uffds]);
+	paged->nr_parts = 0;
+}
+
+static struct uffdio_range range_of(const struct gw_watched *part)
+{
+	return (struct uffdio_range){ part->range.hva, part->range.nr_pages * GW_PAGE_SIZE };
+}
+
+static int change(const struct gw_paged *paged, uint64_t mode)
+{
+	for (unsigned int i = 0; i < paged->nr_parts; i++) {
+		struct uffdio_register reg = { .range = range_of(&paged->parts[i]), .mode = mode };
+
+		if (ioctl(paged->parts[i].uffd, UFFDIO_REGISTER, &reg))
+			return gw_fail(-errno,
+				       "the watch over the VM's memory cannot be changed "
+				       "(UFFDIO_REGISTER: %s); see godwit check, F19",
+				       strerror(errno));
+	}
+	return 0;
+}
+
+int gw_watch_page(struct gw_memory_watch *w, const struct gw_paged *paged)
+{
+	int rc = change(paged, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR);
+
+	if (!rc)
+		w->mode = GW_WATCH_PAGING;
+	return rc;
+}
+
+int gw_watch_unpage(struct gw_memory_watch *w, const struct gw_paged *paged)
+{
+	int rc = change(paged, UFFDIO_REGISTER_MODE_WP);
+
+	if (rc)
+		return rc;
+	w->mode = GW_WATCH_TRACKING;
+	return gw_watch_wake(paged);
+}
+
+int gw_watch_wake(const struct gw_paged *paged)
+{
+	for (unsigned int i = 0; i < paged->nr_parts; i++) {
+		struct uffdio_range range = range_of(&paged->parts[i]);
+
+		if (ioctl(paged->parts[i].uffd, UFFDIO_WAKE, &range))
+			return gw_fail(-errno, "UFFDIO_WAKE: %s", strerror(errno));
+	}
+	return 0;
 }
 
 static struct gw_tracker *resume(struct gw_memory_watch *w, pid_t pid,
@@ -124,7 +247,8 @@ struct gw_tracker *gw_watch_track(struct gw_memory_watch *w, pid_t pid, const st
 
 	*resumed = *since_arrival = false;
 	if (w->mode == GW_WATCH_PAGING) {
-		gw_fail(-EBUSY, "the VM's memory is paged by a newer release of Godwit");
+		gw_fail(-EBUSY, "memory of the VM is still to come from where it came from; "
+				"'godwit status' says how much");
 		return NULL;
 	}
 	if (w->mode == GW_WATCH_TRACKING)

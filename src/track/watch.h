@@ -6,15 +6,20 @@
  * A VM's memory is registered with one kind of watch at a time.
  *
  *   none ──> tracking   gw_watch_begin(): stays in QEMU, whoever of Godwit lives
- *     │                 gw_watch_track(): goes on with it, or one for a migration alone
- *     └────> paging     synchronous; the pager's, which is not in this release
+ *     │       │    ^    gw_watch_track(): goes on with it, or one for a migration alone
+ *     │       v    │
+ *     │      paging     gw_watch_page(), gw_watch_unpage(): synchronous, the pager's
  *
- * From one to the other it goes by none: the last descriptor is closed, here and in
- * QEMU, the kernel lifts every registration, and the other begins. What was
- * written before that and not scanned is lost, so whoever changes scans first.
+ * Tracking is WP, with WP_ASYNC; paging is MISSING | MINOR, without WP (the kernel never
+ * lets go of a part of a registration: what is registered for all three stays so).
+ * From one to the other is a call a range, however large it is, and nothing is lost
+ * on the way: a page that nobody touched keeps the marker that tracking gave it, in
+ * either mode; one that is touched while it is paged gets an entry without protection,
+ * and counts as written (F19). So paging may begin only where no page has an entry,
+ * which is so from gw_watch_begin() until QEMU loads the device state (F6).
  *
- * The descriptors are made by an injected system call (vm/inject.h); there may be
- * several, one for each range of memory, where many vCPUs fault at once (F22).
+ * The descriptors are made by injected system calls (vm/inject.h); there may be
+ * several, each for a part of every range, where many vCPUs fault at once (F22).
  * They stay in QEMU under the numbers that the record keeps (daemon/record.h), so a
  * process that never saw them finds them again.
  *
@@ -28,10 +33,13 @@
 #include "ram.h"
 #include "tracker.h"
 
+/* More do not help: so many vCPUs that fault at once are those of a guest that waits anyway. */
+#define GW_WATCH_PARTS 8
+
 enum gw_watch_mode {
 	GW_WATCH_NONE,
 	GW_WATCH_TRACKING,
-	GW_WATCH_PAGING, /* known, so that a record of a release to come is not misread */
+	GW_WATCH_PAGING,
 };
 
 /** struct gw_memory_watch - what the VM's record says of it; zero: none. */
@@ -39,8 +47,25 @@ struct gw_memory_watch {
 	enum gw_watch_mode mode;
 	int numbers[GW_TRACK_RANGES]; /* in QEMU */
 	unsigned int nr;
+	/* What they watch. Records of before do not say; nr_ranges is 0 then. */
+	struct gw_track_range ranges[GW_TRACK_RANGES];
+	unsigned int nr_ranges;
 	/* Every write has been tracked ever since the VM came here, and none was asked for. */
 	bool since_arrival;
+};
+
+/** struct gw_watched - a range of memory, and the descriptor that watches it. */
+struct gw_watched {
+	int uffd; /* here */
+	struct gw_track_range range;
+};
+
+/** struct gw_paged - the watch in this process, for whoever pages by it. */
+struct gw_paged {
+	int uffds[GW_TRACK_RANGES];
+	unsigned int nr_uffds;
+	struct gw_watched parts[GW_TRACK_RANGES * GW_TRACK_RANGES];
+	unsigned int nr_parts;
 };
 
 /** gw_watch_json() - as the record keeps it; owned by the caller. */
@@ -52,10 +77,39 @@ void gw_watch_parse(struct gw_memory_watch *w, const json_t *json);
 /**
  * gw_watch_begin() - track what the guest writes from here on, with what stays in QEMU.
  * @ram: as QEMU maps it
+ * @parts: userfaultfds, GW_WATCH_PARTS at most; 1 unless it is to be paged
  *
  * Sets @w, for the caller to save. Return: 0, or -errno with a message and no watch.
  */
-int gw_watch_begin(struct gw_memory_watch *w, pid_t pid, const struct gw_ram *ram);
+int gw_watch_begin(struct gw_memory_watch *w, pid_t pid, const struct gw_ram *ram,
+		   unsigned int parts);
+
+/**
+ * gw_watch_open() - bring a watch that stayed here, to page by it.
+ *
+ * Return: 0; -ENOENT if it is not there any more; -ENOTSUP if the record does not say what
+ * it watches. gw_watch_close() in the first case.
+ */
+int gw_watch_open(const struct gw_memory_watch *w, pid_t pid, struct gw_paged *paged);
+void gw_watch_close(struct gw_paged *paged);
+
+/**
+ * gw_watch_page() - from tracking to paging: from here on who touches a page without an entry
+ * waits for a pager. Sets @w's mode, for the caller to save *before* anything can be missing.
+ *
+ * A call for each part: may be done while a guest stands still. Harmless where it is so
+ * already. 0, or -errno with a message.
+ */
+int gw_watch_page(struct gw_memory_watch *w, const struct gw_paged *paged);
+
+/** gw_watch_unpage() - the reverse, when nothing is missing. Wakes who waits. */
+int gw_watch_unpage(struct gw_memory_watch *w, const struct gw_paged *paged);
+
+/**
+ * gw_watch_wake() - let everybody who waits try again: what the kernel has told a pager that
+ * is gone, it tells the next. 0 or -errno.
+ */
+int gw_watch_wake(const struct gw_paged *paged);
 
 /**
  * gw_watch_track() - what tells the pages that are written, by whatever this kernel has.

@@ -41,9 +41,11 @@
 #define UFFD_FEATURE_WP_ASYNC (1 << 15)
 #endif
 
-#define FEATURES                                                         \
-	((uint64_t)UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED | \
-	 UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
+/* With those of a pager, since the same descriptor may page later (watch.h). */
+#define FEATURES                                                                                   \
+	((uint64_t)UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED |                           \
+	 UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | \
+	 UFFD_FEATURE_THREAD_ID)
 
 #define REGIONS 4096
 
@@ -263,6 +265,28 @@ static int protect(int uffd, const struct gw_track_range *r)
 	return 0;
 }
 
+/* Where the @i-th of @n parts begins: at a huge page, for a mapping of one is not to be split. */
+static size_t part_start(const struct gw_track_range *r, unsigned int i, unsigned int n)
+{
+	const size_t huge = 512, before = r->hva / GW_PAGE_SIZE % huge;
+	const size_t at = (r->nr_pages / n * i + before) / huge * huge;
+
+	if (!i || i == n)
+		return i ? r->nr_pages : 0;
+	return at > before ? at - before : 0;
+}
+
+bool gw_track_part(const struct gw_track_range *r, unsigned int i, unsigned int n,
+		   struct gw_track_range *part)
+{
+	const size_t start = part_start(r, i, n), stop = part_start(r, i + 1, n);
+
+	*part = (struct gw_track_range){ .hva = r->hva + start * GW_PAGE_SIZE,
+					 .first_page = r->first_page + start,
+					 .nr_pages = stop - start };
+	return stop > start;
+}
+
 /* Have @uffds watch all of the ranges. */
 static int begin(const int *uffds, unsigned int nr_uffds, const struct gw_track_range *ranges,
 		 unsigned int nr_ranges)
@@ -276,8 +300,12 @@ static int begin(const int *uffds, unsigned int nr_uffds, const struct gw_track_
 			return gw_fail(-ENOTSUP, "this kernel has no asynchronous write-protection "
 						 "(Linux 6.7 or newer); see godwit check");
 	}
-	for (unsigned int i = 0; !rc && nr_uffds && i < nr_ranges; i++)
-		rc = protect(uffds[i % nr_uffds], &ranges[i]);
+	for (unsigned int i = 0; !rc && i < nr_ranges * nr_uffds; i++) {
+		struct gw_track_range part;
+
+		if (gw_track_part(&ranges[i / nr_uffds], i % nr_uffds, nr_uffds, &part))
+			rc = protect(uffds[i % nr_uffds], &part);
+	}
 	return rc;
 }
 

@@ -54,6 +54,12 @@ static const struct {
 	[GW_MSG_HELD] = { "HELD", 0 },
 	[GW_MSG_LOAD] = { "LOAD", 0 },
 	[GW_MSG_RESUMED] = { "RESUMED", 0 },
+	/* GW_RUNS_MAX runs of pages. */
+	[GW_MSG_MISSING] = { "MISSING", 48 * KIB },
+	[GW_MSG_MISSING_END] = { "MISSING_END", 0 },
+	[GW_MSG_REQUEST] = { "REQUEST", 48 * KIB },
+	[GW_MSG_PLACED] = { "PLACED", 0 },
+	[GW_MSG_COMPLETE] = { "COMPLETE", 0 },
 };
 
 const char *gw_message_name(unsigned int type)

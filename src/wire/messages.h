@@ -51,6 +51,24 @@
  *     LEDGER {part} ... LEDGER_END      ->   (only with reuse: what the memory was
  *                                              at this departure; store/ledger.h)
  *
+ *   post-copy, with the feature (decision 28): DEFINE's `postcopy` is N, 2 to GW_PAGING_MAX
+ *   each of N paging connections, before the guest is stopped, and again after any is lost
+ *     OPEN {kind paging, id, index}     ->   (0 is for requests, the others push)
+ *                                       <-   ACCEPT {version}
+ *   guest stopped, after the last ROUND_DONE (control)
+ *     MISSING {runs} ...                ->
+ *     MISSING_END {pages}               ->   (before VERIFY and DEVICE)
+ *   whenever all paging connections are there, the first time before DEVICE is read
+ *                                       <-   MISSING {runs} ..., MISSING_END {known} (0)
+ *   from then on
+ *                                       <-   REQUEST {runs} (0)
+ *     PAGES {chunk, records} ...        ->   (0: answers; others: the rest)
+ *                                       <-   PLACED {bytes of PAGES frames, headers included,
+ *                                              since this connection's OPEN} (not on 0)
+ *   nothing is missing any more
+ *                                       <-   COMPLETE (0)
+ *     LEDGER ... LEDGER_END             ->   (0; not after RUNNING on control)
+ *
  *   At any moment before COMMIT either side may end it:
  *     ERROR {text} or CANCEL {text}, then closes.
  *
@@ -94,6 +112,9 @@
 
 /* Longest wait that one COMPARE may ask for, in ms. */
 #define GW_COMPARE_MS 1000
+/* Paging connections of a migration: one for requests, and at least one that pushes. */
+#define GW_PAGING_MIN 2
+#define GW_PAGING_MAX 16
 
 /* Pages that one WANT asks for at most. */
 #define GW_WANT_PAGES 2048
@@ -133,6 +154,12 @@ enum gw_message {
 	GW_MSG_HELD, /* with the feature switchover-again */
 	GW_MSG_LOAD,
 	GW_MSG_RESUMED,
+	/* with the feature postcopy */
+	GW_MSG_MISSING,
+	GW_MSG_MISSING_END,
+	GW_MSG_REQUEST,
+	GW_MSG_PLACED,
+	GW_MSG_COMPLETE,
 	GW_MSG_COUNT,
 };
 
@@ -144,6 +171,7 @@ enum gw_open_kind {
 	/* from version 2 on */
 	GW_OPEN_FORBID, /* make sure that migration @id's guest never runs there, if it does not */
 	GW_OPEN_CLAIM,	/* to its source: it is committed here; may it run? */
+	GW_OPEN_PAGING, /* connection @stream for the missing pages of migration @id */
 	GW_OPEN_KINDS,
 };
 
@@ -157,6 +185,7 @@ enum gw_outcome {
 	GW_OUTCOME_ABORTED, /* it does not run here and never will */
 	GW_OUTCOME_RUNNING, /* it was resumed here */
 	GW_OUTCOME_LOST,    /* it was committed here, and its QEMU is gone */
+	GW_OUTCOME_PAGING,  /* it was resumed here, and needs what the source still has */
 };
 
 /** struct gw_open - payload of OPEN, 32 bytes on the wire. */

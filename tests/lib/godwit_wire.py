@@ -205,6 +205,11 @@ class Proxy:
         """Let all held frames go on, now and later."""
         self.released.set()
 
+    def cut(self):
+        """End the connections that there are; new ones are let through."""
+        for connection in list(self.connections):
+            connection.end()
+
     def check(self):
         if self.errors:
             raise Failure(f"in the proxy: {self.errors[0]!r}") from self.errors[0]

@@ -95,7 +95,8 @@ static inline struct road *make_road(const struct gw_page_options *options)
 	for (size_t i = 0; i < PAGES; i++)
 		gw_bitmap_set(&r->due, i);
 	gw_encoder_round(&r->encoder, &r->due);
-	r->shadow.sink = (struct gw_sink){ shadow_place, shadow_zero, shadow_read };
+	r->shadow.sink =
+		(struct gw_sink){ .place = shadow_place, .zero = shadow_zero, .read = shadow_read };
 	gw_decoder_init(&r->decoder, &r->shadow.sink, PAGES);
 	r->shadow.bytes = calloc(PAGES, GW_PAGE_SIZE);
 	r->source = calloc(PAGES, GW_PAGE_SIZE);

@@ -88,6 +88,24 @@ static void only_changed_blocks(void **state)
 			 1);
 }
 
+/* In post-copy each page is waited for: one whose blocks are all there needs a record, too. */
+static void none_left_out(void **state)
+{
+	struct road *r = *state;
+	struct rng rng = { 1 };
+	uint64_t pages = 0;
+
+	keep_chunk(r, 1, &rng, false);
+	r->source[GW_CHUNK_SIZE + 9 * GW_PAGE_SIZE] ^= 1;
+	gw_encoder_paging(&r->encoder, r->encoder.due);
+	arrive(r, 1);
+	for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
+		pages += r->batch.count[id].bytes ? r->batch.count[id].pages : 0;
+	assert_int_equal(patched(r), 1);
+	assert_int_equal(r->batch.reused, 0);
+	assert_int_equal(pages, GW_CHUNK_PAGES);
+}
+
 /* With so many blocks changed that it does not pay, the page travels whole. */
 static void too_much_changed(void **state)
 {
@@ -120,6 +138,20 @@ static void known_pages(void **state)
 	send_round(r, 2, &all);
 	assert_int_equal(r->batch.reused, 0);
 	assert_int_equal(r->batch.count[GW_STAGE_SAME].pages, GW_CHUNK_PAGES);
+}
+
+/* In post-copy somebody waits for each page, also for one whose blocks all agree. */
+static void each_page_is_waited_for(void **state)
+{
+	struct road *r = *state;
+	struct rng rng = { 4 };
+
+	keep_chunk(r, 1, &rng, false);
+	r->source[GW_CHUNK_SIZE] ^= 1;
+	gw_encoder_paging(&r->encoder, &r->due);
+	arrive(r, 1);
+	assert_int_equal(r->batch.reused, 0);
+	assert_int_equal(r->shadow.placed, GW_CHUNK_PAGES);
 }
 
 /* What the destination kept is overwritten by the first page that travels, however it does. */
@@ -237,8 +269,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(only_changed_blocks, make, drop),
+		cmocka_unit_test_setup_teardown(none_left_out, make, drop),
 		cmocka_unit_test_setup_teardown(too_much_changed, make, drop),
 		cmocka_unit_test_setup_teardown(known_pages, make, drop),
+		cmocka_unit_test_setup_teardown(each_page_is_waited_for, make, drop),
 		cmocka_unit_test_setup_teardown(a_base_is_good_once, make, drop),
 		cmocka_unit_test_setup_teardown(whatever_changes, make, drop),
 		cmocka_unit_test_setup_teardown(patches_that_cannot_be, make, drop),

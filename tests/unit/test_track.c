@@ -259,7 +259,7 @@ static void watch_that_stays(void **state)
 	if (!gw_track_has_uffd())
 		skip();
 	start(&g, true);
-	assert_int_equal(gw_watch_begin(&watch, g.pid, &g.ram), 0);
+	assert_int_equal(gw_watch_begin(&watch, g.pid, &g.ram, 1), 0);
 	assert_true(watch.mode == GW_WATCH_TRACKING && watch.nr == 1 && watch.since_arrival);
 	json = gw_watch_json(&watch);
 	gw_watch_parse(&back, json);
@@ -283,10 +283,10 @@ static void watch_that_stays(void **state)
 	assert_null(g.t);
 	assert_false(resumed || since);
 	assert_message("registered with another userfaultfd already");
-	/* A record of a release to come is not misread, one of nonsense is none. */
+	/* What is paged is not tracked, and a record of nonsense is none. */
 	back.mode = GW_WATCH_PAGING;
 	assert_null(gw_watch_track(&back, g.pid, &g.ram, save, &ok, &resumed, &since));
-	assert_message("newer release");
+	assert_message("still to come");
 	for (const char *const *text =
 		     (const char *const[]){ "{}", "7", "{\"mode\":\"tracking\"}",
 					    "{\"mode\":\"x\",\"descriptors\":[3]}", NULL };
@@ -297,6 +297,41 @@ static void watch_that_stays(void **state)
 		json_decref(json);
 	}
 	end(&g);
+}
+
+/* Parts of a range: all of it, in order, each a whole number of huge pages but for the ends. */
+static void parts_of_a_range(void **state)
+{
+	static const size_t lengths[] = { 1, 3, 511, 769, 1024, 65531, 1UL << 30 };
+
+	(void)state;
+	for (size_t before = 0; before < 512; before += 37)
+		for (size_t k = 0; k < GW_ARRAY_SIZE(lengths); k++)
+			for (unsigned int n = 1; n <= GW_TRACK_RANGES; n++) {
+				const struct gw_track_range r = {
+					.hva = ((1UL << 40) + before) * GW_PAGE_SIZE,
+					.first_page = 7168,
+					.nr_pages = lengths[k],
+				};
+				size_t next = r.first_page;
+
+				for (unsigned int i = 0; i < n; i++) {
+					struct gw_track_range part;
+
+					if (!gw_track_part(&r, i, n, &part))
+						continue;
+					assert_int_equal(part.first_page, next);
+					assert_int_equal(part.hva - r.hva,
+							 (next - r.first_page) * GW_PAGE_SIZE);
+					next += part.nr_pages;
+					if (next < r.first_page + r.nr_pages)
+						assert_int_equal(
+							(part.hva / GW_PAGE_SIZE + part.nr_pages) %
+								512,
+							0);
+				}
+				assert_int_equal(next, r.first_page + r.nr_pages);
+			}
 }
 
 /* A guest that was powered off in mid-move is no riddle about page maps. */
@@ -330,6 +365,7 @@ int main(void)
 		UNIT_BOTH(written_pages),
 		cmocka_unit_test(goes_on_without_us),
 		cmocka_unit_test(several_descriptors),
+		cmocka_unit_test(parts_of_a_range),
 		cmocka_unit_test(watch_that_stays),
 		cmocka_unit_test(ended_process),
 		UNIT_BOTH(more_regions_than_a_buffer),

@@ -1,0 +1,545 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * paging.c - a guest that runs here while its memory is still to come; see paging.h.
+ *
+ * Threads: the machine's own mends connections; those of ops->spawn receive, one for each
+ * connection; those behind ops->start bring faults, and ask for pages on connection 0.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "kept.h"
+#include "log.h"
+#include "paging.h"
+#include "pipeline.h"
+#include "place.h"
+#include "runs.h"
+
+#define JOIN_NS	  (10 * GW_S) /* until all connections are there, before the guest runs */
+#define ASK_NS	  (5 * GW_S)  /* a source that does not take a request is not there */
+#define LEDGER_NS (10 * GW_S)
+#define LOOK_NS	  (1 * GW_S)
+#define LIST_NS	  (60 * GW_S)
+
+struct gw_page {
+	struct gw_dest *d;
+	struct gw_pager pager;
+	struct gw_page_in in;
+	unsigned int n; /* connections */
+	struct gw_transport *conns[GW_PAGING_MAX];
+	struct gw_decoder decoders[GW_PAGING_MAX];
+	bool started, sealed;
+	bool known;    /* this process knows what lies under missing pages */
+	bool receives; /* receivers were spawned */
+	uint64_t received;
+	pthread_mutex_t lock; /* of what follows, and of sending on connection 0 */
+	bool up;
+	int rc; /* of the first receiver that failed */
+	char message[GW_ERROR_MAX];
+	_Atomic bool failed;
+	_Atomic bool handed; /* connection 0 is past its pages: @first is next on it */
+	struct gw_frame first;
+};
+
+static const struct gw_dest_page_ops *ops_of(const struct gw_page *g)
+{
+	return g->d->page_ops;
+}
+
+static int64_t op_now(void *env)
+{
+	const struct gw_page *g = env;
+
+	return g->d->ops->now(g->d->env);
+}
+
+static int op_map(void *env, size_t page, size_t count, size_t *mapped)
+{
+	const struct gw_page *g = env;
+
+	return ops_of(g)->map(g->d->page_env, page, count, mapped);
+}
+
+static int op_map_zero(void *env, size_t page)
+{
+	const struct gw_page *g = env;
+
+	return ops_of(g)->map_zero(g->d->page_env, page);
+}
+
+static void op_wake(void *env, size_t page, size_t count)
+{
+	const struct gw_page *g = env;
+
+	ops_of(g)->wake(g->d->page_env, page, count);
+}
+
+static void op_notify(void *env)
+{
+	const struct gw_page *g = env;
+
+	g->d->ops->notify(g->d->env);
+}
+
+static void note_failure(struct gw_page *g, int rc)
+{
+	{
+		gw_locked(&g->lock);
+		if (!g->failed) {
+			g->rc = rc;
+			snprintf(g->message, sizeof(g->message), "%s", gw_error());
+		}
+		g->failed = true;
+	}
+	op_notify(g);
+}
+
+/* What cannot be asked is wanted all the same: connect() asks for it. */
+static void op_request(void *env, const size_t *pages, unsigned int n)
+{
+	struct gw_page *g = env;
+	uint8_t runs[GW_FAULTS_MAX * GW_RUN_LEN];
+	size_t len = 0;
+	int rc = 0;
+
+	for (unsigned int i = 0; i < n; len += GW_RUN_LEN) {
+		unsigned int count = 1;
+
+		while (i + count < n && pages[i + count] == pages[i] + count)
+			count++;
+		gw_put64(runs + len, pages[i]);
+		gw_put32(runs + len + 8, count);
+		i += count;
+	}
+	{
+		gw_locked(&g->lock);
+		if (!g->up)
+			return;
+		g->conns[0]->send_by = op_now(g) + ASK_NS;
+		rc = gw_frame_send_buf(g->conns[0], GW_MSG_REQUEST, 0, runs, len);
+	}
+	if (rc)
+		note_failure(g, rc);
+}
+
+static const struct gw_pager_ops pager_ops = {
+	.now = op_now,
+	.map = op_map,
+	.map_zero = op_map_zero,
+	.wake = op_wake,
+	.request = op_request,
+	.notify = op_notify,
+};
+
+static int make(struct gw_dest *d)
+{
+	struct gw_page *g = calloc(1, sizeof(*g));
+
+	if (!g)
+		return gw_fail(-ENOMEM, "no memory to page with");
+	g->d = d;
+	g->n = d->paging;
+	pthread_mutex_init(&g->lock, NULL);
+	g->pager.ops = &pager_ops;
+	g->pager.env = g;
+	g->pager.memory = d->memory;
+	gw_page_in_init(&g->in, &g->pager);
+	d->page = g;
+	return gw_pager_init(&g->pager);
+}
+
+/* A frame of connection @i. Return: 1: it is not ours any more; 0; -errno. */
+static int take(struct gw_page *g, unsigned int i, struct gw_frame *f)
+{
+	struct gw_transport *t = g->conns[i];
+	int rc;
+
+	if (!i && !g->pager.missing.left &&
+	    (f->type == GW_MSG_LEDGER || f->type == GW_MSG_LEDGER_END)) {
+		g->first = *f;
+		memset(f, 0, sizeof(*f));
+		g->handed = true;
+		op_notify(g);
+		return 1;
+	}
+	if (f->type == GW_MSG_ERROR || f->type == GW_MSG_CANCEL)
+		return gw_fail(-EREMOTEIO, "source: %.*s", (int)f->len, (const char *)f->payload);
+	if (f->type != GW_MSG_PAGES)
+		return gw_fail(-EPROTO, "a %s frame on a paging connection",
+			       gw_message_name(f->type));
+	rc = gw_pipeline_decode(&g->decoders[i], f->arg, f->payload, f->len);
+	if (rc || !i)
+		return rc;
+	t->send_by = op_now(g) + ASK_NS;
+	return gw_frame_send(t, GW_MSG_PLACED, t->received, NULL, 0);
+}
+
+static void receive(void *arg, unsigned int i)
+{
+	struct gw_page *g = arg;
+	struct gw_frame f = { 0 };
+	int rc = 0;
+
+	while (!rc) {
+		rc = gw_frame_recv(g->conns[i], &f, GW_FOREVER);
+		if (!rc)
+			rc = take(g, i, &f);
+	}
+	gw_frame_free(&f);
+	if (rc < 0)
+		note_failure(g, rc);
+}
+
+/* All that is missing now, on connection 0, which nobody else uses yet. */
+static int send_list(struct gw_page *g)
+{
+	gw_autofree uint8_t *runs = malloc(GW_RUNS_MAX * GW_RUN_LEN);
+	size_t at = 0, first, n, len = 0;
+	int rc = 0;
+
+	if (!runs)
+		return gw_fail(-ENOMEM, "no memory for a list of pages");
+	g->conns[0]->send_by = op_now(g) + LIST_NS;
+	while (!rc && (n = gw_missing_next(&g->pager.missing, &at, &first))) {
+		for (size_t part; n; first += part, n -= part) {
+			part = n > UINT32_MAX ? UINT32_MAX : n;
+			gw_put64(runs + len, first);
+			gw_put32(runs + len + 8, (uint32_t)part);
+			len += GW_RUN_LEN;
+			if (len < GW_RUNS_MAX * GW_RUN_LEN)
+				continue;
+			rc = gw_frame_send_buf(g->conns[0], GW_MSG_MISSING, 0, runs, len);
+			len = 0;
+		}
+	}
+	if (!rc && len)
+		rc = gw_frame_send_buf(g->conns[0], GW_MSG_MISSING, 0, runs, len);
+	g->known = g->known && !g->pager.torn;
+	return rc ? rc : gw_frame_send(g->conns[0], GW_MSG_MISSING_END, g->known, NULL, 0);
+}
+
+static void ask_again(struct gw_page *g)
+{
+	size_t pages[GW_FAULTS_MAX], at = 0;
+	unsigned int n;
+
+	while ((n = gw_pager_wanted(&g->pager, &at, pages, GW_FAULTS_MAX)))
+		op_request(g, pages, n);
+}
+
+static void disconnect(struct gw_page *g)
+{
+	/* Who sends on it holds the lock. */
+	for (unsigned int i = 0; i < g->n; i++)
+		if (g->conns[i])
+			g->conns[i]->ops->shutdown(g->conns[i]);
+	{
+		gw_locked(&g->lock);
+		g->up = false;
+	}
+	if (g->receives)
+		g->d->ops->join(g->d->env);
+	for (unsigned int i = 0; i < g->n; i++) {
+		if (g->receives)
+			gw_decoder_free(&g->decoders[i]);
+		if (g->conns[i])
+			g->received += g->conns[i]->received;
+		gw_transport_close(&g->conns[i]);
+	}
+	g->receives = false;
+	g->failed = g->handed = false;
+	gw_frame_free(&g->first);
+	memset(&g->first, 0, sizeof(g->first));
+}
+
+/* The connections in @g->conns are new: tell what is missing, and receive. */
+static int connect(struct gw_page *g)
+{
+	int rc = g->conns[0] ? send_list(g) : gw_fail(-ENOTCONN, "it has not called");
+
+	if (rc)
+		return rc;
+	for (unsigned int i = 0; i < g->n; i++)
+		gw_decoder_init(&g->decoders[i], &g->in.sink, g->d->memory->nr_pages);
+	g->receives = true;
+	rc = g->d->ops->spawn(g->d->env, g->n, receive, g);
+	if (rc)
+		return rc;
+	{
+		gw_locked(&g->lock);
+		g->up = true;
+	}
+	ask_again(g);
+	return 0;
+}
+
+static bool all_there(void *arg)
+{
+	struct gw_page *g = arg;
+
+	return ops_of(g)->connections(g->d->page_env, g->conns, g->n);
+}
+
+/* MISSING_END: all that is missing was said. */
+static int begin(struct gw_dest *d, struct gw_page *g)
+{
+	int rc = 0;
+
+	if (!g)
+		return gw_fail(-ENOMEM, "no memory to page with");
+	if (d->inbox.arg != g->pager.missing.left)
+		return gw_fail(-EPROTO,
+			       "source: said that %zu pages are missing, and then that "
+			       "%llu are",
+			       (size_t)g->pager.missing.left, (unsigned long long)d->inbox.arg);
+	gw_missing_seal(&g->pager.missing);
+	g->sealed = g->known = true;
+	rc = d->ops->wait(d->env, all_there, g, d->ops->now(d->env) + JOIN_NS);
+	if (rc)
+		return gw_fail_prefix(rc, "paging connections: ");
+	rc = ops_of(g)->start(d->page_env, &g->pager);
+	if (rc)
+		return rc;
+	g->started = true;
+	return connect(g);
+}
+
+int gw_page_heed(struct gw_dest *d)
+{
+	struct gw_reader r = { d->inbox.payload, d->inbox.len };
+	size_t first = 0, count = 0;
+	int rc = 0;
+
+	if (d->page && d->page->sealed)
+		return gw_fail(-EPROTO, "source: sent %s, which is not due now",
+			       gw_message_name(d->inbox.type));
+	if (!d->page) {
+		rc = make(d);
+		if (!rc)
+			rc = gw_missing_create(&d->page->pager.missing,
+					       d->page_ops->table(d->page_env), d->memory, d->id,
+					       d->paging);
+	}
+	if (rc)
+		return rc;
+	if (d->inbox.type == GW_MSG_MISSING_END)
+		return begin(d, d->page);
+	while ((rc = gw_runs_take(&r, d->memory->nr_pages, &first, &count)) > 0) {
+		rc = gw_missing_add(&d->page->pager.missing, d->memory, first, count);
+		if (rc)
+			break;
+	}
+	return rc ? gw_fail_prefix(rc, "source: ") : 0;
+}
+
+static int failure(struct gw_page *g)
+{
+	gw_locked(&g->lock);
+	return gw_fail(g->rc, "%s", g->message);
+}
+
+int gw_page_failed(struct gw_dest *d)
+{
+	return d->page && d->page->failed ? failure(d->page) : 0;
+}
+
+bool gw_page_sealed(const struct gw_dest *d)
+{
+	return d->page && d->page->sealed;
+}
+
+bool gw_page_missing(const struct gw_dest *d, size_t page)
+{
+	return d->page && gw_missing_test(&d->page->pager.missing, page);
+}
+
+static bool wants_a_look(void *arg)
+{
+	struct gw_page *g = arg;
+
+	return !g->pager.missing.left || (g->failed && g->receives) || g->pager.gone ||
+	       ops_of(g)->look(g->d->page_env) || ops_of(g)->called(g->d->page_env, g->n);
+}
+
+/* How the guest stands that runs here. */
+static void tell(struct gw_page *g)
+{
+	struct gw_dest *d = g->d;
+
+	if (d->state == GW_DEST_PAGING || d->state == GW_DEST_PAUSED)
+		d->state = g->up ? GW_DEST_PAGING : GW_DEST_PAUSED;
+	d->ops->report(d->env);
+}
+
+/* Connections that have come, in place of those that are there. */
+static void mend(struct gw_page *g)
+{
+	struct gw_transport *conns[GW_PAGING_MAX] = { NULL };
+
+	if (g->failed) {
+		gw_warn("the source of the guest's memory is lost: %s. What is missing of it is "
+			"waited for; the source connects again",
+			g->message);
+		disconnect(g);
+	}
+	if (!ops_of(g)->connections(g->d->page_env, conns, g->n))
+		return;
+	disconnect(g);
+	memcpy(g->conns, conns, sizeof(conns));
+	if (connect(g)) {
+		gw_warn("the source of the guest's memory: %s", gw_error());
+		disconnect(g);
+		return;
+	}
+	gw_info("the source of the guest's memory is there again: %zu pages are missing",
+		(size_t)g->pager.missing.left);
+}
+
+int gw_page_pump(struct gw_dest *d, int64_t deadline)
+{
+	struct gw_page *g = d->page;
+
+	while (g->pager.missing.left && d->ops->now(d->env) < deadline) {
+		const int64_t tick = d->ops->now(d->env) + LOOK_NS;
+		int rc = d->ops->wait(d->env, wants_a_look, g, tick < deadline ? tick : deadline);
+
+		if (rc == -ETIMEDOUT) {
+			gw_error_clear();
+			rc = 0;
+		}
+		if (!rc)
+			rc = ops_of(g)->look(d->page_env);
+		if (rc)
+			return rc;
+		/* Once a tick: what frees memory takes a while. */
+		if (atomic_exchange(&g->pager.retry, false))
+			ops_of(g)->wake_all(d->page_env);
+		mend(g);
+		tell(g);
+	}
+	return 0;
+}
+
+static bool ledger_begins(void *arg)
+{
+	struct gw_page *g = arg;
+
+	return g->handed || g->failed || ops_of(g)->look(g->d->page_env);
+}
+
+/* Connection 0 goes on as the control connection did: the ledger comes on it. */
+static void take_ledger(struct gw_page *g)
+{
+	struct gw_dest *d = g->d;
+	int rc = d->ops->wait(d->env, ledger_begins, g, d->ops->now(d->env) + LEDGER_NS);
+
+	if (rc || !g->handed) {
+		gw_warn("what this VM's memory was on arrival is not known, so all of it will be "
+			"sent when it leaves: %s",
+			rc ? gw_error() : g->message);
+		gw_error_clear();
+		return;
+	}
+	for (unsigned int i = 1; i < g->n; i++)
+		g->conns[i]->ops->shutdown(g->conns[i]);
+	d->ops->join(d->env);
+	for (unsigned int i = 0; i < g->n; i++)
+		gw_decoder_free(&g->decoders[i]);
+	g->receives = false;
+	{
+		gw_locked(&g->lock);
+		g->up = false;
+	}
+	d->control = g->conns[0];
+	g->conns[0] = NULL;
+	gw_frame_free(&d->inbox);
+	d->inbox = g->first;
+	memset(&g->first, 0, sizeof(g->first));
+	d->held_back = true;
+	gw_kept_remember(d);
+	gw_transport_close(&d->control);
+}
+
+int gw_page_serve(struct gw_dest *d)
+{
+	struct gw_page *g = d->page;
+	int rc;
+
+	gw_transport_close(&d->control);
+	do
+		rc = gw_page_pump(d, GW_FOREVER);
+	while (!rc && g->pager.missing.left);
+	if (!rc)
+		rc = ops_of(g)->stop(d->page_env);
+	if (rc)
+		return rc;
+	g->started = false;
+	if (g->up) {
+		gw_locked(&g->lock);
+		g->conns[0]->send_by = op_now(g) + ASK_NS;
+		if (gw_frame_send(g->conns[0], GW_MSG_COMPLETE, 0, NULL, 0))
+			gw_error_clear(); /* it asks what became of the guest, and is told */
+	}
+	if (g->up && d->reuse)
+		take_ledger(g);
+	return 0;
+}
+
+int gw_page_take_over(struct gw_dest *d)
+{
+	struct gw_page *g;
+	int rc = make(d);
+
+	if (!rc)
+		rc = gw_missing_open(&d->page->pager.missing, d->page_ops->table(d->page_env),
+				     d->memory, d->id, &d->paging);
+	if (!rc && (d->paging < GW_PAGING_MIN || d->paging > GW_PAGING_MAX))
+		rc = gw_fail(-EINVAL, "a table of missing pages of %u connections", d->paging);
+	if (!rc)
+		rc = ops_of(d->page)->start(d->page_env, &d->page->pager);
+	if (rc) {
+		gw_page_end(d);
+		return rc;
+	}
+	g = d->page;
+	g->n = d->paging;
+	g->started = g->sealed = true;
+	return 0;
+}
+
+void gw_page_end(struct gw_dest *d)
+{
+	struct gw_page *g = d->page;
+
+	if (!g)
+		return;
+	disconnect(g);
+	if (g->started)
+		ops_of(g)->halt(d->page_env);
+	gw_pager_free(&g->pager);
+	pthread_mutex_destroy(&g->lock);
+	free(g);
+	d->page = NULL;
+}
+
+bool gw_page_status(const struct gw_dest *d, struct gw_page_status *status)
+{
+	struct gw_page *g = d->page;
+
+	if (!g || !g->started)
+		return false;
+	status->missing = g->pager.missing.left;
+	status->connected = g->up;
+	status->received = g->received;
+	for (unsigned int i = 0; i < g->n; i++)
+		if (g->conns[i])
+			status->received += g->conns[i]->received;
+	gw_pager_stats(&g->pager, &status->faults);
+	return true;
+}

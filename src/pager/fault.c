@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* fault.c - faults, and the pages that answer them; see pager.h. */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "log.h"
+#include "pager.h"
+
+/* The kernel asks for patience while QEMU changes its mappings. */
+#define PATIENCE 1000
+
+static void park(const struct gw_pager *p, enum gw_park where, size_t page)
+{
+	if (p->ops->park)
+		p->ops->park(p->env, where, page);
+}
+
+static _Atomic uint64_t *bits(size_t len)
+{
+	void *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+int gw_pager_init(struct gw_pager *p)
+{
+	p->len = (p->memory->nr_pages + 63) / 64 * sizeof(uint64_t);
+	p->claimed = bits(p->len);
+	p->wanted = bits(p->len);
+	pthread_mutex_init(&p->lock, NULL);
+	return p->claimed && p->wanted ? 0 : gw_fail(-ENOMEM, "no memory to page with");
+}
+
+void gw_pager_free(struct gw_pager *p)
+{
+	if (p->claimed)
+		munmap((void *)p->claimed, p->len);
+	if (p->wanted)
+		munmap((void *)p->wanted, p->len);
+	if (p->len)
+		pthread_mutex_destroy(&p->lock);
+	p->claimed = p->wanted = NULL;
+	p->len = 0;
+	gw_missing_close(&p->missing);
+}
+
+static bool test(const _Atomic uint64_t *map, size_t page)
+{
+	return atomic_load(&map[page / 64]) >> (page % 64) & 1;
+}
+
+/* Return: whether it was set. */
+static bool set(_Atomic uint64_t *map, size_t page)
+{
+	return atomic_fetch_or(&map[page / 64], 1ULL << page % 64) >> (page % 64) & 1;
+}
+
+static bool clear(_Atomic uint64_t *map, size_t page)
+{
+	return atomic_fetch_and(&map[page / 64], ~(1ULL << page % 64)) >> (page % 64) & 1;
+}
+
+static void time_begin(struct gw_pager *p, size_t page)
+{
+	const int64_t now = p->ops->now(p->env);
+	gw_locked(&p->lock);
+
+	p->stats.faults++;
+	for (size_t i = 0; i < 4; i++) {
+		size_t k = (page + i) % GW_PAGER_TIMED;
+
+		if (p->timed[k].since)
+			continue;
+		p->timed[k].page = page;
+		p->timed[k].since = now;
+		break;
+	}
+}
+
+static void time_end(struct gw_pager *p, size_t page)
+{
+	const int64_t now = p->ops->now(p->env);
+	gw_locked(&p->lock);
+
+	for (size_t i = 0; i < 4; i++) {
+		size_t k = (page + i) % GW_PAGER_TIMED;
+		uint64_t ns, us;
+		int bucket;
+
+		if (!p->timed[k].since || p->timed[k].page != page)
+			continue;
+		ns = (uint64_t)(now - p->timed[k].since);
+		us = ns / 1000;
+		bucket = us ? 63 - __builtin_clzll(us) : 0;
+		p->timed[k].since = 0;
+		p->stats.measured++;
+		p->stats.sum_ns += ns;
+		if (ns > p->stats.most_ns)
+			p->stats.most_ns = ns;
+		p->stats.latency[bucket < GW_LATENCIES ? bucket : GW_LATENCIES - 1]++;
+		break;
+	}
+}
+
+/* What map() or map_zero() could not do, and nobody but this host can help. */
+static void refused(struct gw_pager *p, size_t page, int rc)
+{
+	if (rc == -ESRCH) {
+		p->gone = true;
+	} else {
+		if (!atomic_exchange(&p->retry, true))
+			gw_err("the guest waits for page %zu, which is here, for want of memory on "
+			       "this host: %s",
+			       page, strerror(-rc));
+	}
+	p->ops->notify(p->env);
+}
+
+/* @page is there, so let whoever waits for it go on. Return: 0 if it was not seen before. */
+static int go_on(struct gw_pager *p, size_t page)
+{
+	size_t mapped = 0;
+	int rc = -EAGAIN;
+
+	for (int i = 0; i < PATIENCE && rc == -EAGAIN; i++) {
+		rc = p->ops->map(p->env, page, 1, &mapped);
+		if (rc == -EFAULT) {
+			rc = p->ops->map_zero(p->env, page);
+			/* It is no hole any more: another has just filled it. */
+			if (rc == -EEXIST)
+				rc = p->ops->map(p->env, page, 1, &mapped);
+			if (rc == -EFAULT)
+				rc = -EAGAIN;
+		}
+		if (rc == -EAGAIN)
+			sched_yield();
+	}
+	/* It was seen before; or it is not watched any more, and the kernel helps. */
+	if (rc == -EEXIST || rc == -ENOENT || rc == -EAGAIN)
+		p->ops->wake(p->env, page, 1);
+	else if (rc)
+		refused(p, page, rc);
+	park(p, GW_PARK_MAPPED, page);
+	return rc;
+}
+
+/* Pages from @page on that are there, in its file and within what the kernel would fault around. */
+static size_t around(const struct gw_pager *p, size_t page)
+{
+	const struct gw_memory_block *f = gw_memory_block_of(p->memory, page);
+	size_t end = page - page % GW_FAULT_AROUND + GW_FAULT_AROUND, n = 1;
+
+	if (end > f->first_page + f->nr_pages)
+		end = f->first_page + f->nr_pages;
+	while (page + n < end && !gw_missing_test(&p->missing, page + n))
+		n++;
+	return n;
+}
+
+static void local(struct gw_pager *p, size_t page)
+{
+	size_t mapped, n;
+
+	{
+		gw_locked(&p->lock);
+		p->stats.local++;
+	}
+	if (go_on(p, page))
+		return;
+	/* Nobody waits for the rest; who would touch it next need not. */
+	n = around(p, page);
+	if (n > 1)
+		p->ops->map(p->env, page + 1, n - 1, &mapped);
+}
+
+/* Whether @page is to be asked for. */
+static bool fault(struct gw_pager *p, size_t page)
+{
+	if (page >= p->missing.nr_pages || !gw_memory_block_of(p->memory, page))
+		return false;
+	park(p, GW_PARK_FAULT, page);
+	if (!gw_missing_test(&p->missing, page)) {
+		local(p, page);
+		return false;
+	}
+	if (set(p->wanted, page))
+		return false; /* somebody waits for it already, and it was asked for */
+	time_begin(p, page);
+	park(p, GW_PARK_WANTED, page);
+	if (gw_missing_test(&p->missing, page))
+		return true;
+	/* It has come meanwhile, and whoever placed it may have seen nobody wait. */
+	if (clear(p->wanted, page)) {
+		go_on(p, page);
+		time_end(p, page);
+	}
+	return false;
+}
+
+void gw_pager_fault(struct gw_pager *p, const size_t *pages, unsigned int n)
+{
+	size_t ask[GW_FAULTS_MAX];
+	unsigned int nr = 0;
+
+	for (unsigned int i = 0; i < n; i++) {
+		unsigned int at = nr;
+
+		if (!fault(p, pages[i]))
+			continue;
+		for (; at && ask[at - 1] > pages[i]; at--)
+			ask[at] = ask[at - 1];
+		ask[at] = pages[i];
+		nr++;
+	}
+	if (nr)
+		p->ops->request(p->env, ask, nr);
+}
+
+/* Ours now, and missing. */
+static bool claim(struct gw_pager *p, size_t page)
+{
+	if (!gw_missing_test(&p->missing, page) || set(p->claimed, page))
+		return false;
+	if (gw_missing_test(&p->missing, page))
+		return true;
+	clear(p->claimed, page); /* another has placed it in between */
+	return false;
+}
+
+size_t gw_pager_claim(struct gw_pager *p, size_t *page, size_t end)
+{
+	size_t n = 0;
+
+	while (*page < end && !claim(p, *page))
+		(*page)++;
+	if (*page >= end)
+		return 0;
+	for (n = 1; *page + n < end && claim(p, *page + n); n++)
+		;
+	park(p, GW_PARK_CLAIMED, *page);
+	return n;
+}
+
+void gw_pager_unclaim(struct gw_pager *p, size_t page, size_t count, bool torn)
+{
+	if (torn)
+		p->torn = true;
+	for (size_t i = 0; i < count; i++)
+		clear(p->claimed, page + i);
+}
+
+void gw_pager_written(struct gw_pager *p, size_t page)
+{
+	park(p, GW_PARK_WRITTEN, page);
+}
+
+void gw_pager_placed(struct gw_pager *p, size_t page, size_t count)
+{
+	gw_missing_placed(&p->missing, page, count);
+	park(p, GW_PARK_PLACED, page);
+	for (size_t i = 0; i < count; i++) {
+		clear(p->claimed, page + i);
+		if (!test(p->wanted, page + i) || !clear(p->wanted, page + i))
+			continue;
+		go_on(p, page + i);
+		time_end(p, page + i);
+	}
+	if (!p->missing.left)
+		p->ops->notify(p->env);
+}
+
+unsigned int gw_pager_wanted(const struct gw_pager *p, size_t *at, size_t *pages, unsigned int most)
+{
+	unsigned int n = 0;
+
+	while (n < most && *at < p->missing.nr_pages) {
+		const uint64_t word = atomic_load(&p->wanted[*at / 64]) >> *at % 64;
+
+		if (!word) {
+			*at += 64 - *at % 64;
+			continue;
+		}
+		*at += (size_t)__builtin_ctzll(word);
+		if (*at < p->missing.nr_pages && gw_missing_test(&p->missing, *at))
+			pages[n++] = *at;
+		(*at)++;
+	}
+	return n;
+}
+
+void gw_pager_stats(struct gw_pager *p, struct gw_pager_stats *stats)
+{
+	gw_locked(&p->lock);
+	*stats = p->stats;
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* uffd.c - faults from userfaultfds; see uffd.h. */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include <linux/userfaultfd.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "log.h"
+#include "uffd.h"
+
+static const struct gw_watched *part_of(const struct gw_paged *paged, size_t page)
+{
+	for (unsigned int i = 0; i < paged->nr_parts; i++) {
+		const struct gw_track_range *r = &paged->parts[i].range;
+
+		if (page >= r->first_page && page < r->first_page + r->nr_pages)
+			return &paged->parts[i];
+	}
+	return NULL;
+}
+
+/* Where @page is mapped, and up to @count from it by the same descriptor. */
+static struct uffdio_range range_of(const struct gw_watched *part, size_t page, size_t count)
+{
+	const size_t at = page - part->range.first_page;
+
+	if (count > part->range.nr_pages - at)
+		count = part->range.nr_pages - at;
+	return (struct uffdio_range){ part->range.hva + at * GW_PAGE_SIZE, count * GW_PAGE_SIZE };
+}
+
+int gw_uffd_map(const struct gw_paged *paged, size_t page, size_t count, size_t *mapped)
+{
+	const struct gw_watched *part = part_of(paged, page);
+	struct uffdio_continue go = { 0 };
+
+	*mapped = 0;
+	if (!part)
+		return -ENOENT;
+	go.range = range_of(part, page, count);
+	if (!ioctl(part->uffd, UFFDIO_CONTINUE, &go)) {
+		*mapped = go.range.len / GW_PAGE_SIZE;
+		return 0;
+	}
+	if (go.mapped > 0)
+		*mapped = (size_t)go.mapped / GW_PAGE_SIZE;
+	return *mapped ? 0 : -errno;
+}
+
+int gw_uffd_map_zero(const struct gw_paged *paged, size_t page)
+{
+	const struct gw_watched *part = part_of(paged, page);
+	struct uffdio_zeropage zero = { 0 };
+
+	if (!part)
+		return -ENOENT;
+	zero.range = range_of(part, page, 1);
+	return ioctl(part->uffd, UFFDIO_ZEROPAGE, &zero) ? -errno : 0;
+}
+
+void gw_uffd_wake(const struct gw_paged *paged, size_t page, size_t count)
+{
+	const struct gw_watched *part = part_of(paged, page);
+	struct uffdio_range range;
+
+	if (!part)
+		return;
+	range = range_of(part, page, count);
+	if (ioctl(part->uffd, UFFDIO_WAKE, &range))
+		gw_debug("UFFDIO_WAKE: %s", strerror(errno));
+}
+
+/* The pages of @n messages of @uffd. Return: how many they are. */
+static unsigned int pages_of(const struct gw_paged *paged, int uffd, const struct uffd_msg *msgs,
+			     size_t n, size_t *pages)
+{
+	unsigned int nr = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const uint64_t at = msgs[i].arg.pagefault.address;
+
+		for (unsigned int k = 0; k < paged->nr_parts; k++) {
+			const struct gw_track_range *r = &paged->parts[k].range;
+
+			if (msgs[i].event != UFFD_EVENT_PAGEFAULT || paged->parts[k].uffd != uffd ||
+			    at < r->hva || (at - r->hva) / GW_PAGE_SIZE >= r->nr_pages)
+				continue;
+			pages[nr++] = r->first_page + (size_t)(at - r->hva) / GW_PAGE_SIZE;
+			break;
+		}
+	}
+	return nr;
+}
+
+static void *hear(void *arg)
+{
+	struct gw_fault_thread *t = arg;
+	struct gw_faults *f = t->faults;
+	struct pollfd fds[2] = { { .fd = t->uffd, .events = POLLIN },
+				 { .fd = f->stop, .events = POLLIN } };
+	struct uffd_msg msgs[GW_FAULTS_MAX];
+	size_t pages[GW_FAULTS_MAX];
+
+	for (;;) {
+		ssize_t n;
+
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			gw_warn("poll: %s", strerror(errno));
+		if (fds[1].revents)
+			break;
+		n = read(t->uffd, msgs, sizeof(msgs));
+		if (n > 0)
+			gw_pager_fault(f->pager, pages,
+				       pages_of(f->paged, t->uffd, msgs,
+						(size_t)n / sizeof(msgs[0]), pages));
+		if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+			continue;
+		/* Nobody is there any more who could fault. */
+		gw_debug("userfaultfd: %s", n ? strerror(errno) : "ended");
+		break;
+	}
+	return NULL;
+}
+
+void gw_faults_stop(struct gw_faults *f)
+{
+	const uint64_t one = 1;
+
+	if (f->nr && write(f->stop, &one, sizeof(one)) != sizeof(one))
+		gw_err("eventfd: %s", strerror(errno));
+	while (f->nr)
+		pthread_join(f->threads[--f->nr].thread, NULL);
+	if (f->pager)
+		close(f->stop);
+	f->pager = NULL;
+}
+
+int gw_faults_start(struct gw_faults *f, struct gw_pager *pager, const struct gw_paged *paged)
+{
+	memset(f, 0, sizeof(*f));
+	f->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (f->stop < 0)
+		return gw_fail(-errno, "eventfd: %s", strerror(errno));
+	f->pager = pager;
+	f->paged = paged;
+	while (f->nr < paged->nr_uffds) {
+		struct gw_fault_thread *t = &f->threads[f->nr];
+
+		*t = (struct gw_fault_thread){ .faults = f, .uffd = paged->uffds[f->nr] };
+		if (pthread_create(&t->thread, NULL, hear, t)) {
+			gw_faults_stop(f);
+			return gw_fail(-EAGAIN, "no thread to page with");
+		}
+		f->nr++;
+	}
+	return gw_watch_wake(paged);
+}
