@@ -32,6 +32,10 @@ static const char migrate_help[] =
 	"                         pages in full: to see what each is worth\n"
 	"  --no-reuse             do not use what the destination kept of this VM's memory, and\n"
 	"                         keep nothing here\n"
+	"  --postcopy WHEN        auto: where rounds alone do not get there, the guest goes before its\n"
+	"                         memory, which follows; now: without any round; never (default).\n"
+	"                         Once it runs there nothing takes it back\n"
+	"  --postcopy-after N     with auto: after so many rounds at the latest\n"
 	"  --verify               compare all memory of both hosts while the guest is stopped, and\n"
 	"                         fail, with the guest running here, unless it is equal\n"
 	"  --progress-fd N        write the progress line to descriptor N, terminal or not\n"
@@ -50,6 +54,8 @@ enum {
 	OPT_NO_FAKE_DIRTY,
 	OPT_NO_DUPLICATE,
 	OPT_NO_REUSE,
+	OPT_POSTCOPY,
+	OPT_POSTCOPY_AFTER,
 };
 
 struct migrate {
@@ -102,6 +108,13 @@ static int take_option(struct migrate *m, int opt)
 		break;
 	case OPT_NO_REUSE:
 		json_object_set_new(m->args, "no-reuse", json_true());
+		break;
+	case OPT_POSTCOPY:
+		json_object_set_new(m->args, "postcopy", json_string(optarg));
+		break;
+	case OPT_POSTCOPY_AFTER:
+		rc = gw_cli_number(optarg, 1, 1000000, &value);
+		json_object_set_new(m->args, "postcopy-after", json_integer(value));
 		break;
 	case OPT_PROGRESS:
 		rc = gw_cli_number(optarg, 0, 65535, &value);
@@ -195,6 +208,8 @@ int gw_cmd_migrate(int argc, char **argv)
 		{ "no-fake-dirty", 0, NULL, OPT_NO_FAKE_DIRTY },
 		{ "no-duplicate", 0, NULL, OPT_NO_DUPLICATE },
 		{ "no-reuse", 0, NULL, OPT_NO_REUSE },
+		{ "postcopy", 1, NULL, OPT_POSTCOPY },
+		{ "postcopy-after", 1, NULL, OPT_POSTCOPY_AFTER },
 		{ "verify", 0, NULL, OPT_VERIFY },
 		{ "progress-fd", 1, NULL, OPT_PROGRESS },
 		{ "json", 0, NULL, 'j' },
@@ -332,7 +347,8 @@ static const char recover_help[] =
 	"'recovering' in godwit list); the command tries at once, and says what is in the way. At a\n"
 	"destination whose source is gone for good, --resume --confirm resumes an arrival that is\n"
 	"in-doubt, and --discard removes it. --json: \"outcome\" is resumed, moved, running (an\n"
-	"arrival that runs here now) or removed.\n";
+	"arrival that runs here now), removed, or serving (post-copy: it runs there, and what it\n"
+	"lacks of its memory is brought from here).\n";
 
 int gw_cmd_recover(int argc, char **argv)
 {
@@ -378,6 +394,9 @@ int gw_cmd_recover(int argc, char **argv)
 	printf("%s: %s\n", name,
 	       !strcmp(outcome, "moved")
 		       ? "it runs at the destination; its remains here are removed"
+	       : !strcmp(outcome, "serving")
+		       ? "it runs at the destination, which gets what it lacks of its memory from "
+			 "here; see godwit status"
 	       : !strcmp(outcome, "removed") ? "it does not run here; what had arrived is removed"
 					     : "it runs here");
 	json_decref(result);

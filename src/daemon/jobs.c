@@ -40,7 +40,7 @@ static const struct {
 	{ "stop", gw_worker_stop_vm, false },	{ "list", gw_worker_list, false },
 	{ "migrate", gw_worker_migrate, true }, { "recover", gw_worker_recover, false },
 	{ "images", gw_worker_images, false },	{ "plan", gw_worker_plan, false },
-	{ "page", gw_worker_page, true },
+	{ "page", gw_worker_page, true },	{ "serve", gw_worker_serve, true },
 };
 
 struct gw_jobs *gw_jobs_new(struct gw_loop *loop, const struct gw_paths *paths, const char *host)
@@ -208,6 +208,10 @@ static json_t *fate(const struct gw_job *job, const char *how)
 	if (j.phase == GW_SOURCE_COMMITTING)
 		return json_sprintf("%s when the destination may have taken over, so the guest "
 				    "stays stopped here; settle it with 'godwit recover %s'",
+				    how, job->name);
+	if (j.phase == GW_SOURCE_SERVING)
+		return json_sprintf("%s; the guest runs at its destination, and another worker "
+				    "brings what it lacks of its memory: see 'godwit status %s'",
 				    how, job->name);
 	return json_sprintf("%s; what it left is being put right: see 'godwit list'", how);
 }
@@ -466,7 +470,9 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 	for (i = 0; i < GW_ARRAY_SIZE(commands); i++)
 		if (!strcmp(commands[i].command, command))
 			break;
-	if (i == GW_ARRAY_SIZE(commands) || (commands[i].fn == gw_worker_page && client.on_end)) {
+	if (i == GW_ARRAY_SIZE(commands) ||
+	    ((commands[i].fn == gw_worker_page || commands[i].fn == gw_worker_serve) &&
+	     client.on_end)) {
 		gw_fail(-EINVAL, "unknown command '%s'", command);
 		return NULL;
 	}
@@ -599,7 +605,7 @@ struct gw_job *gw_jobs_keep(struct gw_jobs *jobs, const char *name, const struct
 {
 	json_t *args = json_pack("{s:s,s:b,s:b}", "name", name, "asked", asked, "forbid", forbid);
 	const bool arrives = j->role == GW_ROLE_DEST;
-	struct gw_job *job = gw_jobs_start(jobs, arrives ? "page" : "recover", args,
+	struct gw_job *job = gw_jobs_start(jobs, arrives ? "page" : "serve", args,
 					   (struct gw_job_client){ 0 });
 
 	json_decref(args);

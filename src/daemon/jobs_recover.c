@@ -125,7 +125,8 @@ static struct gw_job *start_recovery(struct gw_jobs *jobs, const char *name, con
 	struct gw_journal j;
 	struct gw_job *job;
 
-	if (!gw_journal_load(jobs->paths, name, &j) && pages(jobs, name, &j))
+	if (!gw_journal_load(jobs->paths, name, &j) &&
+	    (pages(jobs, name, &j) || (j.role == GW_ROLE_SOURCE && j.phase == GW_SOURCE_SERVING)))
 		job = gw_jobs_keep(jobs, name, &j, s != NULL, s && s->forbid);
 	else
 		job = gw_jobs_start(jobs, "recover", args, (struct gw_job_client){ 0 });

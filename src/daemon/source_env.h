@@ -19,7 +19,10 @@ struct gw_source_env {
 	struct gw_ram ram;
 	struct gw_guest_facts facts;
 	struct gw_qmp *qmp;
-	struct gw_crew crew;
+	struct gw_crew crew, servers; /* of a round; of post-copy */
+	bool crewed;		      /* they are there */
+	void (*serve)(void *arg, unsigned int i);
+	void *serve_arg;
 	struct gw_journal journal;
 	struct gw_departure departure;
 	int device;	      /* our end of QEMU's device state, -1 outside the switchover */
@@ -39,6 +42,9 @@ struct gw_source_env {
  */
 struct gw_source_env *gw_source_env_new(struct gw_worker *w, const char *name, int *lock);
 void gw_source_env_free(struct gw_source_env *e);
+
+/** gw_source_env_crews() - what the ops that begin threads need. 0 or -errno. */
+int gw_source_env_crews(struct gw_source_env *e);
 
 /** gw_source_end_saving() - make QEMU forget a migration that was begun, so that it can run on. */
 int gw_source_end_saving(struct gw_source_env *e);

@@ -49,6 +49,8 @@ static const char *moving_state(struct gw_worker *w, const struct gw_vm *vm,
 		close(lock); /* only looked */
 	if (!source && j->phase == GW_DEST_PHASE_RUNNING && vm->watch.mode == GW_WATCH_PAGING)
 		return "postcopy";
+	if (source && j->phase == GW_SOURCE_SERVING)
+		return "serving";
 	if (moves)
 		return source ? "migrating" : "incoming";
 	if (source ? j->phase == GW_SOURCE_COMMITTING : gw_settled_doubted(w->paths, j->id))

@@ -78,6 +78,26 @@ static int page_options(struct gw_page_options *o, const json_t *args)
 	return rc;
 }
 
+static int postcopy_options(struct gw_source *s, const json_t *args)
+{
+	static const char *const words[] = { [GW_POSTCOPY_NEVER] = "never",
+					     [GW_POSTCOPY_AUTO] = "auto",
+					     [GW_POSTCOPY_NOW] = "now" };
+	const char *word = json_string_value(json_object_get(args, "postcopy")) ?: "never";
+	const unsigned int after = unsigned_arg(args, "postcopy-after", 0);
+	size_t i = 0;
+
+	while (i < GW_ARRAY_SIZE(words) && strcmp(word, words[i]) != 0)
+		i++;
+	if (i == GW_ARRAY_SIZE(words))
+		return gw_fail(-EINVAL, "--postcopy is never, auto or now, not '%s'", word);
+	if (after && i != GW_POSTCOPY_AUTO)
+		return gw_fail(-EINVAL, "--postcopy-after is for --postcopy auto");
+	s->params.postcopy = (enum gw_postcopy)i;
+	s->params.postcopy_after = after;
+	return 0;
+}
+
 /* A memory backend that only one of the definition (@defined) and QEMU (otherwise) has, or NULL. */
 static const char *odd_one(const struct gw_source_env *e, bool *defined)
 {
@@ -207,6 +227,8 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	s->params.streams = unsigned_arg(args, "streams", default_streams());
 	s->params.verify = is_true(args, "verify");
 	rc = page_options(&s->params.pages, args);
+	if (!rc)
+		rc = postcopy_options(s, args);
 	if (rc)
 		return rc;
 	rc = gw_vm_need_secret(e->w->paths, &e->vm);
@@ -276,7 +298,7 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 		return -EINVAL;
 	rc = prepare(e, args);
 	if (!rc)
-		rc = gw_crew_init(&e->crew);
+		rc = gw_source_env_crews(e);
 	if (rc) {
 		gw_source_env_free(e);
 		return rc;
@@ -302,7 +324,6 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 	else
 		gw_departure_report(&e->departure, w, &e->s, e->vm.def.name, e->journal.peer);
 	json_decref(definition);
-	gw_crew_free(&e->crew);
 	gw_source_env_free(e);
 	return rc;
 }

@@ -38,7 +38,7 @@ int gw_ask(const char *address, enum gw_open_kind kind, const uint8_t id[GW_ID_L
 		return -EHOSTUNREACH;
 	memcpy(open.id, id, GW_ID_LEN);
 	rc = gw_peer_open(t, &open, GW_MSG_SETTLED, &f, deadline);
-	if (!rc && f.arg > GW_OUTCOME_LOST)
+	if (!rc && f.arg > GW_OUTCOME_PAGING)
 		rc = gw_fail(-EPROTO, "an outcome %llu that is none", (unsigned long long)f.arg);
 	if (rc == -EREMOTEIO || rc == -EPROTO)
 		gw_fail_prefix(rc, "%s: ", address);
@@ -120,6 +120,14 @@ static int find_outcome(const char *name, const struct wish *wish, const struct 
 		snprintf(text, sizeof(text), "%s", gw_error());
 	else
 		gw_info("VM '%s': the destination says: %s", name, text);
+	if (!rc && *outcome == GW_OUTCOME_PAGING)
+		return !wish->resume && !wish->discard
+			       ? 0
+			       : gw_fail(-EINPROGRESS,
+					 "the destination: %s. It needs the memory that is here: "
+					 "it is neither resumed here nor discarded; 'godwit recover "
+					 "%s' brings it",
+					 text, name);
 	if (!rc && *outcome == GW_OUTCOME_RUNNING)
 		return !wish->resume ? 0
 				     : gw_fail(-EINPROGRESS,
@@ -186,6 +194,11 @@ static int recover_source(struct gw_worker *w, const struct wish *wish, const ch
 		rc = gw_source_recover(&gw_source_live_ops, e, (enum gw_source_phase)j->phase);
 	if (j->phase == GW_SOURCE_LEFT)
 		outcome = GW_OUTCOME_RUNNING;
+	if (!rc && outcome == GW_OUTCOME_PAGING) {
+		*result = json_pack("{s:s}", "outcome", "serving");
+		gw_source_env_free(e);
+		return 0;
+	}
 	if (!rc && outcome != GW_OUTCOME_RUNNING)
 		gw_settings_put_back(e->qmp, &e->settings,
 				     e->vm.def.name); /* of a guest that stays paused */

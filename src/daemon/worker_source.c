@@ -23,6 +23,7 @@
 #define REPORT_MS	  100
 #define DEVICE_SOCKET_BUF (8 << 20) /* QEMU saves without waiting for us */
 #define QUIT_MS		  10000
+#define SETTLE_NS	  (40 * GW_S)
 
 static int64_t op_now(void *env)
 {
@@ -45,6 +46,7 @@ static int op_journal(void *env, enum gw_source_phase phase)
 
 	e->journal.phase = phase;
 	e->journal.was_running = e->s.stopped;
+	e->journal.paging = e->s.params.postcopy ? e->s.paging : e->journal.paging;
 	return gw_journal_save(e->w->paths, e->vm.def.name, &e->journal);
 }
 
@@ -81,7 +83,8 @@ static struct gw_transport *op_connect(void *env, int64_t deadline)
 				      .wake = { e->w->ctl, on_wake, e } };
 	struct gw_transport *t = gw_peer_connect(&peer, deadline);
 
-	if (t && !e->s.holder.control) {
+	/* Paging connections belong to threads of their own, which hear nobody else. */
+	if (t && !e->s.holder.control && !e->s.serve) {
 		t->wake_fd = e->w->ctl;
 		t->on_wake = on_wake;
 		t->wake_arg = e;
@@ -461,6 +464,63 @@ static int op_parallel(void *env, unsigned int n, int (*fn)(void *arg, unsigned 
 	return gw_crew_join(&e->crew);
 }
 
+static int run_server(void *arg, unsigned int i)
+{
+	struct gw_source_env *e = arg;
+
+	e->serve(e->serve_arg, i);
+	return 0;
+}
+
+static int op_spawn(void *env, unsigned int n, void (*fn)(void *arg, unsigned int i), void *arg)
+{
+	struct gw_source_env *e = env;
+
+	e->serve = fn;
+	e->serve_arg = arg;
+	return gw_crew_start(&e->servers, n, run_server, e);
+}
+
+static void op_join(void *env)
+{
+	gw_crew_join(&((struct gw_source_env *)env)->servers);
+}
+
+/* Nobody ends it any more: the guest is the destination's. */
+static int op_wait(void *env, bool (*done)(void *arg), void *arg, int64_t deadline)
+{
+	struct gw_source_env *e = env;
+
+	for (;;) {
+		struct pollfd fds[2] = { { .fd = e->servers.event, .events = POLLIN },
+					 { .fd = e->w->ctl, .events = POLLIN } };
+
+		gw_crew_quiet(&e->servers); /* before the look */
+		op_cancelled(e);
+		if (done(arg))
+			return 0;
+		/* Its user does not want to wait for the next attempt. */
+		if (e->w->retry || !poll(fds, GW_ARRAY_SIZE(fds), gw_poll_ms(deadline))) {
+			e->w->retry = false;
+			return gw_fail(-ETIMEDOUT, "the destination does not answer");
+		}
+	}
+}
+
+static void op_notify(void *env)
+{
+	gw_crew_notify(&((struct gw_source_env *)env)->servers);
+}
+
+static int op_settle(void *env, enum gw_outcome *outcome)
+{
+	struct gw_source_env *e = env;
+	char text[256];
+
+	return gw_ask(e->journal.peer, GW_OPEN_SETTLE, e->journal.id, SETTLE_NS, outcome, text,
+		      sizeof(text));
+}
+
 const struct gw_source_ops gw_source_live_ops = {
 	.now = op_now,
 	.sleep_until = op_sleep_until,
@@ -478,14 +538,33 @@ const struct gw_source_ops gw_source_live_ops = {
 	.device_read = op_device_read,
 	.device_end = op_device_end,
 	.parallel = op_parallel,
+	.spawn = op_spawn,
+	.join = op_join,
+	.wait = op_wait,
+	.notify = op_notify,
+	.settle = op_settle,
 	.unchanged = op_unchanged,
 	.disks = op_disks,
 	.cancelled = op_cancelled,
 	.report = op_report,
 };
 
+int gw_source_env_crews(struct gw_source_env *e)
+{
+	int rc = gw_crew_init(&e->crew);
+
+	if (!rc)
+		rc = gw_crew_init(&e->servers);
+	e->crewed = !rc;
+	return rc;
+}
+
 void gw_source_env_free(struct gw_source_env *e)
 {
+	if (e->crewed) {
+		gw_crew_free(&e->crew);
+		gw_crew_free(&e->servers);
+	}
 	if (e->device >= 0)
 		close(e->device);
 	gw_qmp_close(e->qmp);

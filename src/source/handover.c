@@ -155,9 +155,13 @@ int gw_handover(struct gw_source *s, bool round_done)
 	if (rc == -EAGAIN && s->over)
 		return take_back(s, &h);
 	s->holder.control->on_tick = NULL;
+	if (!rc && s->postcopy && !s->params.verify)
+		rc = gw_serve_tell(s);
 	if (!rc && again)
 		rc = gw_frame_send(s->holder.control, GW_MSG_LOAD, gw_converge_leg(s, h.ns), NULL,
 				   0);
+	if (!rc && s->postcopy)
+		rc = gw_serve_begin(s);
 	if (!rc && !h.round_done)
 		rc = gw_holder_wait_round(&s->holder, gw_handover_end(s));
 	if (!rc)

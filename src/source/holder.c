@@ -11,11 +11,10 @@
 #include "internal.h"
 #include "peers.h"
 
-/* A connection that has passed OPEN and ACCEPT. */
-static int open_connection(struct gw_holder *h, unsigned int kind, unsigned int stream,
-			   struct gw_transport **out)
+int gw_holder_connect(struct gw_holder *h, enum gw_open_kind kind, unsigned int index,
+		      struct gw_transport **out)
 {
-	struct gw_open open = { .kind = (uint16_t)kind, .stream = stream };
+	struct gw_open open = { .kind = (uint16_t)kind, .stream = index };
 	int64_t deadline = h->ops->now(h->env) + GW_ANSWER_NS;
 	struct gw_transport *t = h->ops->connect(h->env, deadline);
 	struct gw_frame f = { 0 };
@@ -41,7 +40,7 @@ static int open_connection(struct gw_holder *h, unsigned int kind, unsigned int 
 
 int gw_holder_open(struct gw_holder *h)
 {
-	int rc = open_connection(h, GW_OPEN_MIGRATE, 0, &h->control);
+	int rc = gw_holder_connect(h, GW_OPEN_MIGRATE, 0, &h->control);
 
 	if (!rc)
 		h->round_trip = h->control->round_trip;
@@ -52,7 +51,7 @@ int gw_holder_open(struct gw_holder *h)
 int gw_holder_open_streams(struct gw_holder *h, unsigned int nr)
 {
 	for (unsigned int i = 0; i < nr; i++) {
-		int rc = open_connection(h, GW_OPEN_STREAM, i, &h->streams[i]);
+		int rc = gw_holder_connect(h, GW_OPEN_STREAM, i, &h->streams[i]);
 
 		/* It knows nothing of us any more: on the control connection it has said why. */
 		if (rc == -EREMOTEIO)

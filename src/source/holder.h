@@ -75,6 +75,10 @@ struct gw_holder {
 /** gw_holder_open() - the control connection, past OPEN and ACCEPT. 0 or -errno. */
 int gw_holder_open(struct gw_holder *h);
 
+/** gw_holder_connect() - one connection more, of @kind, past OPEN and ACCEPT. 0 or -errno. */
+int gw_holder_connect(struct gw_holder *h, enum gw_open_kind kind, unsigned int index,
+		      struct gw_transport **out);
+
 /** gw_holder_open_streams() - @nr more; the message of a failure says which of them. */
 int gw_holder_open_streams(struct gw_holder *h, unsigned int nr);
 

@@ -38,6 +38,8 @@ void gw_source_tick(struct gw_source *s);
 int gw_round_start(struct gw_source *s);
 int gw_round_send(struct gw_source *s, bool last);
 int gw_round_compare(struct gw_source *s);
+/* Encode the pages in @batch->left, send them on @t, and count them. */
+int gw_round_put(struct gw_source *s, struct gw_batch *batch, struct gw_transport *t);
 void gw_round_stop(struct gw_source *s);
 /* What was under way since the last round began took too long: learn how slow the network is. */
 void gw_round_late(struct gw_source *s);
@@ -59,6 +61,23 @@ int gw_reuse_depart(struct gw_source *s, struct gw_ledger *l);
 int gw_compared_begin(struct gw_source *s);
 int gw_compared_rest(struct gw_source *s);
 void gw_compared_free(struct gw_holder *h);
+
+/*
+ * serve.c: post-copy. Paging connections (the guest runs here); on the control connection,
+ * what the destination is to lack; serve it (the guest stands still); why that does not go
+ * on, if so; until it lacks nothing; the same after another process did all of it but the last.
+ */
+int gw_serve_open(struct gw_source *s);
+int gw_serve_tell(struct gw_source *s);
+int gw_serve_begin(struct gw_source *s);
+int gw_serve_failed(struct gw_source *s);
+/* COMMIT was not answered. 0: it runs there and needs us; else the failure as it was. */
+int gw_serve_doubt(struct gw_source *s, int rc);
+int gw_serve_rest(struct gw_source *s);
+int gw_serve_on(struct gw_source *s);
+/* It cannot be served any more, and what is here is its user's to judge. Returns @rc. */
+int gw_serve_lost(struct gw_source *s, int rc);
+void gw_serve_end(struct gw_source *s);
 
 /* converge.c */
 struct gw_converge {

@@ -12,6 +12,7 @@
 #include "feature.h"
 #include "holes.h"
 #include "internal.h"
+#include "pipeline.h"
 
 /* How long a destination that ended it may take to clear up before it says why. */
 #define REASON_NS (3 * GW_S)
@@ -25,9 +26,13 @@ static const unsigned int follows[] = {
 			     BIT(GW_SOURCE_CANCELLING),
 	[GW_SOURCE_PRE_SWITCHOVER] = BIT(GW_SOURCE_DEVICE) | BIT(GW_SOURCE_ACTIVE) |
 				     BIT(GW_SOURCE_FAILED) | BIT(GW_SOURCE_CANCELLING),
-	[GW_SOURCE_DEVICE] = BIT(GW_SOURCE_COMPLETED) | BIT(GW_SOURCE_ACTIVE) |
-			     BIT(GW_SOURCE_FAILED) | BIT(GW_SOURCE_CANCELLING) |
-			     BIT(GW_SOURCE_IN_DOUBT),
+	[GW_SOURCE_DEVICE] = BIT(GW_SOURCE_COMPLETED) | BIT(GW_SOURCE_POSTCOPY_ACTIVE) |
+			     BIT(GW_SOURCE_ACTIVE) | BIT(GW_SOURCE_FAILED) |
+			     BIT(GW_SOURCE_CANCELLING) | BIT(GW_SOURCE_IN_DOUBT),
+	[GW_SOURCE_POSTCOPY_ACTIVE] = BIT(GW_SOURCE_POSTCOPY_PAUSED) | BIT(GW_SOURCE_COMPLETED) |
+				      BIT(GW_SOURCE_IN_DOUBT),
+	[GW_SOURCE_POSTCOPY_PAUSED] = BIT(GW_SOURCE_POSTCOPY_ACTIVE) | BIT(GW_SOURCE_COMPLETED) |
+				      BIT(GW_SOURCE_IN_DOUBT),
 	[GW_SOURCE_COMPLETED] = 0,
 	[GW_SOURCE_FAILED] = 0,
 	[GW_SOURCE_CANCELLING] = BIT(GW_SOURCE_CANCELLED),
@@ -41,6 +46,8 @@ static const char *const names[] = {
 	[GW_SOURCE_ACTIVE] = "active",
 	[GW_SOURCE_PRE_SWITCHOVER] = "pre-switchover",
 	[GW_SOURCE_DEVICE] = "device",
+	[GW_SOURCE_POSTCOPY_ACTIVE] = "postcopy-active",
+	[GW_SOURCE_POSTCOPY_PAUSED] = "postcopy-paused",
 	[GW_SOURCE_COMPLETED] = "completed",
 	[GW_SOURCE_FAILED] = "failed",
 	[GW_SOURCE_CANCELLING] = "cancelling",
@@ -79,10 +86,36 @@ static char *make_define(const struct gw_source *s)
 		json_object_set_new(define, "legs", gw_legs_json(&s->legs));
 		gw_secret_format(s->secret, secret);
 		json_object_set_new(define, "secret", json_string(secret));
+		/* Without the feature it does not read that. */
+		if (s->params.postcopy)
+			json_object_set_new(define, "postcopy", json_integer(s->paging));
 	}
 	text = define ? json_dumps(define, JSON_COMPACT) : NULL;
 	json_decref(define);
 	return text;
+}
+
+/* One connection for what the guest waits for, as many to push as there are streams. */
+static unsigned int paging_connections(const struct gw_source *s)
+{
+	const unsigned int n = s->params.streams + 1;
+
+	return n > GW_PAGING_MAX ? GW_PAGING_MAX : n;
+}
+
+static int check_postcopy(struct gw_source *s)
+{
+	if (!s->params.postcopy || gw_holder_has(&s->holder, GW_FEATURE_POSTCOPY))
+		return 0;
+	if (s->params.postcopy == GW_POSTCOPY_NOW)
+		return gw_fail(
+			-ENOTSUP,
+			"host '%s' cannot run a guest before its memory is there: its godwitd "
+			"is older, or its kernel lacks what that needs (see godwit check "
+			"there); move it without --postcopy now",
+			s->holder.host);
+	s->params.postcopy = GW_POSTCOPY_NEVER;
+	return 0;
 }
 
 /* Setup: the destination has everything the VM needs before a byte of memory moves. */
@@ -103,6 +136,7 @@ static int gw_source_setup(struct gw_source *s)
 		rc = gw_holder_open(h);
 	if (rc)
 		return rc;
+	s->paging = paging_connections(s);
 	text = make_define(s);
 	if (!text)
 		return gw_fail(-ENOMEM, "no memory for the VM's definition");
@@ -111,6 +145,8 @@ static int gw_source_setup(struct gw_source *s)
 		rc = gw_holder_expect_patiently(h, GW_MSG_READY, GW_READY_NS, GW_FOREVER);
 	if (!rc)
 		rc = gw_holder_heed_ready(h);
+	if (!rc)
+		rc = check_postcopy(s);
 	/* Without keys no digest that it kept can be believed. */
 	s->params.reuse &= gw_holder_has(h, GW_FEATURE_KEYED);
 	if (!rc)
@@ -303,6 +339,32 @@ static int first_due(struct gw_source *s)
 	return due_everything(s);
 }
 
+/*
+ * The rest is to follow the guest (serve.c): whatever is due then stays due, and nothing
+ * of it has been sent. What direct I/O has changed unseen is found as ever.
+ */
+static int go_before(struct gw_source *s, struct gw_converge *c)
+{
+	int rc = 0;
+
+	s->postcopy = true;
+	s->unsent = 0;
+	if (s->direct_io && !c->compared && (s->nr_rounds || s->holder.image)) {
+		rc = gw_source_quiesce(s, true);
+		c->compared = !rc;
+	}
+	s->unsent = 0;
+	return rc;
+}
+
+/* Whether rounds alone have had their chance; @rc: what they came to. */
+static bool is_time(const struct gw_source *s, int rc)
+{
+	return s->params.postcopy == GW_POSTCOPY_AUTO &&
+	       (rc == -ETIME ||
+		(s->params.postcopy_after && s->nr_rounds >= s->params.postcopy_after));
+}
+
 /* Quiesced scans that the guest's user may spoil by continuing it. */
 #define DISTURBED_MAX 8
 
@@ -323,6 +385,8 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 
 	if (!again) {
 		rc = first_due(s);
+		if (!rc && s->params.postcopy == GW_POSTCOPY_NOW && !s->holder.comparing)
+			return go_before(s, c);
 		if (!rc)
 			rc = gw_round_send(s, false);
 		if (!rc && s->holder.comparing)
@@ -345,12 +409,16 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 		cost = gw_converge_cost(s, pages);
 		s->expected_downtime = cost;
 		s->ops->report(s->env);
+		if (!again && (s->postcopy || s->params.postcopy == GW_POSTCOPY_NOW))
+			return go_before(s, c);
 		/* Where each scan stops the guest, none is made that need not be. */
 		if (!again && cost <= limit &&
 		    (c->compared ||
 		     (!s->direct_io && (quiesce_always || gw_converge_enough(s, c, cost)))))
 			return 0;
 		rc = gw_converge_check(s, c, cost);
+		if (!again && is_time(s, rc))
+			return go_before(s, c);
 		if (rc)
 			return rc;
 		c->last_scan = now;
@@ -433,6 +501,7 @@ static int give_up(struct gw_source *s, int rc)
 
 static void release(struct gw_source *s)
 {
+	gw_serve_end(s);
 	gw_round_stop(s);
 	gw_tracker_stop(s->tracker);
 	s->tracker = NULL;
@@ -442,6 +511,42 @@ static void release(struct gw_source *s)
 	gw_bitmap_free(&s->due);
 	gw_bitmap_free(&s->again);
 	gw_compared_free(&s->holder);
+}
+
+int gw_source_serve(struct gw_source *s)
+{
+	int rc;
+
+	s->holder.ops = s->ops;
+	s->holder.env = s->env;
+	s->holder.id = s->id;
+	s->holder.stages = gw_stages_read();
+	s->holder.features = GW_FEATURES_ALL;
+	s->holder.version = GW_VERSION;
+	s->state = GW_SOURCE_POSTCOPY_PAUSED;
+	s->committed = s->postcopy = true;
+	s->started_ns = s->ready_ns = s->ops->now(s->env);
+	s->ops->report(s->env);
+	rc = gw_key_init(&s->key, s->secret);
+	s->params.pages.key = &s->key;
+	if (!rc)
+		rc = gw_bitmap_init(&s->due, s->memory->nr_pages);
+	if (!rc)
+		rc = gw_round_start(s);
+	if (!rc) {
+		rc = gw_serve_on(s);
+		if (rc)
+			gw_serve_lost(s, rc);
+	}
+	if (!rc)
+		rc = s->ops->guest_quit(s->env, NULL);
+	s->ended_ns = s->ops->now(s->env);
+	if (!rc)
+		rc = gw_source_enter(s, GW_SOURCE_COMPLETED);
+	else
+		rc = give_up(s, rc);
+	release(s);
+	return rc;
 }
 
 int gw_source_run(struct gw_source *s)

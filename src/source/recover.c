@@ -30,6 +30,8 @@ int gw_source_settle(const struct gw_source_ops *ops, void *env, enum gw_outcome
 	case GW_OUTCOME_ABORTED:
 		rc = ops->journal(env, GW_SOURCE_MOVING);
 		return rc ? rc : ops->guest_resume(env);
+	case GW_OUTCOME_PAGING: /* whoever finds the journal brings it what it lacks */
+		return ops->journal(env, GW_SOURCE_SERVING);
 	case GW_OUTCOME_RUNNING:
 		rc = ops->journal(env, GW_SOURCE_LEFT);
 		return rc ? rc : ops->guest_quit(env, NULL);

@@ -59,7 +59,7 @@ static json_t *ram_json(const struct gw_source *s, uint64_t transferred, int64_t
 				       ? 0
 				       : (json_int_t)((due - done) * GW_PAGE_SIZE);
 
-	return json_pack("{s:I,s:I,s:I,s:i,s:I,s:I,s:I,s:i,s:f,s:I,s:i}", "total",
+	return json_pack("{s:I,s:I,s:I,s:i,s:I,s:I,s:I,s:i,s:f,s:I,s:I}", "total",
 			 (json_int_t)gw_memory_bytes(s->memory), "transferred",
 			 (json_int_t)transferred, "remaining", remaining, "page-size",
 			 (int)GW_PAGE_SIZE, "duplicate", (json_int_t)s->pages[GW_STAGE_ZERO],
@@ -67,7 +67,8 @@ static json_t *ram_json(const struct gw_source *s, uint64_t transferred, int64_t
 			 (json_int_t)normal * (json_int_t)GW_PAGE_SIZE, "dirty-sync-count",
 			 (int)s->nr_rounds, "mbps",
 			 elapsed > GW_MS ? (double)transferred * 8e3 / (double)elapsed : 0.0,
-			 "dirty-pages-rate", (json_int_t)s->dirty_rate, "postcopy-requests", 0);
+			 "dirty-pages-rate", (json_int_t)s->dirty_rate, "postcopy-requests",
+			 (json_int_t)s->postcopy_requests);
 }
 
 /* What the destination's image was worth: whole pages, and blocks of changed ones. */
@@ -82,10 +83,15 @@ static json_t *reuse_json(const struct gw_source *s)
 			 patched * (json_int_t)GW_PAGE_SIZE - (json_int_t)s->bytes[GW_STAGE_PATCH]);
 }
 
+static const char *mode(const struct gw_source *s)
+{
+	return !s->postcopy ? "precopy" : s->nr_rounds ? "hybrid" : "postcopy";
+}
+
 static json_t *godwit_json(const struct gw_source *s)
 {
 	return json_pack("{s:s,s:b,s:o,s:o,s:o,s:o,s:I,s:f,s:{s:f,s:f,s:f,s:f,s:i}}", "mode",
-			 "precopy", "verified", s->verified, "reuse", reuse_json(s), "pages",
+			 mode(s), "verified", s->verified, "reuse", reuse_json(s), "pages",
 			 counts_json(s->pages, s->redirtied, s->reused), "bytes",
 			 counts_json(s->bytes, 0, 0), "rounds", rounds_json(s),
 			 "device-state-bytes", (json_int_t)s->device_bytes, "quiesce-ms",
@@ -107,7 +113,8 @@ json_t *gw_source_json(const struct gw_source *s, int64_t now)
 		      ms(s->expected_downtime), "ram",
 		      ram_json(s, gw_holder_transferred(&s->holder), end - ready), "godwit",
 		      godwit_json(s));
-	if (s->state == GW_SOURCE_COMPLETED)
+	if (s->state == GW_SOURCE_COMPLETED || s->state == GW_SOURCE_POSTCOPY_ACTIVE ||
+	    s->state == GW_SOURCE_POSTCOPY_PAUSED)
 		json_object_set_new(o, "downtime", json_real(ms(s->resumed_ns - s->stopped_ns)));
 	if (s->holder.waits_for[0])
 		json_object_set_new(json_object_get(o, "godwit"), "waits-for",

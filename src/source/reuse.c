@@ -266,6 +266,8 @@ static int send_ledger(struct gw_source *s, const struct gw_ledger *l)
 
 	if (!part)
 		return gw_fail(-ENOMEM, "no memory for the ledger");
+	if (!s->holder.control) /* post-copy: the destination was done before it could be told */
+		return gw_fail(-ENOTCONN, "the destination has no ledger");
 	for (size_t page = 0; !rc && page < l->nr_pages; page += GW_LEDGER_PART) {
 		long len = gw_ledger_pack(l, page, s->holder.image, part);
 

@@ -160,31 +160,21 @@ static int copy_pages(struct gw_source *s, size_t first, struct gw_batch *batch)
 	return 0;
 }
 
-static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
+int gw_round_put(struct gw_source *s, struct gw_batch *batch, struct gw_transport *t)
 {
-	struct gw_source *s = r->s;
-	struct gw_batch *batch = &r->batches[stream];
-	size_t first = chunk * GW_CHUNK_PAGES, len = 0;
-	unsigned int pages;
-	int rc = choose(r, first, batch);
+	const unsigned int pages = gw_pageset_count(&batch->left);
+	size_t len = 0;
+	int rc = 0;
 
-	if (rc || gw_pageset_empty(&batch->left))
-		return rc;
-	pages = gw_pageset_count(&batch->left);
-	batch->chunk = chunk;
-	rc = copy_pages(s, first, batch);
-	if (rc)
-		return rc;
 	gw_pipeline_encode(batch);
 	for (int i = 0; i < batch->nr_parts; i++)
 		len += batch->parts[i].iov_len;
 	if (batch->nr_parts) {
 		int64_t began = s->ops->now(s->env);
 
-		rc = gw_frame_send(s->holder.streams[stream], GW_MSG_PAGES, chunk, batch->parts,
-				   batch->nr_parts);
+		rc = gw_frame_send(t, GW_MSG_PAGES, batch->chunk, batch->parts, batch->nr_parts);
 		if (!rc)
-			pace(r, len);
+			pace(s->round, len);
 		gw_pipeline_sent(batch, len, s->ops->now(s->env) - began);
 	}
 	for (unsigned int id = 0; id < GW_STAGE_MAX; id++) {
@@ -197,6 +187,20 @@ static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
 	s->reused += batch->reused;
 	s->done_pages += pages - batch->redirtied;
 	return rc;
+}
+
+static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
+{
+	struct gw_source *s = r->s;
+	struct gw_batch *batch = &r->batches[stream];
+	size_t first = chunk * GW_CHUNK_PAGES;
+	int rc = choose(r, first, batch);
+
+	if (rc || gw_pageset_empty(&batch->left))
+		return rc;
+	batch->chunk = chunk;
+	rc = copy_pages(s, first, batch);
+	return rc ? rc : gw_round_put(s, batch, s->holder.streams[stream]);
 }
 
 static int send_stream(void *arg, unsigned int stream)

@@ -54,6 +54,8 @@ enum gw_source_state {
 	GW_SOURCE_ACTIVE,
 	GW_SOURCE_PRE_SWITCHOVER,
 	GW_SOURCE_DEVICE,
+	GW_SOURCE_POSTCOPY_ACTIVE,
+	GW_SOURCE_POSTCOPY_PAUSED,
 	GW_SOURCE_COMPLETED,
 	GW_SOURCE_FAILED,
 	GW_SOURCE_CANCELLING,
@@ -66,6 +68,7 @@ enum gw_source_phase {
 	GW_SOURCE_MOVING,     /* the guest belongs here: resume it */
 	GW_SOURCE_COMMITTING, /* COMMIT may have been sent: never resume by ourselves */
 	GW_SOURCE_LEFT,	      /* the guest runs there: remove what is left here */
+	GW_SOURCE_SERVING,    /* it does, and lacks pages that are here: bring them (serve.c) */
 };
 
 struct gw_source_ops {
@@ -130,10 +133,25 @@ struct gw_source_ops {
 	 * are read again. NULL: it has none.
 	 */
 	int (*disks)(void *env, struct gw_samples *s, bool pick);
+	/*
+	 * Post-copy; NULL where there is none. Spawn, join, wait, notify: as those of
+	 * gw_dest_ops. Settle: what the destination says became of the guest.
+	 */
+	int (*spawn)(void *env, unsigned int n, void (*fn)(void *arg, unsigned int i), void *arg);
+	void (*join)(void *env);
+	int (*wait)(void *env, bool (*done)(void *arg), void *arg, int64_t deadline);
+	void (*notify)(void *env);
+	int (*settle)(void *env, enum gw_outcome *outcome);
 	/* 0, or -ECANCELED with a message once the user wants to end it. */
 	int (*cancelled)(void *env);
 	/* Something worth showing has changed. */
 	void (*report)(void *env);
+};
+
+enum gw_postcopy {
+	GW_POSTCOPY_NEVER,
+	GW_POSTCOPY_AUTO, /* where rounds alone do not get there, or after so many of them */
+	GW_POSTCOPY_NOW,  /* without a round */
 };
 
 struct gw_source_params {
@@ -142,6 +160,8 @@ struct gw_source_params {
 	unsigned int streams;
 	bool verify;
 	bool reuse; /* of what the destination kept; and to leave something for the next time */
+	enum gw_postcopy postcopy;
+	unsigned int postcopy_after; /* rounds, with GW_POSTCOPY_AUTO; 0: as many as it takes */
 	struct gw_page_options pages;
 };
 
@@ -172,6 +192,12 @@ struct gw_source {
 	bool discards, reports;		/* it may give memory back, does so all the time: holes.h */
 
 	struct gw_holder holder; /* the destination */
+
+	/* post-copy */
+	unsigned int paging;	/* connections for it; 0: none are asked for */
+	bool postcopy;		/* what is due at the next switchover follows the guest */
+	struct gw_serve *serve; /* serve.c's */
+	_Atomic uint64_t postcopy_requests;
 
 	/* memory */
 	struct gw_tracker *tracker;
@@ -217,6 +243,14 @@ struct gw_source {
  * here as before.
  */
 int gw_source_run(struct gw_source *s);
+
+/**
+ * gw_source_serve() - go on with post-copy where another process died, with the journal at
+ * GW_SOURCE_SERVING. Of the caller's fields params.reuse, verify and ledger are not used.
+ *
+ * Return: as gw_source_run(); there is no way back.
+ */
+int gw_source_serve(struct gw_source *s);
 
 /**
  * gw_source_recover() - put things right after a worker died here.

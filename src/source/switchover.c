@@ -24,6 +24,7 @@
  *   journal: committing
  *   COMMIT {run}              ->   journal: committed, guest resumes
  *                             <-   RUNNING
+ *   (post-copy: here, what is missing is brought; serve.c)
  *   LEDGER... LEDGER_END        ->   for the way back (reuse.c)
  *   guest_quit
  */
@@ -124,6 +125,8 @@ static int commit(struct gw_source *s)
 		rc = gw_holder_expect(h, GW_MSG_RUNNING, s->ops->now(s->env) + GW_SWITCHOVER_NS);
 	if (rc && h->revoked && !revoked(s))
 		return rc;
+	if (s->postcopy && !h->revoked && gw_transport_lost(rc))
+		rc = gw_serve_doubt(s, rc);
 	if (rc)
 		return gw_fail_prefix(
 			rc,
@@ -131,9 +134,20 @@ static int commit(struct gw_source *s)
 			"stopped here; settle it with 'godwit recover %s'. Reason: ",
 			json_string_value(json_object_get(s->definition, "name")) ?: "NAME");
 	/* From here on whoever finds us dead knows that, too. */
-	if (s->ops->journal(s->env, GW_SOURCE_LEFT))
+	if (s->ops->journal(s->env, s->postcopy ? GW_SOURCE_SERVING : GW_SOURCE_LEFT))
 		gw_error_clear();
 	return 0;
+}
+
+/* The guest runs there: bring what it lacks, however long that takes. */
+static int serve(struct gw_source *s)
+{
+	int rc = gw_source_enter(s, GW_SOURCE_POSTCOPY_ACTIVE);
+
+	gw_holder_close(&s->holder);
+	if (!rc)
+		rc = gw_serve_rest(s);
+	return rc ? gw_serve_lost(s, rc) : 0;
 }
 
 /* The guest runs there: leave what will be of use when it comes back, on both hosts. */
@@ -183,21 +197,26 @@ static int verify_stopped(struct gw_source *s)
 {
 	const int64_t limit = s->deadline;
 	int64_t began;
-	int rc = gw_holder_wait_round(&s->holder, s->ops->now(s->env) + 12 * GW_ANSWER_NS);
+	int rc = 0;
 
+	if (!s->postcopy)
+		rc = gw_holder_wait_round(&s->holder, s->ops->now(s->env) + 12 * GW_ANSWER_NS);
 	if (!rc)
 		rc = gw_handover_in_time(s);
 	if (rc == -EAGAIN && s->over && !s->stopped)
 		gw_round_late(s);
+	/* Of what is missing both sides count zeros; and no round can follow any more. */
+	if (!rc && s->postcopy)
+		rc = gw_serve_tell(s);
 	if (rc)
 		return rc;
 	began = s->ops->now(s->env);
 	s->deadline = GW_FOREVER;
 	gw_holder_send_by(&s->holder, began + gw_memory_hash_ns(s->memory));
 	rc = gw_source_verify(s);
-	if (limit != GW_FOREVER)
+	if (limit != GW_FOREVER && !s->postcopy)
 		s->deadline = limit + s->ops->now(s->env) - began;
-	gw_holder_send_by(&s->holder, limit == GW_FOREVER ? 0 : gw_handover_end(s));
+	gw_holder_send_by(&s->holder, s->deadline == GW_FOREVER ? 0 : gw_handover_end(s));
 	return rc;
 }
 
@@ -218,7 +237,7 @@ static int hand_over(struct gw_source *s)
 	s->stop_ns = mark - s->stopped_ns;
 	if (!rc)
 		rc = gw_source_scan(s);
-	if (!rc)
+	if (!rc && !s->postcopy)
 		rc = gw_round_send(s, true);
 	s->final_pages_ns = s->ops->now(s->env) - mark;
 	if (!rc)
@@ -228,7 +247,7 @@ static int hand_over(struct gw_source *s)
 	if (!rc && s->params.verify)
 		rc = verify_stopped(s);
 	if (!rc)
-		rc = gw_handover(s, s->params.verify);
+		rc = gw_handover(s, s->params.verify || s->postcopy);
 	s->device_ns = s->ops->now(s->env) - mark;
 	s->holder.control->on_tick = NULL;
 	return rc;
@@ -242,6 +261,8 @@ int gw_source_switchover(struct gw_source *s)
 	/* While the guest still runs: if not, it goes on running. */
 	if (!rc && s->ops->unchanged)
 		rc = s->ops->unchanged(s->env);
+	if (!rc && s->postcopy)
+		rc = gw_serve_open(s);
 	if (rc)
 		return rc;
 	s->verified = false;
@@ -252,9 +273,12 @@ int gw_source_switchover(struct gw_source *s)
 		rc = commit(s);
 	s->resumed_ns = s->ops->now(s->env);
 	s->resume_ns = s->resumed_ns - mark;
+	if (!rc && s->postcopy)
+		rc = serve(s);
 	if (rc)
 		return rc;
-	gw_holder_send_by(&s->holder, s->ops->now(s->env) + GW_READY_NS);
+	if (s->holder.control)
+		gw_holder_send_by(&s->holder, s->ops->now(s->env) + GW_READY_NS);
 	/* The outcome is known; what stays behind here is only told, and recover removes it. */
 	if (leave(s))
 		snprintf(s->error, sizeof(s->error),

@@ -1,0 +1,527 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * serve.c - post-copy's source: the guest runs at its destination, or is about to, and what
+ * it lacks of its memory is sent from here (decision 28; dest/paging.h is the other half).
+ *
+ *   gw_serve_open()   connections, while the guest still runs here
+ *   gw_serve_begin()  it stands still: the destination is told what is missing, and from
+ *                     then on gets it
+ *   gw_serve_rest()   it runs there: until nothing is missing. Whatever connection is
+ *                     lost, all are made again, and the destination says what it lacks
+ *
+ * Connection 0 is for what a guest waits for: nothing that is pushed is ever before it in
+ * line. On the others there is never more under way than the destination is about to
+ * place, since at the end of the same wire the answer waits behind it all the same.
+ *
+ * Rules: the guest is stopped here for good, so its memory does not change. Each page is
+ * sent once (push.h), and again when the destination, asked anew, still lacks it. What the
+ * destination holds under a missing page is believed only if it and we are the same
+ * processes as in the rounds.
+ *
+ * Threads: one for each connection, which alone sends and receives on it.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "internal.h"
+#include "log.h"
+#include "pipeline.h"
+#include "push.h"
+#include "runs.h"
+
+/* Pages of one push: at 1 Gbit/s half a millisecond. */
+#define UNIT	     16
+/* On all connections that push: this much, and what the link takes in so long. */
+#define WINDOW_BYTES (128UL << 10)
+#define WINDOW_NS    (1 * GW_MS)
+
+#define LIST_NS	      (10 * GW_S) /* the destination says what is missing */
+#define REPORT_NS     (100 * GW_MS)
+/* Between two attempts to connect: 0.1 s, 0.2 s, ... */
+#define RETRY_MOST_NS (5 * GW_S)
+/* So often the destination is asked what became of a COMMIT. */
+#define DOUBT_TRIES   5
+
+struct gw_serve {
+	struct gw_source *s;
+	struct gw_push push;
+	unsigned int n; /* connections */
+	struct gw_transport *conns[GW_PAGING_MAX];
+	uint64_t base[GW_PAGING_MAX]; /* bytes that had been sent before the first page */
+	struct gw_batch batches[GW_PAGING_MAX];
+	bool spawned;
+	bool own; /* the encoder's table is of what this process sent, and has been placed */
+	_Atomic bool complete, failed;
+	pthread_mutex_t lock; /* of rc, message */
+	int rc;
+	char message[GW_ERROR_MAX];
+};
+
+static int make(struct gw_source *s)
+{
+	struct gw_serve *v = calloc(1, sizeof(*v));
+	int rc = 0;
+
+	if (!v)
+		return gw_fail(-ENOMEM, "no memory to serve a guest's memory from");
+	v->s = s;
+	v->n = s->paging;
+	gw_push_init(&v->push);
+	pthread_mutex_init(&v->lock, NULL);
+	s->serve = v;
+	for (unsigned int i = 0; !rc && i < v->n; i++)
+		rc = gw_batch_init(&v->batches[i], &s->holder.encoder, i);
+	return rc;
+}
+
+static int open_connections(struct gw_serve *v)
+{
+	for (unsigned int i = 0; i < v->n; i++) {
+		int rc = gw_holder_connect(&v->s->holder, GW_OPEN_PAGING, i, &v->conns[i]);
+
+		if (rc)
+			return gw_fail_prefix(rc, "paging connection %u of %u: ", i + 1, v->n);
+		v->base[i] = v->conns[i]->sent;
+	}
+	return 0;
+}
+
+static void close_connections(struct gw_serve *v)
+{
+	for (unsigned int i = 0; i < v->n; i++)
+		if (v->conns[i])
+			v->conns[i]->ops->shutdown(v->conns[i]);
+	if (v->spawned)
+		v->s->ops->join(v->s->env);
+	v->spawned = false;
+	for (unsigned int i = 0; i < v->n; i++) {
+		if (v->conns[i])
+			v->s->holder.transferred += v->conns[i]->sent + v->conns[i]->received;
+		gw_transport_close(&v->conns[i]);
+	}
+	v->failed = false;
+	v->rc = 0;
+}
+
+int gw_serve_open(struct gw_source *s)
+{
+	int rc = s->serve ? 0 : make(s);
+
+	if (rc)
+		return rc;
+	close_connections(s->serve); /* of a switchover that was taken back */
+	s->serve->own = true;
+	rc = open_connections(s->serve);
+	/* It knows nothing of us any more: on the control connection it has said why. */
+	return rc == -EREMOTEIO ? -ECONNRESET : rc;
+}
+
+/* The pages in @pages of @chunk, which are claimed, on connection @i. */
+static int send_pages(struct gw_serve *v, unsigned int i, size_t chunk,
+		      const struct gw_pageset *pages)
+{
+	struct gw_batch *batch = &v->batches[i];
+	const size_t first = chunk * GW_CHUNK_PAGES;
+	unsigned int at = 0, start, count;
+	int rc = 0;
+
+	batch->chunk = chunk;
+	batch->left = *pages;
+	memset(&batch->again, 0, sizeof(batch->again));
+	while (!rc && (count = gw_pageset_run(pages, &at, &start)))
+		rc = gw_memory_read(v->s->memory, first + start, count,
+				    batch->bytes + start * GW_PAGE_SIZE);
+	return rc ? rc : gw_round_put(v->s, batch, v->conns[i]);
+}
+
+static int answer(struct gw_serve *v, const struct gw_frame *f)
+{
+	struct gw_reader r = { f->payload, f->len };
+	size_t first = 0, count = 0;
+	int rc;
+
+	while ((rc = gw_runs_take(&r, v->s->memory->nr_pages, &first, &count)) > 0) {
+		for (size_t page = first; page < first + count; page++) {
+			struct gw_pageset one = { { 0 } };
+
+			v->s->postcopy_requests++;
+			/* One that is taken is on its way. */
+			if (!gw_push_claim(&v->push, page))
+				continue;
+			gw_pageset_set(&one, (unsigned int)(page % GW_CHUNK_PAGES));
+			rc = send_pages(v, 0, page / GW_CHUNK_PAGES, &one);
+			if (rc)
+				return rc;
+		}
+	}
+	return rc ? gw_fail_prefix(rc, "destination: ") : 0;
+}
+
+static int heed_requests(struct gw_serve *v)
+{
+	struct gw_frame f = { 0 };
+	int rc = 0;
+
+	while (!rc && !v->complete) {
+		rc = gw_frame_recv(v->conns[0], &f, GW_FOREVER);
+		if (rc)
+			break;
+		if (f.type == GW_MSG_REQUEST)
+			rc = answer(v, &f);
+		else if (f.type == GW_MSG_COMPLETE)
+			v->complete = true;
+		else
+			rc = gw_fail(-EPROTO, "destination: sent %s where REQUEST was due",
+				     gw_message_name(f.type));
+	}
+	gw_frame_free(&f);
+	return rc;
+}
+
+static uint64_t window(const struct gw_serve *v)
+{
+	const double bytes = (double)v->s->holder.bandwidth *
+			     (double)(WINDOW_NS + v->s->holder.round_trip) / GW_S;
+
+	return (WINDOW_BYTES + (uint64_t)bytes) / (v->n - 1);
+}
+
+/* What of connection @i has been sent and is not placed yet. */
+static int await_placed(struct gw_serve *v, unsigned int i, struct gw_frame *f, uint64_t most,
+			uint64_t *placed)
+{
+	while (v->conns[i]->sent - v->base[i] - *placed > most) {
+		int rc = gw_frame_recv(v->conns[i], f, GW_FOREVER);
+
+		if (rc)
+			return rc;
+		if (f->type != GW_MSG_PLACED || f->arg < *placed ||
+		    f->arg > v->conns[i]->sent - v->base[i])
+			return gw_fail(-EPROTO, "destination: has placed what was not sent");
+		*placed = f->arg;
+	}
+	return 0;
+}
+
+static int push(struct gw_serve *v, unsigned int i)
+{
+	struct gw_frame f = { 0 };
+	uint64_t placed = 0;
+	int rc = 0;
+
+	while (!rc) {
+		struct gw_pageset pages;
+		size_t chunk;
+
+		rc = await_placed(v, i, &f, window(v), &placed);
+		if (rc || !gw_push_next(&v->push, UNIT, &chunk, &pages))
+			break;
+		rc = send_pages(v, i, chunk, &pages);
+	}
+	if (!rc)
+		rc = await_placed(v, i, &f, 0, &placed);
+	gw_frame_free(&f);
+	return rc;
+}
+
+static void serve_connection(void *arg, unsigned int i)
+{
+	struct gw_serve *v = arg;
+	int rc = i ? push(v, i) : heed_requests(v);
+
+	if (rc) {
+		gw_locked(&v->lock);
+		if (!v->failed) {
+			v->rc = rc;
+			snprintf(v->message, sizeof(v->message), "%s", gw_error());
+		}
+		v->failed = true;
+	}
+	v->s->ops->notify(v->s->env);
+}
+
+/* What the destination lacks, in s->due. */
+static int take_list(struct gw_serve *v, bool *known)
+{
+	struct gw_source *s = v->s;
+	const int64_t deadline = s->ops->now(s->env) + LIST_NS;
+	struct gw_frame f = { 0 };
+	int rc = 0;
+
+	gw_bitmap_zero(&s->due);
+	while (!rc) {
+		struct gw_reader r;
+		size_t first = 0, count = 0;
+
+		rc = gw_frame_recv(v->conns[0], &f, deadline);
+		if (rc || f.type == GW_MSG_MISSING_END)
+			break;
+		if (f.type == GW_MSG_ERROR)
+			rc = gw_fail(-EREMOTEIO, "destination: %.*s", (int)f.len,
+				     (const char *)f.payload);
+		else if (f.type != GW_MSG_MISSING)
+			rc = gw_fail(-EPROTO, "destination: sent %s where MISSING was due",
+				     gw_message_name(f.type));
+		r = (struct gw_reader){ f.payload, f.len };
+		while (!rc && (rc = gw_runs_take(&r, s->memory->nr_pages, &first, &count)) > 0) {
+			gw_bitmap_set_range(&s->due, first, count);
+			rc = 0;
+		}
+	}
+	*known = f.arg;
+	gw_frame_free(&f);
+	return rc;
+}
+
+/* Nobody knows what lies there: it is sent without a look at that. */
+static void forget_held(struct gw_source *s)
+{
+	struct gw_encoder *e = &s->holder.encoder;
+	size_t start, stop;
+
+	e->options.off |= 1U << GW_STAGE_PATCH | 1U << GW_STAGE_DELTA;
+	gw_bitmap_for_each_run(&s->due, 0, s->memory->nr_pages, start, stop)
+		for (size_t page = start; page < stop; page++)
+			gw_encoder_reuse(e, page, GW_DIGEST_UNKNOWN);
+}
+
+/* All connections are open: hear what is missing, and begin to send it. */
+static int begin(struct gw_serve *v)
+{
+	struct gw_source *s = v->s;
+	bool known = false;
+	int rc = take_list(v, &known);
+
+	if (rc)
+		return rc;
+	/* Once pages travel, the table tells of what may have been lost on the way. */
+	if (!known || !v->own)
+		forget_held(s);
+	v->own = false;
+	gw_encoder_paging(&s->holder.encoder, &s->due);
+	gw_push_begin(&v->push, &s->due);
+	s->due_pages = gw_push_left(&v->push);
+	s->done_pages = 0;
+	v->spawned = true;
+	return s->ops->spawn(s->env, v->n, serve_connection, v);
+}
+
+static int tell(struct gw_source *s)
+{
+	gw_autofree uint8_t *runs = malloc(GW_RUNS_MAX * GW_RUN_LEN);
+	size_t at = 0, pages = 0, all = 0, len;
+	int rc = 0;
+
+	if (!runs)
+		return gw_fail(-ENOMEM, "no memory to tell what is missing");
+	while (!rc && (len = gw_runs_put(&s->due, &at, s->memory->nr_pages, &pages, runs))) {
+		all += pages;
+		rc = gw_frame_send_buf(s->holder.control, GW_MSG_MISSING, 0, runs, len);
+	}
+	return rc ? rc : gw_frame_send(s->holder.control, GW_MSG_MISSING_END, all, NULL, 0);
+}
+
+int gw_serve_tell(struct gw_source *s)
+{
+	return gw_fail_prefix(tell(s), "destination: ");
+}
+
+int gw_serve_begin(struct gw_source *s)
+{
+	return begin(s->serve);
+}
+
+int gw_serve_failed(struct gw_source *s)
+{
+	struct gw_serve *v = s->serve;
+
+	if (!v || !v->failed)
+		return 0;
+	gw_locked(&v->lock);
+	return gw_fail(v->rc, "%s", v->message);
+}
+
+static bool settled(void *arg)
+{
+	const struct gw_serve *v = arg;
+
+	return v->complete || v->failed;
+}
+
+static bool never(void *arg)
+{
+	(void)arg;
+	return false;
+}
+
+/* Wait for @done, @ns at most. 0, or what else ended it. */
+static int wait_for(struct gw_source *s, bool (*done)(void *arg), int64_t ns)
+{
+	int rc = s->ops->wait(s->env, done, s->serve, s->ops->now(s->env) + ns);
+
+	if (rc != -ETIMEDOUT)
+		return rc;
+	gw_error_clear();
+	return 0;
+}
+
+/*
+ * It does not take our connections. 1: it needs them no more; 0: try again; -errno: the
+ * guest is lost there.
+ */
+static int ask(struct gw_source *s)
+{
+	enum gw_outcome outcome = GW_OUTCOME_UNKNOWN;
+	int rc = s->ops->settle(s->env, &outcome);
+
+	if (rc)
+		return 0;
+	if (outcome == GW_OUTCOME_RUNNING)
+		return 1;
+	if (outcome == GW_OUTCOME_LOST)
+		return gw_fail(-ECHILD,
+			       "the guest's QEMU ended at the destination before all of its memory "
+			       "had come; what is here is what it was when it left");
+	return 0;
+}
+
+int gw_serve_doubt(struct gw_source *s, int rc)
+{
+	enum gw_outcome outcome = GW_OUTCOME_UNKNOWN;
+	char why[GW_ERROR_MAX];
+
+	snprintf(why, sizeof(why), "%s", gw_error());
+	for (unsigned int i = 0; i < DOUBT_TRIES && outcome == GW_OUTCOME_UNKNOWN; i++) {
+		if (i && wait_for(s, never, GW_S))
+			break;
+		if (!s->ops->settle(s->env, &outcome) && outcome == GW_OUTCOME_PAGING)
+			return 0;
+	}
+	return gw_fail(rc, "%s", why);
+}
+
+/* One more attempt. 0: served again, or 1: done; -EAGAIN; or -errno: it is lost. */
+static int mend(struct gw_serve *v)
+{
+	struct gw_source *s = v->s;
+	int rc;
+
+	close_connections(v);
+	rc = open_connections(v);
+	if (!rc)
+		rc = begin(v);
+	if (!rc)
+		return 0;
+	if (rc == -EREMOTEIO) {
+		rc = ask(s);
+		if (rc)
+			return rc;
+	}
+	close_connections(v);
+	return -EAGAIN;
+}
+
+static int reconnect(struct gw_serve *v)
+{
+	struct gw_source *s = v->s;
+	int64_t pause = 100 * GW_MS;
+	int rc;
+
+	for (;;) {
+		rc = mend(v);
+		if (rc != -EAGAIN)
+			return rc;
+		snprintf(s->holder.waits_for, sizeof(s->holder.waits_for), "%.120s", gw_error());
+		s->ops->report(s->env);
+		rc = wait_for(s, never, pause);
+		if (rc)
+			return rc;
+		pause = pause * 2 < RETRY_MOST_NS ? pause * 2 : RETRY_MOST_NS;
+	}
+}
+
+/* The destination has what it needs; connection 0 goes on as the control connection did. */
+static void hand_over(struct gw_serve *v)
+{
+	struct gw_source *s = v->s;
+
+	if (!v->conns[0])
+		return;
+	if (v->spawned)
+		s->ops->join(s->env);
+	v->spawned = false;
+	gw_transport_close(&s->holder.control);
+	s->holder.control = v->conns[0];
+	v->conns[0] = NULL;
+}
+
+int gw_serve_rest(struct gw_source *s)
+{
+	struct gw_serve *v = s->serve;
+	int rc = 0;
+
+	while (!v->complete) {
+		if (v->spawned && !v->failed) {
+			rc = wait_for(s, settled, REPORT_NS);
+			if (rc)
+				break;
+			s->ops->report(s->env);
+			continue;
+		}
+		if (v->failed)
+			gw_warn("the destination of the guest's memory is lost: %s. It is called "
+				"until it answers",
+				v->message);
+		gw_source_enter(s, GW_SOURCE_POSTCOPY_PAUSED);
+		rc = reconnect(v);
+		if (rc)
+			break;
+		s->holder.waits_for[0] = '\0';
+		gw_source_enter(s, GW_SOURCE_POSTCOPY_ACTIVE);
+	}
+	if (rc < 0 && !v->complete)
+		return rc;
+	hand_over(v);
+	/* What stays behind is only told: recover removes it. */
+	if (s->ops->journal(s->env, GW_SOURCE_LEFT))
+		gw_error_clear();
+	return 0;
+}
+
+int gw_serve_lost(struct gw_source *s, int rc)
+{
+	char why[GW_ERROR_MAX];
+
+	snprintf(why, sizeof(why), "%s", gw_error());
+	if (s->ops->journal(s->env, GW_SOURCE_COMMITTING))
+		gw_error_clear();
+	return gw_fail(rc, "%s", why);
+}
+
+int gw_serve_on(struct gw_source *s)
+{
+	int rc = make(s);
+
+	return rc ? rc : gw_serve_rest(s);
+}
+
+void gw_serve_end(struct gw_source *s)
+{
+	struct gw_serve *v = s->serve;
+
+	if (!v)
+		return;
+	close_connections(v);
+	for (unsigned int i = 0; i < v->n; i++)
+		gw_batch_free(&v->batches[i]);
+	gw_push_free(&v->push);
+	pthread_mutex_destroy(&v->lock);
+	free(v);
+	s->serve = NULL;
+}
