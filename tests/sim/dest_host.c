@@ -386,6 +386,10 @@ static void check_memory(void)
 {
 	size_t page;
 
+	if (sim.dst.paged.watched) {
+		paged_check_held();
+		return;
+	}
 	page = guest_compare(sim.guest.memory, sim.dst.memory);
 	if (sim.sc->unequal)
 		sim_check(page < sim.guest.memory->nr_pages, "memory is equal where it cannot be");
@@ -418,7 +422,6 @@ static int op_device_end(void *env, int64_t deadline)
 	struct process *process = env;
 	int rc = sim_step(env, "device_end at the destination", STEP_FAILS);
 
-	(void)deadline;
 	if (rc)
 		return rc;
 	sim_check(sim.dst.device_len == sim.device_len, "QEMU loads %zu of %zu bytes",
@@ -426,7 +429,9 @@ static int op_device_end(void *env, int64_t deadline)
 	fiber_sleep_until(sim_now() + LOAD_NS);
 	if (process->dead)
 		return gw_fail(-ESHUTDOWN, "killed");
-	rc = qemu_gone();
+	rc = paged_load(process, deadline);
+	if (!rc)
+		rc = qemu_gone();
 	if (!rc)
 		sim.dst.qemu = QEMU_STOPPED;
 	return rc;
@@ -482,7 +487,8 @@ static int op_claim(void *env)
 
 	if (rc)
 		return rc;
-	if (sim.src.journal == JOURNAL_COMMITTING || sim.src.journal == JOURNAL_LEFT)
+	if (sim.src.journal == JOURNAL_COMMITTING || sim.src.journal == JOURNAL_SERVING ||
+	    sim.src.journal == JOURNAL_LEFT)
 		return 0;
 	return gw_fail(-ECANCELED, "the source has the guest again");
 }
@@ -568,6 +574,8 @@ void dest_close_streams(void)
 		gw_transport_close(&sim.dst.accepted[--sim.dst.nr_accepted].t);
 }
 
+static void set_up(void);
+
 /* One try at what a worker left; whether it is settled now. */
 static bool try_recovery(enum gw_dest_verdict verdict)
 {
@@ -594,13 +602,88 @@ static bool try_recovery(enum gw_dest_verdict verdict)
 	return true;
 }
 
+static bool at_rest(void *arg, int64_t *when)
+{
+	(void)when;
+	return !*(bool *)arg;
+}
+
+/* Its memory is still to come: that takes a worker that stays. */
+static bool lacks_pages(void)
+{
+	return sim.dst.paged.watched && sim.dst.journal >= JOURNAL_COMMITTED &&
+	       sim.dst.qemu != QEMU_ENDED;
+}
+
+static void keep(void *arg, unsigned int verdict)
+{
+	static const enum gw_dest_phase phases[] = {
+		[JOURNAL_COMMITTED] = GW_DEST_PHASE_COMMITTED,
+		[JOURNAL_RUNNING] = GW_DEST_PHASE_RUNNING,
+	};
+	struct dest_host *dst = arg;
+	enum gw_outcome outcome;
+	int rc = gw_dest_page_on(&dst->d, phases[dst->journal], (enum gw_dest_verdict)verdict,
+				 &outcome);
+
+	dst->working = false;
+	paged_forget();
+	if (dst->worker.dead)
+		return;
+	dst->ended = true;
+	dst->tried = true;
+	sim_check(!rc || dst->d.error[0], "the destination's keeper fails without a reason");
+	if (rc == -ECHILD)
+		outcome = GW_OUTCOME_RUNNING;
+	if (rc && rc != -ECHILD) {
+		dest_recover();
+		return;
+	}
+	dst->settled = outcome;
+	dst->journal = JOURNAL_NONE;
+	if (outcome == GW_OUTCOME_LOST)
+		dst->left_behind = false;
+}
+
+static void start_keeper(enum gw_dest_verdict verdict)
+{
+	struct dest_host *dst = &sim.dst;
+	const bool run = dst->run;
+
+	fiber_wait(at_rest, &dst->working, GW_FOREVER);
+	if (!lacks_pages())
+		return;
+	if (verdict == GW_DEST_FINISH && dst->doubted)
+		verdict = GW_DEST_LOOK;
+	paged_forget();
+	memset(&dst->d, 0, sizeof(dst->d));
+	set_up();
+	dst->d.version = GW_VERSION;
+	dst->d.run = run;
+	dst->d.memory = dst->memory;
+	dst->worker.dead = dst->ended = dst->tried = false;
+	dst->working = true;
+	sim_rare(RARE_PAGES_ON);
+	fiber_new(&dst->worker, "destination's keeper", keep, dst, verdict);
+}
+
 /* The daemon finds a journal without a worker; it tries until it is settled, or asked. */
 void dest_recover(void)
 {
 	dest_close_streams();
 	sim.dst.busy = true;
-	while (sim.dst.journal != JOURNAL_NONE && !sim.dst.asked && !try_recovery(GW_DEST_FINISH))
+	while (sim.dst.journal != JOURNAL_NONE && !sim.dst.asked) {
+		fiber_wait(at_rest, &sim.dst.working, GW_FOREVER);
+		if (lacks_pages()) {
+			start_keeper(GW_DEST_FINISH);
+			if (sim.dst.working)
+				break;
+			continue;
+		}
+		if (try_recovery(GW_DEST_FINISH))
+			break;
 		fiber_sleep_until(sim_now() + GW_S);
+	}
 	sim.dst.busy = false;
 }
 
@@ -611,9 +694,60 @@ static bool idle(void *arg, int64_t *when)
 	return !sim.dst.busy;
 }
 
-#define TRIES 3 /* before a source hears that nothing is known */
+#define SETTLE_NS (30 * GW_S)
+#define TRIES	  3 /* before a source hears that nothing is known */
 
-enum gw_outcome dest_settle(bool forbid)
+/* It runs here, and somebody is at work for its memory: that is all there is to say. */
+static bool answers_paging(void)
+{
+	return lacks_pages() && sim.dst.journal == JOURNAL_RUNNING;
+}
+
+static bool keeper_done(void *arg, int64_t *when)
+{
+	(void)arg;
+	(void)when;
+	return !sim.dst.working || answers_paging();
+}
+
+/* One that was committed and whose pages are to come: whoever brings them finds out. */
+static int settle_paging(bool forbid, enum gw_outcome *outcome)
+{
+	start_keeper(forbid ? GW_DEST_FORBID : sim.dst.doubted ? GW_DEST_ASKED : GW_DEST_FINISH);
+	fiber_wait(keeper_done, NULL, sim_now() + SETTLE_NS);
+	sim.dst.asked = false;
+	if (answers_paging())
+		*outcome = GW_OUTCOME_PAGING;
+	else if (sim.dst.journal == JOURNAL_NONE)
+		*outcome = sim.dst.settled;
+	else if (!sim.dst.working)
+		return gw_fail(-EAGAIN, "its keeper has ended; ask again");
+	else
+		return gw_fail(-EREMOTEIO, "it is still being found out");
+	return 0;
+}
+
+static enum gw_outcome settle(bool forbid);
+
+int dest_settle(bool forbid, enum gw_outcome *outcome)
+{
+	if (answers_paging()) {
+		*outcome = GW_OUTCOME_PAGING;
+		return 0;
+	}
+	if (lacks_pages()) {
+		sim.dst.asked = true;
+		if (!sim.dst.ended && !sim.dst.worker.dead)
+			sim_kill(&sim.dst.worker);
+		fiber_wait(idle, NULL, GW_FOREVER);
+		if (lacks_pages())
+			return settle_paging(forbid, outcome);
+	}
+	*outcome = settle(forbid);
+	return 0;
+}
+
+static enum gw_outcome settle(bool forbid)
 {
 	sim.dst.asked = true;
 	if (!sim.dst.ended && !sim.dst.worker.dead)
@@ -639,16 +773,43 @@ static void work(void *arg, unsigned int i)
 
 	(void)i;
 	rc = gw_dest_run(&dst->d);
+	dst->working = false;
+	paged_forget();
 	if (dst->worker.dead)
 		return;
 	dst->ended = true;
 	sim_check(!rc || dst->d.error[0], "the destination fails without a reason");
+	if (rc == -ECHILD && dst->d.committed) {
+		/* It has run here, and does no more: its source needs to keep nothing. */
+		dst->settled = GW_OUTCOME_RUNNING;
+		rc = 0;
+	}
 	if (rc && dst->d.committed) {
 		dest_recover();
 		return;
 	}
 	dst->journal = JOURNAL_NONE;
 	dest_close_streams();
+}
+
+static void accept_paging(struct gw_transport *t, unsigned int index)
+{
+	static const char nobody[] = "nobody waits for memory of that migration here";
+
+	t->send_by = sim_now() + GW_S;
+	if (sim.dst.ended || sim.dst.worker.dead || !sim.dst.working ||
+	    sim.dst.qemu == QEMU_ENDED) {
+		if (gw_frame_send_buf(t, GW_MSG_ERROR, 0, nobody, sizeof(nobody) - 1))
+			gw_error_clear();
+		gw_transport_close(&t);
+	} else {
+		net_give(t, &sim.dst.worker);
+		if (gw_frame_send(t, GW_MSG_ACCEPT, sim.dst.d.version, NULL, 0) ||
+		    sim.dst.worker.dead || !sim.dst.working)
+			gw_transport_close(&t);
+		else
+			paged_call(t, index);
+	}
 }
 
 /* What the daemon does with a connection: its first frame says whose it is. */
@@ -670,10 +831,13 @@ static void greet(void *arg, unsigned int i)
 		net_give(t, &sim.dst.worker);
 		t->wake_fd = WAKE_DEST;
 		t->on_wake = on_wake;
+		sim.dst.working = true;
 		fiber_new(&sim.dst.worker, "destination", work, &sim.dst, 0);
 	} else if (fits && open.kind == GW_OPEN_STREAM && !sim.dst.ended && !sim.dst.worker.dead &&
 		   sim.dst.nr_accepted < GW_DEST_STREAMS_MAX) {
 		sim.dst.accepted[sim.dst.nr_accepted++] = (struct dest_stream){ t, open.stream };
+	} else if (fits && open.kind == GW_OPEN_PAGING) {
+		accept_paging(t, open.stream);
 	} else {
 		gw_transport_close(&t);
 	}
@@ -693,18 +857,29 @@ void dest_qemu_dies(void)
 	sim.wake[WAKE_DEST] = true;
 }
 
+/* What the worker is told. */
+static void set_up(void)
+{
+	sim.dst.d.ops = &ops;
+	sim.dst.d.env = &sim.dst.worker;
+	sim.dst.d.host = "B";
+	if (!sim.sc->version) {
+		sim.dst.d.page_ops = &paged_ops;
+		sim.dst.d.page_env = &sim.dst.worker;
+	}
+}
+
 void dest_init(void)
 {
 	memset(&sim.dst, 0, sizeof(sim.dst));
 	sim.dst.worker.name = "destination worker";
 	sim.dst.daemon.name = "destination daemon";
-	sim.dst.d.ops = &ops;
-	sim.dst.d.env = &sim.dst.worker;
-	sim.dst.d.host = "B";
+	set_up();
 }
 
 void dest_free(void)
 {
+	paged_free();
 	buffers_free(&sim.dst.made);
 	gw_bitmap_free(&sim.dst.absent);
 }

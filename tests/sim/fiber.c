@@ -5,6 +5,7 @@
  * Stacks have a guard page below and are used again by later fibers: a sweep
  * makes some hundred thousand of them.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +78,27 @@ static struct {
 int64_t sim_now(void)
 {
 	return sched.now;
+}
+
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock);
+
+static bool is_free(void *arg, int64_t *when)
+{
+	pthread_mutex_t *lock = arg;
+
+	(void)when;
+	return !pthread_mutex_trylock(lock) && !pthread_mutex_unlock(lock);
+}
+
+/* A fiber that holds a lock may wait for the network: whoever wants it waits for that one. */
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
+{
+	while (pthread_mutex_trylock(lock)) {
+		if (!sched.running)
+			abort();
+		fiber_wait(is_free, lock, INT64_MAX);
+	}
+	return 0;
 }
 
 static uint8_t *take_stack(void)

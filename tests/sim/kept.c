@@ -58,7 +58,7 @@ static void depart(struct gw_ledger *l, const struct gw_ledger *before, uint8_t 
 	gw_digests_free(&now);
 }
 
-static void copy_memory(struct buffers *to, const struct gw_memory *from)
+void kept_copy(struct buffers *to, const struct gw_memory *from)
 {
 	static uint8_t bytes[GW_CHUNK_SIZE];
 	struct gw_memory_walk walk = gw_memory_walk(from);
@@ -112,7 +112,7 @@ void kept_init(void)
 	guest_stop(&sim.guest); /* to leave; its disks are quiet until it runs here */
 	guest_work(&sim.guest, STAY_WRITES);
 	depart(first, NULL, sim.sc->reuse == REUSE_STRANGER ? 9 : 1);
-	copy_memory(&sim.dst.image, sim.guest.memory);
+	kept_copy(&sim.dst.image, sim.guest.memory);
 	damage(&sim.dst.image.memory);
 	if (sim.sc->reuse == REUSE_ROUND || sim.sc->reuse == REUSE_UNTRACKED) {
 		guest_work(&sim.guest, STAY_WRITES);

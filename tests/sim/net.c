@@ -41,7 +41,7 @@ struct end {
 };
 
 static struct {
-	int64_t latency, stalled_until;
+	int64_t latency, stalled_until, cut_at;
 	uint64_t rate;
 	bool cut, damage;
 	struct end *ends[ENDS_MAX];
@@ -389,6 +389,8 @@ static void delay(int64_t *when)
 
 void net_cut(void)
 {
+	if (!net.cut)
+		net.cut_at = sim_now();
 	net.cut = true;
 	under_way(lose);
 	for (unsigned int k = 0; k < net.n; k++)
@@ -398,6 +400,11 @@ void net_cut(void)
 void net_mend(void)
 {
 	net.cut = false;
+}
+
+int64_t net_cut_for(void)
+{
+	return net.cut ? sim_now() - net.cut_at : 0;
 }
 
 void net_stall(int64_t ns)

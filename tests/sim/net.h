@@ -39,6 +39,9 @@ void net_leave(const struct process *process);
 void net_cut(void);
 void net_mend(void);
 
+/** net_cut_for() - ns since the link was cut; 0: it is not. */
+int64_t net_cut_for(void);
+
 /** net_stall() - nothing arrives for @ns, then everything does. */
 void net_stall(int64_t ns);
 

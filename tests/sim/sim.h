@@ -29,6 +29,7 @@
 #include "fiber.h"
 #include "guest.h"
 #include "net.h"
+#include "paged.h"
 #include "source.h"
 
 #define STEPS_MAX 16384
@@ -109,6 +110,8 @@ struct scenario {
 		REUSE_UNTRACKED, /* nobody watched it since it arrived */
 		REUSE_STRANGER,	 /* the image that is kept is of another history */
 	} reuse;
+	enum gw_postcopy postcopy;
+	unsigned int postcopy_after; /* rounds */
 	bool slow_compare;    /* the destination does not get through with its image in time */
 	uint16_t version;     /* that the destination speaks at most; 0: this release's */
 	unsigned int start_s; /* seconds that the destination's QEMU takes to start; 0: 50 ms */
@@ -129,6 +132,7 @@ enum journal {
 	JOURNAL_NONE,
 	JOURNAL_MOVING,
 	JOURNAL_COMMITTING,
+	JOURNAL_SERVING,
 	JOURNAL_LEFT,
 	JOURNAL_RECEIVING,
 	JOURNAL_COMMITTED,
@@ -152,7 +156,11 @@ struct source_host {
 		left; /* ledgers: of the guest's arrival here, and of its departure */
 	enum qemu qemu;
 	enum journal journal;
-	bool ended;	 /* the worker, by itself */
+	bool ended;   /* the worker, by itself */
+	bool working; /* its code, even if it is dead */
+	unsigned int servers;
+	bool notified;
+	int64_t doubted_at;
 	bool in_doubt;	 /* only an operator can tell now */
 	bool committing; /* too late to cancel */
 	int rc;
@@ -198,6 +206,9 @@ struct dest_host {
 	unsigned int nr_accepted;
 	bool notified;
 	unsigned int receivers;
+	bool working; /* the worker's code, even if it is dead */
+	struct paged paged;
+	bool tried;	     /* a keeper has ended */
 	bool refuses;	     /* its QEMU does not resume the guest */
 	int64_t still_until; /* its QEMU stands still */
 	bool told_to_run;    /* while it did */
@@ -214,7 +225,7 @@ struct sim {
 	unsigned int steps;
 	uint64_t hash;		   /* of every step, its time and its result, and of the end */
 	uint8_t traits[STEPS_MAX]; /* of each step */
-	bool settle_at_once;
+	bool settle_at_once, called;
 	bool cancelled, cancelled_in_time;
 	bool wake[WAKE_COUNT];
 	bool late;	/* FAULT_OP_LATE struck this step; sim_late() */
@@ -277,6 +288,11 @@ enum rare {
 	RARE_HUNG_COMMITTING, /* while COMMIT was on its way */
 	RARE_COMPARED_LATER,  /* an image, whose comparison ended after the first round */
 	RARE_COMPARED_NEVER,  /* or was given up, and the guest moved without it */
+	RARE_POSTCOPY,	      /* a guest whose memory followed it */
+	RARE_SERVES_ON,	      /* another worker brought the rest of it */
+	RARE_PAGES_ON,	      /* or took it */
+	RARE_RECONNECTED,     /* connections that were lost came again */
+	RARE_SETTLED_PAGING,  /* the source heard by asking that it is needed */
 	RARE_COUNT,
 };
 
@@ -307,6 +323,8 @@ void sim_kill(struct process *process);
 void kept_init(void);
 void kept_free(void);
 void kept_check(void);
+/* Memory like @from. */
+void kept_copy(struct buffers *to, const struct gw_memory *from);
 /* Where the destination's ledger of the arrival lies. */
 const char *kept_path(void);
 /* Of the guest's digests; made of sim_secret. */
@@ -335,7 +353,7 @@ void dest_qemu_dies(void);
  * What the daemon answers to SETTLE, or FORBID; a worker that still receives is killed
  * first. UNKNOWN is written down.
  */
-enum gw_outcome dest_settle(bool forbid);
+int dest_settle(bool forbid, enum gw_outcome *outcome);
 /* Its QEMU, where it has come to. */
 void dest_tick(void);
 void dest_close_streams(void);

@@ -44,9 +44,10 @@ static int op_journal(void *env, enum gw_source_phase phase)
 	fiber_sleep_until(sim_now() + JOURNAL_NS);
 	if (process->dead)
 		return gw_fail(-ESHUTDOWN, "killed");
-	sim.src.journal = phase == GW_SOURCE_MOVING ? JOURNAL_MOVING
-			  : phase == GW_SOURCE_LEFT ? JOURNAL_LEFT
-						    : JOURNAL_COMMITTING;
+	sim.src.journal = phase == GW_SOURCE_MOVING    ? JOURNAL_MOVING
+			  : phase == GW_SOURCE_LEFT    ? JOURNAL_LEFT
+			  : phase == GW_SOURCE_SERVING ? JOURNAL_SERVING
+						       : JOURNAL_COMMITTING;
 	if (process == &sim.src.worker)
 		sim.src.resume = sim.src.s.stopped;
 	return 0;
@@ -91,7 +92,7 @@ static struct gw_transport *op_connect(void *env, int64_t deadline)
 	t = net_open(env, &sim.dst.daemon, &peer, deadline);
 	if (!t)
 		return NULL;
-	if (!sim.src.s.holder.control) {
+	if (!sim.src.s.holder.control && !sim.src.s.committed) {
 		t->wake_fd = WAKE_SOURCE;
 		t->on_wake = on_wake;
 		t->wake_arg = env;
@@ -372,8 +373,10 @@ static int op_parallel(void *env, unsigned int n, int (*fn)(void *arg, unsigned 
 /* Every word that a user can see is one of query-migrate's, and an end is an end. */
 static void op_report(void *env)
 {
-	static const char *const words[] = { "setup",	  "active", "pre-switchover", "device",
-					     "completed", "failed", "cancelling",     "cancelled" };
+	static const char *const words[] = { "setup",	       "active",    "pre-switchover",
+					     "device",	       "completed", "failed",
+					     "cancelling",     "cancelled", "postcopy-active",
+					     "postcopy-paused" };
 	const char *name = gw_source_state_name(sim.src.s.state);
 
 	if (((struct process *)env)->dead)
@@ -383,6 +386,94 @@ static void op_report(void *env)
 		if (!strcmp(name, words[i]))
 			return;
 	sim_wrong("'%s' is not a state of query-migrate", name);
+}
+
+static struct {
+	void (*fn)(void *arg, unsigned int i);
+	void *arg;
+} spawned;
+
+static void server(void *arg, unsigned int i)
+{
+	(void)arg;
+	spawned.fn(spawned.arg, i);
+	sim.src.servers--;
+}
+
+static int op_spawn(void *env, unsigned int n, void (*fn)(void *arg, unsigned int i), void *arg)
+{
+	int rc = sim_step(env, "spawn at the source", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	spawned.fn = fn;
+	spawned.arg = arg;
+	for (unsigned int i = 0; i < n; i++) {
+		sim.src.servers++;
+		fiber_new(env, "server", server, NULL, i);
+	}
+	return 0;
+}
+
+static bool none_left(void *arg, int64_t *when)
+{
+	(void)arg;
+	(void)when;
+	return !sim.src.servers;
+}
+
+static void op_join(void *env)
+{
+	(void)env; /* also for a dead process: its fibers end by themselves */
+	if (sim.src.servers)
+		fiber_wait(none_left, NULL, GW_FOREVER);
+}
+
+static bool look_again(void *arg, int64_t *when)
+{
+	(void)when;
+	return sim.src.notified || ((struct process *)arg)->dead;
+}
+
+static int op_wait(void *env, bool (*done)(void *arg), void *arg, int64_t deadline)
+{
+	struct process *process = env;
+	int rc = sim_step(env, "wait at the source", 0);
+
+	while (!rc) {
+		sim.src.notified = false;
+		if (process->dead)
+			rc = gw_fail(-ESHUTDOWN, "killed");
+		else if (done(arg))
+			break;
+		else if (sim_now() >= deadline)
+			rc = gw_fail(-ETIMEDOUT, "the destination does not answer");
+		else
+			fiber_wait(look_again, process, deadline);
+	}
+	return rc;
+}
+
+static void op_notify(void *env)
+{
+	if (!sim_step(env, "notify at the source", 0))
+		sim.src.notified = true;
+}
+
+static int op_settle(void *env, enum gw_outcome *outcome)
+{
+	struct gw_transport *t, *peer;
+	int rc = sim_step(env, "settle", STEP_FAILS);
+
+	if (rc)
+		return rc;
+	t = net_open(env, &sim.dst.daemon, &peer, sim_now() + 5 * GW_S);
+	if (!t)
+		return -EHOSTUNREACH;
+	gw_transport_close(&peer);
+	gw_transport_close(&t);
+	rc = dest_settle(false, outcome);
+	return ((struct process *)env)->dead ? gw_fail(-ESHUTDOWN, "killed") : rc;
 }
 
 static const struct gw_source_ops ops = {
@@ -402,10 +493,39 @@ static const struct gw_source_ops ops = {
 	.device_read = op_device_read,
 	.device_end = op_device_end,
 	.parallel = op_parallel,
+	.spawn = op_spawn,
+	.join = op_join,
+	.wait = op_wait,
+	.notify = op_notify,
+	.settle = op_settle,
 	.cancelled = op_cancelled,
 	.disks = op_disks,
 	.report = op_report,
 };
+
+static void keep(void *arg, unsigned int i);
+static void set_up(void);
+
+static bool at_rest(void *arg, int64_t *when)
+{
+	(void)when;
+	return !*(bool *)arg;
+}
+
+/* Another worker in place of one that died: it brings what the guest lacks. */
+static void start_keeper(void)
+{
+	struct source_host *src = &sim.src;
+
+	fiber_wait(at_rest, &src->working, GW_FOREVER);
+	memset(&src->s, 0, sizeof(src->s));
+	set_up();
+	src->s.paging = sim.sc->streams + 1;
+	src->worker.dead = src->ended = false;
+	src->working = true;
+	sim_rare(RARE_SERVES_ON);
+	fiber_new(&src->worker, "source's keeper", keep, src, 0);
+}
 
 /* The daemon finds a journal without a worker. */
 void source_recover(void)
@@ -414,6 +534,10 @@ void source_recover(void)
 
 	if (sim.src.journal == JOURNAL_NONE || sim.src.qemu == QEMU_ENDED)
 		return;
+	if (sim.src.journal == JOURNAL_SERVING) {
+		start_keeper();
+		return;
+	}
 	/* The daemon tries until it is settled. */
 	for (int try = 0;; try++) {
 		enum gw_source_phase phase = sim.src.journal == JOURNAL_MOVING ? GW_SOURCE_MOVING
@@ -429,10 +553,12 @@ void source_recover(void)
 			break;
 		fiber_sleep_until(sim_now() + GW_S);
 	}
-	if (rc)
+	if (rc) {
 		sim.src.in_doubt = true;
-	else
+		sim.src.doubted_at = sim_now();
+	} else {
 		sim.src.journal = JOURNAL_NONE;
+	}
 }
 
 void source_settle(enum gw_outcome outcome)
@@ -451,22 +577,19 @@ void source_settle(enum gw_outcome outcome)
 		return;
 	sim_step(&sim.src.daemon, "journal removed", STEP_DISK);
 	sim.src.in_doubt = false;
-	sim.src.journal = JOURNAL_NONE;
+	if (sim.src.journal == JOURNAL_SERVING)
+		start_keeper();
+	else
+		sim.src.journal = JOURNAL_NONE;
 }
 
-static void work(void *arg, unsigned int i)
+/* The worker has ended by itself. */
+static void worked(struct source_host *src, int rc)
 {
-	struct source_host *src = arg;
-	int rc;
-
-	(void)i;
-	rc = gw_source_run(&src->s);
-	if (src->worker.dead)
-		return;
 	src->rc = rc;
 	src->ended = true;
 	/* Also a completed one that could not be removed here: recover does. */
-	if (src->journal == JOURNAL_LEFT)
+	if (src->journal == JOURNAL_LEFT || src->journal == JOURNAL_SERVING)
 		source_recover();
 	else if (src->s.state == GW_SOURCE_IN_DOUBT ||
 		 (src->s.state == GW_SOURCE_COMPLETED && src->journal != JOURNAL_NONE))
@@ -475,6 +598,30 @@ static void work(void *arg, unsigned int i)
 		src->journal = JOURNAL_NONE;
 	else if (src->s.state != GW_SOURCE_COMPLETED)
 		source_recover();
+	if (src->in_doubt)
+		src->doubted_at = sim_now();
+}
+
+static void work(void *arg, unsigned int i)
+{
+	struct source_host *src = arg;
+	int rc = gw_source_run(&src->s);
+
+	(void)i;
+	src->working = false;
+	if (!src->worker.dead)
+		worked(src, rc);
+}
+
+static void keep(void *arg, unsigned int i)
+{
+	struct source_host *src = arg;
+	int rc = gw_source_serve(&src->s);
+
+	(void)i;
+	src->working = false;
+	if (!src->worker.dead)
+		worked(src, rc);
 }
 
 /* As the daemon does: what has nothing to work with is off. */
@@ -489,13 +636,11 @@ static struct gw_page_options page_options(void)
 	return options;
 }
 
-void source_init(void)
+/* What the worker is told. */
+static void set_up(void)
 {
 	struct source_host *src = &sim.src;
 
-	memset(src, 0, sizeof(*src));
-	src->worker.name = "source worker";
-	src->daemon.name = "source daemon";
 	src->s.ops = &ops;
 	src->s.env = &src->worker;
 	src->s.params.max_bandwidth = sim.sc->max_bandwidth;
@@ -510,11 +655,24 @@ void source_init(void)
 	gw_legs_add(&src->s.legs, SIM_LEG_US);
 	src->s.direct_io = sim.sc->direct_io;
 	src->s.discards = sim.sc->guest.punches;
+	src->s.params.postcopy = sim.sc->postcopy;
+	src->s.params.postcopy_after = sim.sc->postcopy_after;
+}
+
+void source_init(void)
+{
+	struct source_host *src = &sim.src;
+
+	memset(src, 0, sizeof(*src));
+	src->worker.name = "source worker";
+	src->daemon.name = "source daemon";
+	set_up();
 	src->will = sim.sc->paused ? GUEST_PAUSED : GUEST_RUNS;
 	src->qemu = sim.sc->paused ? QEMU_STOPPED : QEMU_RUNNING;
 }
 
 void source_start(void)
 {
+	sim.src.working = true;
 	fiber_new(&sim.src.worker, "source", work, &sim.src, 0);
 }

@@ -27,7 +27,11 @@
 /* Longer than anybody waits before he acts: COMMIT's answer, three tries, an operator. */
 #define STILL_NS (100 * GW_S)
 
-#define RUN_MAX_NS (300 * GW_S)
+#define RUN_MAX_NS (400 * GW_S)
+
+/* A link that is cut while memory follows the guest; an operator who comes by himself. */
+#define CUT_NS	 (20 * GW_S)
+#define DOUBT_NS (10 * GW_S)
 
 /* What a slow disk takes for each op, and one in so many steps of a host that lags. */
 #define SLOW_NS	   (3 * GW_S)
@@ -61,12 +65,17 @@ void sim_check_rare(void)
 		[RARE_HUNG_COMMITTING] = "hung while COMMIT was under way",
 		[RARE_COMPARED_LATER] = "image compared after the first round",
 		[RARE_COMPARED_NEVER] = "comparison given up",
+		[RARE_POSTCOPY] = "memory followed the guest",
+		[RARE_SERVES_ON] = "source's keeper",
+		[RARE_PAGES_ON] = "destination's keeper",
+		[RARE_RECONNECTED] = "paging connected again",
+		[RARE_SETTLED_PAGING] = "settled as paging",
 	};
 	bool all = true;
 
 	for (unsigned int road = 0; road < RARE_COUNT; road++) {
 		printf("%6u  %s\n", rare[road], names[road]);
-		all = all && rare[road];
+		all = all && (rare[road] || road >= RARE_POSTCOPY);
 	}
 	if (!all) {
 		fprintf(stderr, "FAILED: random runs no longer take every road that they must\n");
@@ -142,6 +151,9 @@ static void check_always(void)
 		  "the guest runs at the destination, whose journal says that it has not come");
 	sim_check(sim.src.qemu != QEMU_ENDED || sim.dst.took_over,
 		  "the source has let go of a guest that is nowhere else");
+	sim_check(sim.src.qemu != QEMU_ENDED || !sim.dst.paged.watched ||
+			  sim.dst.qemu == QEMU_ENDED,
+		  "the source has let go of memory that the guest still lacks");
 	sim_check(sim_now() < RUN_MAX_NS, "no end in sight");
 }
 
@@ -382,27 +394,36 @@ static void operate(void *arg, unsigned int i)
 	(void)arg;
 	(void)i;
 	net_mend();
-	outcome = dest_settle(false);
+	while (dest_settle(false, &outcome)) {
+		gw_error_clear();
+		fiber_sleep_until(sim_now() + GW_S);
+	}
 	if (outcome == GW_OUTCOME_UNKNOWN) {
 		sim_check(!sim.dst.took_over || sim.dst.still_until > sim_now(),
 			  "a guest that runs is not known of");
 		sim_rare(RARE_UNKNOWN);
-		outcome = dest_settle(true);
+		while (dest_settle(true, &outcome)) {
+			gw_error_clear();
+			fiber_sleep_until(sim_now() + GW_S);
+		}
 	}
 	sim_check(outcome, "who is to have the guest is not known");
-	sim_rare(outcome == GW_OUTCOME_RUNNING ? RARE_SETTLED_RUNNING
-		 : outcome == GW_OUTCOME_LOST  ? RARE_SETTLED_LOST
-					       : RARE_SETTLED_ABORTED);
+	sim_rare(outcome == GW_OUTCOME_RUNNING	? RARE_SETTLED_RUNNING
+		 : outcome == GW_OUTCOME_PAGING ? RARE_SETTLED_PAGING
+		 : outcome == GW_OUTCOME_LOST	? RARE_SETTLED_LOST
+						: RARE_SETTLED_ABORTED);
 	source_settle(outcome);
 	if (outcome == GW_OUTCOME_LOST)
 		source_settle(sim.dst.took_over ? GW_OUTCOME_RUNNING : GW_OUTCOME_ABORTED);
 	/* The godwitd there is started again. */
 	dest_recover();
+	sim.called = false;
 }
 
 static void call_operator(void)
 {
 	sim.settle_at_once = false;
+	sim.called = true;
 	sim_rare(RARE_IN_DOUBT);
 	fiber_new(&sim.dst.daemon, "operator", operate, NULL, 0);
 }
@@ -412,7 +433,13 @@ static void tick(void *arg)
 	(void)arg;
 	guest_tick(&sim.guest);
 	dest_tick();
-	if (sim.settle_at_once && sim.src.in_doubt)
+	paged_tick();
+	/* A guest whose memory is on the other side of a cut link waits until it is mended. */
+	if (sim.src.journal == JOURNAL_SERVING && net_cut_for() > CUT_NS)
+		net_mend();
+	if (sim.src.in_doubt && sim.dst.paged.watched && sim_now() > sim.src.doubted_at + DOUBT_NS)
+		sim.settle_at_once = true;
+	if (sim.settle_at_once && sim.src.in_doubt && !sim.called)
 		call_operator();
 }
 
@@ -454,8 +481,9 @@ static void check_result(void)
 	switch (s->state) {
 	case GW_SOURCE_COMPLETED:
 		sim_check(!sim.src.rc && sim.dst.took_over, "completed, and not moved");
-		sim_check(s->verified == sim.sc->verify, "not verified");
-		check_counts(s);
+		sim_check(s->verified == sim.sc->verify || s->postcopy, "not verified");
+		if (!s->postcopy)
+			check_counts(s);
 		break;
 	case GW_SOURCE_FAILED:
 	case GW_SOURCE_CANCELLED:
@@ -576,8 +604,7 @@ static void check_legs(void)
 
 	sim_check(d->version < 2 || (nr && d->legs.us[nr - 1] == SIM_LEG_US),
 		  "the VM's earlier legs are lost");
-	/* One that hung after COMMIT counts what no source waits for. */
-	if (nr > 1 && s->state == GW_SOURCE_COMPLETED)
+	if (nr > 1)
 		sim_check(d->legs.us[0] * GW_US <= s->resumed_ns - s->stopped_ns,
 			  "a leg took longer than the guest stood still");
 	if (!sim.faults[0].kind && !sim.faults[1].kind && d->run &&
@@ -592,6 +619,10 @@ static void check_end(void)
 	const enum qemu alive = src->will == GUEST_RUNS ? QEMU_RUNNING : QEMU_STOPPED;
 
 	check_always();
+	paged_check();
+	sim_check(!dst->paged.watched || dst->qemu == QEMU_ENDED, "memory never came");
+	if (dst->paged.must.memory.nr_pages && dst->took_over)
+		sim_rare(RARE_POSTCOPY);
 	sim_check(!src->in_doubt && src->journal == JOURNAL_NONE && dst->journal == JOURNAL_NONE,
 		  "somebody still has to put this right");
 	if (dst->took_over) {
@@ -645,6 +676,7 @@ void sim_begin(const struct scenario *sc, uint64_t seed, const struct fault faul
 		false;
 	sim.lags.state = seed + 1;
 	sim.settle_at_once = sc->hasty;
+	sim.called = false;
 	sim.cancelled = sim.cancelled_in_time = false;
 	sim.impostor = NULL;
 	memset(sim.wake, 0, sizeof(sim.wake));
