@@ -17,6 +17,9 @@
 /* How long a destination that ended it may take to clear up before it says why. */
 #define REASON_NS (3 * GW_S)
 
+/* Between two attempts to resume a guest that does not. */
+#define RESUME_AGAIN_NS (100 * GW_MS)
+
 /* Which states may follow which. */
 static const unsigned int follows[] = {
 #define BIT(s) (1U << (s))
@@ -271,12 +274,16 @@ int gw_source_resume(struct gw_source *s)
 
 void gw_source_tick(struct gw_source *s)
 {
-	if (s->over || s->ops->now(s->env) < s->deadline)
+	const int64_t now = s->ops->now(s->env);
+
+	if (now < s->deadline)
 		return;
-	s->over = true;
 	/* Did the last scan see a guest that stood still? Afterwards nobody can tell. */
-	s->disturbed = s->ops->guest_stayed(s->env) != 0;
-	/* One that does not resume is tried again, and told of, in give_up(). */
+	if (!s->over)
+		s->disturbed = s->ops->guest_stayed(s->env) != 0;
+	s->over = true;
+	/* One that does not resume is tried again here, and told of in give_up(). */
+	s->deadline = now + RESUME_AGAIN_NS;
 	if (gw_source_resume(s))
 		gw_error_clear();
 	else
@@ -484,13 +491,17 @@ static int give_up(struct gw_source *s, int rc)
 	}
 	/* The guest first: hearing from a dead peer, and telling it, can take seconds. */
 	resumed = gw_source_resume(s);
-	if (resumed)
+	if (resumed) {
+		/* Whoever tries next waits for our end, and the guest for him. */
 		gw_fail_prefix(
 			resumed,
 			"%s; and the guest did not resume here, where godwitd keeps trying: ", why);
-	else
+		if (s->holder.control)
+			gw_holder_send_by(&s->holder, s->ops->now(s->env));
+	} else {
 		gw_fail(rc, "%s", why);
-	rc = find_reason(s, rc);
+		rc = find_reason(s, rc);
+	}
 	snprintf(s->error, sizeof(s->error), "%s", gw_error());
 	gw_source_enter(s, rc == -ECANCELED ? GW_SOURCE_CANCELLING : GW_SOURCE_FAILED);
 	tell(&s->holder, rc, s->error);
