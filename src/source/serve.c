@@ -247,10 +247,9 @@ static void serve_connection(void *arg, unsigned int i)
 }
 
 /* What the destination lacks, in s->due. */
-static int take_list(struct gw_serve *v, bool *known)
+static int take_list(struct gw_serve *v, bool *known, int64_t deadline)
 {
 	struct gw_source *s = v->s;
-	const int64_t deadline = s->ops->now(s->env) + LIST_NS;
 	struct gw_frame f = { 0 };
 	int rc = 0;
 
@@ -292,11 +291,11 @@ static void forget_held(struct gw_source *s)
 }
 
 /* All connections are open: hear what is missing, and begin to send it. */
-static int begin(struct gw_serve *v)
+static int begin(struct gw_serve *v, int64_t deadline)
 {
 	struct gw_source *s = v->s;
 	bool known = false;
-	int rc = take_list(v, &known);
+	int rc = take_list(v, &known, deadline);
 
 	if (rc)
 		return rc;
@@ -334,7 +333,8 @@ int gw_serve_tell(struct gw_source *s)
 
 int gw_serve_begin(struct gw_source *s)
 {
-	return begin(s->serve);
+	/* A guest that stands still here does not wait for longer than that. */
+	return begin(s->serve, gw_handover_end(s));
 }
 
 int gw_serve_failed(struct gw_source *s)
@@ -415,7 +415,7 @@ static int mend(struct gw_serve *v)
 	close_connections(v);
 	rc = open_connections(v);
 	if (!rc)
-		rc = begin(v);
+		rc = begin(v, s->ops->now(s->env) + LIST_NS);
 	if (!rc)
 		return 0;
 	if (rc == -EREMOTEIO) {
