@@ -670,10 +670,12 @@ static void start_keeper(enum gw_dest_verdict verdict)
 /* The daemon finds a journal without a worker; it tries until it is settled, or asked. */
 void dest_recover(void)
 {
+	if (sim.dst.working && !sim.dst.worker.dead)
+		return; /* somebody is at it */
 	dest_close_streams();
 	sim.dst.busy = true;
+	fiber_wait(at_rest, &sim.dst.working, GW_FOREVER);
 	while (sim.dst.journal != JOURNAL_NONE && !sim.dst.asked) {
-		fiber_wait(at_rest, &sim.dst.working, GW_FOREVER);
 		if (lacks_pages()) {
 			start_keeper(GW_DEST_FINISH);
 			if (sim.dst.working)
@@ -804,6 +806,7 @@ static void accept_paging(struct gw_transport *t, unsigned int index)
 		gw_transport_close(&t);
 	} else {
 		net_give(t, &sim.dst.worker);
+		t->sent = t->received = 0; /* it is another process that counts */
 		if (gw_frame_send(t, GW_MSG_ACCEPT, sim.dst.d.version, NULL, 0) ||
 		    sim.dst.worker.dead || !sim.dst.working)
 			gw_transport_close(&t);

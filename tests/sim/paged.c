@@ -29,7 +29,7 @@ static const char *path(void)
 /* A source that is still to resume its guest, or has, sends what it will. */
 static bool exact(void)
 {
-	return sim.dst.took_over || p->resumes == sim.src.resumes;
+	return sim.dst.took_over || (!source_disturbed() && p->resumes == sim.src.resumes);
 }
 
 static void check_page(size_t page)
@@ -47,7 +47,7 @@ void paged_check(void)
 {
 	size_t page;
 
-	if (!p->must.memory.nr_pages || !exact())
+	if (!p->must.memory.nr_pages || !exact() || sim.dst.qemu == QEMU_ENDED)
 		return;
 	page = guest_compare(&p->must.memory, sim.dst.memory);
 	sim_check(page == p->must.memory.nr_pages,

@@ -341,6 +341,7 @@ static int repeat(int argc, char **argv)
 
 		if (!strcmp(argv[i], "--trace")) {
 			sim.trace = true;
+			gw_log_init("sim", GW_LOG_INFO);
 			continue;
 		}
 		if (!strcmp(argv[i], "--scenario"))
