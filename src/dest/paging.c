@@ -35,8 +35,9 @@ struct gw_page {
 	struct gw_transport *conns[GW_PAGING_MAX];
 	struct gw_decoder decoders[GW_PAGING_MAX];
 	bool started, sealed;
-	bool known;    /* this process knows what lies under missing pages */
-	bool receives; /* receivers were spawned */
+	bool known;	  /* this process knows what lies under missing pages */
+	bool receives;	  /* receivers were spawned */
+	bool until_whole; /* nothing missing is all that is waited for */
 	uint64_t received;
 	pthread_mutex_t lock; /* of what follows, and of sending on connection 0 */
 	bool up;
@@ -363,8 +364,9 @@ static bool wants_a_look(void *arg)
 {
 	struct gw_page *g = arg;
 
-	return !g->pager.missing.left || (g->failed && g->receives) || g->pager.gone ||
-	       ops_of(g)->look(g->d->page_env) || ops_of(g)->called(g->d->page_env, g->n);
+	return (!g->pager.missing.left && g->until_whole) || (g->failed && g->receives) ||
+	       g->pager.gone || ops_of(g)->look(g->d->page_env) ||
+	       ops_of(g)->called(g->d->page_env, g->n);
 }
 
 /* How the guest stands that runs here. */
@@ -405,7 +407,9 @@ int gw_page_pump(struct gw_dest *d, int64_t deadline)
 {
 	struct gw_page *g = d->page;
 
-	while (g->pager.missing.left && d->ops->now(d->env) < deadline) {
+	/* Who waits for something else, too, such as QEMU's answer, looks in between. */
+	g->until_whole = deadline == GW_FOREVER;
+	while ((g->pager.missing.left || !g->until_whole) && d->ops->now(d->env) < deadline) {
 		const int64_t tick = d->ops->now(d->env) + LOOK_NS;
 		int rc = d->ops->wait(d->env, wants_a_look, g, tick < deadline ? tick : deadline);
 

@@ -63,8 +63,8 @@ bool gw_page_sealed(const struct gw_dest *d);
 bool gw_page_missing(const struct gw_dest *d, size_t page);
 
 /**
- * gw_page_pump() - serve, and mend connections, until @deadline (ns) or nothing is missing.
- * Return: 0, or -errno: as ops->look().
+ * gw_page_pump() - serve, and mend connections, until @deadline (ns), or with GW_FOREVER until
+ * nothing is missing. Return: 0, or -errno: as ops->look().
  */
 int gw_page_pump(struct gw_dest *d, int64_t deadline);
 
