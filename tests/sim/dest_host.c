@@ -664,6 +664,7 @@ static void start_keeper(enum gw_dest_verdict verdict)
 	dst->worker.dead = dst->ended = dst->tried = false;
 	dst->working = true;
 	sim_rare(RARE_PAGES_ON);
+	sim.replaced = true;
 	fiber_new(&dst->worker, "destination's keeper", keep, dst, verdict);
 }
 

@@ -226,6 +226,7 @@ struct sim {
 	uint64_t hash;		   /* of every step, its time and its result, and of the end */
 	uint8_t traits[STEPS_MAX]; /* of each step */
 	bool settle_at_once, called;
+	bool replaced; /* a worker that died, by a keeper, which knows nothing of legs */
 	bool cancelled, cancelled_in_time;
 	bool wake[WAKE_COUNT];
 	bool late;	/* FAULT_OP_LATE struck this step; sim_late() */

@@ -524,6 +524,7 @@ static void start_keeper(void)
 	src->worker.dead = src->ended = false;
 	src->working = true;
 	sim_rare(RARE_SERVES_ON);
+	sim.replaced = true;
 	fiber_new(&src->worker, "source's keeper", keep, src, 0);
 }
 

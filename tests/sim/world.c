@@ -602,6 +602,8 @@ static void check_legs(void)
 	const struct gw_source *s = &sim.src.s;
 	const unsigned int nr = d->legs.nr;
 
+	if (sim.replaced)
+		return;
 	sim_check(d->version < 2 || (nr && d->legs.us[nr - 1] == SIM_LEG_US),
 		  "the VM's earlier legs are lost");
 	if (nr > 1)
@@ -676,7 +678,7 @@ void sim_begin(const struct scenario *sc, uint64_t seed, const struct fault faul
 		false;
 	sim.lags.state = seed + 1;
 	sim.settle_at_once = sc->hasty;
-	sim.called = false;
+	sim.called = sim.replaced = false;
 	sim.cancelled = sim.cancelled_in_time = false;
 	sim.impostor = NULL;
 	memset(sim.wake, 0, sizeof(sim.wake));
