@@ -159,10 +159,10 @@ struct gw_dest {
 	/* set by the caller, and owned by it */
 	const struct gw_dest_ops *ops;
 	void *env;
-	uint16_t version;	       /* agreed in OPEN */
+	const char *host;	       /* our name, told in READY */
 	unsigned int samples;	       /* questions about disks that were answered */
 	uint32_t features;	       /* of enum gw_feature: those that both sides have */
-	const char *host;	       /* our name, told in READY */
+	uint16_t version;	       /* agreed in OPEN */
 	bool keyed;		       /* digests are keyed with */
 	uint8_t secret[GW_SECRET_LEN]; /* this, the VM's; for prepare() to keep */
 	struct gw_key key;
@@ -173,22 +173,20 @@ struct gw_dest {
 	struct gw_frame inbox;
 	const struct gw_memory *memory; /* from prepare() */
 	struct gw_dest_kept kept;
-	size_t compared; /* pages of it that the source was told of */
-	bool reuse;	 /* the source will send a ledger */
+	size_t compared;			 /* pages of it that the source was told of */
+	const struct gw_dest_page_ops *page_ops; /* set by the caller; NULL: not offered */
+	void *page_env;
+	struct gw_page *page; /* paging.c's */
 	/*
 	 * Post-copy: connections that the source opens for it; 0: it does not want it, or
 	 * prepare() has found that this host cannot, and READY does not offer it.
 	 */
 	unsigned int paging;
-	const struct gw_dest_page_ops *page_ops; /* set by the caller; NULL: not offered */
-	void *page_env;
-	struct gw_page *page;	    /* paging.c's */
 	uint32_t departures;	    /* of the VM, before this one */
 	json_t *ids;		    /* of the newest of them, newest first */
 	uint8_t id[GW_ID_LEN];	    /* of this one; set by the caller */
 	struct gw_receive *receive; /* receive.c's */
 	struct gw_held held;	    /* device state that QEMU does not have yet */
-	bool whole;		    /* all of it has come */
 	struct gw_legs legs;	    /* of the VM: told by the source; at the end with this one */
 	uint64_t leg_us;	    /* of this one, so far; 0: not known */
 	_Atomic enum gw_dest_state state;
@@ -196,6 +194,8 @@ struct gw_dest {
 			   */
 	bool run;	  /* the guest ran at the source: resume it on COMMIT */
 	bool committed;
+	bool reuse;	/* the source will send a ledger */
+	bool whole;	/* all device state has come */
 	bool no_paging; /* post-copy was wanted, and this host cannot */
 	bool held_back; /* what is in the inbox has not been looked at */
 	bool revoked;	/* it was, and QEMU refused a guest that had not taken a step */

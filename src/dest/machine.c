@@ -500,6 +500,11 @@ int gw_dest_page_on(struct gw_dest *d, enum gw_dest_phase phase, enum gw_dest_ve
 		if (*outcome == GW_OUTCOME_UNKNOWN)
 			rc = gw_page_pump(d, d->ops->now(d->env) + GW_S);
 	}
+	/* Nobody has written down that it ran before its QEMU ended. */
+	if (rc == -ECHILD && phase == GW_DEST_PHASE_COMMITTED && *outcome == GW_OUTCOME_UNKNOWN) {
+		*outcome = GW_OUTCOME_LOST;
+		rc = 0;
+	}
 	if (rc || *outcome != GW_OUTCOME_RUNNING) {
 		if (rc)
 			snprintf(d->error, sizeof(d->error), "%s", gw_error());

@@ -41,12 +41,13 @@
 #define WINDOW_BYTES (128UL << 10)
 #define WINDOW_NS    (1 * GW_MS)
 
-#define LIST_NS	      (10 * GW_S) /* the destination says what is missing */
-#define REPORT_NS     (100 * GW_MS)
+#define LIST_NS	       (10 * GW_S) /* the destination says what is missing */
+#define REPORT_NS      (100 * GW_MS)
 /* Between two attempts to connect: 0.1 s, 0.2 s, ... */
-#define RETRY_MOST_NS (5 * GW_S)
+#define RETRY_LEAST_NS (100 * GW_MS)
+#define RETRY_MOST_NS  (5 * GW_S)
 /* So often the destination is asked what became of a COMMIT. */
-#define DOUBT_TRIES   5
+#define DOUBT_TRIES    5
 
 struct gw_serve {
 	struct gw_source *s;
@@ -57,6 +58,7 @@ struct gw_serve {
 	struct gw_batch batches[GW_PAGING_MAX];
 	bool spawned;
 	bool own; /* the encoder's table is of what this process sent, and has been placed */
+	int64_t mended_ns, pause; /* when it was connected last; before the next attempt */
 	_Atomic bool complete, failed;
 	pthread_mutex_t lock; /* of rc, message */
 	int rc;
@@ -430,19 +432,25 @@ static int mend(struct gw_serve *v)
 static int reconnect(struct gw_serve *v)
 {
 	struct gw_source *s = v->s;
-	int64_t pause = 100 * GW_MS;
 	int rc;
 
+	/* One that takes a connection and fails at once is not called without a pause, either. */
+	if (s->ops->now(s->env) - v->mended_ns >= RETRY_MOST_NS)
+		v->pause = 0;
 	for (;;) {
-		rc = mend(v);
-		if (rc != -EAGAIN)
-			return rc;
-		snprintf(s->holder.waits_for, sizeof(s->holder.waits_for), "%.120s", gw_error());
-		s->ops->report(s->env);
-		rc = wait_for(s, never, pause);
+		rc = v->pause ? wait_for(s, never, v->pause) : 0;
 		if (rc)
 			return rc;
-		pause = pause * 2 < RETRY_MOST_NS ? pause * 2 : RETRY_MOST_NS;
+		v->pause = !v->pause			  ? RETRY_LEAST_NS
+			   : v->pause * 2 < RETRY_MOST_NS ? v->pause * 2
+							  : RETRY_MOST_NS;
+		rc = mend(v);
+		if (rc != -EAGAIN) {
+			v->mended_ns = s->ops->now(s->env);
+			return rc;
+		}
+		snprintf(s->holder.waits_for, sizeof(s->holder.waits_for), "%.120s", gw_error());
+		s->ops->report(s->env);
 	}
 }
 
