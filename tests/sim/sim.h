@@ -343,7 +343,8 @@ bool source_disturbed(void);
 void source_recover(void);
 void source_settle(enum gw_outcome outcome);
 
-/* dest_host.c: the same for the destination. */
+/* dest_host.c, dest_daemon.c: the same for the destination. */
+extern const struct gw_dest_ops dest_ops;
 void dest_init(void);
 void dest_free(void);
 /* A new connection, as the daemon there sees it. */
@@ -357,6 +358,7 @@ void dest_qemu_dies(void);
 int dest_settle(bool forbid, enum gw_outcome *outcome);
 /* Its QEMU, where it has come to. */
 void dest_tick(void);
+int dest_on_wake(void *arg);
 void dest_close_streams(void);
 
 /* hostile_*.c: peers that break the rules. Return: how many did. */
