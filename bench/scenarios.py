@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is measured. Each scenario returns a report.Result; README.md has their meaning.
 
-Here are the foundation's; those of the page pipeline are in pages.py, of memory reuse in reuse.py.
+Here are the foundation's; those of the page pipeline are in pages.py, of post-copy in postcopy.py,
+of memory reuse in reuse.py.
 """
 import contextlib
 import json
@@ -12,6 +13,7 @@ import time
 import guest
 import journey
 import pages
+import postcopy
 import reuse
 from contenders import VM
 from hosts import GIB, Failure, children, cpu_seconds, end, wait_until
@@ -243,6 +245,8 @@ FOUNDATION = {
     "tracking": tracking,
     "scan": scan,
 }
-ALL = {**FOUNDATION, **journey.ALL, **pages.ALL, **reuse.ALL}
-GROUPS = {"foundation": list(FOUNDATION), "pages": list(pages.ALL), "reuse": list(reuse.ALL),
+ALL = {**FOUNDATION, **journey.ALL, **pages.ALL, **postcopy.ALL,
+       **reuse.ALL}
+GROUPS = {"foundation": list(FOUNDATION), "pages": list(pages.ALL),
+          "postcopy": list(postcopy.ALL), "reuse": list(reuse.ALL),
           "all": list(ALL)}
