@@ -82,8 +82,10 @@ static void assert_start(const char *root, const char *ram, int rc, const char *
 	gw_error_clear();
 	if (!is && ram)
 		is = gw_paths_ram(&p, ram, 0);
-	else if (is)
+	if (is && !ram) { /* cleared above: the message, once more */
+		gw_paths_free(&p);
 		is = gw_paths_init(&p, root);
+	}
 	assert_int_equal(is, rc);
 	assert_message(text);
 	gw_paths_free(&p);
