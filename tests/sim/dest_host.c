@@ -306,7 +306,8 @@ static void computer(void *arg, unsigned int i)
 
 	const int rc = sim_step(process, "compute", 0);
 
-	sim.dst.hung_computing |= sim_now() >= began + HANG_NS;
+	sim.dst.hung_verifying |= sim.dst.d.inbox.type != GW_MSG_WANT &&
+				  sim_now() >= began + HANG_NS;
 	if (!rc)
 		computed.fn(computed.arg, i);
 	computers--;

@@ -548,8 +548,8 @@ static void check_fault(void)
 							     : GW_SOURCE_COMPLETED),
 			  "a cancellation ended as '%s'", gw_source_state_name(s->state));
 	/* A destination that verifies for long says so, if it can, and is waited for. */
-	if (one && struck(FAULT_HANG) && sim.dst.hung_computing && sim.sc->verify &&
-	    !sim.sc->result && gw_holder_has(&s->holder, GW_FEATURE_VERIFY))
+	if (one && struck(FAULT_HANG) && sim.dst.hung_verifying && !sim.sc->result &&
+	    gw_holder_has(&s->holder, GW_FEATURE_VERIFY))
 		sim_check(s->state == GW_SOURCE_COMPLETED, "a slow verification ended as '%s'",
 			  gw_source_state_name(s->state));
 	/* The reason is the destination's, and it must get here. */
