@@ -280,7 +280,7 @@ class Listener(Guest):
                 continue
             self.says(Frame(name).bytes() + b" " * 32, f"begins with {name}")
         self.says(Frame("PAGES").seal(length=0x7fffffff).bytes(), "2147483647 bytes")
-        self.says(open_frame(7, bytes(16)).bytes(), "unknown kind 7")
+        self.says(open_frame(99, bytes(16)).bytes(), "unknown kind 99")
 
     def test_strangers(self):
         """Streams and questions about migrations that nobody knows."""
