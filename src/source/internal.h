@@ -64,13 +64,12 @@ void gw_compared_free(struct gw_holder *h);
 
 /*
  * serve.c: post-copy. Paging connections (the guest runs here); on the control connection,
- * what the destination is to lack; serve it (the guest stands still); why that does not go
- * on, if so; until it lacks nothing; the same after another process did all of it but the last.
+ * what the destination is to lack; serve it (the guest stands still); until it lacks
+ * nothing; the same after another process did all of it but the last.
  */
 int gw_serve_open(struct gw_source *s);
 int gw_serve_tell(struct gw_source *s);
 int gw_serve_begin(struct gw_source *s);
-int gw_serve_failed(struct gw_source *s);
 /* COMMIT was not answered. 0: it runs there and needs us; else the failure as it was. */
 int gw_serve_doubt(struct gw_source *s, int rc);
 int gw_serve_rest(struct gw_source *s);

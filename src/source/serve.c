@@ -60,8 +60,7 @@ struct gw_serve {
 	bool own; /* the encoder's table is of what this process sent, and has been placed */
 	int64_t mended_ns, pause; /* when it was connected last; before the next attempt */
 	_Atomic bool complete, failed;
-	pthread_mutex_t lock; /* of rc, message */
-	int rc;
+	pthread_mutex_t lock; /* of message */
 	char message[GW_ERROR_MAX];
 };
 
@@ -108,7 +107,6 @@ static void close_connections(struct gw_serve *v)
 		gw_transport_close(&v->conns[i]);
 	}
 	v->failed = false;
-	v->rc = 0;
 }
 
 int gw_serve_open(struct gw_source *s)
@@ -239,10 +237,8 @@ static void serve_connection(void *arg, unsigned int i)
 
 	if (rc) {
 		gw_locked(&v->lock);
-		if (!v->failed) {
-			v->rc = rc;
+		if (!v->failed)
 			snprintf(v->message, sizeof(v->message), "%s", gw_error());
-		}
 		v->failed = true;
 	}
 	v->s->ops->notify(v->s->env);
@@ -337,16 +333,6 @@ int gw_serve_begin(struct gw_source *s)
 {
 	/* A guest that stands still here does not wait for longer than that. */
 	return begin(s->serve, gw_handover_end(s));
-}
-
-int gw_serve_failed(struct gw_source *s)
-{
-	struct gw_serve *v = s->serve;
-
-	if (!v || !v->failed)
-		return 0;
-	gw_locked(&v->lock);
-	return gw_fail(v->rc, "%s", v->message);
 }
 
 static bool settled(void *arg)
