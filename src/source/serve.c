@@ -326,7 +326,9 @@ static int tell(struct gw_source *s)
 
 int gw_serve_tell(struct gw_source *s)
 {
-	return gw_fail_prefix(tell(s), "destination: ");
+	const int rc = tell(s);
+
+	return rc ? gw_fail_prefix(rc, "destination: ") : 0;
 }
 
 int gw_serve_begin(struct gw_source *s)
