@@ -174,8 +174,11 @@ static int heed_requests(struct gw_serve *v)
 			break;
 		if (f.type == GW_MSG_REQUEST)
 			rc = answer(v, &f);
-		else if (f.type == GW_MSG_COMPLETE)
+		else if (f.type == GW_MSG_COMPLETE && !gw_push_left(&v->push))
 			v->complete = true;
+		else if (f.type == GW_MSG_COMPLETE)
+			rc = gw_fail(-EPROTO, "destination: is complete without %zu pages",
+				     gw_push_left(&v->push));
 		else
 			rc = gw_fail(-EPROTO, "destination: sent %s where REQUEST was due",
 				     gw_message_name(f.type));
