@@ -136,7 +136,7 @@ static int late(const struct gw_source *s, int rc)
 
 int gw_handover(struct gw_source *s, bool round_done)
 {
-	const bool again = s->holder.features >> GW_FEATURE_AGAIN & 1;
+	const bool again = gw_holder_has(&s->holder, GW_FEATURE_AGAIN);
 	struct handover h = { .round_done = round_done };
 	const int64_t mark = s->ops->now(s->env);
 	int rc;

@@ -108,7 +108,9 @@ static unsigned int paging_connections(const struct gw_source *s)
 
 static int check_postcopy(struct gw_source *s)
 {
-	if (!s->params.postcopy || gw_holder_has(&s->holder, GW_FEATURE_POSTCOPY))
+	/* What is missing is told between device state and LOAD. */
+	if (!s->params.postcopy || (gw_holder_has(&s->holder, GW_FEATURE_POSTCOPY) &&
+				    gw_holder_has(&s->holder, GW_FEATURE_AGAIN)))
 		return 0;
 	if (s->params.postcopy == GW_POSTCOPY_NOW)
 		return gw_fail(
