@@ -526,13 +526,29 @@ static void release(struct gw_source *s)
 	gw_compared_free(&s->holder);
 }
 
+static void begin(struct gw_source *s)
+{
+	s->holder.ops = s->ops;
+	s->holder.env = s->env;
+	s->holder.id = s->id;
+}
+
+static int finish(struct gw_source *s, int rc)
+{
+	s->ended_ns = s->ops->now(s->env);
+	if (!rc)
+		rc = gw_source_enter(s, GW_SOURCE_COMPLETED);
+	else
+		rc = give_up(s, rc);
+	release(s);
+	return rc;
+}
+
 int gw_source_serve(struct gw_source *s)
 {
 	int rc;
 
-	s->holder.ops = s->ops;
-	s->holder.env = s->env;
-	s->holder.id = s->id;
+	begin(s);
 	s->holder.stages = gw_stages_read();
 	s->holder.features = GW_FEATURES_ALL;
 	s->holder.version = GW_VERSION;
@@ -553,13 +569,7 @@ int gw_source_serve(struct gw_source *s)
 	}
 	if (!rc)
 		rc = s->ops->guest_quit(s->env, NULL);
-	s->ended_ns = s->ops->now(s->env);
-	if (!rc)
-		rc = gw_source_enter(s, GW_SOURCE_COMPLETED);
-	else
-		rc = give_up(s, rc);
-	release(s);
-	return rc;
+	return finish(s, rc);
 }
 
 int gw_source_run(struct gw_source *s)
@@ -567,9 +577,7 @@ int gw_source_run(struct gw_source *s)
 	struct gw_converge c = { .best = INT64_MAX };
 	int rc;
 
-	s->holder.ops = s->ops;
-	s->holder.env = s->env;
-	s->holder.id = s->id;
+	begin(s);
 	s->state = GW_SOURCE_SETUP;
 	s->deadline = GW_FOREVER;
 	s->started_ns = s->ops->now(s->env);
@@ -592,11 +600,5 @@ int gw_source_run(struct gw_source *s)
 		rc = gw_source_again(s);
 		c.compared &= !s->disturbed;
 	}
-	s->ended_ns = s->ops->now(s->env);
-	if (!rc)
-		rc = gw_source_enter(s, GW_SOURCE_COMPLETED);
-	else
-		rc = give_up(s, rc);
-	release(s);
-	return rc;
+	return finish(s, rc);
 }
