@@ -15,6 +15,11 @@
  *                   (until LOAD, past the downtime limit, back to active: the guest runs)
  *   completed       RUNNING arrived; the source's QEMU quits
  *
+ *   With post-copy, from device on, and there is no way back from either:
+ *     device ──> postcopy-active <──> postcopy-paused, then completed
+ *   postcopy-active gw_serve_rest()         serve.c: RUNNING arrived, pages are still here
+ *   postcopy-paused the same: the destination cannot be reached
+ *
  * Rules: until COMMIT is sent every failure ends with the guest running here
  * again (invariant 1); from then on nothing here ever resumes it by itself.
  * The machine reaches time, peer, QEMU and journal only through its ops, so
