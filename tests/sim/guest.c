@@ -2,8 +2,8 @@
 /*
  * guest.c - the guest's memory, writes, disk reads and tracker; see guest.h.
  *
- * Memory is written through its files, never mapped here: reading a hole
- * through a mapping would fill it.
+ * A page that is data is read and written where it lies, as a guest does. A hole never is:
+ * reading it through the mapping of a file would fill it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -25,21 +25,33 @@
 /* A guest that ran for seconds unwatched has not more to say than one that ran for ms. */
 #define WRITES_AT_ONCE 500
 
+/* Where the page lies, or NULL if it is a hole. */
+static uint8_t *page_bytes(const struct guest *g, size_t page)
+{
+	const struct gw_memory_block *block = gw_memory_block_of(g->memory, page);
+
+	if (!gw_bitmap_test(&g->data, page))
+		return NULL;
+	return g->bytes[block - g->memory->blocks] + (page - block->first_page) * GW_PAGE_SIZE;
+}
+
 /* Whole pages from the first byte of @page on, or a part of one. */
 static void write_page(struct guest *g, size_t page, size_t offset, const void *bytes, size_t len)
 {
-	uint8_t whole[GW_PAGE_SIZE];
-	int rc;
+	uint8_t *there = page_bytes(g, page), whole[GW_PAGE_SIZE] = { 0 };
+	size_t count = (len + GW_PAGE_SIZE - 1) / GW_PAGE_SIZE;
 
-	if (len % GW_PAGE_SIZE) {
-		rc = gw_memory_read(g->memory, page, 1, whole);
-		memcpy(whole + offset, bytes, len);
-		rc = rc ?: gw_memory_write(g->memory, page, 1, whole);
-	} else {
-		rc = gw_memory_write(g->memory, page, len / GW_PAGE_SIZE, bytes);
+	if (there && count == 1) {
+		memcpy(there + offset, bytes, len);
+		return;
 	}
-	if (rc)
+	if (len % GW_PAGE_SIZE) {
+		memcpy(whole + offset, bytes, len);
+		bytes = whole;
+	}
+	if (gw_memory_write(g->memory, page, count, bytes))
 		abort();
+	gw_bitmap_set_range(&g->data, page, count);
 }
 
 /* Bytes that no other page has. */
@@ -66,8 +78,12 @@ static size_t favourite_page(struct guest *g)
 
 static void read_page(const struct guest *g, size_t page, uint8_t *bytes)
 {
-	if (gw_memory_read(g->memory, page, 1, bytes))
-		abort();
+	const uint8_t *there = page_bytes(g, page);
+
+	if (there)
+		memcpy(bytes, there, GW_PAGE_SIZE);
+	else
+		memset(bytes, 0, GW_PAGE_SIZE);
 }
 
 /* What each stage is there for; the offset of a change is anywhere. */
@@ -136,6 +152,7 @@ static void punch_something(struct guest *g)
 			return; /* pinned */
 	if (gw_memory_punch(g->memory, page, 1))
 		abort();
+	gw_bitmap_clear_range(&g->data, page, 1);
 	g->punched++;
 	/* Reading a hole through QEMU's mapping makes a page of zeros of it. */
 	if (rng_one_in(&g->rng, 2))
@@ -298,18 +315,26 @@ struct gw_tracker *guest_resume_tracking(struct guest *g)
 	return tracker_of(g);
 }
 
-static void add_block(struct guest *g, const char *id, size_t pages)
+/* @used: the guest reads and writes there */
+static void add_block(struct guest *g, const char *id, size_t pages, bool used)
 {
+	unsigned int block = g->memory->nr_blocks;
+	size_t len = pages * GW_PAGE_SIZE;
 	int fd;
 
 	if (!g->b->punches) {
-		if (buffers_add(&g->buffers, id, pages * GW_PAGE_SIZE))
+		if (buffers_add(&g->buffers, id, len))
 			abort();
+		g->bytes[block] = g->buffers.bytes[block];
 		return;
 	}
 	fd = memfd_create(id, MFD_CLOEXEC);
-	if (fd < 0 || ftruncate(fd, (off_t)(pages * GW_PAGE_SIZE)) ||
-	    gw_ram_add(&g->ram, id, fd, pages * GW_PAGE_SIZE, 0))
+	if (fd < 0 || ftruncate(fd, (off_t)len) || gw_ram_add(&g->ram, id, fd, len, 0))
+		abort();
+	if (!used)
+		return;
+	g->bytes[block] = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (g->bytes[block] == MAP_FAILED)
 		abort();
 }
 
@@ -321,11 +346,12 @@ void guest_init(struct guest *g, const struct behaviour *b, uint64_t seed)
 	g->b = b;
 	g->rng.state = seed ^ 0x9e3779b9;
 	g->memory = b->punches ? &g->ram.memory : &g->buffers.memory;
-	add_block(g, "main", MAIN_PAGES);
-	add_block(g, "small", SMALL_PAGES);
+	add_block(g, "main", MAIN_PAGES, true);
+	add_block(g, "small", SMALL_PAGES, true);
 	if (b->big)
-		add_block(g, "holes", HOLE_PAGES);
-	if (gw_bitmap_init(&g->written, g->memory->nr_pages))
+		add_block(g, "holes", HOLE_PAGES, false);
+	if (gw_bitmap_init(&g->written, g->memory->nr_pages) ||
+	    gw_bitmap_init(&g->data, g->memory->nr_pages))
 		abort();
 	for (unsigned int i = 0; i < DATA_RUNS; i++) {
 		size_t page = any_page(g) / RUN_PAGES * RUN_PAGES;
@@ -342,8 +368,12 @@ void guest_init(struct guest *g, const struct behaviour *b, uint64_t seed)
 
 void guest_free(struct guest *g)
 {
+	for (unsigned int i = 0; g->b->punches && i < g->memory->nr_blocks; i++)
+		if (g->bytes[i])
+			munmap(g->bytes[i], g->memory->blocks[i].size);
 	gw_ram_close(&g->ram);
 	buffers_free(&g->buffers);
+	gw_bitmap_free(&g->data);
 	gw_bitmap_free(&g->written);
 }
 

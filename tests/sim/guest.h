@@ -46,7 +46,9 @@ struct guest {
 	const struct gw_memory *memory; /* one of these */
 	struct gw_ram ram;
 	struct buffers buffers;
-	bool running; /* at the source */
+	uint8_t *bytes[GW_MEMORY_BLOCKS_MAX]; /* where it lies; NULL if it is never touched */
+	struct gw_bitmap data;		      /* pages that are no holes */
+	bool running;			      /* at the source */
 	int64_t ran_until;
 	double debt; /* writes not made yet */
 	struct guest_io io[GUEST_IOS];
