@@ -131,7 +131,10 @@ struct gw_dest_ops {
 	 */
 	int (*wait)(void *env, bool (*done)(void *arg), void *arg, int64_t deadline);
 	void (*notify)(void *env);
-	/* QEMU's device state: write, then wait until QEMU has loaded all of it. */
+	/*
+	 * QEMU's device state: write, then wait until QEMU has loaded all of it. device_end
+	 * may be called again after -ETIMEDOUT.
+	 */
 	int (*device_write)(void *env, const void *buf, size_t len);
 	int (*device_end)(void *env, int64_t deadline);
 	/*

@@ -24,6 +24,9 @@
 #define JOIN_NS	      (10 * GW_S) /* between two streams */
 #define ROUND_NS      (60 * GW_S) /* without a byte on any stream */
 
+/* So often it is looked at whether pages still come while QEMU loads. */
+#define PAGING_LOOK_NS (100 * GW_MS)
+
 static const unsigned int follows[] = {
 #define BIT(s) (1U << (s))
 	[GW_DEST_SETUP] = BIT(GW_DEST_RECEIVING) | BIT(GW_DEST_FAILED),
@@ -346,6 +349,20 @@ static int write_part(void *arg, const void *bytes, size_t len)
 	return d->ops->device_write(d->env, bytes, len);
 }
 
+/* QEMU may look at memory meanwhile, and what keeps a page from it keeps it from its end. */
+static int await_loaded(struct gw_dest *d)
+{
+	const int64_t end = d->ops->now(d->env) + SWITCHOVER_NS;
+	int rc;
+
+	do {
+		const int64_t look = d->ops->now(d->env) + PAGING_LOOK_NS;
+
+		rc = d->ops->device_end(d->env, d->page && look < end ? look : end);
+	} while (rc == -ETIMEDOUT && d->ops->now(d->env) < end && !gw_page_failed(d));
+	return rc;
+}
+
 /*
  * Every stream has reached the last barrier. QEMU looks at memory from the first
  * byte of its state on, and the guest after it: nobody else writes to it any more
@@ -363,7 +380,10 @@ static int gw_dest_load(struct gw_dest *d)
 		rc = gw_held_give(&d->held, write_part, d);
 	gw_held_drop(&d->held);
 	if (!rc)
-		rc = d->ops->device_end(d->env, d->ops->now(d->env) + SWITCHOVER_NS);
+		rc = await_loaded(d);
+	/* The reason, where there is one, and no QEMU that has nothing to load with. */
+	if (rc && rc != -ECHILD && gw_page_failed(d))
+		rc = gw_page_failed(d);
 	if (!rc)
 		rc = enter(d, GW_DEST_LOADED);
 	count_leg(d, began);

@@ -162,9 +162,13 @@ int gw_handover(struct gw_source *s, bool round_done)
 				   0);
 	if (!rc && s->postcopy)
 		rc = gw_serve_begin(s);
+	/* QEMU there may wait for a page, which then never comes. */
+	if (!rc && s->postcopy)
+		s->holder.control->on_tick = gw_serve_failed;
 	if (!rc && !h.round_done)
 		rc = gw_holder_wait_round(&s->holder, gw_handover_end(s));
 	if (!rc)
 		rc = gw_holder_expect(&s->holder, GW_MSG_LOADED, gw_handover_end(s));
+	s->holder.control->on_tick = NULL;
 	return late(s, rc);
 }

@@ -70,6 +70,8 @@ void gw_compared_free(struct gw_holder *h);
 int gw_serve_open(struct gw_source *s);
 int gw_serve_tell(struct gw_source *s);
 int gw_serve_begin(struct gw_source *s);
+/* Before COMMIT, an on_tick of the control connection: 0, or why it cannot be served. */
+int gw_serve_failed(void *arg);
 /* COMMIT was not answered. 0: it runs there and needs us; else the failure as it was. */
 int gw_serve_doubt(struct gw_source *s, int rc);
 int gw_serve_rest(struct gw_source *s);

@@ -60,7 +60,8 @@ struct gw_serve {
 	bool own; /* the encoder's table is of what this process sent, and has been placed */
 	int64_t mended_ns, pause; /* when it was connected last; before the next attempt */
 	_Atomic bool complete, failed;
-	pthread_mutex_t lock; /* of message */
+	pthread_mutex_t lock; /* of what follows */
+	int rc;		      /* of the first connection that failed */
 	char message[GW_ERROR_MAX];
 };
 
@@ -240,8 +241,10 @@ static void serve_connection(void *arg, unsigned int i)
 
 	if (rc) {
 		gw_locked(&v->lock);
-		if (!v->failed)
+		if (!v->failed) {
+			v->rc = rc;
 			snprintf(v->message, sizeof(v->message), "%s", gw_error());
+		}
 		v->failed = true;
 	}
 	v->s->ops->notify(v->s->env);
@@ -338,6 +341,16 @@ int gw_serve_begin(struct gw_source *s)
 {
 	/* A guest that stands still here does not wait for longer than that. */
 	return begin(s->serve, gw_handover_end(s));
+}
+
+int gw_serve_failed(void *arg)
+{
+	struct gw_serve *v = ((struct gw_source *)arg)->serve;
+
+	if (!v->failed)
+		return 0;
+	gw_locked(&v->lock);
+	return gw_fail(v->rc, "the guest's memory cannot follow it: %s", v->message);
 }
 
 static bool settled(void *arg)

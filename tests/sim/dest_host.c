@@ -428,7 +428,10 @@ static int op_device_end(void *env, int64_t deadline)
 		return rc;
 	sim_check(sim.dst.device_len == sim.device_len, "QEMU loads %zu of %zu bytes",
 		  sim.dst.device_len, sim.device_len);
-	fiber_sleep_until(sim_now() + LOAD_NS);
+	if (!sim.dst.loading) {
+		sim.dst.loading = true;
+		fiber_sleep_until(sim_now() + LOAD_NS);
+	}
 	if (process->dead)
 		return gw_fail(-ESHUTDOWN, "killed");
 	rc = paged_load(process, deadline);

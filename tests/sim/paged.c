@@ -137,9 +137,11 @@ int paged_load(struct process *process, int64_t deadline)
 
 	if (!p->watched)
 		return 0;
-	cpu->page = some_page();
-	cpu->writes = false;
-	attempt(cpu);
+	if (cpu->state == CPU_RUNS) {
+		cpu->page = some_page();
+		cpu->writes = false;
+		attempt(cpu);
+	}
 	if (cpu->state != CPU_RUNS && !fiber_wait(cpu_goes_on, cpu, deadline))
 		return gw_fail(-ETIMEDOUT, "QEMU does not load its state in time");
 	return process->dead ? gw_fail(-ESHUTDOWN, "killed") : 0;

@@ -148,7 +148,7 @@ const struct scenario scenarios[] = {
 	  .guest = { .writes_per_ms = 150, .working_set = 760, .punches = true, .familiar = true },
 	  .streams = 2,
 	  .downtime_limit_ms = 27,
-	  .stride = 3,
+	  .stride = 5,
 	  .postcopy = GW_POSTCOPY_AUTO,
 	  .postcopy_after = 2,
 	  .pages = { .compress = GW_COMPRESS_LZ4, .delta_cache = FEW_PAGES } },

@@ -214,6 +214,7 @@ struct dest_host {
 	bool told_to_run;    /* while it did */
 	bool asked;	     /* a source waits for an answer: no other recovery begins */
 	bool doubted;	     /* somebody was told that nothing is known */
+	bool loading;	     /* QEMU has all of its state */
 };
 
 struct sim {
