@@ -10,8 +10,8 @@
  *                     lost, all are made again, and the destination says what it lacks
  *
  * Connection 0 is for what a guest waits for: nothing that is pushed is ever before it in
- * line. On the others there is never more under way than the destination is about to
- * place, since at the end of the same wire the answer waits behind it all the same.
+ * line. On the others there is never more under way than keeps the link busy (window.h),
+ * since at the end of the same wire the answer waits behind it all the same.
  *
  * Rules: the guest is stopped here for good, so its memory does not change. Each page is
  * sent once (push.h), and again when the destination, asked anew, still lacks it. What the
@@ -34,12 +34,7 @@
 #include "pipeline.h"
 #include "push.h"
 #include "runs.h"
-
-/* Pages of one push: at 1 Gbit/s half a millisecond. */
-#define UNIT	     16
-/* On all connections that push: this much, and what the link takes in so long. */
-#define WINDOW_BYTES (128UL << 10)
-#define WINDOW_NS    (1 * GW_MS)
+#include "window.h"
 
 #define LIST_NS	       (10 * GW_S) /* the destination says what is missing */
 #define REPORT_NS      (100 * GW_MS)
@@ -188,27 +183,19 @@ static int heed_requests(struct gw_serve *v)
 	return rc;
 }
 
-static uint64_t window(const struct gw_serve *v)
+/* Hear what is placed, until @w is open; or until all is, once @last is sent. */
+static int await_placed(struct gw_serve *v, unsigned int i, struct gw_frame *f, struct gw_window *w,
+			bool last)
 {
-	const double bytes = (double)v->s->holder.bandwidth *
-			     (double)(WINDOW_NS + v->s->holder.round_trip) / GW_S;
-
-	return (WINDOW_BYTES + (uint64_t)bytes) / (v->n - 1);
-}
-
-/* What of connection @i has been sent and is not placed yet. */
-static int await_placed(struct gw_serve *v, unsigned int i, struct gw_frame *f, uint64_t most,
-			uint64_t *placed)
-{
-	while (v->conns[i]->sent - v->base[i] - *placed > most) {
+	while (last ? w->placed < w->sent : !gw_window_open(w)) {
 		int rc = gw_frame_recv(v->conns[i], f, GW_FOREVER);
 
+		if (!rc && f->type != GW_MSG_PLACED)
+			rc = gw_fail(-EPROTO, "destination: sent %s where PLACED was due",
+				     gw_message_name(f->type));
+		rc = rc ?: gw_window_placed(w, f->arg, v->s->ops->now(v->s->env));
 		if (rc)
 			return rc;
-		if (f->type != GW_MSG_PLACED || f->arg < *placed ||
-		    f->arg > v->conns[i]->sent - v->base[i])
-			return gw_fail(-EPROTO, "destination: has placed what was not sent");
-		*placed = f->arg;
 	}
 	return 0;
 }
@@ -216,20 +203,21 @@ static int await_placed(struct gw_serve *v, unsigned int i, struct gw_frame *f, 
 static int push(struct gw_serve *v, unsigned int i)
 {
 	struct gw_frame f = { 0 };
-	uint64_t placed = 0;
+	struct gw_window w;
 	int rc = 0;
 
+	gw_window_init(&w, (double)v->s->holder.bandwidth / (v->n - 1));
 	while (!rc) {
 		struct gw_pageset pages;
 		size_t chunk;
 
-		rc = await_placed(v, i, &f, window(v), &placed);
-		if (rc || !gw_push_next(&v->push, UNIT, &chunk, &pages))
+		rc = await_placed(v, i, &f, &w, false);
+		if (rc || !gw_push_next(&v->push, gw_window_pages(&w), &chunk, &pages))
 			break;
 		rc = send_pages(v, i, chunk, &pages);
+		gw_window_sent(&w, v->conns[i]->sent - v->base[i], v->s->ops->now(v->s->env));
 	}
-	if (!rc)
-		rc = await_placed(v, i, &f, 0, &placed);
+	rc = rc ?: await_placed(v, i, &f, &w, true);
 	gw_frame_free(&f);
 	return rc;
 }
