@@ -16,6 +16,7 @@
 #include "log.h"
 #include "record.h"
 #include "sockets.h"
+#include "source.h"
 
 #define REQUEST_MAX (1UL << 20)
 #define ANSWER_MAX  (64UL << 20) /* what a client has not read */
@@ -149,6 +150,19 @@ static void on_end(void *arg, json_t *result)
 	say(c, result);
 }
 
+/* Of a VM that this godwitd has not moved. */
+static json_t *past(const struct gw_paths *paths, const char *name)
+{
+	char text[GW_ERROR_MAX];
+	struct gw_journal j;
+
+	if (gw_journal_load(paths, name, &j) || j.role != GW_ROLE_SOURCE ||
+	    j.phase != GW_SOURCE_GONE)
+		return json_pack("{s:s}", "status", "none");
+	gw_journal_gone_text(&j, name, text, sizeof(text));
+	return json_pack("{s:s,s:s}", "status", "failed", "error-desc", text);
+}
+
 static void do_status(struct client *c, const char *name)
 {
 	json_t *status = gw_jobs_status(c->control->jobs, name);
@@ -164,7 +178,7 @@ static void do_status(struct client *c, const char *name)
 	}
 	if (!status) {
 		gw_vm_free(&vm);
-		status = json_pack("{s:s}", "status", "none");
+		status = past(c->control->paths, name);
 	}
 	say_return(c, status);
 }

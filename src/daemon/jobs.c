@@ -108,19 +108,17 @@ struct gw_job *gw_jobs_of(struct gw_jobs *jobs, const char *name)
 static void note_progress(struct gw_job *job, json_t *status)
 {
 	const char *incoming = json_string_value(json_object_get(status, "incoming"));
+	const char *is = json_string_value(json_object_get(status, "status")) ?: "";
 
 	/* An incoming worker learns its VM's name from the source. */
 	if (job->incoming && incoming && !job->name[0])
 		snprintf(job->name, sizeof(job->name), "%s", incoming);
 	if (job->incoming) {
-		const char *is = json_string_value(json_object_get(status, "status")) ?: "";
-
 		job->paging = !strncmp(is, "postcopy-", 9);
 		job->arrived = job->arrived || job->paging || !strcmp(is, "completed");
 	}
-	job->serving = !job->incoming &&
-		       !strncmp(json_string_value(json_object_get(status, "status")) ?: "",
-				"postcopy-", 9);
+	job->serving = !job->incoming && !strncmp(is, "postcopy-", 9);
+	job->interrupted = job->serving && !strcmp(is, "postcopy-paused");
 	if (job->migrates && job->name[0])
 		json_object_set(job->jobs->last, job->name, status);
 	if (job->client.on_progress)
@@ -243,8 +241,9 @@ static json_t *cancel_outcome(const struct gw_job *job)
 	if (!error)
 		return too_late(job);
 	if (!job->incoming && !gw_journal_load(job->jobs->paths, job->name, &j) &&
-	    j.role == GW_ROLE_SOURCE && j.phase == GW_SOURCE_COMMITTING)
-		return json_pack("{s:s}", "error", error); /* in doubt */
+	    j.role == GW_ROLE_SOURCE &&
+	    (j.phase == GW_SOURCE_COMMITTING || j.phase == GW_SOURCE_GONE))
+		return json_pack("{s:s}", "error", error); /* in doubt, or lost */
 	return json_pack("{s:{}}", "return");
 }
 
@@ -460,11 +459,31 @@ static void launch_next(struct gw_jobs *jobs, const char *name)
 	free_job(next);
 }
 
+/* What is served is settled only where nobody can be reached any more, and by order. */
+static int give_up(const struct gw_job *job, const json_t *args)
+{
+	if (!job->interrupted || !json_is_true(json_object_get(args, "confirm")))
+		return gw_fail(-EBUSY,
+			       "VM '%s' runs at its destination, and some of its memory is only "
+			       "here, so it is neither resumed nor discarded; 'godwit status %s' "
+			       "shows how much is left. %s",
+			       job->name, job->name,
+			       job->interrupted
+				       ? "Its host cannot be reached now, and is called until it "
+					 "can. If that will never be again, use --discard --confirm"
+				       : "That ends by itself");
+	return gw_ctl_send(job->ctl, json_pack("{s:b}", "give-up", 1), -1)
+		       ? gw_fail(-EBUSY, "the worker of VM '%s' does not listen; try again",
+				 job->name)
+		       : 0;
+}
+
 struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const json_t *args,
 			     struct gw_job_client client)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
 	struct gw_job *job, *busy;
+	bool given_up;
 	size_t i;
 
 	for (i = 0; i < GW_ARRAY_SIZE(commands); i++)
@@ -492,7 +511,10 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 			return NULL;
 		}
 	}
-	if (busy && (!busy->pid || (busy->migrates && !busy->arrived))) {
+	given_up = busy && busy->serving && commands[i].fn == gw_worker_recover;
+	if (given_up && give_up(busy, args))
+		return NULL;
+	if (busy && !given_up && (!busy->pid || (busy->migrates && !busy->arrived))) {
 		gw_fail(-EBUSY, "VM '%s' is busy: %s of it is under way%s", name,
 			busy->migrates ? "a migration" : "another operation",
 			busy->migrates ? "; see 'godwit status', or end it with 'godwit cancel'"

@@ -29,6 +29,7 @@ struct gw_job {
 	bool paging;		/* ... or its memory: whoever does that is a keeper (jobs.h) */
 	bool keeper;		/* of one whose worker died */
 	bool serving;		/* its guest runs elsewhere, and is served from here */
+	bool interrupted;	/* ... and cannot be reached */
 	int64_t began;		/* ns */
 	uint8_t id[GW_ID_LEN];
 	pid_t pid;	/* 0: waits for the VM's present job to end */

@@ -30,13 +30,18 @@
 /* Keepers that die at once, one after the other, before the next has to wait. */
 #define KEEPERS_AT_ONCE 3
 
-static void say(int conn, unsigned int type, uint64_t arg, const char *text)
+static void say_all(int conn, unsigned int type, uint64_t arg, const char *text, size_t len)
 {
 	struct gw_transport *t = gw_peer_accept(conn);
 
-	if (t && gw_frame_send_buf(t, type, arg, text, strlen(text)))
+	if (t && gw_frame_send_buf(t, type, arg, text, len))
 		gw_error_clear();
 	gw_transport_close(&t);
+}
+
+static void say(int conn, unsigned int type, uint64_t arg, const char *text)
+{
+	say_all(conn, type, arg, text, strlen(text));
 }
 
 static void answer(int conn, enum gw_outcome outcome)
@@ -49,9 +54,21 @@ static void answer(int conn, enum gw_outcome outcome)
 		[GW_OUTCOME_LOST] = "the guest was committed to this host, but its QEMU is gone",
 		[GW_OUTCOME_PAGING] = "the guest runs here, and waits for memory that its source "
 				      "still has",
+		[GW_OUTCOME_ENDED] = "the guest ran here, and its QEMU ended before all of its "
+				     "memory had come",
 	};
 
 	say(conn, GW_MSG_SETTLED, outcome, texts[outcome]);
+}
+
+/* There is no trace of it, and whose word that is. */
+static void answer_nothing(struct gw_jobs *jobs, int conn)
+{
+	static const char text[] = "nothing is known here of that migration; this host may have "
+				   "been booted since";
+	gw_autofree char *all = gw_path("%s%c%s", text, '\0', jobs->host);
+
+	say_all(conn, GW_MSG_SETTLED, GW_OUTCOME_UNKNOWN, all, sizeof(text) + strlen(jobs->host));
 }
 
 /* The VM of migration @id at this end of it, and its journal. False: there is none. */
@@ -152,7 +169,10 @@ static bool waits(struct gw_jobs *jobs, struct settle *s)
 	if (gw_jobs_incoming(jobs, s->id) && !late)
 		return true; /* it has been killed */
 	if (!find_journal(jobs, s->id, GW_ROLE_DEST, name, &j)) {
-		answer(s->conn, gw_settled_load(jobs->paths, s->id));
+		if (gw_settled_any(jobs->paths, s->id))
+			answer(s->conn, gw_settled_load(jobs->paths, s->id));
+		else
+			answer_nothing(jobs, s->conn);
 		return false;
 	}
 	if (s->tried || late) {
@@ -312,7 +332,7 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 	const bool due = gw_now() >= retry_field(jobs, name, "at");
 	gw_autofree char *dir = gw_vm_dir(jobs->paths, name);
 	gw_autofree char *record = gw_path("%s/vm.json", dir);
-	bool moving, ended;
+	bool moving, ended, serves;
 	struct gw_journal j;
 	struct gw_vm vm;
 	gw_autofd int lock = -1;
@@ -330,12 +350,14 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 	ended = !rc && !gw_process_alive(&vm.process);
 	/*
 	 * A dead QEMU leaves nothing to settle, but an arrival's outcome is written down.
-	 * A source without vm.json was in removal.
+	 * A source without vm.json was in removal. What is served needs no QEMU.
 	 */
-	if (moving && (j.role == GW_ROLE_DEST || (!ended && rc != -ENOENT))) {
+	serves = moving && j.role == GW_ROLE_SOURCE && j.phase == GW_SOURCE_SERVING && !rc;
+	if (moving && (j.role == GW_ROLE_DEST || serves || (!ended && rc != -ENOENT))) {
 		close(gw_steal_fd(&lock));
 		/* In doubt, the user decides. */
-		if (due && (j.role == GW_ROLE_DEST || j.phase != GW_SOURCE_COMMITTING)) {
+		if (due && (j.role == GW_ROLE_DEST ||
+			    (j.phase != GW_SOURCE_COMMITTING && j.phase != GW_SOURCE_GONE))) {
 			if (!retry_field(jobs, name, "tries"))
 				gw_info("VM '%s': putting an interrupted migration right", name);
 			start_recovery(jobs, name, NULL);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -241,11 +242,13 @@ int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_
 	char id[2 * GW_ID_LEN + 1];
 
 	gw_id_format(j->id, id);
-	return save_json(path, json_pack("{s:s,s:i,s:s,s:s,s:b,s:i,s:s,s:b}", "role",
-					 j->role == GW_ROLE_SOURCE ? "source" : "destination",
-					 "phase", j->phase, "id", id, "peer", j->peer,
-					 "was-running", j->was_running, "paging", (int)j->paging,
-					 "settings", j->settings, "recovering", j->recovering));
+	return save_json(path,
+			 json_pack("{s:s,s:i,s:s,s:s,s:b,s:i,s:s,s:b,s:s,s:I,s:s}", "role",
+				   j->role == GW_ROLE_SOURCE ? "source" : "destination", "phase",
+				   j->phase, "id", id, "peer", j->peer, "was-running",
+				   j->was_running, "paging", (int)j->paging, "settings",
+				   j->settings, "recovering", j->recovering, "host", j->host,
+				   "since", (json_int_t)j->since, "why", j->why));
 }
 
 int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j)
@@ -277,9 +280,31 @@ int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journa
 	snprintf(j->peer, sizeof(j->peer), "%s", peer ? peer : "");
 	settings = json_string_value(json_object_get(json, "settings"));
 	snprintf(j->settings, sizeof(j->settings), "%s", settings ? settings : "");
+	snprintf(j->host, sizeof(j->host), "%s",
+		 json_string_value(json_object_get(json, "host")) ?: "");
+	snprintf(j->why, sizeof(j->why), "%s",
+		 json_string_value(json_object_get(json, "why")) ?: "");
+	j->since = json_integer_value(json_object_get(json, "since"));
 	rc = gw_id_parse(json_string_value(json_object_get(json, "id")), j->id);
 	json_decref(json);
 	return rc || known ? rc : gw_fail(-EINVAL, "%s is damaged", path);
+}
+
+void gw_journal_gone_text(const struct gw_journal *j, const char *name, char *text, size_t len)
+{
+	const time_t since = (time_t)j->since;
+	char at[64] = "";
+	struct tm tm;
+
+	if (j->since && gmtime_r(&since, &tm))
+		strftime(at, sizeof(at), " since %Y-%m-%d %H:%M:%S UTC", &tm);
+	snprintf(
+		text, len,
+		"VM '%s' had run on host '%s' (%s)%s, and is gone there: %s. What it wrote to its "
+		"memory since is lost; its disks hold what it wrote to them. Its QEMU here is "
+		"stopped, with the memory that it had when it left, which is older than its disks: "
+		"'godwit recover %s --discard' removes it; then start the VM from its disks",
+		name, j->host[0] ? j->host : "?", j->peer, at, j->why, name);
 }
 
 void gw_journal_remove(const struct gw_paths *p, const char *name)
@@ -293,7 +318,7 @@ void gw_journal_remove(const struct gw_paths *p, const char *name)
 static const char *const outcomes[] = {
 	[GW_OUTCOME_UNKNOWN] = "unknown", [GW_OUTCOME_ABORTED] = "aborted",
 	[GW_OUTCOME_RUNNING] = "running", [GW_OUTCOME_LOST] = "lost",
-	[GW_OUTCOME_PAGING] = "paging",
+	[GW_OUTCOME_PAGING] = "paging",	  [GW_OUTCOME_ENDED] = "ended",
 };
 
 static char *settled_path(const struct gw_paths *p, const uint8_t id[GW_ID_LEN])
@@ -317,6 +342,13 @@ static char *settled_text(const struct gw_paths *p, const uint8_t id[GW_ID_LEN])
 	gw_autofree char *path = settled_path(p, id);
 
 	return access(path, F_OK) ? NULL : gw_own_read(path, 64, NULL);
+}
+
+bool gw_settled_any(const struct gw_paths *p, const uint8_t id[GW_ID_LEN])
+{
+	gw_autofree char *path = settled_path(p, id);
+
+	return !access(path, F_OK) || errno != ENOENT;
 }
 
 bool gw_settled_doubted(const struct gw_paths *p, const uint8_t id[GW_ID_LEN])

@@ -57,6 +57,10 @@ struct gw_journal {
 	bool was_running;    /* source: resume it */
 	unsigned int paging; /* source: connections of post-copy; 0: none were asked for */
 	char settings[GW_SETTINGS_MAX]; /* of its QEMU, to put back (invariant 14); "": none */
+	char host[128];			/* source: what the other host calls itself; "": not told */
+	int64_t since; /* source, post-copy: the guest runs there; seconds since 1970, 0: not known
+			*/
+	char why[512]; /* GW_SOURCE_GONE: what became of it there */
 	bool recovering; /* whoever holds the lock puts it right, and does not move it */
 };
 
@@ -100,6 +104,9 @@ int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_
 
 /** gw_journal_load() - 0, -ENOENT if none, or -EINVAL. */
 int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j);
+/** gw_journal_gone_text() - of a journal at GW_SOURCE_GONE: what became of the guest, and what now.
+ */
+void gw_journal_gone_text(const struct gw_journal *j, const char *name, char *text, size_t len);
 void gw_journal_remove(const struct gw_paths *p, const char *name);
 
 /** gw_settled_save() - record the outcome of migration @id; or that none is known. */
@@ -107,6 +114,9 @@ int gw_settled_save(const struct gw_paths *p, const uint8_t id[GW_ID_LEN], enum 
 
 /** gw_settled_load() - the recorded outcome, or 0 if none is. */
 enum gw_outcome gw_settled_load(const struct gw_paths *p, const uint8_t id[GW_ID_LEN]);
+
+/** gw_settled_any() - whether anything is recorded of migration @id. */
+bool gw_settled_any(const struct gw_paths *p, const uint8_t id[GW_ID_LEN]);
 
 /** gw_settled_doubted() - whether somebody was told that nothing is known of migration @id. */
 bool gw_settled_doubted(const struct gw_paths *p, const uint8_t id[GW_ID_LEN]);

@@ -43,11 +43,26 @@ struct gw_source_env {
 struct gw_source_env *gw_source_env_new(struct gw_worker *w, const char *name, int *lock);
 void gw_source_env_free(struct gw_source_env *e);
 
+/** gw_source_env_served() - the same for a VM that is served from here, which needs no QEMU. */
+struct gw_source_env *gw_source_env_served(struct gw_worker *w, const char *name, int *lock);
+
+/**
+ * gw_serve_note() - write down which files the memory of @e's VM is, for whoever serves it when
+ * its QEMU is gone, too. 0 or -errno.
+ */
+int gw_serve_note(struct gw_source_env *e);
+
 /** gw_source_env_crews() - what the ops that begin threads need. 0 or -errno. */
 int gw_source_env_crews(struct gw_source_env *e);
 
 /** gw_source_end_saving() - make QEMU forget a migration that was begun, so that it can run on. */
 int gw_source_end_saving(struct gw_source_env *e);
+
+/**
+ * gw_source_env_told() - the end of a job: what the machine says, for the daemon (@result), the
+ * user, and the registry. @rc: the machine's. Return: @rc, with its message.
+ */
+int gw_source_env_told(struct gw_source_env *e, int rc, json_t **result);
 
 /** What QEMU needs so that only its device state travels (F5). */
 extern const char *const gw_source_capabilities[];

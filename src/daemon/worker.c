@@ -133,6 +133,8 @@ void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index)
 			w->cancelled = true;
 		if (json_is_true(json_object_get(json, "retry")))
 			w->retry = true;
+		if (json_is_true(json_object_get(json, "give-up")))
+			w->give_up = true;
 		if (json_is_true(json_object_get(json, "stop")))
 			w->stop = true;
 		if (fd >= 0 && json_object_get(json, "paging")) {

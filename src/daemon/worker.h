@@ -11,6 +11,7 @@
  *                      {"paging":N} likewise, for missing pages (post-copy)
  *                      {"stop":true}: end the VM that it pages
  *                      {"retry":true}: try now what is tried again and again
+ *                      {"give-up":true}: do not try it any more
  *   worker -> daemon   {"progress":{...}}
  *   the file           {"return":...} or {"error":"text","status":{...}?}, when it ends
  *
@@ -44,6 +45,7 @@ struct gw_worker {
 	bool orphaned;	  /* godwitd is gone */
 	bool stop;	  /* the VM is to end */
 	bool retry;	  /* what is tried again and again is to be tried now */
+	bool give_up;	  /* ... or not any more */
 	/* Paging connections that came and nobody has taken: a descriptor, or 0. */
 	int paging[GW_PAGING_MAX];
 };
@@ -110,17 +112,31 @@ int gw_worker_page(struct gw_worker *w, const json_t *args, json_t **result);
  */
 int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open, uint16_t version);
 
+/** struct gw_said - what another host says of a migration. */
+struct gw_said {
+	enum gw_outcome outcome;
+	char text[512]; /* to people */
+	char host[128]; /* that it has no trace of it, and is called so; "": nothing of the kind */
+};
+
 /**
  * gw_ask() - ask another host about migration @id, on a connection of its own.
  * @kind: GW_OPEN_SETTLE, _FORBID or _CLAIM
  * @ns: how long it may take to answer
- * @text: what it says to people
  *
  * Return: 0; -EREMOTEIO: it refuses to answer, or is too old for the question; -errno: it
  * cannot be reached, or does not answer.
  */
 int gw_ask(const char *address, enum gw_open_kind kind, const uint8_t id[GW_ID_LEN], int64_t ns,
-	   enum gw_outcome *outcome, char *text, size_t len);
+	   struct gw_said *said);
+
+/**
+ * gw_ask_of_served() - the same of a guest that has run at its destination, for certain.
+ * @j: its journal; UNKNOWN becomes GW_OUTCOME_FORGOTTEN where its host has no trace of it
+ *
+ * Return: as gw_ask(); -EREMOTEIO also: another host answers there.
+ */
+int gw_ask_of_served(const struct gw_journal *j, bool forbid, struct gw_said *said);
 
 /* Who wants a VM put right that was arriving. */
 struct gw_recovery {

@@ -357,24 +357,23 @@ static void op_guest_kill(void *env)
 static int op_claim(void *env)
 {
 	struct gw_dest_env *e = env;
-	enum gw_outcome outcome;
-	char text[256];
+	struct gw_said said;
 	int rc;
 
 	if (!e->journal.peer[0])
 		return 0;
-	rc = gw_ask(e->journal.peer, GW_OPEN_CLAIM, e->journal.id, CLAIM_NS, &outcome, text,
-		    sizeof(text));
-	if (!rc && outcome == GW_OUTCOME_ABORTED)
-		return gw_fail(-ECANCELED, "the source has the guest again: %s", text);
-	if (!rc && outcome == GW_OUTCOME_RUNNING)
+	rc = gw_ask(e->journal.peer, GW_OPEN_CLAIM, e->journal.id, CLAIM_NS, &said);
+	if (!rc && said.outcome == GW_OUTCOME_ABORTED)
+		return gw_fail(-ECANCELED, "the source has the guest again: %s", said.text);
+	if (!rc && said.outcome == GW_OUTCOME_RUNNING)
 		return 0;
 	/* It waits for our answer, so it has it stopped, whether or not we can call it. */
 	if (e->asked)
 		return 0;
 	return rc ? gw_fail_prefix(rc, "whether its source still leaves it to this host is not "
 				       "known: ")
-		  : gw_fail(-EAGAIN, "its source does not know the migration any more: %s", text);
+		  : gw_fail(-EAGAIN, "its source does not know the migration any more: %s",
+			    said.text);
 }
 
 static void op_guest_announce(void *env)
@@ -491,7 +490,7 @@ struct gw_dest_env *gw_dest_env_new(struct gw_worker *w)
 	}
 	e->w = w;
 	e->lock = e->device = e->qemu = -1;
-	gw_pages_init(&e->pages, w, &e->vm, GW_VERSION);
+	gw_pages_init(&e->pages, w, &e->vm, &e->qmp, GW_VERSION);
 	e->d.ops = &gw_dest_live_ops;
 	e->d.env = e;
 	e->d.page_ops = &gw_pages_ops;

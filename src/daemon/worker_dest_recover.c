@@ -26,6 +26,21 @@ static enum gw_dest_verdict verdict(const struct gw_recovery *why, bool doubted)
 	return why->asked ? GW_DEST_ASKED : GW_DEST_LOOK;
 }
 
+/*
+ * It ran here. Where whoever paged has not said how that ended, it died with QEMU, or after
+ * the memory was whole. UNKNOWN: to be written down in another try.
+ */
+static enum gw_outcome paged_outcome(const struct gw_dest_env *e)
+{
+	const bool whole = e->vm.watch.mode != GW_WATCH_PAGING;
+	enum gw_outcome outcome = gw_settled_load(e->w->paths, e->journal.id);
+
+	if (outcome != GW_OUTCOME_PAGING)
+		return outcome == GW_OUTCOME_ENDED ? outcome : GW_OUTCOME_RUNNING;
+	outcome = whole ? GW_OUTCOME_RUNNING : GW_OUTCOME_ENDED;
+	return gw_settled_save(e->w->paths, e->journal.id, outcome) ? GW_OUTCOME_UNKNOWN : outcome;
+}
+
 enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, struct gw_journal *j,
 				  const struct gw_recovery *why)
 {
@@ -61,12 +76,10 @@ enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, struct 
 		outcome = GW_OUTCOME_UNKNOWN; /* to be written down in another try */
 	if (outcome == GW_OUTCOME_RUNNING && e->qmp)
 		gw_dest_put_back(e);
-	/* Its QEMU has ended: nobody needs anything any more. */
-	if (outcome == GW_OUTCOME_RUNNING &&
-	    gw_settled_load(w->paths, j->id) == GW_OUTCOME_PAGING &&
-	    gw_settled_save(w->paths, j->id, outcome))
-		outcome = GW_OUTCOME_UNKNOWN;
-	if (outcome == GW_OUTCOME_RUNNING || outcome == GW_OUTCOME_LOST) {
+	if (outcome == GW_OUTCOME_RUNNING)
+		outcome = paged_outcome(e);
+	if (outcome == GW_OUTCOME_RUNNING || outcome == GW_OUTCOME_LOST ||
+	    outcome == GW_OUTCOME_ENDED) {
 		gw_image_drop(&w->paths->store, name);
 		gw_journal_remove(w->paths, name);
 	}
@@ -118,11 +131,13 @@ static int end(struct gw_dest_env *e, enum gw_outcome outcome)
 
 int gw_dest_env_paged(struct gw_dest_env *e, int rc)
 {
-	/* The guest has run here and does no more: its source needs to keep nothing. */
-	if (rc == -ECHILD || rc == -ECANCELED) {
+	/* The guest has run here and has ended: its source needs to keep nothing. */
+	if (rc == -ECANCELED) {
 		gw_info("%s, before all of its memory had come", e->d.error);
 		return gw_settled_save(e->w->paths, e->journal.id, GW_OUTCOME_RUNNING);
 	}
+	if (rc == -ECHILD && !gw_settled_save(e->w->paths, e->journal.id, GW_OUTCOME_ENDED))
+		return gw_fail(rc, "%s", e->d.error);
 	return rc ? rc : end(e, GW_OUTCOME_RUNNING);
 }
 

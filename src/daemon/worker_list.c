@@ -51,6 +51,8 @@ static const char *moving_state(struct gw_worker *w, const struct gw_vm *vm,
 		return "postcopy";
 	if (source && j->phase == GW_SOURCE_SERVING)
 		return "serving";
+	if (source && j->phase == GW_SOURCE_GONE)
+		return "lost";
 	if (moves)
 		return source ? "migrating" : "incoming";
 	if (source ? j->phase == GW_SOURCE_COMMITTING : gw_settled_doubted(w->paths, j->id))

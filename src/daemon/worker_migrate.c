@@ -318,11 +318,7 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 		gw_journal_remove(w->paths, e->vm.def.name);
 	if (rc && e->s.state != GW_SOURCE_IN_DOUBT)
 		tell_fate(e);
-	*result = gw_source_json(&e->s, gw_now());
-	if (rc)
-		gw_fail(rc, "%s", e->s.error);
-	else
-		gw_departure_report(&e->departure, w, &e->s, e->vm.def.name, e->journal.peer);
+	rc = gw_source_env_told(e, rc, result);
 	json_decref(definition);
 	gw_source_env_free(e);
 	return rc;

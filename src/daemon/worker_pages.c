@@ -13,19 +13,24 @@
 #include "io.h"
 #include "log.h"
 #include "peers.h"
+#include "qemu_log.h"
 #include "sockets.h"
 #include "worker_pages.h"
 
-#define ACCEPT_NS (5 * GW_S)
-#define QUIT_MS	  2000
-#define KILL_MS	  10000
-#define REUSE_MAX (1U << 20)
+#define ACCEPT_NS     (5 * GW_S)
+#define QUIT_MS	      2000
+#define CALL_NS	      (200 * GW_MS)
+#define CALL_AGAIN_NS (2 * GW_S)
+#define KILL_MS	      10000
+#define REUSE_MAX     (1U << 20)
 
-void gw_pages_init(struct gw_pages *g, struct gw_worker *w, struct gw_vm *vm, uint16_t version)
+void gw_pages_init(struct gw_pages *g, struct gw_worker *w, struct gw_vm *vm, struct gw_qmp **qmp,
+		   uint16_t version)
 {
 	memset(g, 0, sizeof(*g));
 	g->w = w;
 	g->vm = vm;
+	g->qmp = qmp;
 	g->version = version;
 	g->qemu = -1;
 }
@@ -257,12 +262,37 @@ static bool replaced(struct gw_pages *g)
 static int end_it(struct gw_pages *g)
 {
 	struct pollfd pfd = { .fd = g->qemu, .events = POLLIN };
-	struct gw_qmp *qmp = gw_qmp_open(g->vm->qmp, gw_now() + QUIT_MS * GW_MS);
 
-	if (!qmp || gw_qmp_call(qmp, "quit", NULL, NULL) || poll(&pfd, 1, QUIT_MS) <= 0)
+	if (!*g->qmp)
+		*g->qmp = gw_qmp_open(g->vm->qmp, gw_now() + QUIT_MS * GW_MS);
+	else
+		gw_qmp_patience(*g->qmp, QUIT_MS);
+	if (!*g->qmp || gw_qmp_call(*g->qmp, "quit", NULL, NULL) || poll(&pfd, 1, QUIT_MS) <= 0)
 		gw_process_end(&g->vm->process, KILL_MS);
-	gw_qmp_close(qmp);
 	return gw_fail(-ECANCELED, "VM '%s' was stopped", g->vm->def.name);
+}
+
+/* Only its monitor tells how QEMU ended. One that waits for a page answers later. */
+static void listen_in(struct gw_pages *g)
+{
+	if (*g->qmp || gw_now() < g->next_call)
+		return;
+	*g->qmp = gw_qmp_open(g->vm->qmp, gw_now() + CALL_NS);
+	g->next_call = gw_now() + CALL_AGAIN_NS;
+	gw_error_clear();
+}
+
+static int ended(struct gw_pages *g)
+{
+	gw_autofree char *said = NULL;
+
+	if (*g->qmp && gw_qmp_shut_down(*g->qmp))
+		return gw_fail(-ECANCELED, "the guest of VM '%s' has powered off", g->vm->def.name);
+	said = gw_qemu_said(g->w->paths, g->w->host, g->vm->def.name);
+	return gw_fail(-ECHILD,
+		       "the QEMU of VM '%s' was killed or crashed on host '%s' before all of its "
+		       "memory had come. %s",
+		       g->vm->def.name, g->w->host, said);
 }
 
 static int op_look(void *env)
@@ -272,7 +302,8 @@ static int op_look(void *env)
 
 	gw_pages_heed(g);
 	if (g->qemu >= 0 && poll(&pfd, 1, 0) > 0)
-		return gw_fail(-ECHILD, "QEMU of VM '%s' ended", g->vm->def.name);
+		return ended(g);
+	listen_in(g);
 	if (g->w->stop)
 		return end_it(g);
 	return replaced(g) ? gw_fail(-ESTALE, "a younger godwitd starts another") : 0;

@@ -19,6 +19,8 @@ struct gw_pages {
 	struct gw_paged paged;
 	struct gw_faults faults;
 	bool open, hearing;
+	struct gw_qmp **qmp;			   /* its monitor; *NULL: not open */
+	int64_t next_call;			   /* for it (ns) */
 	int qemu;				   /* pidfd; -1 until it is known */
 	struct gw_transport *conns[GW_PAGING_MAX]; /* that nobody has taken */
 	int64_t next_look;			   /* for a younger godwitd (ns) */
@@ -27,7 +29,8 @@ struct gw_pages {
 extern const struct gw_dest_page_ops gw_pages_ops;
 
 /** gw_pages_init() - all is the caller's, and must outlive it. */
-void gw_pages_init(struct gw_pages *g, struct gw_worker *w, struct gw_vm *vm, uint16_t version);
+void gw_pages_init(struct gw_pages *g, struct gw_worker *w, struct gw_vm *vm, struct gw_qmp **qmp,
+		   uint16_t version);
 void gw_pages_free(struct gw_pages *g);
 
 /**

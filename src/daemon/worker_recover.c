@@ -22,8 +22,21 @@
 /* A little longer than the destination takes before it answers that it does not know. */
 #define SETTLE_NS  (40 * GW_S)
 
+/* The text, and behind it perhaps the name of a host. */
+static void take_said(const struct gw_frame *f, struct gw_said *said)
+{
+	const char *text = (const char *)f->payload;
+	const size_t n = strnlen(text, f->len);
+
+	said->outcome = (enum gw_outcome)f->arg;
+	snprintf(said->text, sizeof(said->text), "%.*s", (int)n, text);
+	if (said->outcome == GW_OUTCOME_UNKNOWN && n < f->len)
+		snprintf(said->host, sizeof(said->host), "%.*s", (int)(f->len - n - 1),
+			 text + n + 1);
+}
+
 int gw_ask(const char *address, enum gw_open_kind kind, const uint8_t id[GW_ID_LEN], int64_t ns,
-	   enum gw_outcome *outcome, char *text, size_t len)
+	   struct gw_said *said)
 {
 	const struct gw_peer peer = { .address = address, .wake = { .fd = -1 } };
 	struct gw_open open = { .version_min = kind > GW_OPEN_REGISTRY ? 2 : 0,
@@ -33,22 +46,33 @@ int gw_ask(const char *address, enum gw_open_kind kind, const uint8_t id[GW_ID_L
 	struct gw_frame f = { 0 };
 	int rc;
 
-	*outcome = GW_OUTCOME_UNKNOWN;
+	memset(said, 0, sizeof(*said));
 	if (!t)
 		return -EHOSTUNREACH;
 	memcpy(open.id, id, GW_ID_LEN);
 	rc = gw_peer_open(t, &open, GW_MSG_SETTLED, &f, deadline);
-	if (!rc && f.arg > GW_OUTCOME_PAGING)
+	if (!rc && f.arg > GW_OUTCOME_ENDED)
 		rc = gw_fail(-EPROTO, "an outcome %llu that is none", (unsigned long long)f.arg);
 	if (rc == -EREMOTEIO || rc == -EPROTO)
 		gw_fail_prefix(rc, "%s: ", address);
-	if (!rc) {
-		*outcome = (enum gw_outcome)f.arg;
-		snprintf(text, len, "%.*s", (int)f.len, (const char *)f.payload);
-	}
+	if (!rc)
+		take_said(&f, said);
 	gw_frame_free(&f);
 	gw_transport_close(&t);
 	return rc;
+}
+
+int gw_ask_of_served(const struct gw_journal *j, bool forbid, struct gw_said *said)
+{
+	int rc = gw_ask(j->peer, forbid ? GW_OPEN_FORBID : GW_OPEN_SETTLE, j->id, SETTLE_NS, said);
+
+	if (rc || !said->host[0])
+		return rc;
+	if (strcmp(said->host, j->host) != 0)
+		return gw_fail(-EREMOTEIO, "%s: host '%.64s' answers there, and not '%s'", j->peer,
+			       said->host, j->host);
+	said->outcome = GW_OUTCOME_FORGOTTEN;
+	return 0;
 }
 
 /* What the user wants of `recover`. */
@@ -102,25 +126,11 @@ static int unconfirmed(const char *name, const struct wish *wish, const char *te
 		       name, wish->resume ? "resume" : "discard");
 }
 
-/*
- * What became of a guest in doubt. 0: *outcome is ABORTED (it is ours) or RUNNING (it is
- * not), and sure, or vouched for.
- */
-static int find_outcome(const char *name, const struct wish *wish, const struct gw_journal *j,
-			enum gw_outcome *outcome)
+/* What the destination's answer leaves no choice in. 1: nothing; 0: it is as the user wishes. */
+static int forced(const char *name, const struct wish *wish, enum gw_outcome outcome,
+		  const char *text)
 {
-	char text[512] = "";
-	int rc = gw_ask(j->peer, wish->resume ? GW_OPEN_FORBID : GW_OPEN_SETTLE, j->id, SETTLE_NS,
-			outcome, text, sizeof(text));
-
-	/* A destination of version 1 does not know the question. */
-	if (rc == -EREMOTEIO && wish->resume)
-		rc = gw_ask(j->peer, GW_OPEN_SETTLE, j->id, SETTLE_NS, outcome, text, sizeof(text));
-	if (rc)
-		snprintf(text, sizeof(text), "%s", gw_error());
-	else
-		gw_info("VM '%s': the destination says: %s", name, text);
-	if (!rc && *outcome == GW_OUTCOME_PAGING)
+	if (outcome == GW_OUTCOME_PAGING)
 		return !wish->resume && !wish->discard
 			       ? 0
 			       : gw_fail(-EINPROGRESS,
@@ -128,18 +138,96 @@ static int find_outcome(const char *name, const struct wish *wish, const struct 
 					 "it is neither resumed here nor discarded; 'godwit recover "
 					 "%s' brings it",
 					 text, name);
-	if (!rc && *outcome == GW_OUTCOME_RUNNING)
+	if (outcome == GW_OUTCOME_RUNNING)
 		return !wish->resume ? 0
 				     : gw_fail(-EINPROGRESS,
 					       "the destination: %s. So it is not resumed here; "
 					       "'godwit recover %s' removes what is left of it",
 					       text, name);
-	if (!rc && *outcome == GW_OUTCOME_ABORTED)
+	if (outcome == GW_OUTCOME_ABORTED)
 		return !wish->discard ? 0
 				      : gw_fail(-EINPROGRESS,
 						"the destination: %s. So it is not discarded here; "
 						"'godwit recover %s' resumes it",
 						text, name);
+	return 1;
+}
+
+/*
+ * A guest that has run there, and is gone. What is here is older than its disks, so it is only
+ * resumed by somebody who says that he has put them back, too. As find_outcome().
+ */
+static int decide_gone(const struct gw_journal *j, const char *name, const struct wish *wish,
+		       bool sure, const char *text, enum gw_outcome *outcome)
+{
+	char fate[GW_ERROR_MAX];
+
+	gw_journal_gone_text(j, name, fate, sizeof(fate));
+	if (!wish->resume && !wish->discard)
+		return gw_fail(-EINPROGRESS, "%s", fate);
+	if (wish->resume && !wish->confirm)
+		return gw_fail(
+			-EINPROGRESS,
+			"VM '%s' is not resumed here: it had run on host '%s' since its memory was "
+			"what is here, and its disks hold what it wrote there. To go on from "
+			"older memory destroys the file systems on them. Start it from its disks "
+			"('godwit recover %s --discard' first). Only if each disk has been put "
+			"back to what it was when the VM left, use '--resume --confirm'",
+			name, j->host[0] ? j->host : j->peer, name);
+	if (!sure && !wish->confirm)
+		return unconfirmed(name, wish, text);
+	*outcome = wish->resume ? GW_OUTCOME_ABORTED : GW_OUTCOME_RUNNING;
+	gw_warn("VM '%s': %s by order", name, wish->resume ? "resumed here" : "discarded here");
+	return 0;
+}
+
+static int recover_gone(struct gw_source_env *e, const char *name, const struct wish *wish,
+			enum gw_outcome *outcome)
+{
+	struct gw_said said;
+	int rc = gw_ask_of_served(&e->journal, wish->resume, &said);
+	bool sure;
+
+	if (rc)
+		snprintf(said.text, sizeof(said.text), "%s", gw_error());
+	*outcome = said.outcome;
+	sure = !rc && said.outcome != GW_OUTCOME_UNKNOWN;
+	rc = rc ? 1 : forced(name, wish, said.outcome, said.text);
+	return rc > 0 ? decide_gone(&e->journal, name, wish, sure, said.text, outcome) : rc;
+}
+
+/*
+ * What became of a guest in doubt. 0: *outcome is ABORTED (it is ours) or RUNNING (it is
+ * not), and sure, or vouched for.
+ */
+static int find_outcome(struct gw_source_env *e, const char *name, const struct wish *wish,
+			enum gw_outcome *outcome)
+{
+	struct gw_journal *j = &e->journal;
+	struct gw_said said;
+	const char *text = said.text;
+	int rc = gw_ask(j->peer, wish->resume ? GW_OPEN_FORBID : GW_OPEN_SETTLE, j->id, SETTLE_NS,
+			&said),
+	    decided;
+
+	/* A destination of version 1 does not know the question. */
+	if (rc == -EREMOTEIO && wish->resume)
+		rc = gw_ask(j->peer, GW_OPEN_SETTLE, j->id, SETTLE_NS, &said);
+	*outcome = said.outcome;
+	if (rc)
+		snprintf(said.text, sizeof(said.text), "%s", gw_error());
+	else
+		gw_info("VM '%s': the destination says: %s", name, text);
+	if (!rc && said.outcome == GW_OUTCOME_ENDED) {
+		/* So it ran there. */
+		j->phase = GW_SOURCE_GONE;
+		snprintf(j->why, sizeof(j->why), "%s", text);
+		rc = gw_journal_save(e->w->paths, name, j);
+		return rc ? rc : decide_gone(j, name, wish, true, text, outcome);
+	}
+	decided = rc ? 1 : forced(name, wish, said.outcome, text);
+	if (decided <= 0)
+		return decided;
 	if (!wish->resume && !wish->discard)
 		return undecided(name, *outcome, rc, text);
 	/* Dead there is all that --resume needs. */
@@ -154,7 +242,8 @@ static int find_outcome(const char *name, const struct wish *wish, const struct 
 static int recover_doubt(struct gw_source_env *e, const char *name, const struct wish *wish,
 			 enum gw_outcome *outcome)
 {
-	int rc = find_outcome(name, wish, &e->journal, outcome);
+	int rc = e->journal.phase == GW_SOURCE_GONE ? recover_gone(e, name, wish, outcome)
+						    : find_outcome(e, name, wish, outcome);
 
 	/* A destination that comes back later asks before it resumes anything. */
 	if (!rc && *outcome == GW_OUTCOME_ABORTED)
@@ -186,7 +275,7 @@ static int recover_source(struct gw_worker *w, const struct wish *wish, const ch
 	e->settings = gw_settings_parse(j->settings);
 	e->saving = true; /* it may have been under way; ending none is harmless */
 	e->s.stopped = j->was_running;
-	if (j->phase == GW_SOURCE_COMMITTING)
+	if (j->phase == GW_SOURCE_COMMITTING || j->phase == GW_SOURCE_GONE)
 		rc = recover_doubt(e, name, wish, &outcome);
 	else if (j->phase == GW_SOURCE_MOVING && !j->was_running)
 		rc = gw_source_end_saving(e);
@@ -255,6 +344,14 @@ static int recover_dest(struct gw_worker *w, const json_t *args, const struct wi
 	case GW_OUTCOME_ABORTED:
 		*result = json_pack("{s:s}", "outcome", "removed");
 		return 0;
+	case GW_OUTCOME_ENDED:
+		*result = json_pack("{s:s}", "outcome", "removed");
+		return why.forbid
+			       ? 0
+			       : gw_fail(-ESRCH,
+					 "VM '%s' ran on this host, and its QEMU has ended before "
+					 "all of its memory had come",
+					 name);
 	case GW_OUTCOME_LOST:
 		*result = json_pack("{s:s}", "outcome", "removed");
 		return why.forbid ? 0

@@ -23,7 +23,6 @@
 #define REPORT_MS	  100
 #define DEVICE_SOCKET_BUF (8 << 20) /* QEMU saves without waiting for us */
 #define QUIT_MS		  10000
-#define SETTLE_NS	  (40 * GW_S)
 
 static int64_t op_now(void *env)
 {
@@ -47,6 +46,16 @@ static int op_journal(void *env, enum gw_source_phase phase)
 	e->journal.phase = phase;
 	e->journal.was_running = e->s.stopped;
 	e->journal.paging = e->s.params.postcopy ? e->s.paging : e->journal.paging;
+	if (e->s.holder.host[0])
+		snprintf(e->journal.host, sizeof(e->journal.host), "%s", e->s.holder.host);
+	if (phase == GW_SOURCE_SERVING && !e->journal.since) {
+		e->journal.since = time(NULL);
+		if (gw_serve_note(e))
+			gw_warn("VM '%s': %s", e->vm.def.name, gw_error());
+	}
+	if (phase == GW_SOURCE_GONE)
+		snprintf(e->journal.why, sizeof(e->journal.why), "%.*s",
+			 (int)sizeof(e->journal.why) - 1, e->s.error);
 	return gw_journal_save(e->w->paths, e->vm.def.name, &e->journal);
 }
 
@@ -276,7 +285,9 @@ static void quit_qemu(struct gw_source_env *e)
 		return;
 	/* The guest may run on this very machine, or others do: they come first. */
 	gw_process_yield(&e->vm.process);
-	if (gw_qmp_call(e->qmp, "quit", NULL, NULL) || poll(&pfd, 1, QUIT_MS) <= 0) {
+	if (!e->qmp)
+		e->qmp = gw_qmp_open(e->vm.qmp, gw_now() + ENDING_MS * GW_MS);
+	if (!e->qmp || gw_qmp_call(e->qmp, "quit", NULL, NULL) || poll(&pfd, 1, QUIT_MS) <= 0) {
 		gw_warn("QEMU (process %d) does not quit: %s; killing it", (int)e->vm.process.pid,
 			gw_error());
 		gw_process_kill(&e->vm.process);
@@ -499,6 +510,10 @@ static int op_wait(void *env, bool (*done)(void *arg), void *arg, int64_t deadli
 		op_cancelled(e);
 		if (done(arg))
 			return 0;
+		if (e->w->give_up && e->s.state == GW_SOURCE_POSTCOPY_PAUSED)
+			return gw_fail(-ECANCELED, "it could not be reached (%s), and was given up",
+				       e->s.holder.waits_for);
+		e->w->give_up = false;
 		/* Its user does not want to wait for the next attempt. */
 		if (e->w->retry || !poll(fds, GW_ARRAY_SIZE(fds), gw_poll_ms(deadline))) {
 			e->w->retry = false;
@@ -515,10 +530,11 @@ static void op_notify(void *env)
 static int op_settle(void *env, enum gw_outcome *outcome)
 {
 	struct gw_source_env *e = env;
-	char text[256];
+	struct gw_said said;
+	int rc = gw_ask_of_served(&e->journal, false, &said);
 
-	return gw_ask(e->journal.peer, GW_OPEN_SETTLE, e->journal.id, SETTLE_NS, outcome, text,
-		      sizeof(text));
+	*outcome = said.outcome;
+	return rc;
 }
 
 const struct gw_source_ops gw_source_live_ops = {
@@ -576,7 +592,21 @@ void gw_source_env_free(struct gw_source_env *e)
 	free(e);
 }
 
-struct gw_source_env *gw_source_env_new(struct gw_worker *w, const char *name, int *lock)
+int gw_source_env_told(struct gw_source_env *e, int rc, json_t **result)
+{
+	struct gw_source *s = &e->s;
+	const char *name = e->vm.def.name;
+
+	if (e->journal.phase == GW_SOURCE_GONE)
+		gw_journal_gone_text(&e->journal, name, s->error, sizeof(s->error));
+	*result = gw_source_json(s, gw_now());
+	if (rc)
+		return gw_fail(rc, "%s", s->error);
+	gw_departure_report(&e->departure, e->w, s, name, e->journal.peer);
+	return 0;
+}
+
+static struct gw_source_env *new_env(struct gw_worker *w, const char *name, int *lock)
 {
 	struct gw_source_env *e = calloc(1, sizeof(*e));
 	int rc;
@@ -593,15 +623,37 @@ struct gw_source_env *gw_source_env_new(struct gw_worker *w, const char *name, i
 		*lock = gw_vm_lock(w->paths, name);
 		rc = *lock < 0 ? *lock : 0;
 	}
-	if (!rc && !gw_process_alive(&e->vm.process))
-		rc = gw_fail(-ESRCH, "the QEMU of VM '%s' has ended", name);
-	if (!rc) {
-		e->qmp = gw_qmp_open(e->vm.qmp, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS);
-		rc = e->qmp ? gw_qmp_check(e->qmp, e->vm.process.pid) : -EPIPE;
-	}
 	if (rc) {
 		gw_source_env_free(e);
 		return NULL;
 	}
 	return e;
+}
+
+static int open_monitor(struct gw_source_env *e)
+{
+	e->qmp = gw_qmp_open(e->vm.qmp, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS);
+	return e->qmp ? gw_qmp_check(e->qmp, e->vm.process.pid) : -EPIPE;
+}
+
+struct gw_source_env *gw_source_env_new(struct gw_worker *w, const char *name, int *lock)
+{
+	struct gw_source_env *e = new_env(w, name, lock);
+	int rc;
+
+	if (!e)
+		return NULL;
+	rc = gw_process_alive(&e->vm.process)
+		     ? open_monitor(e)
+		     : gw_fail(-ESRCH, "the QEMU of VM '%s' has ended", name);
+	if (rc) {
+		gw_source_env_free(e);
+		return NULL;
+	}
+	return e;
+}
+
+struct gw_source_env *gw_source_env_served(struct gw_worker *w, const char *name, int *lock)
+{
+	return new_env(w, name, lock);
 }

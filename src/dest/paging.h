@@ -44,8 +44,9 @@ struct gw_dest_page_ops {
 	/* Whether all of them have come. */
 	bool (*called)(void *env, unsigned int n);
 	/*
-	 * Whether to go on: 0; -ECHILD: QEMU has ended; -ECANCELED: it was told to end here, and
-	 * has; -ESTALE: another process is to go on. With a message.
+	 * Whether to go on: 0; -ECHILD: QEMU was killed, or crashed; -ECANCELED: its guest has
+	 * powered off, or it was told to end here, and has; -ESTALE: another process is to go on.
+	 * With a message.
 	 */
 	int (*look)(void *env);
 };

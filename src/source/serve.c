@@ -378,11 +378,11 @@ static int ask(struct gw_source *s)
 		return 0;
 	if (outcome == GW_OUTCOME_RUNNING)
 		return 1;
-	if (outcome == GW_OUTCOME_LOST)
-		return gw_fail(-ECHILD,
-			       "the guest's QEMU ended at the destination before all of its memory "
-			       "had come; what is here is what it was when it left");
-	return 0;
+	if (outcome == GW_OUTCOME_LOST || outcome == GW_OUTCOME_ENDED)
+		return gw_fail(-ECHILD, "its QEMU ended there before all of its memory had come");
+	return outcome == GW_OUTCOME_FORGOTTEN
+		       ? gw_fail(-ECHILD, "that host was booted before all of its memory had come")
+		       : 0;
 }
 
 int gw_serve_doubt(struct gw_source *s, int rc)
@@ -496,12 +496,13 @@ int gw_serve_rest(struct gw_source *s)
 
 int gw_serve_lost(struct gw_source *s, int rc)
 {
-	char why[GW_ERROR_MAX];
-
-	snprintf(why, sizeof(why), "%s", gw_error());
-	if (s->ops->journal(s->env, GW_SOURCE_COMMITTING))
+	/* Whatever else went wrong went wrong here, and another process tries again. */
+	if (rc != -ECHILD && rc != -ECANCELED)
+		return rc;
+	snprintf(s->error, sizeof(s->error), "%s", gw_error());
+	if (s->ops->journal(s->env, GW_SOURCE_GONE))
 		gw_error_clear();
-	return gw_fail(rc, "%s", why);
+	return gw_fail(rc, "%s", s->error);
 }
 
 int gw_serve_on(struct gw_source *s)

@@ -74,6 +74,7 @@ enum gw_source_phase {
 	GW_SOURCE_COMMITTING, /* COMMIT may have been sent: never resume by ourselves */
 	GW_SOURCE_LEFT,	      /* the guest runs there: remove what is left here */
 	GW_SOURCE_SERVING,    /* it does, and lacks pages that are here: bring them (serve.c) */
+	GW_SOURCE_GONE,	      /* it did, and is gone there: what is here is its user's to judge */
 };
 
 struct gw_source_ops {

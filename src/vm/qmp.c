@@ -32,6 +32,7 @@ struct gw_qmp {
 	json_t *events; /* array, oldest first */
 	json_int_t last_id;
 	unsigned int resumes;
+	bool shut_down;
 	bool asleep; /* RESUME events so far */
 };
 
@@ -103,8 +104,11 @@ static int silent(const struct gw_qmp *q)
 }
 
 /* What is remembered of what happens to the guest, however many events it causes. */
-static void note_event(struct gw_qmp *q, const char *event)
+static void note_event(struct gw_qmp *q, const json_t *msg)
 {
+	const char *event = json_string_value(json_object_get(msg, "event"));
+	const json_t *data = json_object_get(msg, "data");
+
 	if (!event)
 		return;
 	if (!strcmp(event, "RESUME"))
@@ -113,6 +117,9 @@ static void note_event(struct gw_qmp *q, const char *event)
 		q->asleep = true;
 	else if (!strcmp(event, "WAKEUP") || !strcmp(event, "RESET"))
 		q->asleep = false;
+	else if (!strcmp(event, "SHUTDOWN"))
+		q->shut_down = json_is_true(json_object_get(data, "guest")) ||
+			       !strcmp(gw_qmp_text(data, "reason"), "host-qmp-quit");
 }
 
 /* Receive until there is a line, and parse it. */
@@ -121,13 +128,12 @@ static int receive(struct gw_qmp *q, int64_t deadline, json_t **out)
 	for (;;) {
 		struct pollfd pfd = { .fd = q->fd, .events = POLLIN };
 		size_t len;
-		const char *line = gw_lines_next(&q->in, &len), *event;
+		const char *line = gw_lines_next(&q->in, &len);
 		int rc;
 
 		if (line) {
 			*out = json_loadb(line, len, 0, NULL);
-			event = json_string_value(json_object_get(*out, "event"));
-			note_event(q, event);
+			note_event(q, *out);
 			return *out ? 0 : gw_fail(-EPROTO, "QEMU's monitor sent no JSON");
 		}
 		if (poll(&pfd, 1, gw_poll_ms(deadline)) == 0)
@@ -300,6 +306,20 @@ int gw_qmp_wait_migration(struct gw_qmp *q, const char *status, int64_t deadline
 		if (rc != -EAGAIN)
 			return rc;
 	}
+}
+
+bool gw_qmp_shut_down(struct gw_qmp *q)
+{
+	json_t *msg = NULL;
+
+	while (!receive(q, 0, &msg)) {
+		if (json_object_get(msg, "event"))
+			keep_event(q, msg);
+		else
+			json_decref(msg);
+	}
+	gw_error_clear();
+	return q->shut_down;
 }
 
 unsigned int gw_qmp_resumes(const struct gw_qmp *q)

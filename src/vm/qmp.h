@@ -69,6 +69,12 @@ char *gw_qmp_hmp(struct gw_qmp *q, const char *command);
  */
 int gw_qmp_wait_migration(struct gw_qmp *q, const char *status, int64_t deadline);
 
+/**
+ * gw_qmp_shut_down() - of a QEMU that has ended: whether its guest had powered off, or somebody
+ * had asked for the end on a monitor. False also where it crashed, or was killed by a signal.
+ */
+bool gw_qmp_shut_down(struct gw_qmp *q);
+
 /** gw_qmp_resumes() - how often the guest was continued, by the events read so far. */
 unsigned int gw_qmp_resumes(const struct gw_qmp *q);
 

@@ -179,6 +179,9 @@ enum gw_open_kind {
  * What a destination answers to SETTLE. Final: it never changes afterwards; but
  * after UNKNOWN another may come. Whoever answers that has written it down, and
  * never resumes the guest by itself from then on (invariant 1).
+ *
+ * UNKNOWN from a host that has no trace of the migration says so: behind the text come a
+ * NUL and the host's name. If that is the host of READY, it was booted since.
  */
 enum gw_outcome {
 	GW_OUTCOME_UNKNOWN, /* nothing is known of it (a reboot), or QEMU does not answer */
@@ -186,6 +189,9 @@ enum gw_outcome {
 	GW_OUTCOME_RUNNING, /* it was resumed here */
 	GW_OUTCOME_LOST,    /* it was committed here, and its QEMU is gone */
 	GW_OUTCOME_PAGING,  /* it was resumed here, and needs what the source still has */
+	GW_OUTCOME_ENDED,   /* it was, and its QEMU was killed or crashed before it had that */
+	/* Not on the wire: UNKNOWN, and the guest's host has no trace of it. */
+	GW_OUTCOME_FORGOTTEN,
 };
 
 /** struct gw_open - payload of OPEN, 32 bytes on the wire. */

@@ -2,6 +2,7 @@
 """A guest that goes before its memory, and what becomes of the two on the way."""
 
 import os
+import shutil
 import time
 
 from godwit_lab import check, kill, wait_for
@@ -12,13 +13,13 @@ from godwit_wire import HANG_UP, Proxy
 SLOW = ("--postcopy", "now", "--max-bandwidth", "8M")
 
 
-class PostCopy(Group):
-    """Two hosts, and a guest that checks its memory as it goes."""
-
-    weight = 60
+class TwoHosts(Group):
+    """And a guest that checks its memory as it goes."""
 
     def setup(self):
         self.a, self.b = self.lab.host("a"), self.lab.host("b")
+
+    def boot(self):
         self.vm = self.lab.vm(memory="160M", run=("memtest:24",)).boot(self.a)
 
     def other(self):
@@ -40,6 +41,16 @@ class PostCopy(Group):
         check(not os.path.exists(source.dir("t")), f"the folder of t is still on {source.name}")
         wait_for("its pager to be done", lambda: not to.workers(), 10)
         self.vm.lives()
+
+
+class PostCopy(TwoHosts):
+    """It goes before its memory, whatever happens on the way."""
+
+    weight = 60
+
+    def setup(self):
+        super().setup()
+        self.boot()
 
     def test_now(self):
         """Without a round; to and fro, each time as a VM like any other."""
@@ -136,3 +147,99 @@ class PostCopy(Group):
         self.vm.lives(1)
         command.finish().ok()
         self.whole(source, to)
+
+    def test_source_qemu_is_killed(self):
+        """What is served lies in files, which outlive it."""
+        command, source, to = self.leave(*SLOW)
+        kill(source.qemu("t"))
+        self.vm.lives(1)
+        check(source.state("t") == "serving", source.list())
+        command.finish().ok()
+        self.whole(source, to)
+
+    def test_source_qemu_worker_and_daemon_are_killed(self):
+        command, source, to = self.leave(*SLOW)
+        worker = source.worker()
+        kill(source.qemu("t"))
+        source.kill()
+        kill(worker)
+        command.finish().failed("godwitd")
+        source.start()
+        wait_for("it to be served", lambda: source.state("t") == "serving")
+        self.whole(source, to)
+
+
+class PostCopyEnds(TwoHosts):
+    """And is gone before all of it has come: nothing waits for ever, and nothing is taken for it."""
+
+    weight = 120
+
+    def lost(self, source, *why):
+        """The guest has run elsewhere, and is gone: that is told, and kept, until it is settled."""
+        self.vm.gone()
+        wait_for("it to be told", lambda: source.state("t") == "lost", 60)
+        source.godwit("recover", "t").failed("host", "is gone there", "--discard", *why)
+        source.godwit("recover", "t", "--resume").failed("destroys the file systems")
+        check("is gone there" in source.status("t")["error-desc"], source.status("t"))
+        source.stop()
+        source.start()
+        check("is gone there" in source.status("t")["error-desc"], source.status("t"))
+        check(source.state("t") == "lost", source.list())
+        qmp = self.vm.of(source)
+        check(qmp.call("query-status")["status"] == "postmigrate", "its QEMU is not as it was")
+        qmp.close()
+        answer = source.godwit("recover", "t", "--discard", "--json").ok().json()
+        check(answer["outcome"] == "moved", answer)
+        check(source.state("t") is None, source.list())
+
+    def test_destination_qemu_is_killed(self):
+        """Its memory is lost, and what is here is too old for its disks."""
+        self.boot()
+        command, source, to = self.leave(*SLOW)
+        kill(to.qemu("t"))
+        command.finish().failed("is gone there", "older than its disks")
+        wait_for("nothing of it to be left there", lambda: to.state("t") is None)
+        self.lost(source, "QEMU ended there")
+
+    def test_destination_is_rebooted(self):
+        """Of what ran there nothing is known any more."""
+        self.boot()
+        command, source, to = self.leave(*SLOW)
+        worker, qemu = to.worker(), to.qemu("t")
+        to.kill()
+        kill(worker)
+        kill(qemu)
+        for folder in ("vm", "settled", "ram/vm", "ram-small/vm"):
+            shutil.rmtree(os.path.join(to.run, folder), ignore_errors=True)
+        to.start()
+        command.finish().failed("is gone there", "was booted")
+        self.lost(source, "was booted")
+
+    def test_guest_powers_off(self):
+        """That ends it on both hosts, and nothing is in doubt."""
+        self.boot()
+        command, source, to = self.leave(*SLOW)
+        qmp = self.vm.qmp()
+        qmp.call("system_powerdown")
+        command.finish().ok()
+        qmp.close()
+        self.vm.gone()
+        wait_for("nothing of it to be left", lambda: source.state("t") is None and
+                 to.state("t") is None)
+
+    def test_given_up(self):
+        """A destination that is never reached again keeps the source for ever, or by order not."""
+        self.boot()
+        command, source, to = self.leave(*SLOW)
+        worker = to.worker()
+        to.kill()
+        kill(worker)
+        wait_for("paused", lambda: source.status("t")["status"] == "postcopy-paused")
+        source.godwit("recover", "t", "--discard").failed("cannot be reached", "--confirm")
+        source.godwit("recover", "t", "--resume").failed("cannot be reached")
+        source.godwit("recover", "t", "--discard", "--confirm").ok()
+        command.finish().failed("was given up")
+        check(source.state("t") is None, source.list())
+        to.start()
+        check(to.state("t") == "postcopy", to.list())
+        self.vm.stop()

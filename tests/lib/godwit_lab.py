@@ -586,7 +586,11 @@ class Vm:
             self.lives()
 
     def qmp(self):
-        return Qmp(os.path.join(self.host.dir(self.name), "user.qmp"))
+        return self.of(self.host)
+
+    def of(self, host):
+        """The monitor of its QEMU on @host, wherever the guest is."""
+        return Qmp(os.path.join(host.dir(self.name), "user.qmp"))
 
     def pid(self):
         return self.host.qemu(self.name)

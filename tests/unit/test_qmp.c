@@ -303,6 +303,45 @@ static void asleep(void **state)
 	gw_qmp_close(q);
 }
 
+/* By the guest, or by a monitor; not by a signal, and not without a word. */
+static void shut_down(void **state)
+{
+	static const struct {
+		const char *last;
+		bool is;
+	} ends[] = {
+		{ OK "{\"event\":\"SHUTDOWN\",\"data\":{\"guest\":true,\"reason\":"
+		     "\"guest-shutdown\"}}\r\n" EVENT("STOP", "x"),
+		  true },
+		{ OK "{\"event\":\"SHUTDOWN\",\"data\":{\"guest\":false,\"reason\":"
+		     "\"host-qmp-quit\"}}\r\n",
+		  true },
+		{ OK "{\"event\":\"SHUTDOWN\",\"data\":{\"guest\":false,\"reason\":"
+		     "\"host-signal\"}}\r\n",
+		  false },
+		{ OK EVENT("STOP", "x"), false },
+	};
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(ends); i++) {
+		const struct step steps[] = {
+			{ NULL, GREETING },
+			{ "qmp_capabilities", OK },
+			{ "cont", ends[i].last },
+			{ 0 },
+		};
+		struct gw_qmp *q = open_with(*state, steps);
+
+		assert_int_equal(gw_qmp_call(q, "cont", NULL, NULL), 0);
+		end(*state);
+		assert_int_equal(gw_qmp_shut_down(q), ends[i].is);
+		gw_qmp_close(q);
+		if (i + 1 < GW_ARRAY_SIZE(ends)) {
+			assert_int_equal(drop(state), 0);
+			assert_int_equal(make(state), 0);
+		}
+	}
+}
+
 static void migration_fails(void **state)
 {
 	static const struct step steps[] = {
@@ -666,6 +705,7 @@ int main(void)
 		qmp_test(refusals),
 		qmp_test(events_between),
 		qmp_test(asleep),
+		qmp_test(shut_down),
 		qmp_test(migration_fails),
 		qmp_test(descriptors_travel),
 		qmp_test(silence),

@@ -367,8 +367,12 @@ static void journal_round_trip(void **state)
 				     .id = { 1, 2, 0xff },
 				     .peer = "10.0.0.2:7373",
 				     .was_running = true,
+				     .host = "b",
+				     .since = 1764143000,
+				     .why = "it was booted",
 				     .recovering = true };
 	struct gw_journal dest = { .role = GW_ROLE_DEST, .id = { 0xab } }, back;
+	char text[GW_ERROR_MAX];
 
 	assert_int_equal(gw_journal_save(&h->paths, "web1", &source), 0);
 	assert_int_equal(gw_journal_load(&h->paths, "web1", &back), 0);
@@ -378,6 +382,9 @@ static void journal_round_trip(void **state)
 	assert_string_equal(back.peer, "10.0.0.2:7373");
 	assert_true(back.was_running);
 	assert_true(back.recovering);
+	gw_journal_gone_text(&back, "web1", text, sizeof(text));
+	assert_non_null(strstr(text, "on host 'b' (10.0.0.2:7373) since 2025-11-26 07:43:20 UTC"));
+	assert_non_null(strstr(text, "gone there: it was booted."));
 	assert_int_equal(gw_journal_save(&h->paths, "web1", &dest), 0);
 	assert_int_equal(gw_journal_load(&h->paths, "web1", &back), 0);
 	assert_int_equal(back.role, GW_ROLE_DEST);
@@ -450,7 +457,7 @@ static void outcomes_are_kept(void **state)
 	char text[2 * GW_ID_LEN + 1];
 
 	assert_int_equal(gw_settled_load(&h->paths, id), 0);
-	for (unsigned int o = GW_OUTCOME_ABORTED; o <= GW_OUTCOME_LOST; o++) {
+	for (unsigned int o = GW_OUTCOME_ABORTED; o <= GW_OUTCOME_ENDED; o++) {
 		assert_int_equal(gw_settled_save(&h->paths, id, (enum gw_outcome)o), 0);
 		assert_int_equal(gw_settled_load(&h->paths, id), o);
 		assert_int_equal(gw_settled_load(&h->paths, other), 0);
