@@ -46,6 +46,7 @@ class PagingSource(FalseSource):
         self.listed = threading.Event()
         self.lock = threading.Lock()
         self.answer = True        # requests
+        self.withheld = set()     # pages that are not sent
         self.failed = []
 
     @staticmethod
@@ -136,7 +137,17 @@ class PagingSource(FalseSource):
                 self.failed.append(f"{frame} on connection {i}")
 
     def send_pages(self, first, count, index):
-        """Pages in a row, of one chunk or several."""
+        """Pages in a row, of one chunk or several, but those that are withheld."""
+        end = first + count
+        for page in range(first, end + 1):
+            if page < end and page not in self.withheld:
+                continue
+            if page > first and not self._send_pages(first, page - first, index):
+                return False
+            first = page + 1
+        return True
+
+    def _send_pages(self, first, count, index):
         while count:
             part = min(count, CHUNK - first % CHUNK)
             data = os.pread(self.ram, part * PAGE, first * PAGE)

@@ -27,18 +27,21 @@ class TwoHosts(Group):
 
     def leave(self, *options, via=None):
         """Begin a move, and wait until the guest runs there: (command, source, destination)."""
-        source, to = self.vm.host, self.other()
+        name, source, to = self.vm.name, self.vm.host, self.other()
         command = self.vm.migrate(via or to.address, "--json", *options)
-        wait_for("the guest to run there", lambda: source.status("t")["status"] == "postcopy-active")
+        wait_for("the guest to run there",
+                 lambda: source.status(name)["status"] == "postcopy-active")
         self.vm.settle(to)
         return command, source, to
 
     def whole(self, source, to):
         """All of its memory is there, and it is a VM like any other."""
-        wait_for("its memory to be there", lambda: to.state("t") == "running", 60)
+        name = self.vm.name
+        wait_for("its memory to be there", lambda: to.state(name) == "running", 60)
         wait_for("nothing of it to be left",
-                 lambda: source.state("t") is None and not source.workers(), 20)
-        check(not os.path.exists(source.dir("t")), f"the folder of t is still on {source.name}")
+                 lambda: source.state(name) is None and not source.workers(), 20)
+        check(not os.path.exists(source.dir(name)),
+              f"the folder of {name} is still on {source.name}")
         wait_for("its pager to be done", lambda: not to.workers(), 10)
         self.vm.lives()
 

@@ -150,7 +150,11 @@ class Network:
     def __init__(self, prefix, up=True):
         self.prefix = prefix
         if up:
-            self._net("up", prefix)
+            self.shape()
+
+    def shape(self, *rate):
+        """Let the host link take so much (in tc's units); whatever it can without a rate."""
+        self._net("up", self.prefix, *rate)
 
     @staticmethod
     def _net(*args):

@@ -29,6 +29,7 @@ class Group:
 
     timeout = 60  # seconds for one test, and for setup
     weight = 10   # seconds for all, roughly: heavy groups begin first
+    soak = False  # takes minutes: only with --soak
     grace = 5     # seconds after a test in which what it left may go by itself
 
     def __init__(self):
@@ -228,14 +229,15 @@ class Runner:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def collect(modules, pattern):
-    """(group, names of its tests that match) for each group that has any."""
+def collect(modules, pattern, soak=False):
+    """(group, names of its tests that match) for each group that has any; @soak: the long ones."""
     chosen = []
     for module in modules:
         for _, group in sorted(inspect.getmembers(module, inspect.isclass),
                                key=lambda item: inspect.getsourcelines(item[1])[1]
                                if item[1].__module__ == module.__name__ else 0):
-            if not issubclass(group, Group) or group.__module__ != module.__name__:
+            if not issubclass(group, Group) or group.__module__ != module.__name__ \
+                    or (group.soak and not soak):
                 continue
             names = [name for name in tests_of(group)
                      if pattern in f"{module.__name__}.{group.__name__}.{name}"]
@@ -251,10 +253,11 @@ def main(modules):
                         help="only tests whose name has TEXT in it")
     parser.add_argument("--list", action="store_true", help="name the tests, and run none")
     parser.add_argument("--jobs", type=int, default=2, help="groups at a time (2)")
+    parser.add_argument("--soak", action="store_true", help="those that take minutes, too")
     parser.add_argument("--repeat", type=int, default=1, metavar="N",
                         help="run everything N times, or until a test fails")
     args = parser.parse_args()
-    groups = collect(modules, args.pattern)
+    groups = collect(modules, args.pattern, args.soak)
     if args.list:
         for group, names in groups:
             for name in names:
