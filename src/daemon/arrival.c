@@ -170,6 +170,15 @@ int gw_arrival_compare(struct gw_arrival *a, const struct gw_memory *memory, boo
 	return gw_crew_start(&a->crew, n < COMPARE_THREADS ? n : COMPARE_THREADS, compare, a);
 }
 
+void gw_arrival_unchecked(const struct gw_arrival *a, struct gw_dest_kept *kept)
+{
+	if (!a->took)
+		return;
+	kept->departure = a->image.departure;
+	kept->ledger = &a->image.ledger;
+	kept->unchecked = true;
+}
+
 size_t gw_arrival_compared(struct gw_arrival *a, size_t from, struct gw_bitmap *absent)
 {
 	const size_t pages = a->memory->nr_pages;

@@ -59,6 +59,9 @@ void gw_arrival_take(struct gw_arrival *a, const struct gw_paths *p,
 int gw_arrival_compare(struct gw_arrival *a, const struct gw_memory *memory, bool later,
 		       struct gw_dest_kept *kept, void (*notify)(void *arg), void *arg);
 
+/** gw_arrival_unchecked() - what is kept, of which nobody has compared anything, nor does here. */
+void gw_arrival_unchecked(const struct gw_arrival *a, struct gw_dest_kept *kept);
+
 /**
  * gw_arrival_compared() - how many pages are known, from the first on; see dest.h's compared().
  * By one thread. Past the budget all of them are: what is not done by then is absent.

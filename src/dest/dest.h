@@ -83,12 +83,15 @@ enum gw_dest_verdict {
  * @absent: pages that are not what the ledger says; the machine frees it
  * @later: they are still being found: ops->compared() tells, and @absent holds what
  * it has told
+ * @unchecked: nobody compares them before the guest runs (decision 29): gw_dest.unchecked
+ * was set
  */
 struct gw_dest_kept {
 	uint32_t departure;
 	const struct gw_ledger *ledger;
 	struct gw_bitmap absent;
 	bool later;
+	bool unchecked;
 };
 
 struct gw_dest_ops {
@@ -198,6 +201,7 @@ struct gw_dest {
 	bool run;	  /* the guest ran at the source: resume it on COMMIT */
 	bool committed;
 	bool reuse;	/* the source will send a ledger */
+	bool unchecked; /* it returns at once: what is kept may be compared as the guest runs */
 	bool whole;	/* all device state has come */
 	bool no_paging; /* post-copy was wanted, and this host cannot */
 	bool held_back; /* what is in the inbox has not been looked at */

@@ -18,6 +18,7 @@
 #include "clock.h"
 #include "codec.h"
 #include "error.h"
+#include "feature.h"
 #include "log.h"
 #include "pipeline.h"
 #include "kept.h"
@@ -42,6 +43,8 @@ int gw_kept_heed(struct gw_dest *d, const json_t *reuse)
 		if (gw_id_parse(json_string_value(one), id))
 			return gw_fail_prefix(-EPROTO, "source: ");
 	d->reuse = true;
+	d->unchecked = d->paging && d->features >> GW_FEATURE_RETURN & 1 &&
+		       json_is_true(json_object_get(reuse, "unchecked"));
 	d->departures = (uint32_t)departures;
 	d->ids = json_incref((json_t *)(uintptr_t)ids);
 	return 0;
@@ -53,6 +56,9 @@ json_t *gw_kept_offer(const struct gw_dest *d)
 
 	if (!d->kept.departure)
 		return NULL;
+	if (d->kept.unchecked)
+		return json_pack("{s:I,s:b}", "departure", (json_int_t)d->kept.departure,
+				 "unchecked", 1);
 	if (d->kept.later)
 		return json_pack("{s:I,s:b}", "departure", (json_int_t)d->kept.departure,
 				 "comparing", 1);
@@ -68,7 +74,7 @@ int gw_kept_send_absent(struct gw_dest *d)
 
 	if (!runs)
 		return gw_fail(-ENOMEM, "no memory for a list of pages");
-	while (!rc && d->kept.departure && !d->kept.later &&
+	while (!rc && d->kept.departure && !d->kept.later && !d->kept.unchecked &&
 	       (len = gw_runs_put(&d->kept.absent, &at, SIZE_MAX, &pages, runs)))
 		rc = gw_frame_send_buf(d->control, GW_MSG_ABSENT, 0, runs, len);
 	return rc;

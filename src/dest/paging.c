@@ -39,6 +39,12 @@ struct gw_page {
 	bool receives;	  /* receivers were spawned */
 	bool until_whole; /* nothing missing is all that is waited for */
 	uint64_t received;
+	struct {
+		pthread_mutex_t lock; /* of sending on it */
+	} pushes[GW_PAGING_MAX];
+	bool checks;	      /* threads compare what was kept */
+	_Atomic bool checked; /* or are to end */
+	_Atomic size_t next;  /* chunk for one of them */
 	pthread_mutex_t lock; /* of what follows, and of sending on connection 0 */
 	bool up;
 	int rc; /* of the first receiver that failed */
@@ -129,12 +135,72 @@ static void op_request(void *env, const size_t *pages, unsigned int n)
 		note_failure(g, rc);
 }
 
+/* What the image's ledger says of them. */
+static void op_compare(void *env, size_t page, unsigned int count, bool *right)
+{
+	const struct gw_page *g = env;
+	const struct gw_dest *d = g->d;
+	const struct gw_digest *must = &d->kept.ledger->digests[page];
+	uint8_t bytes[GW_COMPARED_MAX * GW_PAGE_SIZE];
+	bool zeros = true;
+	int rc;
+
+	for (unsigned int i = 0; i < count; i++)
+		zeros = zeros && gw_digest_is_zero(must[i]);
+	memset(right, zeros, count * sizeof(*right));
+	if (zeros && gw_memory_is_hole(d->memory, page, count) == 1)
+		return;
+	rc = gw_memory_read(d->memory, page, count, bytes);
+	if (rc) /* the source has it */
+		gw_error_clear();
+	for (unsigned int i = 0; i < count; i++)
+		right[i] = !rc &&
+			   gw_digest_equal(gw_key_page(&d->key, bytes + i * GW_PAGE_SIZE), must[i]);
+}
+
+/* Not more than one sends on connection @i, which pushes. */
+static int send_on_push(struct gw_page *g, unsigned int i, unsigned int type, uint64_t arg,
+			const void *payload, size_t len)
+{
+	gw_locked(&g->pushes[i].lock);
+	g->conns[i]->send_by = op_now(g) + ASK_NS;
+	return gw_frame_send_buf(g->conns[i], type, arg, payload, len);
+}
+
+/* What lies here is wrong. On a connection that pushes: what is asked for comes first. */
+static int refuse(struct gw_page *g, size_t page, size_t count)
+{
+	const unsigned int i = 1 + (unsigned int)(page / GW_CHUNK_PAGES % (g->n - 1));
+	uint8_t run[GW_RUN_LEN];
+	int rc = 0;
+
+	gw_put64(run, page);
+	gw_put32(run + 8, (uint32_t)count);
+	{
+		gw_locked(&g->lock);
+		/* Who connects tells it. */
+		if (!g->up)
+			return 0;
+		rc = send_on_push(g, i, GW_MSG_REFUSED, 0, run, sizeof(run));
+	}
+	if (rc)
+		note_failure(g, rc);
+	return rc;
+}
+
+static void op_refuse(void *env, size_t page, unsigned int count)
+{
+	refuse(env, page, count);
+}
+
 static const struct gw_pager_ops pager_ops = {
 	.now = op_now,
 	.map = op_map,
 	.map_zero = op_map_zero,
 	.wake = op_wake,
 	.request = op_request,
+	.compare = op_compare,
+	.refuse = op_refuse,
 	.notify = op_notify,
 };
 
@@ -147,6 +213,8 @@ static int make(struct gw_dest *d)
 	g->d = d;
 	g->n = d->paging;
 	pthread_mutex_init(&g->lock, NULL);
+	for (unsigned int i = 0; i < GW_PAGING_MAX; i++)
+		pthread_mutex_init(&g->pushes[i].lock, NULL);
 	g->pager.ops = &pager_ops;
 	g->pager.env = g;
 	g->pager.memory = d->memory;
@@ -177,8 +245,7 @@ static int take(struct gw_page *g, unsigned int i, struct gw_frame *f)
 	rc = gw_pipeline_decode(&g->decoders[i], f->arg, f->payload, f->len);
 	if (rc || !i)
 		return rc;
-	t->send_by = op_now(g) + ASK_NS;
-	return gw_frame_send(t, GW_MSG_PLACED, t->received, NULL, 0);
+	return send_on_push(g, i, GW_MSG_PLACED, t->received, NULL, 0);
 }
 
 static void receive(void *arg, unsigned int i)
@@ -193,11 +260,14 @@ static void receive(void *arg, unsigned int i)
 			rc = take(g, i, &f);
 	}
 	gw_frame_free(&f);
-	if (rc < 0)
+	/* Who was told that nothing is missing needs those that push no more. */
+	if (i && gw_transport_lost(rc) && !g->pager.missing.left)
+		gw_error_clear();
+	else if (rc < 0)
 		note_failure(g, rc);
 }
 
-/* All that is missing now, on connection 0, which nobody else uses yet. */
+/* All that only the source has now, on connection 0, which nobody else uses yet. */
 static int send_list(struct gw_page *g)
 {
 	gw_autofree uint8_t *runs = malloc(GW_RUNS_MAX * GW_RUN_LEN);
@@ -207,7 +277,7 @@ static int send_list(struct gw_page *g)
 	if (!runs)
 		return gw_fail(-ENOMEM, "no memory for a list of pages");
 	g->conns[0]->send_by = op_now(g) + LIST_NS;
-	while (!rc && (n = gw_missing_next(&g->pager.missing, &at, &first))) {
+	while (!rc && (n = gw_pager_lacking(&g->pager, &at, &first))) {
 		for (size_t part; n; first += part, n -= part) {
 			part = n > UINT32_MAX ? UINT32_MAX : n;
 			gw_put64(runs + len, first);
@@ -232,6 +302,20 @@ static void ask_again(struct gw_page *g)
 
 	while ((n = gw_pager_wanted(&g->pager, &at, pages, GW_FAULTS_MAX)))
 		op_request(g, pages, n);
+}
+
+/* What was found to be wrong while a list was made that may not have it. */
+static int refuse_again(struct gw_page *g)
+{
+	size_t at = 0, first, n;
+	int rc = 0;
+
+	while (!rc && (n = gw_pager_refused(&g->pager, &at, &first)))
+		for (size_t part; n && !rc; first += part, n -= part) {
+			part = n > UINT32_MAX ? UINT32_MAX : n;
+			rc = refuse(g, first, part);
+		}
+	return rc;
 }
 
 static void disconnect(struct gw_page *g)
@@ -277,7 +361,7 @@ static int connect(struct gw_page *g)
 		g->up = true;
 	}
 	ask_again(g);
-	return 0;
+	return refuse_again(g);
 }
 
 static bool all_there(void *arg)
@@ -299,6 +383,11 @@ static int begin(struct gw_dest *d, struct gw_page *g)
 			       "source: said that %zu pages are missing, and then that "
 			       "%llu are",
 			       (size_t)g->pager.missing.left, (unsigned long long)d->inbox.arg);
+	if (d->kept.unchecked) {
+		rc = gw_pager_check_rest(&g->pager);
+		if (rc)
+			return rc;
+	}
 	gw_missing_seal(&g->pager.missing);
 	g->sealed = g->known = true;
 	rc = d->ops->wait(d->env, all_there, g, d->ops->now(d->env) + JOIN_NS);
@@ -470,15 +559,51 @@ static void take_ledger(struct gw_page *g)
 	gw_transport_close(&d->control);
 }
 
+/* What is kept and nobody has touched yet. */
+static void check_some(void *arg, unsigned int thread)
+{
+	struct gw_page *g = arg;
+	const size_t pages = g->d->memory->nr_pages;
+	size_t first;
+
+	(void)thread;
+	while (!g->checked && (first = g->next++ * GW_CHUNK_PAGES) < pages)
+		gw_pager_check(&g->pager, first,
+			       first + GW_CHUNK_PAGES < pages ? first + GW_CHUNK_PAGES : pages);
+}
+
+/* Where there is no thread for it, it is compared as it is touched, and the rest asked for. */
+static void check_begin(struct gw_page *g)
+{
+	int rc = g->pager.unchecked ? g->d->ops->compute(g->d->env, check_some, g) : 0;
+
+	g->checks = g->pager.unchecked;
+	if (rc >= 0)
+		return;
+	gw_warn("what was kept of the VM's memory is compared by one thread: %s", gw_error());
+	gw_error_clear();
+	check_some(g, 0);
+}
+
+static void check_end(struct gw_page *g)
+{
+	g->checked = true;
+	if (g->checks)
+		g->d->ops->compute_join(g->d->env);
+	g->checks = false;
+}
+
 int gw_page_serve(struct gw_dest *d)
 {
 	struct gw_page *g = d->page;
 	int rc;
 
 	gw_transport_close(&d->control);
+	check_begin(g);
 	do
 		rc = gw_page_pump(d, GW_FOREVER);
 	while (!rc && g->pager.missing.left);
+	check_end(g);
 	if (!rc)
 		rc = ops_of(g)->stop(d->page_env);
 	if (rc)
@@ -523,11 +648,14 @@ void gw_page_end(struct gw_dest *d)
 
 	if (!g)
 		return;
+	check_end(g);
 	disconnect(g);
 	if (g->started)
 		ops_of(g)->halt(d->page_env);
 	gw_pager_free(&g->pager);
 	pthread_mutex_destroy(&g->lock);
+	for (unsigned int i = 0; i < GW_PAGING_MAX; i++)
+		pthread_mutex_destroy(&g->pushes[i].lock);
 	free(g);
 	d->page = NULL;
 }
@@ -539,6 +667,8 @@ bool gw_page_status(const struct gw_dest *d, struct gw_page_status *status)
 	if (!g || !g->started)
 		return false;
 	status->missing = g->pager.missing.left;
+	status->missing -= g->pager.unchecked_left < status->missing ? g->pager.unchecked_left
+								     : status->missing;
 	status->connected = g->up;
 	status->received = g->received;
 	for (unsigned int i = 0; i < g->n; i++)

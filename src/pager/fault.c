@@ -45,6 +45,11 @@ void gw_pager_free(struct gw_pager *p)
 	if (p->len)
 		pthread_mutex_destroy(&p->lock);
 	p->claimed = p->wanted = NULL;
+	if (p->unchecked)
+		munmap((void *)p->unchecked, p->len);
+	if (p->refused)
+		munmap((void *)p->refused, p->len);
+	p->unchecked = p->refused = NULL;
 	p->len = 0;
 	gw_missing_close(&p->missing);
 }
@@ -178,6 +183,67 @@ static void local(struct gw_pager *p, size_t page)
 		p->ops->map(p->env, page + 1, n - 1, &mapped);
 }
 
+/* Whether nobody has looked yet, and we are the one to do so. @page is claimed. */
+static bool take_unchecked(struct gw_pager *p, size_t page)
+{
+	if (!p->unchecked || !test(p->unchecked, page) || !clear(p->unchecked, page))
+		return false;
+	p->unchecked_left--;
+	return true;
+}
+
+/* Ours now, and missing. */
+static bool claim(struct gw_pager *p, size_t page)
+{
+	if (!gw_missing_test(&p->missing, page) || set(p->claimed, page))
+		return false;
+	if (gw_missing_test(&p->missing, page))
+		return true;
+	clear(p->claimed, page); /* another has placed it in between */
+	return false;
+}
+
+/* The unchecked pages of [page, stop) that are ours to look at, from @page on. */
+static unsigned int claim_unchecked(struct gw_pager *p, size_t page, size_t stop)
+{
+	unsigned int n = 0;
+
+	for (; n < GW_COMPARED_MAX && page + n < stop; n++) {
+		if (!p->unchecked || !test(p->unchecked, page + n) || !claim(p, page + n))
+			break;
+		if (take_unchecked(p, page + n))
+			continue;
+		clear(p->claimed, page + n); /* another has looked in between */
+		break;
+	}
+	if (n)
+		park(p, GW_PARK_CLAIMED, page);
+	return n;
+}
+
+/* Wrong as they lie there: only the source has these claimed pages. */
+static void lack(struct gw_pager *p, size_t page, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++)
+		set(p->refused, page + i);
+	gw_pager_unclaim(p, page, n, false);
+}
+
+/* Somebody waits for @page. Return: whether it is right as it lies there; then he goes on. */
+static bool is_here(struct gw_pager *p, size_t page)
+{
+	bool right;
+
+	if (!claim_unchecked(p, page, page + 1))
+		return false;
+	p->ops->compare(p->env, page, 1, &right);
+	if (right)
+		gw_pager_placed(p, page, 1);
+	else
+		lack(p, page, 1);
+	return right;
+}
+
 /* Whether @page is to be asked for. */
 static bool fault(struct gw_pager *p, size_t page)
 {
@@ -193,7 +259,7 @@ static bool fault(struct gw_pager *p, size_t page)
 	time_begin(p, page);
 	park(p, GW_PARK_WANTED, page);
 	if (gw_missing_test(&p->missing, page))
-		return true;
+		return !is_here(p, page);
 	/* It has come meanwhile, and whoever placed it may have seen nobody wait. */
 	if (clear(p->wanted, page)) {
 		go_on(p, page);
@@ -221,17 +287,6 @@ void gw_pager_fault(struct gw_pager *p, const size_t *pages, unsigned int n)
 		p->ops->request(p->env, ask, nr);
 }
 
-/* Ours now, and missing. */
-static bool claim(struct gw_pager *p, size_t page)
-{
-	if (!gw_missing_test(&p->missing, page) || set(p->claimed, page))
-		return false;
-	if (gw_missing_test(&p->missing, page))
-		return true;
-	clear(p->claimed, page); /* another has placed it in between */
-	return false;
-}
-
 size_t gw_pager_claim(struct gw_pager *p, size_t *page, size_t end)
 {
 	size_t n = 0;
@@ -242,6 +297,9 @@ size_t gw_pager_claim(struct gw_pager *p, size_t *page, size_t end)
 		return 0;
 	for (n = 1; *page + n < end && claim(p, *page + n); n++)
 		;
+	/* What comes is right, whatever lies there. */
+	for (size_t i = 0; p->unchecked && i < n; i++)
+		take_unchecked(p, *page + i);
 	park(p, GW_PARK_CLAIMED, *page);
 	return n;
 }
@@ -272,6 +330,110 @@ void gw_pager_placed(struct gw_pager *p, size_t page, size_t count)
 	}
 	if (!p->missing.left)
 		p->ops->notify(p->env);
+}
+
+int gw_pager_check_rest(struct gw_pager *p)
+{
+	p->unchecked = bits(p->len);
+	p->refused = bits(p->len);
+	if (!p->unchecked || !p->refused)
+		return gw_fail(-ENOMEM, "no memory to compare what was kept");
+	for (unsigned int i = 0; i < p->memory->nr_blocks; i++) {
+		const struct gw_memory_block *b = &p->memory->blocks[i];
+		const size_t end = b->first_page + b->nr_pages;
+		int rc;
+
+		for (size_t page = b->first_page; page < end; page += 64 - page % 64) {
+			const uint64_t upto = end - page < 64 ? ~(~0ULL << (end - page)) : ~0ULL;
+			const uint64_t rest = upto << page % 64 &
+					      ~atomic_load(&p->missing.words[page / 64]);
+
+			atomic_fetch_or(&p->unchecked[page / 64], rest);
+			p->unchecked_left += (size_t)__builtin_popcountll(rest);
+		}
+		rc = gw_missing_add(&p->missing, p->memory, b->first_page, b->nr_pages);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* The claimed pages, none of which anybody else looks at. */
+static void compare(struct gw_pager *p, size_t page, unsigned int n)
+{
+	bool right[GW_COMPARED_MAX];
+
+	p->ops->compare(p->env, page, n, right);
+	for (unsigned int i = 0, count; i < n; i += count) {
+		for (count = 1; i + count < n && right[i + count] == right[i];)
+			count++;
+		if (right[i]) {
+			gw_pager_placed(p, page + i, count);
+			continue;
+		}
+		/* Who faults on one meanwhile asks for it himself. */
+		lack(p, page + i, count);
+		p->ops->refuse(p->env, page + i, count);
+	}
+}
+
+void gw_pager_check(struct gw_pager *p, size_t first, size_t stop)
+{
+	while (p->unchecked && first < stop) {
+		const uint64_t word = atomic_load(&p->unchecked[first / 64]) >> first % 64;
+		unsigned int n;
+
+		if (!word) {
+			first += 64 - first % 64;
+			continue;
+		}
+		first += (size_t)__builtin_ctzll(word);
+		n = first < stop ? claim_unchecked(p, first, stop) : 0;
+		if (n)
+			compare(p, first, n);
+		first += n ? n : 1; /* another has it */
+	}
+}
+
+static uint64_t lacking(const struct gw_pager *p, size_t i)
+{
+	return atomic_load(&p->missing.words[i]) &
+	       ~(p->unchecked ? atomic_load(&p->unchecked[i]) : 0);
+}
+
+static uint64_t refused_of(const struct gw_pager *p, size_t i)
+{
+	return p->refused ? lacking(p, i) & atomic_load(&p->refused[i]) : 0;
+}
+
+/* The first page from @page on whose bit, of @word, is @value. */
+static size_t find(const struct gw_pager *p, uint64_t (*word)(const struct gw_pager *p, size_t i),
+		   size_t page, bool value)
+{
+	for (; page < p->missing.nr_pages; page += 64 - page % 64) {
+		const uint64_t w = word(p, page / 64);
+		const uint64_t found = (value ? w : ~w) >> page % 64;
+
+		if (found) {
+			page += (size_t)__builtin_ctzll(found);
+			break;
+		}
+	}
+	return page < p->missing.nr_pages ? page : p->missing.nr_pages;
+}
+
+size_t gw_pager_lacking(const struct gw_pager *p, size_t *at, size_t *first)
+{
+	*first = find(p, lacking, *at, true);
+	*at = find(p, lacking, *first, false);
+	return *at - *first;
+}
+
+size_t gw_pager_refused(const struct gw_pager *p, size_t *at, size_t *first)
+{
+	*first = find(p, refused_of, *at, true);
+	*at = find(p, refused_of, *first, false);
+	return *at - *first;
 }
 
 unsigned int gw_pager_wanted(const struct gw_pager *p, size_t *at, size_t *pages, unsigned int most)

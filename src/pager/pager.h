@@ -11,6 +11,9 @@
  *     its bytes into the file      nobody sees them: who faults waits
  *     placed                       gw_pager_placed(): the table says so (missing.h); then who
  *                                  wants it goes on
+ *   a page that lies here        unchecked (decision 29): it may be right, and nobody has looked.
+ *                                Whoever claims it takes that mark and looks: a fault first of
+ *                                all, else gw_pager_check(). It is placed, or lacking like others
  *
  * Neither misses the other: a fault is wanted before it looks whether the page is missing, a
  * page is placed before it is looked at whether somebody wants it.
@@ -30,6 +33,9 @@
 
 /* Pages around one that is there which are let be seen with it, as the kernel does. */
 #define GW_FAULT_AROUND 16
+
+/* Unchecked pages that are claimed at a time, and whose readers wait for one another. */
+#define GW_COMPARED_MAX 16
 
 /* Where a test may hold a thread, and kill the process. */
 enum gw_park {
@@ -58,6 +64,13 @@ struct gw_pager_ops {
 	 * asked for when it can be reached again (gw_pager_wanted()).
 	 */
 	void (*request)(void *env, const size_t *pages, unsigned int n);
+	/*
+	 * Which of @count pages from @page, GW_COMPARED_MAX at most, are right as they lie in
+	 * the file. And tell the source of those that are not, and that nobody waits for.
+	 * Where pages are unchecked; else both may be NULL.
+	 */
+	void (*compare)(void *env, size_t page, unsigned int count, bool *right);
+	void (*refuse)(void *env, size_t page, unsigned int count);
 	/* Something has changed that whoever watches the whole should look at. */
 	void (*notify)(void *env);
 	/* For tests; may be NULL. */
@@ -86,10 +99,16 @@ struct gw_pager {
 	struct gw_missing missing;
 
 	_Atomic uint64_t *claimed, *wanted; /* a bit a page */
-	size_t len;			    /* of each, in bytes */
-	_Atomic bool torn;		    /* a page was written in part: its base is lost */
-	_Atomic bool retry;		    /* somebody waits for memory of this host */
-	_Atomic bool gone;		    /* QEMU has ended */
+	/*
+	 * Of the missing: what may be right as it lies there, but nobody has looked; and what
+	 * was found not to be. NULL: there is nothing of the kind.
+	 */
+	_Atomic uint64_t *unchecked, *refused;
+	size_t len; /* of each, in bytes */
+	_Atomic size_t unchecked_left;
+	_Atomic bool torn;  /* a page was written in part: its base is lost */
+	_Atomic bool retry; /* somebody waits for memory of this host */
+	_Atomic bool gone;  /* QEMU has ended */
 
 	pthread_mutex_t lock; /* of what follows */
 	struct gw_pager_stats stats;
@@ -114,6 +133,32 @@ void gw_pager_fault(struct gw_pager *p, const size_t *pages, unsigned int n);
  * Return: how many from *page; 0: there are no more.
  */
 size_t gw_pager_claim(struct gw_pager *p, size_t *page, size_t end);
+
+/**
+ * gw_pager_check_rest() - before it begins: all pages that are not missing are, but only until
+ * somebody has compared them. They join the table, which a successor believes: it asks for
+ * them all. 0 or -errno.
+ */
+int gw_pager_check_rest(struct gw_pager *p);
+
+/**
+ * gw_pager_check() - compare the unchecked pages of [first, stop) that nobody has claimed. Any
+ * thread.
+ */
+void gw_pager_check(struct gw_pager *p, size_t first, size_t stop);
+
+/**
+ * gw_pager_lacking() - the next run of pages that only the source has: missing, and not unchecked.
+ * @at: where to begin; moves behind it
+ * Return: how many pages from @first; 0: there is none.
+ */
+size_t gw_pager_lacking(const struct gw_pager *p, size_t *at, size_t *first);
+
+/**
+ * gw_pager_refused() - the next run of pages that were refused and are missing; as
+ * gw_pager_lacking(). For a source that was not there to hear of it.
+ */
+size_t gw_pager_refused(const struct gw_pager *p, size_t *at, size_t *first);
 
 /** gw_pager_unclaim() - they could not be placed; @torn: and may be half written. */
 void gw_pager_unclaim(struct gw_pager *p, size_t page, size_t count, bool torn);

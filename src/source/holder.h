@@ -61,6 +61,7 @@ struct gw_holder {
 	struct gw_bitmap look;	  /* of these: to be looked at here, too */
 	size_t compared;	  /* up to this page it is done */
 	bool comparing;
+	bool unchecked; /* it compares its image as the guest runs there (decision 29) */
 	uint32_t image; /* departure whose image it kept; 0: none */
 
 	/* measured */

@@ -358,7 +358,8 @@ static int go_before(struct gw_source *s, struct gw_converge *c)
 
 	s->postcopy = true;
 	s->unsent = 0;
-	if (s->direct_io && !c->compared && (s->nr_rounds || s->holder.image)) {
+	/* Without a round there was no scan after which something could land unseen. */
+	if (s->direct_io && !c->compared && s->nr_rounds) {
 		rc = gw_source_quiesce(s, true);
 		c->compared = !rc;
 	}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* push.c - the order in which missing pages are sent; see push.h. */
+#include <errno.h>
 #include <string.h>
 
 #include "cleanup.h"
@@ -14,15 +15,39 @@ void gw_push_init(struct gw_push *p)
 void gw_push_free(struct gw_push *p)
 {
 	pthread_mutex_destroy(&p->lock);
+	gw_bitmap_free(&p->given);
 }
 
-void gw_push_begin(struct gw_push *p, struct gw_bitmap *due)
+int gw_push_begin(struct gw_push *p, struct gw_bitmap *due)
 {
 	gw_locked(&p->lock);
+	gw_bitmap_free(&p->given);
+	if (gw_bitmap_init(&p->given, due->bits))
+		return -ENOMEM;
+	gw_bitmap_or(&p->given, due);
 	p->due = due;
 	p->left = gw_bitmap_count(due, 0, due->bits);
 	p->at = 0;
 	p->nr_near = 0;
+	return 0;
+}
+
+bool gw_push_is_new(struct gw_push *p, size_t page)
+{
+	gw_locked(&p->lock);
+	if (gw_bitmap_test(&p->given, page))
+		return false;
+	gw_bitmap_set(&p->given, page);
+	return true;
+}
+
+void gw_push_add(struct gw_push *p, size_t page)
+{
+	gw_locked(&p->lock);
+	gw_bitmap_set(p->due, page);
+	p->left++;
+	if (page < p->at)
+		p->at = page;
 }
 
 static size_t smaller(size_t a, size_t b)
@@ -80,7 +105,7 @@ unsigned int gw_push_next(struct gw_push *p, unsigned int most, size_t *chunk,
 	}
 	if (!p->left)
 		return 0;
-	/* What lies before it is taken: pages only ever leave. */
+	/* What lies before it is taken; what is added puts it back. */
 	p->at = gw_bitmap_next(p->due, p->at, p->due->bits, true);
 	return take(p, p->at, p->due->bits, most, chunk, pages);
 }

@@ -6,7 +6,9 @@
  * rest, what lies behind the latest faults comes first, since who touched a page often
  * touches the next; then the others, in the order of memory.
  *
- * Each page is given out once, to whoever claims it first.
+ * Each page is given out once, to whoever claims it first. Those that are not due are the
+ * destination's already, until it says that what it kept of one is wrong (decision 29): then it
+ * is given out, too, once.
  *
  * Locking: one lock, inside.
  */
@@ -27,7 +29,8 @@
 
 struct gw_push {
 	pthread_mutex_t lock;
-	struct gw_bitmap *due; /* the caller's; a claimed page leaves it */
+	struct gw_bitmap *due;	/* the caller's; a claimed page leaves it */
+	struct gw_bitmap given; /* all that are, or were, due */
 	size_t left, at;
 	struct {
 		size_t at, end;
@@ -38,11 +41,17 @@ struct gw_push {
 void gw_push_init(struct gw_push *p);
 void gw_push_free(struct gw_push *p);
 
-/** gw_push_begin() - give out the pages of @due, from its first on. Nobody claims meanwhile. */
-void gw_push_begin(struct gw_push *p, struct gw_bitmap *due);
+/** gw_push_begin() - give out the pages of @due, from its first on, alone. 0 or -ENOMEM. */
+int gw_push_begin(struct gw_push *p, struct gw_bitmap *due);
 
 /** gw_push_claim() - take page @page, and remember that it was asked for. False: it is taken. */
 bool gw_push_claim(struct gw_push *p, size_t page);
+
+/** gw_push_is_new() - whether @page was never due; from now on it was. For one caller only. */
+bool gw_push_is_new(struct gw_push *p, size_t page);
+
+/** gw_push_add() - and is due, like the others. */
+void gw_push_add(struct gw_push *p, size_t page);
 
 /**
  * gw_push_next() - take the pages that are to go next, all in one chunk.

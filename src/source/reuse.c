@@ -12,6 +12,8 @@
  *
  * What the destination calls absent is damaged or was evicted there. It is sent.
  * Where it is still comparing its image, compared.c asks for the rest after the first round.
+ * Where the guest returns at once, it compares as that runs there (decision 29): until then
+ * nothing that it kept is believed of a page that is sent, nor what refers to such a page.
  *
  * After the move the destination gets the ledger of this departure, and the same
  * ledger is kept here with the image. All of this only spares bytes: whatever is
@@ -31,6 +33,12 @@
 /* For questions about blocks, in ns: some GiB of changed pages on a good link. */
 #define BLOCKS_NS (2 * GW_S)
 
+/* With --verify all is compared, while the guest stands still. */
+static bool returns_at_once(const struct gw_source *s)
+{
+	return s->params.postcopy == GW_POSTCOPY_NOW && !s->params.verify;
+}
+
 json_t *gw_reuse_offer(const struct gw_source *s)
 {
 	const uint32_t departures = s->ledger ? gw_ledger_departures(s->ledger) : 0;
@@ -48,7 +56,8 @@ json_t *gw_reuse_offer(const struct gw_source *s)
 		gw_id_format(id, text);
 		json_array_append_new(ids, json_string(text));
 	}
-	return json_pack("{s:I,s:o}", "departures", (json_int_t)departures, "ids", ids);
+	return json_pack("{s:I,s:o,s:b}", "departures", (json_int_t)departures, "ids", ids,
+			 "unchecked", returns_at_once(s));
 }
 
 /* The pages of the image that are not what they were. */
@@ -83,6 +92,7 @@ int gw_reuse_answer(struct gw_source *s)
 	const json_int_t number = json_integer_value(json_object_get(image, "departure"));
 	const json_int_t absent = json_integer_value(json_object_get(image, "absent"));
 	const bool comparing = json_is_true(json_object_get(image, "comparing"));
+	const bool unchecked = json_is_true(json_object_get(image, "unchecked"));
 	int rc;
 
 	json_decref(ready);
@@ -90,12 +100,15 @@ int gw_reuse_answer(struct gw_source *s)
 		return 0;
 	if (!s->params.reuse || !s->ledger || number < 0 || absent < 0 ||
 	    number > gw_ledger_departures(s->ledger) || (uint64_t)absent > s->memory->nr_pages ||
-	    (comparing && (absent || !gw_holder_has(h, GW_FEATURE_LATER))))
+	    (comparing && (absent || !gw_holder_has(h, GW_FEATURE_LATER))) ||
+	    (unchecked &&
+	     (absent || comparing || !returns_at_once(s) || !gw_holder_has(h, GW_FEATURE_RETURN))))
 		return gw_fail(-EPROTO, "destination: has an image that cannot be");
 	rc = gw_bitmap_init(&h->absent, s->memory->nr_pages);
 	h->image = (uint32_t)number;
 	h->absent_pages = (uint64_t)absent;
 	h->comparing = comparing;
+	h->unchecked = unchecked;
 	return rc ? rc : take_absent(s, (uint64_t)absent);
 }
 
@@ -165,7 +178,7 @@ static int choose_due(struct gw_source *s, struct gw_bitmap *wanted)
 				continue;
 			}
 			gw_bitmap_set(&s->due, page);
-			if (has_older(s, page))
+			if (!s->holder.unchecked && has_older(s, page))
 				gw_bitmap_set(wanted, page);
 		}
 	} while (rc);
@@ -247,6 +260,9 @@ int gw_reuse_due(struct gw_source *s)
 	int rc = gw_bitmap_init(&wanted, s->memory->nr_pages);
 
 	assume(s);
+	if (s->holder.unchecked) /* should rounds follow */
+		s->holder.encoder.options.off |= 1U << GW_STAGE_DUPLICATE | 1U << GW_STAGE_DELTA |
+						 1U << GW_STAGE_PATCH;
 	if (!rc && s->holder.comparing)
 		rc = gw_bitmap_init(&s->holder.look, s->memory->nr_pages);
 	if (!rc)

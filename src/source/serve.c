@@ -29,6 +29,7 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "feature.h"
 #include "internal.h"
 #include "log.h"
 #include "pipeline.h"
@@ -136,6 +137,36 @@ static int send_pages(struct gw_serve *v, unsigned int i, size_t chunk,
 	return rc ? rc : gw_round_put(v->s, batch, v->conns[i]);
 }
 
+/*
+ * The destination does not have @page, of which it was not told that it is missing: what it had
+ * kept of it is wrong (decision 29).
+ */
+static void give(struct gw_serve *v, size_t page)
+{
+	struct gw_source *s = v->s;
+
+	if (!gw_holder_has(&s->holder, GW_FEATURE_RETURN) || !gw_memory_block_of(s->memory, page) ||
+	    !gw_push_is_new(&v->push, page))
+		return;
+	gw_encoder_reuse(&s->holder.encoder, page, GW_DIGEST_UNKNOWN);
+	if (s->reused)
+		s->reused--;
+	s->due_pages++;
+	gw_push_add(&v->push, page);
+}
+
+static int take_refused(struct gw_serve *v, const struct gw_frame *f)
+{
+	struct gw_reader r = { f->payload, f->len };
+	size_t first = 0, count = 0;
+	int rc;
+
+	while ((rc = gw_runs_take(&r, v->s->memory->nr_pages, &first, &count)) > 0)
+		for (size_t page = first; page < first + count; page++)
+			give(v, page);
+	return rc ? gw_fail_prefix(rc, "destination: ") : 0;
+}
+
 static int answer(struct gw_serve *v, const struct gw_frame *f)
 {
 	struct gw_reader r = { f->payload, f->len };
@@ -147,6 +178,7 @@ static int answer(struct gw_serve *v, const struct gw_frame *f)
 			struct gw_pageset one = { { 0 } };
 
 			v->s->postcopy_requests++;
+			give(v, page);
 			/* One that is taken is on its way. */
 			if (!gw_push_claim(&v->push, page))
 				continue;
@@ -183,21 +215,19 @@ static int heed_requests(struct gw_serve *v)
 	return rc;
 }
 
-/* Hear what is placed, until @w is open; or until all is, once @last is sent. */
-static int await_placed(struct gw_serve *v, unsigned int i, struct gw_frame *f, struct gw_window *w,
-			bool last)
+/* What comes on connection @i, one that pushes. */
+static int heed_pushed(struct gw_serve *v, unsigned int i, struct gw_frame *f, struct gw_window *w)
 {
-	while (last ? w->placed < w->sent : !gw_window_open(w)) {
-		int rc = gw_frame_recv(v->conns[i], f, GW_FOREVER);
+	int rc = gw_frame_recv(v->conns[i], f, GW_FOREVER);
 
-		if (!rc && f->type != GW_MSG_PLACED)
-			rc = gw_fail(-EPROTO, "destination: sent %s where PLACED was due",
-				     gw_message_name(f->type));
-		rc = rc ?: gw_window_placed(w, f->arg, v->s->ops->now(v->s->env));
-		if (rc)
-			return rc;
-	}
-	return 0;
+	if (rc)
+		return rc;
+	if (f->type == GW_MSG_REFUSED && gw_holder_has(&v->s->holder, GW_FEATURE_RETURN))
+		return take_refused(v, f);
+	if (f->type != GW_MSG_PLACED)
+		return gw_fail(-EPROTO, "destination: sent %s where PLACED was due",
+			       gw_message_name(f->type));
+	return gw_window_placed(w, f->arg, v->s->ops->now(v->s->env));
 }
 
 static int push(struct gw_serve *v, unsigned int i)
@@ -211,14 +241,22 @@ static int push(struct gw_serve *v, unsigned int i)
 		struct gw_pageset pages;
 		size_t chunk;
 
-		rc = await_placed(v, i, &f, &w, false);
-		if (rc || !gw_push_next(&v->push, gw_window_pages(&w), &chunk, &pages))
-			break;
+		/* With nothing left to send: what was kept may turn out to be wrong, until the end.
+		 */
+		if (!gw_window_open(&w) ||
+		    !gw_push_next(&v->push, gw_window_pages(&w), &chunk, &pages)) {
+			rc = heed_pushed(v, i, &f, &w);
+			continue;
+		}
 		rc = send_pages(v, i, chunk, &pages);
 		gw_window_sent(&w, v->conns[i]->sent - v->base[i], v->s->ops->now(v->s->env));
 	}
-	rc = rc ?: await_placed(v, i, &f, &w, true);
 	gw_frame_free(&f);
+	/* It may have been the last one to be needed: connection 0 tells. */
+	if (gw_transport_lost(rc) && w.placed == w.sent && !gw_push_left(&v->push)) {
+		gw_error_clear();
+		rc = 0;
+	}
 	return rc;
 }
 
@@ -292,11 +330,13 @@ static int begin(struct gw_serve *v, int64_t deadline)
 	if (rc)
 		return rc;
 	/* Once pages travel, the table tells of what may have been lost on the way. */
-	if (!known || !v->own)
+	if (!known || !v->own || s->holder.unchecked)
 		forget_held(s);
 	v->own = false;
 	gw_encoder_paging(&s->holder.encoder, &s->due);
-	gw_push_begin(&v->push, &s->due);
+	rc = gw_push_begin(&v->push, &s->due);
+	if (rc)
+		return rc;
 	s->due_pages = gw_push_left(&v->push);
 	s->done_pages = 0;
 	v->spawned = true;
@@ -453,6 +493,8 @@ static void hand_over(struct gw_serve *v)
 
 	if (!v->conns[0])
 		return;
+	for (unsigned int i = 1; i < v->n; i++)
+		v->conns[i]->ops->shutdown(v->conns[i]);
 	if (v->spawned)
 		s->ops->join(s->env);
 	v->spawned = false;

@@ -60,6 +60,7 @@ static const struct {
 	[GW_MSG_REQUEST] = { "REQUEST", 48 * KIB },
 	[GW_MSG_PLACED] = { "PLACED", 0 },
 	[GW_MSG_COMPLETE] = { "COMPLETE", 0 },
+	[GW_MSG_REFUSED] = { "REFUSED", 48 * KIB },
 };
 
 const char *gw_message_name(unsigned int type)

@@ -65,6 +65,10 @@
  *     PAGES {chunk, records} ...        ->   (0: answers; others: the rest)
  *                                       <-   PLACED {bytes of PAGES frames, headers included,
  *                                              since this connection's OPEN} (not on 0)
+ *   with the feature return-at-once, where READY's image is `unchecked` (decision 29): what was
+ *   not told as missing is compared there; what is not what it was, and what a REQUEST
+ *   names beside what was told, is missing, too
+ *                                       <-   REFUSED {runs} (not on 0)
  *   nothing is missing any more
  *                                       <-   COMPLETE (0)
  *     LEDGER ... LEDGER_END             ->   (0; not after RUNNING on control)
@@ -160,6 +164,7 @@ enum gw_message {
 	GW_MSG_REQUEST,
 	GW_MSG_PLACED,
 	GW_MSG_COMPLETE,
+	GW_MSG_REFUSED, /* with the feature return-at-once */
 	GW_MSG_COUNT,
 };
 

@@ -149,7 +149,10 @@ static int find_kept(const json_t *reuse, struct gw_dest_kept *kept)
 	if (!kept->departure || gw_bitmap_init(&kept->absent, l->nr_pages))
 		return 0;
 	kept->ledger = l;
-	kept->later = sim.dst.d.features >> GW_FEATURE_LATER & 1;
+	kept->unchecked = sim.dst.d.unchecked;
+	kept->later = !kept->unchecked && sim.dst.d.features >> GW_FEATURE_LATER & 1;
+	if (kept->unchecked)
+		return 0;
 	if (kept->later) {
 		if (gw_bitmap_init(&sim.dst.absent, l->nr_pages))
 			return -ENOMEM;

@@ -152,6 +152,15 @@ const struct scenario scenarios[] = {
 	  .postcopy = GW_POSTCOPY_AUTO,
 	  .postcopy_after = 2,
 	  .pages = { .compress = GW_COMPRESS_LZ4, .delta_cache = FEW_PAGES } },
+	/* It comes back at once, before what was kept of it has been compared. */
+	{ .name = "returns",
+	  .guest = { .writes_per_ms = 8, .working_set = 60, .direct_io = true },
+	  .streams = 2,
+	  .downtime_limit_ms = 30,
+	  .direct_io = true,
+	  .stride = 3,
+	  .reuse = REUSE_ROUND,
+	  .postcopy = GW_POSTCOPY_NOW },
 	/* A display that can never be sent within the limit: the guest is not even stopped. */
 	{ .name = "heavy",
 	  .guest = { .writes_per_ms = 5, .working_set = 60 },

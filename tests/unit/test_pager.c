@@ -40,6 +40,8 @@ struct world {
 	_Atomic unsigned int maps, wakes, zeros, requests;
 	_Atomic unsigned int notices;
 	size_t asked[64];
+	_Atomic unsigned int compared, refusals;
+	size_t refused[64];
 	int64_t now;
 	/* what happens at a park point, once */
 	enum gw_park at;
@@ -115,6 +117,27 @@ static void op_request(void *env, const size_t *pages, unsigned int n)
 	}
 }
 
+/* What lies there is right, but for page 11. */
+static void op_compare(void *env, size_t page, unsigned int count, bool *right)
+{
+	struct world *w = env;
+
+	assert_true(count && count <= GW_COMPARED_MAX);
+	for (unsigned int i = 0; i < count; i++) {
+		assert_true(gw_missing_test(&w->p.missing, page + i));
+		right[i] = page + i != 11;
+		w->compared++;
+	}
+}
+
+static void op_refuse(void *env, size_t page, unsigned int count)
+{
+	struct world *w = env;
+
+	for (unsigned int i = 0; i < count; i++)
+		w->refused[w->refusals++ % 64] = page + i;
+}
+
 static void op_notify(void *env)
 {
 	((struct world *)env)->notices++;
@@ -137,6 +160,8 @@ static const struct gw_pager_ops ops = {
 	.map_zero = op_map_zero,
 	.wake = op_wake,
 	.request = op_request,
+	.compare = op_compare,
+	.refuse = op_refuse,
 	.notify = op_notify,
 	.park = op_park,
 };
@@ -484,6 +509,86 @@ static void failures(void **state)
 	finish(w);
 }
 
+/* It is asked for by somebody else while it is looked at. */
+static void fault_on_11(struct world *w)
+{
+	touch(w, 11);
+}
+
+static size_t lacks(const struct world *w)
+{
+	size_t at = 0, first, n, all = 0;
+
+	while ((n = gw_pager_lacking(&w->p, &at, &first)))
+		all += n;
+	return all;
+}
+
+/* What was kept is seen once somebody has looked at it, and not a moment before. */
+static void unchecked(void **state)
+{
+	struct world *w = begin();
+	size_t at = 0, first;
+
+	(void)state;
+	miss(w, 20, 3);
+	assert_int_equal(gw_pager_check_rest(&w->p), 0);
+	gw_missing_seal(&w->p.missing);
+	assert_int_equal(w->p.missing.left, BIG + SMALL);
+	assert_int_equal(w->p.unchecked_left, BIG + SMALL - 3);
+	assert_int_equal(lacks(w), 3);
+	/* One that is right goes on without its source. */
+	touch(w, 5);
+	assert_true(w->seen[5] && !w->waits[5]);
+	assert_int_equal(w->requests, 0);
+	touch(w, BIG - 1); /* a hole */
+	assert_true(w->seen[BIG - 1]);
+	assert_int_equal(w->zeros, 1);
+	/* One that is not is asked for, and nobody looks at it again. */
+	touch(w, 11);
+	assert_true(w->waits[11]);
+	assert_int_equal(w->requests, 1);
+	assert_int_equal(w->asked[0], 11);
+	assert_int_equal(lacks(w), 4);
+	assert_int_equal(w->compared, 3);
+	/* What comes for one that was not looked at is right whatever lies there. */
+	assert_int_equal(bring(w, 30, 1, NEW), 0);
+	assert_false(gw_missing_test(&w->p.missing, 30));
+	assert_int_equal(byte_of(w, 30), NEW);
+	gw_pager_check(&w->p, 0, PAGES);
+	assert_int_equal(w->compared, BIG + SMALL - 4);
+	assert_int_equal(w->refusals, 0);
+	assert_int_equal(w->p.unchecked_left, 0);
+	assert_int_equal(w->p.missing.left, 4);
+	assert_int_equal(gw_pager_refused(&w->p, &at, &first), 1);
+	assert_int_equal(first, 11);
+	assert_int_equal(bring(w, 11, 1, NEW), 0);
+	assert_true(w->seen[11] && !w->waits[11]);
+	assert_int_equal(bring(w, 20, 3, NEW), 0);
+	assert_int_equal(w->p.missing.left, 0);
+	finish(w);
+}
+
+/* Who faults on a page that another looks at asks for it, whatever comes of that. */
+static void unchecked_meanwhile(void **state)
+{
+	struct world *w = begin();
+
+	(void)state;
+	assert_int_equal(gw_pager_check_rest(&w->p), 0);
+	gw_missing_seal(&w->p.missing);
+	arrange(w, GW_PARK_CLAIMED, 0, fault_on_11);
+	gw_pager_check(&w->p, 0, GW_COMPARED_MAX);
+	assert_true(w->waits[11]);
+	assert_int_equal(w->requests, 1);
+	assert_int_equal(w->refusals, 1);
+	assert_int_equal(w->refused[0], 11);
+	assert_int_equal(lacks(w), 1);
+	assert_int_equal(bring(w, 11, 1, NEW), 0);
+	assert_true(w->seen[11] && !w->waits[11]);
+	finish(w);
+}
+
 static void *placer(void *arg)
 {
 	struct world *w = arg;
@@ -540,10 +645,15 @@ static void all_at_once(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(table),	   cmocka_unit_test(table_adjacent),
-		cmocka_unit_test(pages_come),	   cmocka_unit_test(twice),
-		cmocka_unit_test(fault_meanwhile), cmocka_unit_test(failures),
+		cmocka_unit_test(table),
+		cmocka_unit_test(table_adjacent),
+		cmocka_unit_test(pages_come),
+		cmocka_unit_test(twice),
+		cmocka_unit_test(fault_meanwhile),
+		cmocka_unit_test(failures),
 		cmocka_unit_test(all_at_once),
+		cmocka_unit_test(unchecked),
+		cmocka_unit_test(unchecked_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -111,6 +111,31 @@ static void old_faults_are_forgotten(void **state)
 	assert_int_equal(next(f, 16, 16), 0);
 }
 
+/* What is found to be wrong at the destination comes, too, once, wherever the push is by then. */
+static void what_is_refused_is_added(void **state)
+{
+	struct fixture *f = *state;
+	struct gw_pageset pages;
+	size_t chunk;
+
+	gw_bitmap_set_range(&f->due, 600, 2);
+	assert_int_equal(gw_push_begin(&f->push, &f->due), 0);
+	assert_int_equal(gw_push_next(&f->push, 16, &chunk, &pages), 2);
+	assert_int_equal(gw_push_next(&f->push, 16, &chunk, &pages), 0);
+	assert_false(gw_push_is_new(&f->push, 600));
+	assert_true(gw_push_is_new(&f->push, 3));
+	assert_false(gw_push_is_new(&f->push, 3));
+	gw_push_add(&f->push, 3);
+	assert_int_equal(gw_push_left(&f->push), 1);
+	assert_int_equal(gw_push_next(&f->push, 16, &chunk, &pages), 1);
+	assert_true(!chunk && gw_pageset_test(&pages, 3));
+	assert_false(gw_push_claim(&f->push, 3));
+	assert_int_equal(gw_push_left(&f->push), 0);
+	/* A new list tells of all again. */
+	assert_int_equal(gw_push_begin(&f->push, &f->due), 0);
+	assert_true(gw_push_is_new(&f->push, 3) && gw_push_is_new(&f->push, 600));
+}
+
 static _Atomic unsigned int taken[PAGES];
 
 static void *ask(void *arg)
@@ -160,6 +185,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_end_of_memory_is_one, make, drop),
 		cmocka_unit_test_setup_teardown(old_faults_are_forgotten, make, drop),
 		cmocka_unit_test_setup_teardown(each_page_is_taken_once, make, drop),
+		cmocka_unit_test_setup_teardown(what_is_refused_is_added, make, drop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
