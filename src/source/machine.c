@@ -480,6 +480,26 @@ static int find_reason(struct gw_source *s, int rc)
 	return told == -EREMOTEIO || rc == GW_HALTED ? told : gw_fail(rc, "%s", noticed);
 }
 
+/*
+ * Resume what was stopped here. Whoever continued it meanwhile has it since, however it
+ * stands: then nobody tries again (invariant 14).
+ */
+static int resume_own(struct gw_source *s)
+{
+	char why[GW_ERROR_MAX];
+	const int rc = gw_source_resume(s);
+
+	if (!rc)
+		return 0;
+	snprintf(why, sizeof(why), "%s", gw_error());
+	if (s->ops->guest_stayed(s->env) != -EAGAIN)
+		return gw_fail(rc, "%s", why);
+	s->stopped = false;
+	if (s->ops->journal(s->env, GW_SOURCE_MOVING))
+		gw_error_clear();
+	return 0;
+}
+
 /* Undo: whatever happened, the guest runs here again. Return: why it ended. */
 static int give_up(struct gw_source *s, int rc)
 {
@@ -493,7 +513,7 @@ static int give_up(struct gw_source *s, int rc)
 		return rc;
 	}
 	/* The guest first: hearing from a dead peer, and telling it, can take seconds. */
-	resumed = gw_source_resume(s);
+	resumed = resume_own(s);
 	if (resumed) {
 		/* Whoever tries next waits for our end, and the guest for him. */
 		gw_fail_prefix(

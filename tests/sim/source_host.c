@@ -589,6 +589,8 @@ static void worked(struct source_host *src, int rc)
 {
 	src->rc = rc;
 	src->ended = true;
+	sim_check(!src->s.stopped || src->s.committed || !source_disturbed(),
+		  "a guest that its user has continued is to be resumed by the daemon");
 	/* Also a completed one that could not be removed here: recover does. */
 	if (src->journal == JOURNAL_LEFT || src->journal == JOURNAL_SERVING)
 		source_recover();

@@ -490,7 +490,7 @@ static void check_result(void)
 		sim_check(sim.src.rc && !s->committed && !sim.dst.took_over,
 			  "failed, and yet moved");
 		sim_check(!s->stopped || struck(FAULT_STILL_SOURCE) || struck(FAULT_OP) ||
-				  struck(FAULT_OP_LATE),
+				  struck(FAULT_OP_LATE) || struck(FAULT_HANG_FAIL),
 			  "failed, and left the guest stopped");
 		sim_check((s->state == GW_SOURCE_CANCELLED) == (sim.src.rc == -ECANCELED) &&
 				  (s->state == GW_SOURCE_FAILED || sim.cancelled),
