@@ -173,6 +173,8 @@ static void land(struct guest *g, struct guest_io *io)
 
 static void start_io(struct guest *g)
 {
+	static const uint8_t zeros[GW_PAGE_SIZE];
+
 	for (unsigned int i = 0; i < GUEST_IOS; i++) {
 		struct guest_io *io = &g->io[i];
 
@@ -182,7 +184,9 @@ static void start_io(struct guest *g)
 		io->lands = sim_now() + (int64_t)rng_below(&g->rng, 3 * GW_MS);
 		io->scans = g->scans;
 		io->busy = true;
-		gw_bitmap_set(&g->written, io->page); /* pinning it for writing faults */
+		gw_bitmap_set(&g->written, io->page);	 /* pinning it for writing faults */
+		if (!gw_bitmap_test(&g->data, io->page)) /* and what was a hole is one no more */
+			write_page(g, io->page, 0, zeros, sizeof(zeros));
 		return;
 	}
 }

@@ -223,7 +223,30 @@ struct scenario scenario_random(uint64_t seed)
 	sc.hasty = rng_one_in(&rng, 2);
 	sc.slow_compare = rng_one_in(&rng, 4);
 	sc.result = SIM_MAY_BE_TOO_FAST;
+	/* New draws come last: tests/sim/seeds. */
+	if (!sc.version && rng_one_in(&rng, 2))
+		sc.postcopy = (enum gw_postcopy)(GW_POSTCOPY_AUTO + rng_below(&rng, 2));
+	sc.postcopy_after = (unsigned int)rng_below(&rng, 4);
 	return sc;
+}
+
+void scenario_print(const struct scenario *sc)
+{
+	const struct behaviour *b = &sc->guest;
+
+	fprintf(stderr,
+		"%s: %u writes/ms in %u pages%s%s%s%s%s, %u streams of %llu bytes/s in all, limit "
+		"%u ms, bandwidth %llu, stages off %#x, hash %d, compress %d, delta cache %llu, "
+		"reuse %d, post-copy %d after %u, version %u%s%s%s%s%s\n",
+		sc->name, b->writes_per_ms, b->working_set, b->direct_io ? ", direct I/O" : "",
+		b->punches ? ", punches" : "", b->needs_quiesce ? ", needs quiesce" : "",
+		b->big ? ", big" : "", b->familiar ? ", familiar" : "", sc->streams,
+		(unsigned long long)sc->link_rate, sc->downtime_limit_ms,
+		(unsigned long long)sc->max_bandwidth, sc->pages.off, (int)sc->pages.hash,
+		(int)sc->pages.compress, (unsigned long long)sc->pages.delta_cache, (int)sc->reuse,
+		(int)sc->postcopy, sc->postcopy_after, sc->version, sc->verify ? ", verify" : "",
+		sc->paused ? ", paused" : "", sc->direct_io ? ", told of direct I/O" : "",
+		sc->hasty ? ", hasty" : "", sc->slow_compare ? ", slow comparison" : "");
 }
 
 const struct scenario *scenario_find(const char *name, uint64_t seed)

@@ -17,6 +17,9 @@ extern const size_t nr_blind;
 /** scenario_random() - a function of @seed alone. */
 struct scenario scenario_random(uint64_t seed);
 
+/** scenario_print() - what a run is made of, for its trace. */
+void scenario_print(const struct scenario *sc);
+
 /** scenario_find() - by name, "random" with @seed; ends the program if there is none. */
 const struct scenario *scenario_find(const char *name, uint64_t seed);
 

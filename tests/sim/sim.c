@@ -352,6 +352,8 @@ static int repeat(int argc, char **argv)
 			faults[n++] = parse_fault(value);
 		i++;
 	}
+	if (sim.trace)
+		scenario_print(scenario_find(name, seed));
 	rc = run(scenario_find(name, seed), seed, faults);
 	printf("returned %d (%s), %u steps, %.1f ms, hash %016llx\n", rc, sim.src.s.error,
 	       sim.steps, (double)sim_now() / GW_MS, (unsigned long long)sim.hash);
