@@ -10,6 +10,7 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "inject.h"
 #include "io.h"
 #include "log.h"
 #include "peers.h"
@@ -78,10 +79,23 @@ static int try_paging(const struct gw_vm *vm)
 	return rc;
 }
 
+/* What QEMU locks or allocates beforehand it has mapped by now: that would never fault. */
+static int unmap(pid_t pid, const struct gw_ram *ram)
+{
+	int rc = 0;
+
+	for (unsigned int i = 0; !rc && i < ram->memory.nr_blocks; i++)
+		rc = gw_inject_unmap(pid, ram->files[i].hva,
+				     ram->memory.blocks[i].nr_pages * GW_PAGE_SIZE);
+	return rc;
+}
+
 int gw_pages_prepare(struct gw_pages *g, struct gw_qmp *qmp, const struct gw_ram *ram)
 {
 	int rc = gw_track_has_uffd() ? 0 : -ENOTSUP;
 
+	if (!rc)
+		rc = unmap(g->vm->process.pid, ram);
 	if (!rc)
 		rc = gw_watch_begin(&g->vm->watch, g->vm->process.pid, ram, vcpus(qmp));
 	else

@@ -23,8 +23,10 @@
 #error "inject.c knows x86-64 only"
 #endif
 
-#define SYSCALL_INSN 0x050f
-#define PATIENCE_NS  (3 * GW_S)
+#define SYSCALL_INSN	0x050f
+#define PATIENCE_NS	(3 * GW_S)
+/* Linux 5.18; older headers do not know it. */
+#define DONTNEED_LOCKED 24
 
 /*
  * Calls that restart by themselves after an interruption, most patient first.
@@ -234,4 +236,19 @@ int gw_inject_found(pid_t pid, int number)
 	fd = fetch(pid, number);
 	return fd < 0 ? gw_fail(-ENOENT, "userfaultfd from process %d: %s", pid, strerror(-fd))
 		      : fd;
+}
+
+int gw_inject_unmap(pid_t pid, uint64_t at, uint64_t len)
+{
+	struct gw_inject inj;
+	long remote;
+	int rc = gw_inject_begin(&inj, pid);
+
+	if (rc)
+		return rc;
+	remote = gw_inject_call(&inj, SYS_madvise, at, len, DONTNEED_LOCKED);
+	gw_inject_end(&inj);
+	return remote ? gw_fail((int)remote, "madvise in process %d: %s", (int)pid,
+				strerror((int)-remote))
+		      : 0;
 }

@@ -13,6 +13,7 @@
 #define GW_INJECT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 #include <sys/user.h>
 
@@ -64,5 +65,16 @@ int gw_inject_staying(pid_t pid, int *number);
  * Return: a descriptor here (close it), or -ENOENT if there is none.
  */
 int gw_inject_found(pid_t pid, int number);
+
+/**
+ * gw_inject_unmap() - let @pid see nothing of the shared file that it has mapped at
+ * [@at, @at + @len), until it touches it again; the file keeps what it holds.
+ *
+ * Memory that QEMU locks (-overcommit mem-lock=on) or allocates beforehand (-mem-prealloc) is
+ * in its page table before the guest runs, so that nobody would ever fault there.
+ *
+ * Return: 0, or -errno with a message.
+ */
+int gw_inject_unmap(pid_t pid, uint64_t at, uint64_t len);
 
 #endif

@@ -217,6 +217,14 @@ class Kinds(Together):
             wait_for("its disks", lambda: count(self.vm, r"diskio: pass \d+ ok") > n + 6)
         self.end()
 
+    def test_locked(self):
+        """Memory that QEMU maps before the guest runs faults all the same."""
+        self.vm = self.lab.vm("lock", memory="128M", run=("memtest:16",), args=[
+            "-overcommit", "mem-lock=on", "-mem-prealloc"]).boot(self.a)
+        result = self.vm.move(self.b, *NOW)
+        check(result["ram"]["postcopy-requests"] > 0, f"{result['ram']}")
+        self.end()
+
     def test_kvm(self):
         if not os.path.exists("/dev/kvm"):
             raise Skip("no /dev/kvm", kvm=True)
@@ -314,6 +322,21 @@ class Waiting(Group):
         check(seconds_run(vm)[1] <= least + 0.1 and waiting(vm) == 1, "both ran on")
         source.withheld = set()
         source.reconnect()
+        self.whole(vm, source)
+
+    def test_balloon(self):
+        """Inflated and deflated where no page has come that was not asked for."""
+        vm, source = self.boot(("memtest:8",), "-device", "virtio-balloon-pci")
+        source.begin()
+        source.switch_over()
+        vm.settle(self.b)
+        qmp = self.lab.closing(vm.qmp())
+        for target in (100 * MIB, 128 * MIB):
+            qmp.call("balloon", value=target)
+            wait_for("the balloon", lambda t=target: qmp.call("query-balloon")["actual"] == t)
+        qmp.close()
+        vm.lives(1)
+        check(self.b.state("p") == "postcopy", "the balloon came too late")
         self.whole(vm, source)
 
     @staticmethod

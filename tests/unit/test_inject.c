@@ -300,6 +300,52 @@ static void stop_signal_is_kept(void **state)
 	stop(&c);
 }
 
+/* Locked memory, too, is out of its page table; the file has what it had. */
+static void nothing_is_mapped(void **state)
+{
+	const size_t len = 64 * 4096;
+	unsigned char *at, there[64];
+	gw_autofree char *path = NULL;
+	gw_autofd int mem = memfd_create("ram", MFD_CLOEXEC), pagemap = -1;
+	uint64_t entries[64] = { 0 };
+	struct child c;
+
+	(void)state;
+	assert_int_equal(ftruncate(mem, (off_t)len), 0);
+	at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, mem, 0);
+	assert_ptr_not_equal(at, MAP_FAILED);
+	memset(at, 7, len);
+	start(&c, IN_READ);
+	path = gw_path("/proc/%d/pagemap", (int)c.pid);
+	pagemap = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(pagemap >= 0);
+	for (int pass = 0; pass < 2; pass++) {
+		struct gw_inject inj;
+
+		/* Its own lock, which would bring it all back. */
+		assert_int_equal(gw_inject_begin(&inj, c.pid), 0);
+		assert_int_equal(gw_inject_call(&inj, SYS_mlock, (unsigned long)at, len, 0), 0);
+		gw_inject_end(&inj);
+		assert_int_equal(
+			pread(pagemap, entries, sizeof(entries), (off_t)((uintptr_t)at / 4096 * 8)),
+			sizeof(entries));
+		for (size_t i = 0; i < 64; i++)
+			assert_true(entries[i] >> 63);
+		assert_int_equal(gw_inject_unmap(c.pid, (uintptr_t)at, len), 0);
+		assert_int_equal(
+			pread(pagemap, entries, sizeof(entries), (off_t)((uintptr_t)at / 4096 * 8)),
+			sizeof(entries));
+		for (size_t i = 0; i < 64; i++)
+			assert_false(entries[i] >> 63);
+	}
+	assert_int_equal(pread(mem, there, sizeof(there), (off_t)len - 64), 64);
+	assert_int_equal(there[0], 7);
+	assert_int_equal(gw_inject_unmap(c.pid, 1, len), -EINVAL);
+	assert_message("madvise");
+	stop(&c);
+	munmap(at, len);
+}
+
 static void who_never_waits(void **state)
 {
 	struct child c;
@@ -370,6 +416,7 @@ int main(void)
 		cmocka_unit_test(results_come_back),
 		cmocka_unit_test(signals_wait),
 		cmocka_unit_test(stop_signal_is_kept),
+		cmocka_unit_test(nothing_is_mapped),
 		cmocka_unit_test(who_never_waits),
 		cmocka_unit_test(who_is_gone),
 		cmocka_unit_test(who_is_traced_already),
