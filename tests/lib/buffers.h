@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "bitmap.h"
 #include "memory.h"
@@ -83,8 +84,10 @@ static inline int buffers_add(struct buffers *b, const char *id, uint64_t size)
 	if (block < 0)
 		return block;
 	b->memory.ops = &ops;
-	b->bytes[block] = calloc(1, size);
-	if (!b->bytes[block])
+	/* Not calloc(): under MALLOC_PERTURB_ that writes all of it, holes of GiB too. */
+	b->bytes[block] = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (b->bytes[block] == MAP_FAILED)
 		abort();
 	return gw_bitmap_init(&b->data[block], b->memory.blocks[block].nr_pages);
 }
@@ -92,7 +95,7 @@ static inline int buffers_add(struct buffers *b, const char *id, uint64_t size)
 static inline void buffers_free(struct buffers *b)
 {
 	for (unsigned int i = 0; i < b->memory.nr_blocks; i++) {
-		free(b->bytes[i]);
+		munmap(b->bytes[i], b->memory.blocks[i].size);
 		gw_bitmap_free(&b->data[i]);
 	}
 	memset(b, 0, sizeof(*b));
