@@ -243,12 +243,13 @@ int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_
 
 	gw_id_format(j->id, id);
 	return save_json(path,
-			 json_pack("{s:s,s:i,s:s,s:s,s:b,s:i,s:s,s:b,s:s,s:I,s:s}", "role",
+			 json_pack("{s:s,s:i,s:s,s:s,s:b,s:i,s:I,s:s,s:b,s:s,s:I,s:s}", "role",
 				   j->role == GW_ROLE_SOURCE ? "source" : "destination", "phase",
 				   j->phase, "id", id, "peer", j->peer, "was-running",
-				   j->was_running, "paging", (int)j->paging, "settings",
-				   j->settings, "recovering", j->recovering, "host", j->host,
-				   "since", (json_int_t)j->since, "why", j->why));
+				   j->was_running, "paging", (int)j->paging, "max-bandwidth",
+				   (json_int_t)j->max_bandwidth, "settings", j->settings,
+				   "recovering", j->recovering, "host", j->host, "since",
+				   (json_int_t)j->since, "why", j->why));
 }
 
 int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j)
@@ -276,6 +277,8 @@ int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journa
 	j->was_running = json_is_true(json_object_get(json, "was-running"));
 	number = json_integer_value(json_object_get(json, "paging"));
 	j->paging = number >= GW_PAGING_MIN && number <= GW_PAGING_MAX ? (unsigned int)number : 0;
+	number = json_integer_value(json_object_get(json, "max-bandwidth"));
+	j->max_bandwidth = number > 0 ? (uint64_t)number : 0;
 	j->recovering = json_is_true(json_object_get(json, "recovering"));
 	snprintf(j->peer, sizeof(j->peer), "%s", peer ? peer : "");
 	settings = json_string_value(json_object_get(json, "settings"));

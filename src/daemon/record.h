@@ -53,9 +53,10 @@ struct gw_journal {
 	enum gw_role role;
 	int phase; /* enum gw_source_phase or gw_dest_phase */
 	uint8_t id[GW_ID_LEN];
-	char peer[128];	     /* the other host's address; may be empty at a destination */
-	bool was_running;    /* source: resume it */
-	unsigned int paging; /* source: connections of post-copy; 0: none were asked for */
+	char peer[128];		/* the other host's address; may be empty at a destination */
+	bool was_running;	/* source: resume it */
+	unsigned int paging;	/* source: connections of post-copy; 0: none were asked for */
+	uint64_t max_bandwidth; /* source: bytes/s of pages, whoever sends them; 0: no limit */
 	char settings[GW_SETTINGS_MAX]; /* of its QEMU, to put back (invariant 14); "": none */
 	char host[128];			/* source: what the other host calls itself; "": not told */
 	int64_t since; /* source, post-copy: the guest runs there; seconds since 1970, 0: not known

@@ -155,6 +155,7 @@ static int prepare(struct gw_source_env *e)
 	s->paging = e->journal.paging;
 	s->stopped = e->journal.was_running; /* stays written down */
 	s->params.streams = s->paging - 1;
+	s->params.max_bandwidth = e->journal.max_bandwidth;
 	s->params.pages.compress = GW_COMPRESS_AUTO;
 	return 0;
 }

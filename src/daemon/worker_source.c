@@ -46,6 +46,7 @@ static int op_journal(void *env, enum gw_source_phase phase)
 	e->journal.phase = phase;
 	e->journal.was_running = e->s.stopped;
 	e->journal.paging = e->s.params.postcopy ? e->s.paging : e->journal.paging;
+	e->journal.max_bandwidth = e->s.params.max_bandwidth;
 	if (e->s.holder.host[0])
 		snprintf(e->journal.host, sizeof(e->journal.host), "%s", e->s.holder.host);
 	if (phase == GW_SOURCE_SERVING && !e->journal.since) {

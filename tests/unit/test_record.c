@@ -367,6 +367,7 @@ static void journal_round_trip(void **state)
 				     .id = { 1, 2, 0xff },
 				     .peer = "10.0.0.2:7373",
 				     .was_running = true,
+				     .max_bandwidth = 8ULL << 30,
 				     .host = "b",
 				     .since = 1764143000,
 				     .why = "it was booted",
@@ -381,6 +382,7 @@ static void journal_round_trip(void **state)
 	assert_memory_equal(back.id, source.id, GW_ID_LEN);
 	assert_string_equal(back.peer, "10.0.0.2:7373");
 	assert_true(back.was_running);
+	assert_int_equal(back.max_bandwidth, source.max_bandwidth);
 	assert_true(back.recovering);
 	gw_journal_gone_text(&back, "web1", text, sizeof(text));
 	assert_non_null(strstr(text, "on host 'b' (10.0.0.2:7373) since 2025-11-26 07:43:20 UTC"));
