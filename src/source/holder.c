@@ -72,8 +72,11 @@ static int said(const struct gw_holder *h)
 
 int gw_holder_expect(struct gw_holder *h, unsigned int type, int64_t deadline)
 {
-	int rc = gw_frame_recv(h->control, &h->inbox, deadline);
+	int rc;
 
+	do
+		rc = gw_frame_recv(h->control, &h->inbox, deadline);
+	while (!rc && h->inbox.type == GW_MSG_BLOCKS && h->late && h->late--);
 	h->waited = !rc && h->inbox.type == GW_MSG_WAIT;
 	if (gw_transport_lost(rc) || rc == -EPROTO)
 		return gw_fail_prefix(rc, "destination: ");

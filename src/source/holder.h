@@ -49,6 +49,7 @@ struct gw_holder {
 	struct gw_frame inbox; /* what came last on the control connection */
 	unsigned int nr_streams;
 	bool waited;	     /* what came last is a WAIT */
+	unsigned int late;   /* BLOCKS that are no longer waited for, and may still come */
 	bool revoked;	     /* it has answered that the guest never ran there, and never will */
 	char waits_for[128]; /* what it is at, while that is all that happens */
 

@@ -28,6 +28,7 @@
 #include "error.h"
 #include "feature.h"
 #include "internal.h"
+#include "log.h"
 #include "runs.h"
 
 /* For questions about blocks, in ns: some GiB of changed pages on a good link. */
@@ -185,15 +186,19 @@ static int choose_due(struct gw_source *s, struct gw_bitmap *wanted)
 	return 0;
 }
 
-/* An answer to a WANT for the @pages of @wanted from @page on. */
+/* An answer to a WANT for the @pages of @wanted from @page on. -EAGAIN: it is not there yet. */
 static int take_blocks(struct gw_source *s, const struct gw_bitmap *wanted, size_t page,
 		       size_t pages)
 {
 	struct gw_holder *h = &s->holder;
+	const uint64_t before = h->control->received;
 	int rc = gw_holder_expect(h, GW_MSG_BLOCKS, s->ops->now(s->env) + GW_ANSWER_NS);
 	struct gw_reader r = { h->inbox.payload, h->inbox.len };
 	const uint8_t *has, *digests;
 
+	/* Half an answer leaves nothing that the next message could be told from. */
+	if (rc == -ETIMEDOUT && h->control->received == before)
+		return -EAGAIN;
 	if (rc)
 		return rc;
 	has = gw_take(&r, (pages + 7) / 8);
@@ -219,7 +224,8 @@ static int take_blocks(struct gw_source *s, const struct gw_bitmap *wanted, size
 /*
  * Two questions are under way at a time, so that neither side waits for the other.
  * They are asked over one connection and answered by one thread, before the first
- * round: after BLOCKS_NS there are no more, and the other pages travel whole.
+ * round: after BLOCKS_NS there are no more, and the other pages travel whole. So do those
+ * whose answer takes too long: it only spares bytes, and is dropped when it comes.
  */
 static int ask_for_blocks(struct gw_source *s, const struct gw_bitmap *wanted)
 {
@@ -249,6 +255,13 @@ static int ask_for_blocks(struct gw_source *s, const struct gw_bitmap *wanted)
 		if (answered == sent) /* there was no time for even the first */
 			break;
 		rc = take_blocks(s, wanted, asked_from[answered % 2], asked[answered % 2]);
+		if (rc == -EAGAIN) {
+			gw_warn("%s: pages of which it holds an older version are sent whole",
+				gw_error());
+			gw_error_clear();
+			s->holder.late = (unsigned int)(sent - answered);
+			return 0;
+		}
 		answered++;
 	}
 	return rc;

@@ -309,8 +309,9 @@ static void computer(void *arg, unsigned int i)
 
 	const int rc = sim_step(process, "compute", 0);
 
-	sim.dst.hung_verifying |= sim.dst.d.inbox.type != GW_MSG_WANT &&
-				  sim_now() >= began + HANG_NS;
+	if (sim_now() >= began + HANG_NS)
+		*(sim.dst.d.inbox.type == GW_MSG_WANT ? &sim.dst.hung_answering
+						      : &sim.dst.hung_verifying) = true;
 	if (!rc)
 		computed.fn(computed.arg, i);
 	computers--;

@@ -103,10 +103,12 @@ static const struct lie {
 	{ GW_MSG_WANT, GW_MSG_BLOCKS, 0, "\377\377\377 and nothing behind",
 	  "blocks that cannot be" },
 	{ GW_MSG_WANT, GW_MSG_ABSENT, 0, "", "ABSENT where BLOCKS" },
-	{ GW_MSG_WANT, SILENCE, 0, "", "did not answer in time" },
+	/* One that never answers, or answers another question with it: the pages travel whole. */
+	{ GW_MSG_WANT, SILENCE, 0, "", "far enough" },
 	{ GW_MSG_WANT, HANG_UP, 0, "", "closed" },
 	{ GW_MSG_ROUND_END, GW_MSG_ROUND_DONE, 77, "", "round 77" },
 	{ GW_MSG_ROUND_END, GW_MSG_RUNNING, 0, "", "RUNNING where ROUND_DONE" },
+	{ GW_MSG_ROUND_END, GW_MSG_BLOCKS, 0, "", "BLOCKS where ROUND_DONE" },
 	{ GW_MSG_ROUND_END, SILENCE, 0, "", "did not answer in time" },
 	{ GW_MSG_ROUND_END, HANG_UP, 0, "", "closed" },
 	{ GW_MSG_VERIFY_END, GW_MSG_LOADED, 0, "", "LOADED where VERIFIED" },
@@ -158,7 +160,7 @@ static bool answer(struct gw_transport *t, const struct gw_frame *f)
 			gw_frame_send_buf(t, lie->with, lie->arg, lie->text, strlen(lie->text));
 		return true;
 	}
-	if (lie->to == GW_MSG_COMPARE && f->type == GW_MSG_VERIFY_END) {
+	if ((lie->to == GW_MSG_COMPARE || lie->to == GW_MSG_WANT) && f->type == GW_MSG_VERIFY_END) {
 		gw_frame_send_buf(t, GW_MSG_ERROR, 0, "far enough", 10);
 		return true;
 	}

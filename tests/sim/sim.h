@@ -186,7 +186,7 @@ struct dest_host {
 	struct buffers made, image;
 	struct gw_ledger kept;
 	/* The comparison of the image, while the rounds go on. */
-	bool compare_ended, hung_verifying;
+	bool compare_ended, hung_verifying, hung_answering;
 	size_t compared; /* pages, from the first on */
 	int64_t compare_by;
 	struct gw_bitmap absent;

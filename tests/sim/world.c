@@ -552,6 +552,10 @@ static void check_fault(void)
 	    gw_holder_has(&s->holder, GW_FEATURE_VERIFY))
 		sim_check(s->state == GW_SOURCE_COMPLETED, "a slow verification ended as '%s'",
 			  gw_source_state_name(s->state));
+	/* And what only spares bytes is done without. */
+	if (one && struck(FAULT_HANG) && sim.dst.hung_answering && !sim.sc->result)
+		sim_check(s->state == GW_SOURCE_COMPLETED, "a slow answer to WANT ended as '%s'",
+			  gw_source_state_name(s->state));
 	/* The reason is the destination's, and it must get here. */
 	if (one && struck(FAULT_QEMU_DEST) && s->state == GW_SOURCE_FAILED && !sim.sc->result)
 		sim_check(strstr(s->error, "QEMU ended"), "the reason was lost");
