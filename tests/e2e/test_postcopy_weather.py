@@ -43,7 +43,16 @@ def seconds_run(vm):
     return [n / os.sysconf("SC_CLK_TCK") for n in sorted(ticks, reverse=True)]
 
 
-class Together(PostCopy):
+class Told(PostCopy):
+    """What a source says on its way."""
+
+    @staticmethod
+    def lost(source):
+        """How often it has said that it cannot reach the other side."""
+        return read_text(source.log).count("the destination of the guest's memory is lost")
+
+
+class Together(Told):
     """Guests of which several workloads count their passes."""
 
     def together(self, vm, n):
@@ -74,8 +83,7 @@ class Far(Together):
     def silent(self, seconds):
         """Nothing gets through for so long. How often that was taken for the end."""
         command, source, to = self.leave(*NOW, "--max-bandwidth", "16M")
-        said = "the destination of the guest's memory is lost"
-        lost = read_text(source.log).count(said)
+        lost = self.lost(source)
         self.net.cut()
         began = time.monotonic()
         if seconds > 5:
@@ -91,7 +99,7 @@ class Far(Together):
         print(f"{time.monotonic() - mended:.1f} s after the link was mended")
         check(result["status"] == "completed", f"{result}")
         self.whole(source, to)
-        return read_text(source.log).count(said) - lost
+        return self.lost(source) - lost
 
 
 class Silent(Far):
@@ -342,7 +350,7 @@ class Waiting(Group):
         return (words[1] - words[0]) % 2**64 == (words[2] - words[1]) % 2**64 == STEP
 
 
-class Back(PostCopy):
+class Back(Told):
     """A VM that comes back finds its memory there, and is there before it."""
 
     weight = 60
@@ -366,8 +374,9 @@ class Back(PostCopy):
         proxy = self.lab.closing(Proxy(self.other().address))
         command, source, to = self.leave("--postcopy", "now", "--max-bandwidth", "2M",
                                          "--compress", "none", via=proxy.address)
-        wait_for("some of it", lambda: to.status("t")["ram"]["remaining"])
+        lost = self.lost(source)
         disturb(proxy, to)
+        wait_for("the source to notice", lambda: self.lost(source) > lost)
         self.vm.lives(1)
         command.finish().ok()
         self.whole(source, to)
