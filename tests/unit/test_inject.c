@@ -303,7 +303,7 @@ static void stop_signal_is_kept(void **state)
 /* Locked memory, too, is out of its page table; the file has what it had. */
 static void nothing_is_mapped(void **state)
 {
-	const size_t len = 64 * 4096;
+	const size_t len = 64UL * 4096;
 	unsigned char *at, there[64];
 	gw_autofree char *path = NULL;
 	gw_autofd int mem = memfd_create("ram", MFD_CLOEXEC), pagemap = -1;
