@@ -85,4 +85,7 @@ void gw_progress_free(struct gw_progress *p);
  */
 void gw_progress_round(const json_t *status, char *text, size_t len);
 
+/** gw_progress_postcopy() - how far post-copy is, at either host. False: it is not under way. */
+bool gw_progress_postcopy(const json_t *status, char *text, size_t len);
+
 #endif

@@ -256,10 +256,12 @@ static void print_status(const char *name, const json_t *status)
 {
 	const char *error = json_string_value(json_object_get(status, "error-desc"));
 	const json_t *ram = json_object_get(status, "ram");
-	char sent[32], left[32], round[100];
+	char sent[32], left[32], round[100], postcopy[240];
 
 	printf("%s: %s", name, json_string_value(json_object_get(status, "status")));
-	if (ram) {
+	if (gw_progress_postcopy(status, postcopy, sizeof(postcopy))) {
+		printf(", %s", postcopy);
+	} else if (ram) {
 		gw_format_size((uint64_t)json_integer_value(json_object_get(ram, "transferred")),
 			       sent, sizeof(sent));
 		gw_format_size((uint64_t)json_integer_value(json_object_get(ram, "remaining")),

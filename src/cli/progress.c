@@ -16,9 +16,6 @@ struct gw_progress {
 	bool terminal;
 	char name[80], address[80];
 	bool shown;
-	uint64_t faults; /* at @faults_ns, and how many more a second since the time before */
-	int64_t faults_ns;
-	double faults_per_s;
 };
 
 struct gw_progress *gw_progress_new(int fd, bool forced, const char *name, const char *address)
@@ -55,25 +52,25 @@ void gw_progress_round(const json_t *status, char *text, size_t len)
 			 (unsigned long long)bytes_of(last, "same"));
 }
 
-/* The guest runs there, and its memory follows: what is still to come, and what it waits for. */
-static void postcopy_line(struct gw_progress *p, const json_t *ram, const char *waits_for,
-			  char *text, size_t len)
+bool gw_progress_postcopy(const json_t *status, char *text, size_t len)
 {
-	const uint64_t faults = bytes_of(ram, "postcopy-requests");
-	const int64_t now = gw_now();
-	char left[32];
+	const json_t *ram = json_object_get(status, "ram");
+	const char *is = json_string_value(json_object_get(status, "status")) ?: "";
+	const char *waits_for =
+		json_string_value(json_object_get(json_object_get(status, "godwit"), "waits-for"));
+	char left[32], mbps[40];
 
-	if (p->faults_ns && now - p->faults_ns >= GW_S)
-		p->faults_per_s = (double)(faults - p->faults) * GW_S /
-				  (double)(now - p->faults_ns);
-	if (!p->faults_ns || now - p->faults_ns >= GW_S) {
-		p->faults = faults;
-		p->faults_ns = now;
-	}
+	if (strncmp(is, "postcopy-", 9) != 0)
+		return false;
+	snprintf(mbps, sizeof(mbps), ", %.0f Mbit/s",
+		 json_real_value(json_object_get(ram, "mbps")));
 	gw_format_size(bytes_of(ram, "remaining"), left, sizeof(left));
-	snprintf(text, len, "%s left, %.0f Mbit/s, %.0f faults/s%s%s", left,
-		 json_real_value(json_object_get(ram, "mbps")), p->faults_per_s,
+	snprintf(text, len, "%s left%s, %llu faults/s, each %.1f ms%s%s", left,
+		 json_object_get(ram, "mbps") ? mbps : "",
+		 (unsigned long long)bytes_of(ram, "postcopy-faults-per-second"),
+		 (double)bytes_of(ram, "postcopy-latency") / GW_MS,
 		 waits_for ? "; cannot be reached: " : "", waits_for ? waits_for : "");
+	return true;
 }
 
 void gw_progress_show(void *progress, const json_t *status)
@@ -98,8 +95,7 @@ void gw_progress_show(void *progress, const json_t *status)
 		     p->name, p->address, is, (int)bytes_of(ram, "dirty-sync-count") + 1, sent,
 		     left, json_real_value(json_object_get(ram, "mbps")),
 		     json_real_value(json_object_get(status, "expected-downtime")), round);
-	if (!strncmp(is, "postcopy-", 9)) {
-		postcopy_line(p, ram, waits_for, postcopy, sizeof(postcopy));
+	if (gw_progress_postcopy(status, postcopy, sizeof(postcopy))) {
 		n = snprintf(line, sizeof(line), "%s to %s: %s, %s", p->name, p->address, is,
 			     postcopy);
 	} else if (waits_for) {

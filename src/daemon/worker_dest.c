@@ -417,18 +417,13 @@ static void op_discard(void *env)
 
 static json_t *paging_status(const struct gw_page_status *p, uint64_t total)
 {
-	const struct gw_pager_stats *f = &p->faults;
-	json_t *dist = json_array();
+	json_t *ram = json_pack("{s:I,s:I,s:I,s:I}", "total", (json_int_t)total, "remaining",
+				(json_int_t)p->missing * (json_int_t)GW_PAGE_SIZE, "received",
+				(json_int_t)p->received, "postcopy-requests",
+				(json_int_t)p->faults[GW_FAULT_ALL]);
 
-	for (unsigned int i = 0; i < GW_LATENCIES; i++)
-		json_array_append_new(dist, json_integer((json_int_t)f->latency[i]));
-	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "total", (json_int_t)total,
-			 "remaining", (json_int_t)p->missing * (json_int_t)GW_PAGE_SIZE, "received",
-			 (json_int_t)p->received, "postcopy-requests", (json_int_t)f->faults,
-			 "local-faults", (json_int_t)f->local, "postcopy-latency",
-			 (json_int_t)(f->measured ? f->sum_ns / f->measured : 0),
-			 "postcopy-latency-max", (json_int_t)f->most_ns, "postcopy-latency-dist",
-			 dist);
+	gw_faults_json(p->faults, ram);
+	return ram;
 }
 
 static void op_report(void *env)

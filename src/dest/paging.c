@@ -42,9 +42,11 @@ struct gw_page {
 	struct {
 		pthread_mutex_t lock; /* of sending on it */
 	} pushes[GW_PAGING_MAX];
-	bool checks;	      /* threads compare what was kept */
-	_Atomic bool checked; /* or are to end */
-	_Atomic size_t next;  /* chunk for one of them */
+	bool checks;		 /* threads compare what was kept */
+	_Atomic bool checked;	 /* or are to end */
+	_Atomic size_t next;	 /* chunk for one of them */
+	uint64_t counted, per_s; /* faults at @counted_ns, and in the second before */
+	int64_t counted_ns;
 	pthread_mutex_t lock; /* of what follows, and of sending on connection 0 */
 	bool up;
 	int rc; /* of the first receiver that failed */
@@ -458,10 +460,57 @@ static bool wants_a_look(void *arg)
 	       ops_of(g)->called(g->d->page_env, g->n);
 }
 
+static void count(struct gw_page *g, uint64_t faults[GW_FAULT_NUMBERS])
+{
+	struct gw_pager_stats s;
+
+	gw_pager_stats(&g->pager, &s);
+	faults[GW_FAULT_ALL] = s.faults;
+	faults[GW_FAULT_LOCAL] = s.local;
+	faults[GW_FAULT_MEASURED] = s.measured;
+	faults[GW_FAULT_SUM_NS] = s.sum_ns;
+	faults[GW_FAULT_MOST_NS] = s.most_ns;
+	faults[GW_FAULT_PER_S] = g->per_s;
+	memcpy(faults + GW_FAULT_LATENCY, s.latency, sizeof(s.latency));
+}
+
+/* The source shows it, too. */
+static void tell_faults(struct gw_page *g)
+{
+	uint64_t faults[GW_FAULT_NUMBERS];
+	uint8_t wire[GW_FAULTS_LEN];
+
+	count(g, faults);
+	gw_faults_encode(faults, wire);
+	gw_locked(&g->lock);
+	if (!g->up)
+		return;
+	g->conns[0]->send_by = op_now(g) + ASK_NS;
+	/* Who receives on it hears of its end. */
+	if (gw_frame_send_buf(g->conns[0], GW_MSG_FAULTS, 0, wire, sizeof(wire)))
+		gw_error_clear();
+}
+
+static void count_rate(struct gw_page *g)
+{
+	const int64_t now = op_now(g), past = now - g->counted_ns;
+	struct gw_pager_stats s;
+
+	if (past < LOOK_NS)
+		return;
+	gw_pager_stats(&g->pager, &s);
+	g->per_s = g->counted_ns ? (s.faults - g->counted) * GW_S / (uint64_t)past : 0;
+	g->counted = s.faults;
+	g->counted_ns = now;
+	tell_faults(g);
+}
+
 /* How the guest stands that runs here. */
 static void tell(struct gw_page *g)
 {
 	struct gw_dest *d = g->d;
+
+	count_rate(g);
 
 	if (d->state == GW_DEST_PAGING || d->state == GW_DEST_PAUSED)
 		d->state = g->up ? GW_DEST_PAGING : GW_DEST_PAUSED;
@@ -609,6 +658,7 @@ int gw_page_serve(struct gw_dest *d)
 	if (rc)
 		return rc;
 	g->started = false;
+	tell_faults(g);
 	if (g->up) {
 		gw_locked(&g->lock);
 		g->conns[0]->send_by = op_now(g) + ASK_NS;
@@ -674,6 +724,6 @@ bool gw_page_status(const struct gw_dest *d, struct gw_page_status *status)
 	for (unsigned int i = 0; i < g->n; i++)
 		if (g->conns[i])
 			status->received += g->conns[i]->received;
-	gw_pager_stats(&g->pager, &status->faults);
+	count(g, status->faults);
 	return true;
 }

@@ -90,7 +90,7 @@ struct gw_page_status {
 	size_t missing; /* pages */
 	bool connected;
 	uint64_t received; /* bytes, in this process */
-	struct gw_pager_stats faults;
+	uint64_t faults[GW_FAULT_NUMBERS];
 };
 
 /** gw_page_status() - false: there is no post-copy. Any thread that may call ops->report. */

@@ -26,6 +26,7 @@
 
 #include <pthread.h>
 
+#include "faults.h"
 #include "missing.h"
 
 /* Faults that one read of a userfaultfd brings at most. */
@@ -77,8 +78,7 @@ struct gw_pager_ops {
 	void (*park)(void *env, enum gw_park where, size_t page);
 };
 
-/* Latencies of [2^n, 2^(n+1)) us. */
-#define GW_LATENCIES 24
+#define GW_LATENCIES GW_FAULT_LATENCIES
 
 /** struct gw_pager_stats - what has happened in this process. Latencies: from fault to going on. */
 struct gw_pager_stats {

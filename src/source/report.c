@@ -58,17 +58,25 @@ static json_t *ram_json(const struct gw_source *s, uint64_t transferred, int64_t
 	json_int_t remaining = s->state == GW_SOURCE_COMPLETED || due < done
 				       ? 0
 				       : (json_int_t)((due - done) * GW_PAGE_SIZE);
+	uint64_t numbers[GW_FAULT_NUMBERS];
+	json_t *ram;
 
-	return json_pack("{s:I,s:I,s:I,s:i,s:I,s:I,s:I,s:i,s:f,s:I,s:I}", "total",
-			 (json_int_t)gw_memory_bytes(s->memory), "transferred",
-			 (json_int_t)transferred, "remaining", remaining, "page-size",
-			 (int)GW_PAGE_SIZE, "duplicate", (json_int_t)s->pages[GW_STAGE_ZERO],
-			 "normal", (json_int_t)normal, "normal-bytes",
-			 (json_int_t)normal * (json_int_t)GW_PAGE_SIZE, "dirty-sync-count",
-			 (int)s->nr_rounds, "mbps",
-			 elapsed > GW_MS ? (double)transferred * 8e3 / (double)elapsed : 0.0,
-			 "dirty-pages-rate", (json_int_t)s->dirty_rate, "postcopy-requests",
-			 (json_int_t)s->postcopy_requests);
+	ram = json_pack("{s:I,s:I,s:I,s:i,s:I,s:I,s:I,s:i,s:f,s:I,s:I}", "total",
+			(json_int_t)gw_memory_bytes(s->memory), "transferred",
+			(json_int_t)transferred, "remaining", remaining, "page-size",
+			(int)GW_PAGE_SIZE, "duplicate", (json_int_t)s->pages[GW_STAGE_ZERO],
+			"normal", (json_int_t)normal, "normal-bytes",
+			(json_int_t)normal * (json_int_t)GW_PAGE_SIZE, "dirty-sync-count",
+			(int)s->nr_rounds, "mbps",
+			elapsed > GW_MS ? (double)transferred * 8e3 / (double)elapsed : 0.0,
+			"dirty-pages-rate", (json_int_t)s->dirty_rate, "postcopy-requests",
+			(json_int_t)s->postcopy_requests);
+	if (s->postcopy) {
+		for (size_t i = 0; i < GW_FAULT_NUMBERS; i++)
+			numbers[i] = s->faults[i];
+		gw_faults_json(numbers, ram);
+	}
+	return ram;
 }
 
 /* What the destination's image was worth: whole pages, and blocks of changed ones. */

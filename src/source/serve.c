@@ -191,6 +191,19 @@ static int answer(struct gw_serve *v, const struct gw_frame *f)
 	return rc ? gw_fail_prefix(rc, "destination: ") : 0;
 }
 
+/* What the guest has waited for, for whoever looks at us. */
+static int note_faults(struct gw_source *s, const struct gw_frame *f)
+{
+	uint64_t numbers[GW_FAULT_NUMBERS];
+	int rc = gw_faults_decode(f->payload, f->len, numbers);
+
+	if (rc)
+		return gw_fail_prefix(rc, "destination: ");
+	for (size_t i = 0; i < GW_FAULT_NUMBERS; i++)
+		s->faults[i] = numbers[i];
+	return 0;
+}
+
 static int heed_requests(struct gw_serve *v)
 {
 	struct gw_frame f = { 0 };
@@ -202,6 +215,8 @@ static int heed_requests(struct gw_serve *v)
 			break;
 		if (f.type == GW_MSG_REQUEST)
 			rc = answer(v, &f);
+		else if (f.type == GW_MSG_FAULTS)
+			rc = note_faults(v->s, &f);
 		else if (f.type == GW_MSG_COMPLETE && !gw_push_left(&v->push))
 			v->complete = true;
 		else if (f.type == GW_MSG_COMPLETE)

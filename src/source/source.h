@@ -35,6 +35,7 @@
 
 #include "bitmap.h"
 #include "clock.h"
+#include "faults.h"
 #include "holder.h"
 #include "holes.h"
 #include "ledger.h"
@@ -204,6 +205,7 @@ struct gw_source {
 	bool postcopy;		/* what is due at the next switchover follows the guest */
 	struct gw_serve *serve; /* serve.c's */
 	_Atomic uint64_t postcopy_requests;
+	_Atomic uint64_t faults[GW_FAULT_NUMBERS]; /* as the destination tells */
 
 	/* memory */
 	struct gw_tracker *tracker;

@@ -61,6 +61,7 @@ static const struct {
 	[GW_MSG_PLACED] = { "PLACED", 0 },
 	[GW_MSG_COMPLETE] = { "COMPLETE", 0 },
 	[GW_MSG_REFUSED] = { "REFUSED", 48 * KIB },
+	[GW_MSG_FAULTS] = { "FAULTS", 4096 },
 };
 
 const char *gw_message_name(unsigned int type)

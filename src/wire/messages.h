@@ -63,6 +63,8 @@
  *   from then on
  *                                       <-   REQUEST {runs} (0)
  *     PAGES {chunk, records} ...        ->   (0: answers; others: the rest)
+ *                                       <-   FAULTS {numbers} (0; now and then, and before
+ *                                              COMPLETE; faults.h)
  *                                       <-   PLACED {bytes of PAGES frames, headers included,
  *                                              since this connection's OPEN} (not on 0)
  *   with the feature return-at-once, where READY's image is `unchecked` (decision 29): what was
@@ -165,6 +167,7 @@ enum gw_message {
 	GW_MSG_PLACED,
 	GW_MSG_COMPLETE,
 	GW_MSG_REFUSED, /* with the feature return-at-once */
+	GW_MSG_FAULTS,
 	GW_MSG_COUNT,
 };
 

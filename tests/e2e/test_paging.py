@@ -128,6 +128,8 @@ class PagingSource(FalseSource):
                 if self.answer:
                     for first, count in runs:
                         self.send_pages(first, count, 0)
+            elif frame.name == "FAULTS" and not i:
+                check(len(frame.payload) % 8 == 0, f"{frame}")
             elif frame.name == "PLACED" and i:
                 if i == 1:
                     self.placed = frame.arg

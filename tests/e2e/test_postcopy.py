@@ -60,7 +60,10 @@ class PostCopy(TwoHosts):
         for _ in range(3):
             result = self.vm.move(self.other(), "--postcopy", "now")
             check(result["godwit"]["mode"] == "postcopy", result["godwit"]["mode"])
-            check(result["ram"]["postcopy-requests"] > 0, "no page was asked for")
+            ram = result["ram"]
+            check(ram["postcopy-requests"] > 0, "no page was asked for")
+            check(0 < ram["postcopy-latency"] <= ram["postcopy-latency-max"], ram)
+            check(sum(ram["postcopy-latency-dist"]) > 0, ram)
 
     def test_after_rounds(self):
         """What is there already faults, too, and is sent as what has changed in it."""
@@ -82,6 +85,10 @@ class PostCopy(TwoHosts):
               f"{source.state('t')}, {to.state('t')}")
         check(source.status("t")["ram"]["remaining"] > 0, source.status("t"))
         check(to.status("t")["ram"]["remaining"] > 0, to.status("t"))
+        for host in (source, to):
+            text = host.godwit("status", "t").ok().out
+            check("postcopy-active" in text and "left" in text and "faults/s" in text, text)
+        wait_for("the destination's figures", lambda: source.status("t")["ram"]["postcopy-latency"])
         source.godwit("cancel", "t").failed("too late", "only here")
         answer = source.godwit("recover", "t", "--json").ok().json()
         check(answer["outcome"] == "serving", answer)

@@ -117,6 +117,35 @@ static void every_key_is_there(void **state)
 	free(s);
 }
 
+/* What the destination measured, by QEMU's names; nothing of it without post-copy. */
+static void faults(void **state)
+{
+	struct gw_memory memory;
+	struct gw_source *s = source(&memory);
+	json_t *json = gw_source_json(s, s->ready_ns);
+
+	(void)state;
+	assert_null(json_object_get(at(json, "ram"), "postcopy-latency"));
+	json_decref(json);
+	s->postcopy = true;
+	json = gw_source_json(s, s->ready_ns);
+	assert_int_equal(number(json, "ram/postcopy-latency"), 0);
+	json_decref(json);
+	s->faults[GW_FAULT_MEASURED] = 4;
+	s->faults[GW_FAULT_SUM_NS] = 6000000;
+	s->faults[GW_FAULT_MOST_NS] = 3000000;
+	s->faults[GW_FAULT_LATENCY + 10] = 4;
+	json = gw_source_json(s, s->ready_ns);
+	assert_int_equal(number(json, "ram/postcopy-latency"), 1500000);
+	assert_int_equal(number(json, "ram/postcopy-latency-max"), 3000000);
+	assert_int_equal(json_array_size(at(json, "ram/postcopy-latency-dist")),
+			 GW_FAULT_LATENCIES);
+	assert_int_equal(
+		json_integer_value(json_array_get(at(json, "ram/postcopy-latency-dist"), 10)), 4);
+	json_decref(json);
+	free(s);
+}
+
 static void at_the_end(void **state)
 {
 	struct gw_memory memory;
@@ -180,6 +209,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(under_way),
 		cmocka_unit_test(every_key_is_there),
+		cmocka_unit_test(faults),
 		cmocka_unit_test(at_the_end),
 		cmocka_unit_test(rounds_are_bounded),
 	};

@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "codec.h"
 #include "feature.h"
+#include "faults.h"
 #include "frame.h"
 #include "messages.h"
 #include "rng.h"
@@ -419,10 +420,32 @@ static void silence_ends_at_the_deadline(void **state)
 	assert_int_equal(gw_frame_recv(e->t, &e->f, 0), 0);
 }
 
+static void faults_travel(void **state)
+{
+	uint64_t numbers[GW_FAULT_NUMBERS], back[GW_FAULT_NUMBERS];
+	uint8_t wire[GW_FAULTS_LEN + 8] = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < GW_FAULT_NUMBERS; i++)
+		numbers[i] = i << 40;
+	gw_faults_encode(numbers, wire);
+	assert_int_equal(gw_faults_decode(wire, GW_FAULTS_LEN, back), 0);
+	assert_memory_equal(back, numbers, sizeof(back));
+	assert_int_equal(gw_faults_decode(wire, sizeof(wire), back), 0); /* of a later release */
+	for (size_t len = 0; len < GW_FAULTS_LEN; len++)
+		assert_int_equal(gw_faults_decode(wire, len, back), -EPROTO);
+	assert_int_equal(gw_faults_decode(wire, GW_FAULTS_LEN + 1, back), -EPROTO);
+	numbers[0] = UINT64_MAX;
+	gw_faults_encode(numbers, wire);
+	assert_int_equal(gw_faults_decode(wire, GW_FAULTS_LEN, back), 0);
+	assert_true(back[0] == INT64_MAX);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(integers_are_little_endian),
+		cmocka_unit_test(faults_travel),
 		cmocka_unit_test(reader_stays_within),
 		cmocka_unit_test(open_round_trip),
 		cmocka_unit_test(open_settles_on_a_version),
