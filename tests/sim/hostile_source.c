@@ -12,14 +12,14 @@
 #include "clock.h"
 #include "codec.h"
 #include "error.h"
+#include "hostile.h"
 #include "runs.h"
-#include "sim.h"
 
-#define STREAMS 2
-#define KEYED	"\"features\":[\"keyed-digests\"],\"secret\":\"" SECRET "\""
-#define SECRET	"0000000000000000000000000000000000000000000000000000000000000000"
+#define KEYED  "\"features\":[\"keyed-digests\"],\"secret\":\"" SECRET "\""
+#define SECRET "0000000000000000000000000000000000000000000000000000000000000000"
 
-static struct gw_transport *control, *streams[STREAMS + 2];
+struct gw_transport *control;
+static struct gw_transport *streams[STREAMS + 2];
 
 static const struct scenario sc = {
 	.name = "hostile-source",
@@ -30,7 +30,7 @@ static const struct scenario sc = {
 	.reuse = REUSE_BACK,
 };
 
-static struct gw_transport *dial(unsigned int kind, unsigned int stream)
+struct gw_transport *dial(unsigned int kind, unsigned int stream)
 {
 	struct gw_open open = { GW_VERSION_MIN, GW_VERSION, (uint16_t)kind, 0, stream, 0, { 1 } };
 	struct gw_transport *t, *peer;
@@ -43,8 +43,7 @@ static struct gw_transport *dial(unsigned int kind, unsigned int stream)
 	return t;
 }
 
-/* Wait for @type; the destination may end it earlier, as it should. */
-static bool expect(struct gw_transport *t, unsigned int type)
+bool expect(struct gw_transport *t, unsigned int type)
 {
 	struct gw_frame f = { 0 };
 	bool ok = !gw_frame_recv(t, &f, sim_now() + 10 * GW_S) && f.type == type;
@@ -53,12 +52,12 @@ static bool expect(struct gw_transport *t, unsigned int type)
 	return ok;
 }
 
-static void say(struct gw_transport *t, unsigned int type, uint64_t arg)
+void say(struct gw_transport *t, unsigned int type, uint64_t arg)
 {
 	gw_frame_send(t, type, arg, NULL, 0);
 }
 
-static void define(const char *text)
+void define(const char *text)
 {
 	control = dial(GW_OPEN_MIGRATE, 0);
 	if (expect(control, GW_MSG_ACCEPT))
@@ -83,7 +82,7 @@ static bool defined(void)
 	return defined_with("what is to come");
 }
 
-static bool joined_streams(void)
+bool joined_streams(void)
 {
 	for (unsigned int i = 0; i < STREAMS; i++) {
 		streams[i] = dial(GW_OPEN_STREAM, i);
@@ -113,7 +112,7 @@ static bool came_back(void)
 	return come_back(NULL) && expect(control, GW_MSG_ABSENT) && joined_streams();
 }
 
-static bool joined(void)
+bool joined(void)
 {
 	return defined() && joined_streams();
 }
@@ -610,11 +609,7 @@ static void device_for_ever(void)
 	device("10 bytes...");
 }
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-	const char *says; /* the destination, somewhere in its reason */
-} scripts[] = {
+static const struct script scripts[] = {
 	{ "no JSON", no_json, "0 streams" },
 	{ "no streams", no_streams, "0 streams" },
 	{ "many streams", many_streams, "65 streams" },
@@ -674,6 +669,13 @@ static const struct {
 	{ "device state for ever", device_for_ever, "more than 1024 MiB of device state" },
 };
 
+static const struct script *script_of(unsigned int i)
+{
+	const unsigned int n = sizeof(scripts) / sizeof(scripts[0]);
+
+	return i < n ? &scripts[i] : &paging_scripts[i - n];
+}
+
 static void script(void *arg, unsigned int i)
 {
 	struct gw_frame f = { 0 };
@@ -681,7 +683,7 @@ static void script(void *arg, unsigned int i)
 	(void)arg;
 	control = NULL;
 	memset(streams, 0, sizeof(streams));
-	scripts[i].run();
+	script_of(i)->run();
 	/* Whatever it says, until it hangs up. */
 	while (control && !gw_frame_recv(control, &f, sim_now() + 60 * GW_S))
 		;
@@ -689,25 +691,27 @@ static void script(void *arg, unsigned int i)
 	gw_transport_close(&control);
 	for (size_t k = 0; k < STREAMS + 2; k++)
 		gw_transport_close(&streams[k]);
+	paging_close();
 }
 
 unsigned int hostile_sources(void)
 {
 	static const struct fault none[2];
-	const unsigned int n = sizeof(scripts) / sizeof(scripts[0]);
+	const unsigned int n = sizeof(scripts) / sizeof(scripts[0]) + nr_paging_scripts;
 
 	for (unsigned int i = 0; i < n; i++) {
+		const struct script *s = script_of(i);
+
 		sim_begin(&sc, i, none);
-		fiber_new(&sim.src.worker, scripts[i].name, script, NULL, i);
+		fiber_new(&sim.src.worker, s->name, script, NULL, i);
 		sim_go();
 		sim_check(sim.dst.ended && sim.dst.d.state == GW_DEST_FAILED,
-			  "%s: the destination did not end it", scripts[i].name);
-		sim_check(strstr(sim.dst.d.error, scripts[i].says), "%s: wrong reason",
-			  scripts[i].name);
+			  "%s: the destination did not end it", s->name);
+		sim_check(strstr(sim.dst.d.error, s->says), "%s: wrong reason", s->name);
 		sim_check(!sim.dst.took_over && !sim.dst.left_behind &&
 				  sim.dst.journal == JOURNAL_NONE &&
 				  (sim.dst.qemu == QEMU_NONE || sim.dst.qemu == QEMU_ENDED),
-			  "%s: something stays behind", scripts[i].name);
+			  "%s: something stays behind", s->name);
 		sim_end();
 	}
 	return n;
