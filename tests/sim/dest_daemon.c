@@ -109,6 +109,9 @@ static void start_keeper(enum gw_dest_verdict verdict)
 	dst->worker.dead = dst->ended = dst->tried = false;
 	dst->working = true;
 	sim_rare(RARE_PAGES_ON);
+	if (!sim.pages_on && sim.serves_on)
+		sim_rare(RARE_BOTH_ON);
+	sim.pages_on = true;
 	sim.replaced = true;
 	fiber_new(&dst->worker, "destination's keeper", keep, dst, verdict);
 }

@@ -328,6 +328,9 @@ static bool op_connections(void *env, struct gw_transport **t, unsigned int n)
 {
 	if (((struct process *)env)->dead || !op_called(env, n))
 		return false;
+	if (p->connected)
+		sim_rare(RARE_RECONNECTED);
+	p->connected = true;
 	memcpy(t, p->called, n * sizeof(*t));
 	memset(p->called, 0, n * sizeof(*t));
 	return true;

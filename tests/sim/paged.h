@@ -45,6 +45,7 @@ struct paged {
 	bool halting;
 	unsigned int listeners;
 	struct gw_transport *called[GW_PAGING_MAX]; /* connections that the worker has not taken */
+	bool connected;				    /* once, at least */
 	uint64_t faults, touched, written;
 };
 

@@ -227,7 +227,8 @@ struct sim {
 	uint64_t hash;		   /* of every step, its time and its result, and of the end */
 	uint8_t traits[STEPS_MAX]; /* of each step */
 	bool settle_at_once, called;
-	bool replaced; /* a worker that died, by a keeper, which knows nothing of legs */
+	bool replaced;		  /* a worker that died, by a keeper, which knows nothing of legs */
+	bool serves_on, pages_on; /* which of them */
 	bool cancelled, cancelled_in_time;
 	bool wake[WAKE_COUNT];
 	bool late;	/* FAULT_OP_LATE struck this step; sim_late() */
@@ -293,7 +294,9 @@ enum rare {
 	RARE_POSTCOPY,	      /* a guest whose memory followed it */
 	RARE_SERVES_ON,	      /* another worker brought the rest of it */
 	RARE_PAGES_ON,	      /* or took it */
+	RARE_BOTH_ON,	      /* and both did */
 	RARE_RECONNECTED,     /* connections that were lost came again */
+	RARE_COMPLETE_LOST,   /* the source heard by asking that all of it had come */
 	RARE_SETTLED_PAGING,  /* the source heard by asking that it is needed */
 	RARE_COUNT,
 };

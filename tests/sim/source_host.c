@@ -473,6 +473,8 @@ static int op_settle(void *env, enum gw_outcome *outcome)
 	gw_transport_close(&peer);
 	gw_transport_close(&t);
 	rc = dest_settle(false, outcome);
+	if (!rc && *outcome == GW_OUTCOME_RUNNING && sim.src.journal == JOURNAL_SERVING)
+		sim_rare(RARE_COMPLETE_LOST);
 	return ((struct process *)env)->dead ? gw_fail(-ESHUTDOWN, "killed") : rc;
 }
 
@@ -524,6 +526,9 @@ static void start_keeper(void)
 	src->worker.dead = src->ended = false;
 	src->working = true;
 	sim_rare(RARE_SERVES_ON);
+	if (!sim.serves_on && sim.pages_on)
+		sim_rare(RARE_BOTH_ON);
+	sim.serves_on = true;
 	sim.replaced = true;
 	fiber_new(&src->worker, "source's keeper", keep, src, 0);
 }
