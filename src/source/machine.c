@@ -367,6 +367,14 @@ static int go_before(struct gw_source *s, struct gw_converge *c)
 	return rc;
 }
 
+/* Switchovers by rounds alone that were taken back, before what is left follows the guest. */
+#define TAKEN_BACK_MAX 2
+
+static bool is_taken_back(const struct gw_source *s)
+{
+	return s->params.postcopy == GW_POSTCOPY_AUTO && s->attempts >= TAKEN_BACK_MAX;
+}
+
 /* Whether rounds alone have had their chance; @rc: what they came to. */
 static bool is_time(const struct gw_source *s, int rc)
 {
@@ -419,7 +427,8 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 		cost = gw_converge_cost(s, pages);
 		s->expected_downtime = cost;
 		s->ops->report(s->env);
-		if (!again && (s->postcopy || s->params.postcopy == GW_POSTCOPY_NOW))
+		if (!again &&
+		    (s->postcopy || s->params.postcopy == GW_POSTCOPY_NOW || is_taken_back(s)))
 			return go_before(s, c);
 		/* Where each scan stops the guest, none is made that need not be. */
 		if (!again && cost <= limit &&

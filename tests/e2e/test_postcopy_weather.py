@@ -139,7 +139,7 @@ class Shaped(Far):
 
     def shaped(self, rate, most):
         self.net.shape(rate)
-        result = self.vm.move(self.other(), "--postcopy", "auto", "--downtime-limit", "60")
+        result = self.vm.move(self.other(), "--postcopy", "auto", "--downtime-limit", "120")
         check(result["godwit"]["mode"] == "hybrid", f"{result['godwit']}")
         check(result["total-time"] < most * 1000, f"{result['total-time']} ms")
         print(f"{rate}: {result['total-time']} ms, {result['ram']['transferred'] / MIB:.0f} MiB")
