@@ -180,7 +180,7 @@ int main(int argc, char **argv)
 	if (pid == 0)
 		guest();
 	pager.memory = &memory.memory;
-	gw_page_in_init(&in, &pager);
+	gw_page_in_init(&in, &pager, NULL);
 	if (gw_pager_init(&pager) ||
 	    gw_missing_create(&pager.missing, table, pager.memory, id, 2) ||
 	    gw_missing_add(&pager.missing, pager.memory, 0, HALF) ||

@@ -220,7 +220,7 @@ static int make(struct gw_dest *d)
 	g->pager.ops = &pager_ops;
 	g->pager.env = g;
 	g->pager.memory = d->memory;
-	gw_page_in_init(&g->in, &g->pager);
+	gw_page_in_init(&g->in, &g->pager, d->keyed ? &d->key : NULL);
 	d->page = g;
 	return gw_pager_init(&g->pager);
 }

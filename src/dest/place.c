@@ -13,6 +13,7 @@
  * table has them, and whoever touches one waits until the table says that it is there.
  * What is not missing is left alone whatever the source sends: it is the guest's.
  */
+#include "codec.h"
 #include "place.h"
 
 static int place(struct gw_sink *sink, uint64_t page, unsigned int count, const uint8_t *bytes)
@@ -81,10 +82,40 @@ static int read_missing(struct gw_sink *sink, uint64_t page, unsigned int count,
 	return gw_memory_read(((struct gw_page_in *)sink)->pager->memory, page, count, bytes);
 }
 
-void gw_page_in_init(struct gw_page_in *p, struct gw_pager *pager)
+/* What of [page, page + count) is missing is there if it has these digests. */
+static int check_held(struct gw_sink *sink, uint64_t page, unsigned int count,
+		      const uint8_t *digests)
+{
+	const struct gw_page_in *in = (struct gw_page_in *)sink;
+
+	for (unsigned int i = 0; i < count; i++) {
+		const uint8_t *d = digests + i * 16UL;
+		const struct gw_digest must = { gw_get64(d), gw_get64(d + 8) };
+		uint8_t bytes[GW_PAGE_SIZE];
+		size_t at = page + i;
+		int rc;
+
+		if (!gw_pager_claim(in->pager, &at, at + 1))
+			continue;
+		rc = gw_memory_read(in->pager->memory, at, 1, bytes);
+		if (rc) {
+			gw_pager_unclaim(in->pager, at, 1, false);
+			return rc;
+		}
+		if (gw_digest_equal(gw_key_page(in->key, bytes), must))
+			gw_pager_placed(in->pager, at, 1);
+		else
+			gw_pager_lack(in->pager, at, 1);
+	}
+	return 0;
+}
+
+void gw_page_in_init(struct gw_page_in *p, struct gw_pager *pager, const struct gw_key *key)
 {
 	p->sink = (struct gw_sink){
 		.place = bring_bytes, .zero = bring_zeros, .read = read_missing, .same = bring_held
 	};
+	p->sink.check = key ? check_held : NULL;
 	p->pager = pager;
+	p->key = key;
 }

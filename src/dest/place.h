@@ -3,6 +3,7 @@
 #ifndef GW_PLACE_H
 #define GW_PLACE_H
 
+#include "key.h"
 #include "memory.h"
 #include "pager.h"
 #include "stage.h"
@@ -20,9 +21,13 @@ void gw_place_init(struct gw_place *p, const struct gw_memory *memory);
 struct gw_page_in {
 	struct gw_sink sink;
 	struct gw_pager *pager;
+	const struct gw_key *key;
 };
 
-/** gw_page_in_init() - one for @pager, which must outlive it. */
-void gw_page_in_init(struct gw_page_in *p, struct gw_pager *pager);
+/**
+ * gw_page_in_init() - one for @pager, which must outlive it.
+ * @key: the VM's, by which pages are told; NULL: none are
+ */
+void gw_page_in_init(struct gw_page_in *p, struct gw_pager *pager, const struct gw_key *key);
 
 #endif

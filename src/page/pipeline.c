@@ -74,6 +74,30 @@ void gw_encoder_free(struct gw_encoder *e)
 		munmap(e->seen, (e->held.nr_pages + 1) * sizeof(*e->seen));
 	e->seen = NULL;
 	gw_digests_free(&e->held);
+	gw_bitmap_free(&e->may_hold);
+	gw_bitmap_free(&e->told);
+	e->kept = NULL;
+}
+
+int gw_encoder_kept(struct gw_encoder *e, const struct gw_digest *digests)
+{
+	int rc = gw_bitmap_init(&e->may_hold, e->held.nr_pages);
+
+	if (!rc)
+		rc = gw_bitmap_init(&e->told, e->held.nr_pages);
+	if (!rc)
+		e->kept = digests;
+	return rc;
+}
+
+bool gw_encoder_refused(struct gw_encoder *e, size_t page)
+{
+	const uint64_t bit = 1ULL << page % 64;
+
+	if (!e->kept || page >= e->told.bits)
+		return false;
+	__atomic_fetch_and(&e->may_hold.words[page / 64], ~bit, __ATOMIC_SEQ_CST);
+	return __atomic_fetch_and(&e->told.words[page / 64], ~bit, __ATOMIC_SEQ_CST) & bit;
 }
 
 void gw_encoder_reuse(struct gw_encoder *e, size_t page, struct gw_digest digest)

@@ -30,6 +30,21 @@ void gw_encoder_free(struct gw_encoder *e);
  */
 void gw_encoder_reuse(struct gw_encoder *e, size_t page, struct gw_digest digest);
 
+/**
+ * gw_encoder_kept() - the destination kept an image that nobody has compared: in post-copy a page
+ * that is what it should be there is told by its digest.
+ * @digests: what the pages should have; the caller's, as long as the encoder
+ *
+ * Which pages: those whose bit is set in @e->may_hold afterwards. 0 or -ENOMEM.
+ */
+int gw_encoder_kept(struct gw_encoder *e, const struct gw_digest *digests);
+
+/**
+ * gw_encoder_refused() - the destination does not have @page, so it is not told by a digest any
+ * more. Return: whether it was since the last such call. Any thread.
+ */
+bool gw_encoder_refused(struct gw_encoder *e, size_t page);
+
 /** struct gw_blocks - digests of a page's blocks: gw_key_block() of each. */
 struct gw_blocks {
 	uint64_t digest[GW_PAGE_BLOCKS];

@@ -101,6 +101,9 @@ struct gw_stage_count {
  * at different pages of one chunk
  * @reuses: these are the first rounds, and the table began with what a kept image
  * holds, not with zeros: what turns out to be the same has been reused
+ * @kept: of an image that nobody has compared: the digests that its pages should have; NULL:
+ * there is none. @may_hold: pages of it that can be told by these, each once; @told: those
+ * that were (decision 29)
  * @now, @env: the clock, in ns: real, or the simulation's
  * @stage: each stage's own
  */
@@ -111,6 +114,8 @@ struct gw_encoder {
 	uint64_t round;
 	const struct gw_bitmap *due;
 	bool paging, reuses;
+	const struct gw_digest *kept;
+	struct gw_bitmap may_hold, told;
 	int64_t (*now)(void *env);
 	void *env;
 	void *stage[GW_STAGE_MAX];
@@ -156,6 +161,12 @@ struct gw_sink {
 	int (*read)(struct gw_sink *sink, uint64_t page, unsigned int count, uint8_t *bytes);
 	/* @count missing pages are right as they lie there. NULL: no page is missing (pre-copy). */
 	int (*same)(struct gw_sink *sink, uint64_t page, unsigned int count);
+	/*
+	 * They are if they have these digests, of 16 bytes each; otherwise somebody else tells
+	 * the source. NULL: nobody can look.
+	 */
+	int (*check)(struct gw_sink *sink, uint64_t page, unsigned int count,
+		     const uint8_t *digests);
 };
 
 /** struct gw_decoder - one stream's way in. */

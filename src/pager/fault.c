@@ -32,8 +32,10 @@ int gw_pager_init(struct gw_pager *p)
 	p->len = (p->memory->nr_pages + 63) / 64 * sizeof(uint64_t);
 	p->claimed = bits(p->len);
 	p->wanted = bits(p->len);
+	p->refused = bits(p->len);
 	pthread_mutex_init(&p->lock, NULL);
-	return p->claimed && p->wanted ? 0 : gw_fail(-ENOMEM, "no memory to page with");
+	return p->claimed && p->wanted && p->refused ? 0
+						     : gw_fail(-ENOMEM, "no memory to page with");
 }
 
 void gw_pager_free(struct gw_pager *p)
@@ -222,9 +224,9 @@ static unsigned int claim_unchecked(struct gw_pager *p, size_t page, size_t stop
 }
 
 /* Wrong as they lie there: only the source has these claimed pages. */
-static void lack(struct gw_pager *p, size_t page, unsigned int n)
+static void lack(struct gw_pager *p, size_t page, size_t n)
 {
-	for (unsigned int i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++)
 		set(p->refused, page + i);
 	gw_pager_unclaim(p, page, n, false);
 }
@@ -312,6 +314,16 @@ void gw_pager_unclaim(struct gw_pager *p, size_t page, size_t count, bool torn)
 		clear(p->claimed, page + i);
 }
 
+void gw_pager_lack(struct gw_pager *p, size_t page, size_t count)
+{
+	lack(p, page, count);
+	p->ops->refuse(p->env, page, (unsigned int)count);
+	/* Who wanted one before that has been answered with what is wrong. */
+	for (size_t i = page; i < page + count; i++)
+		if (test(p->wanted, i))
+			p->ops->request(p->env, &i, 1);
+}
+
 void gw_pager_written(struct gw_pager *p, size_t page)
 {
 	park(p, GW_PARK_WRITTEN, page);
@@ -335,8 +347,7 @@ void gw_pager_placed(struct gw_pager *p, size_t page, size_t count)
 int gw_pager_check_rest(struct gw_pager *p)
 {
 	p->unchecked = bits(p->len);
-	p->refused = bits(p->len);
-	if (!p->unchecked || !p->refused)
+	if (!p->unchecked)
 		return gw_fail(-ENOMEM, "no memory to compare what was kept");
 	for (unsigned int i = 0; i < p->memory->nr_blocks; i++) {
 		const struct gw_memory_block *b = &p->memory->blocks[i];
@@ -403,7 +414,7 @@ static uint64_t lacking(const struct gw_pager *p, size_t i)
 
 static uint64_t refused_of(const struct gw_pager *p, size_t i)
 {
-	return p->refused ? lacking(p, i) & atomic_load(&p->refused[i]) : 0;
+	return lacking(p, i) & atomic_load(&p->refused[i]);
 }
 
 /* The first page from @page on whose bit, of @word, is @value. */

@@ -68,7 +68,7 @@ struct gw_pager_ops {
 	/*
 	 * Which of @count pages from @page, GW_COMPARED_MAX at most, are right as they lie in
 	 * the file. And tell the source of those that are not, and that nobody waits for.
-	 * Where pages are unchecked; else both may be NULL.
+	 * Where pages are unchecked, or are told by digests; else both may be NULL.
 	 */
 	void (*compare)(void *env, size_t page, unsigned int count, bool *right);
 	void (*refuse)(void *env, size_t page, unsigned int count);
@@ -101,7 +101,7 @@ struct gw_pager {
 	_Atomic uint64_t *claimed, *wanted; /* a bit a page */
 	/*
 	 * Of the missing: what may be right as it lies there, but nobody has looked; and what
-	 * was found not to be. NULL: there is nothing of the kind.
+	 * was found not to be. The first is NULL where there is nothing of the kind.
 	 */
 	_Atomic uint64_t *unchecked, *refused;
 	size_t len; /* of each, in bytes */
@@ -162,6 +162,9 @@ size_t gw_pager_refused(const struct gw_pager *p, size_t *at, size_t *first);
 
 /** gw_pager_unclaim() - they could not be placed; @torn: and may be half written. */
 void gw_pager_unclaim(struct gw_pager *p, size_t page, size_t count, bool torn);
+
+/** gw_pager_lack() - what lies there of claimed pages is wrong: the source is to be told. */
+void gw_pager_lack(struct gw_pager *p, size_t page, size_t count);
 
 /** gw_pager_written() - for tests: the bytes of claimed pages are in the file. */
 void gw_pager_written(struct gw_pager *p, size_t page);

@@ -56,7 +56,7 @@ struct gw_holder {
 	/* what it holds */
 	struct gw_encoder encoder;
 	struct gw_bitmap absent; /* pages of its image that are not what they were */
-	uint64_t absent_pages;
+	_Atomic uint64_t absent_pages;
 	/* compared.c: it is still comparing its image */
 	struct gw_bitmap pending; /* pages whose reuse depends on that */
 	struct gw_bitmap look;	  /* of these: to be looked at here, too */

@@ -98,10 +98,12 @@ static const char *mode(const struct gw_source *s)
 
 static json_t *godwit_json(const struct gw_source *s)
 {
-	return json_pack("{s:s,s:b,s:o,s:o,s:o,s:o,s:I,s:f,s:{s:f,s:f,s:f,s:f,s:i}}", "mode",
-			 mode(s), "verified", s->verified, "reuse", reuse_json(s), "pages",
-			 counts_json(s->pages, s->redirtied, s->reused), "bytes",
-			 counts_json(s->bytes, 0, 0), "rounds", rounds_json(s),
+	const int64_t running = s->resumed_ns ? s->resumed_ns - s->started_ns : 0;
+
+	return json_pack("{s:s,s:f,s:b,s:o,s:o,s:o,s:o,s:I,s:f,s:{s:f,s:f,s:f,s:f,s:i}}", "mode",
+			 mode(s), "running-ms", ms(running), "verified", s->verified, "reuse",
+			 reuse_json(s), "pages", counts_json(s->pages, s->redirtied, s->reused),
+			 "bytes", counts_json(s->bytes, 0, 0), "rounds", rounds_json(s),
 			 "device-state-bytes", (json_int_t)s->device_bytes, "quiesce-ms",
 			 ms(s->quiesce_ns), "switchover", "stop-ms", ms(s->stop_ns),
 			 "final-pages-ms", ms(s->final_pages_ns), "device-state-ms",

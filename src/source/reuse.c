@@ -128,6 +128,21 @@ static void assume(struct gw_source *s)
 	h->encoder.reuses = true;
 }
 
+/* Nobody has compared it: a page is told by its digest, and nothing refers to another. */
+static int assume_unchecked(struct gw_source *s)
+{
+	struct gw_encoder *e = &s->holder.encoder;
+	const struct gw_ledger *l = s->ledger;
+	int rc = gw_encoder_kept(e, l->digests);
+
+	for (size_t page = 0; !rc && page < l->nr_pages; page++)
+		if (l->generations[page] <= s->holder.image && !gw_digest_is_zero(l->digests[page]))
+			gw_bitmap_set(&e->may_hold, page);
+	/* Should rounds follow, too. */
+	e->options.off |= 1U << GW_STAGE_DUPLICATE | 1U << GW_STAGE_DELTA | 1U << GW_STAGE_PATCH;
+	return rc;
+}
+
 /*
  * Whether the destination may hold @page as it is here; where writes were tracked since the
  * arrival it does, without a look.
@@ -273,9 +288,8 @@ int gw_reuse_due(struct gw_source *s)
 	int rc = gw_bitmap_init(&wanted, s->memory->nr_pages);
 
 	assume(s);
-	if (s->holder.unchecked) /* should rounds follow */
-		s->holder.encoder.options.off |= 1U << GW_STAGE_DUPLICATE | 1U << GW_STAGE_DELTA |
-						 1U << GW_STAGE_PATCH;
+	if (!rc && s->holder.unchecked)
+		rc = assume_unchecked(s);
 	if (!rc && s->holder.comparing)
 		rc = gw_bitmap_init(&s->holder.look, s->memory->nr_pages);
 	if (!rc)

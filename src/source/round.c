@@ -178,7 +178,7 @@ int gw_round_put(struct gw_source *s, struct gw_batch *batch, struct gw_transpor
 		gw_pipeline_sent(batch, len, s->ops->now(s->env) - began);
 	}
 	for (unsigned int id = 0; id < GW_STAGE_MAX; id++) {
-		if (!batch->count[id].pages)
+		if (!batch->count[id].pages && !batch->count[id].bytes)
 			continue;
 		s->pages[id] += batch->count[id].pages;
 		s->bytes[id] += batch->count[id].bytes;

@@ -138,19 +138,21 @@ static int send_pages(struct gw_serve *v, unsigned int i, size_t chunk,
 }
 
 /*
- * The destination does not have @page, of which it was not told that it is missing: what it had
- * kept of it is wrong (decision 29).
+ * The destination does not have @page, of which it was not told that it is missing, or was told
+ * by its digest: what it had kept of it is wrong (decision 29).
  */
 static void give(struct gw_serve *v, size_t page)
 {
 	struct gw_source *s = v->s;
 
 	if (!gw_holder_has(&s->holder, GW_FEATURE_RETURN) || !gw_memory_block_of(s->memory, page) ||
-	    !gw_push_is_new(&v->push, page))
+	    (!gw_encoder_refused(&s->holder.encoder, page) && !gw_push_is_new(&v->push, page)))
 		return;
+	if (s->holder.unchecked) {
+		s->holder.absent_pages++;
+		s->reused -= s->reused && !gw_digest_is_zero(s->holder.encoder.held.table[page]);
+	}
 	gw_encoder_reuse(&s->holder.encoder, page, GW_DIGEST_UNKNOWN);
-	if (s->reused)
-		s->reused--;
 	s->due_pages++;
 	gw_push_add(&v->push, page);
 }

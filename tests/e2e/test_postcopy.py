@@ -5,9 +5,11 @@ import os
 import shutil
 import time
 
-from godwit_lab import check, kill, wait_for
+from godwit_lab import MIB, check, kill, wait_for
 from godwit_runner import Group
 from godwit_wire import HANG_UP, Proxy
+
+PAGE = 4096
 
 # What is still to come then takes seconds, and the guest asks for what it needs.
 SLOW = ("--postcopy", "now", "--max-bandwidth", "8M")
@@ -253,3 +255,75 @@ class PostCopyEnds(TwoHosts):
         to.start()
         check(to.state("t") == "postcopy", to.list())
         self.vm.stop()
+
+
+class Return(Group):
+    """A guest that comes back to a host that has kept its memory, and does not wait for that."""
+
+    weight = 60
+
+    def setup(self):
+        self.a, self.b = (self.lab.host(name, images="1G") for name in "ab")
+        self.vm = self.lab.vm(memory="512M", run=("memtest:8", "fill:300")).boot(self.a)
+        self.vm.wait_line(r"fill: filled", 60)
+        for host in (self.b, self.a):
+            self.vm.move(host, "--compress", "none")
+
+    def other(self):
+        return self.b if self.vm.host is self.a else self.a
+
+    def back(self):
+        """Return at once (with --verify it would be compared before): the result."""
+        to = self.other()
+        result = self.leave_at_once(to.address, "--compress", "none").finish().ok().json()
+        self.vm.arrived(to)
+        return result
+
+    def leave_at_once(self, address, *options):
+        return self.vm.host.start_godwit("migrate", "t", address, "--json", "--postcopy", "now",
+                                         *options)
+
+    def once(self, result):
+        own = result["godwit"]
+        check(own["mode"] == "postcopy" and not own["rounds"], f"{own}")
+        check(own["reuse"]["departure"] > 0, f"{own}")
+        return own
+
+    def test_at_once(self):
+        """Nothing of what is there travels; to and fro, so generations and ledgers are right."""
+        for _ in range(3):
+            result = self.back()
+            own = self.once(result)
+            check(own["pages"]["reused"] * PAGE > 250 * MIB, f"{own}")
+            # Some that were asked for while another thread was about to find them right.
+            check(own["reuse"]["absent"] < 64, f"{own}")
+            check(result["ram"]["transferred"] < 120 * MIB, f"{result['ram']}")
+        # In rounds what is kept goes by the same ledgers.
+        result = self.vm.move(self.other(), "--compress", "none")
+        check(result["godwit"]["pages"]["reused"] * PAGE > 250 * MIB, f"{result['godwit']}")
+        self.vm.lives()
+
+    def test_damaged(self):
+        """What is not what it was is found before anybody sees it."""
+        ram = self.other().kept_file("t")
+        altered = range(0, os.path.getsize(ram) // PAGE, 7)
+        with open(ram, "r+b") as f:
+            for page in altered:
+                f.seek(page * PAGE + 1234)
+                byte = f.read(1)
+                f.seek(page * PAGE + 1234)
+                f.write(bytes([byte[0] ^ 1]))
+        own = self.once(self.back())
+        check(0.5 * len(altered) < own["reuse"]["absent"] <= len(altered), f"{own}")
+        check(own["pages"]["reused"] * PAGE > 150 * MIB, f"{own}")
+        self.vm.lives()
+
+    def test_pager_is_killed(self):
+        """Its successor has not looked at anything: it is told what all should be."""
+        to = self.other()
+        proxy = self.lab.closing(Proxy(to.address))
+        proxy.at("RUNNING", lambda *_: kill(to.worker()))
+        result = self.leave_at_once(proxy.address).finish().ok().json()
+        check(result["godwit"]["pages"]["reused"] * PAGE > 150 * MIB, f"{result['godwit']}")
+        self.vm.arrived(to)
+        self.vm.lives()

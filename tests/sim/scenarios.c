@@ -161,6 +161,14 @@ const struct scenario scenarios[] = {
 	  .stride = 3,
 	  .reuse = REUSE_ROUND,
 	  .postcopy = GW_POSTCOPY_NOW },
+	/* Nobody knows what it has written since: what is the same is told by its digest. */
+	{ .name = "returns-untracked",
+	  .guest = { .writes_per_ms = 8, .working_set = 60, .punches = true },
+	  .streams = 1,
+	  .downtime_limit_ms = 30,
+	  .stride = 3,
+	  .reuse = REUSE_UNTRACKED,
+	  .postcopy = GW_POSTCOPY_NOW },
 	/* A display that can never be sent within the limit: the guest is not even stopped. */
 	{ .name = "heavy",
 	  .guest = { .writes_per_ms = 5, .working_set = 60 },

@@ -120,7 +120,7 @@ static _Noreturn void page(const struct paged *p, int sock, int at)
 	die_at = at;
 	pager.ops = &ops;
 	pager.memory = &p->g.ram.memory;
-	gw_page_in_init(&in, &pager);
+	gw_page_in_init(&in, &pager, NULL);
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || gw_pager_init(&pager) ||
 	    gw_missing_open(&pager.missing, p->path, pager.memory, p->id, &n) ||
 	    gw_watch_open(&p->watch, p->g.pid, &paged) || gw_faults_start(&faults, &pager, &paged))

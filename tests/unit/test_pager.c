@@ -205,7 +205,7 @@ static struct world *begin(void)
 	w->now = 1000;
 	assert_int_equal(gw_pager_init(&w->p), 0);
 	assert_int_equal(gw_missing_create(&w->p.missing, w->path, &w->ram.memory, w->id, 3), 0);
-	gw_page_in_init(&w->in, &w->p);
+	gw_page_in_init(&w->in, &w->p, NULL);
 	return w;
 }
 

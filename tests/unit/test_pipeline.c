@@ -303,6 +303,85 @@ static void without_zero_and_same(void **state)
 	}
 }
 
+static struct {
+	unsigned int right, wrong;
+} checked;
+
+static int check_digests(struct gw_sink *sink, uint64_t page, unsigned int count,
+			 const uint8_t *digests)
+{
+	struct road *r = (struct road *)((char *)sink - offsetof(struct road, shadow.sink));
+
+	for (unsigned int i = 0; i < count; i++) {
+		const struct gw_digest must = { gw_get64(digests + 16UL * i),
+						gw_get64(digests + 16UL * i + 8) };
+		const bool right = gw_digest_equal(
+			must, gw_key_page(&r->key, r->shadow.bytes + (page + i) * GW_PAGE_SIZE));
+
+		*(right ? &checked.right : &checked.wrong) += 1;
+	}
+	return 0;
+}
+
+/* Where nobody has compared what is held, a page is told by its digest, and then by its bytes. */
+static void unchecked_pages_are_told_by_digest(void **state)
+{
+	struct road *r = *state;
+	gw_autofree struct gw_digest *kept = calloc(PAGES, sizeof(*kept));
+	const struct gw_pageset some = gw_pageset_of(3, 4);
+	struct rng rng = { 12 };
+
+	checked.right = checked.wrong = 0;
+	assert_non_null(kept);
+	rng_fill(&rng, r->source, GW_CHUNK_SIZE);
+	memcpy(r->shadow.bytes, r->source, GW_CHUNK_SIZE);
+	for (size_t i = 0; i < 6; i++) /* not page 6 */
+		kept[i] = gw_key_page(&r->key, r->source + i * GW_PAGE_SIZE);
+	assert_int_equal(gw_encoder_kept(&r->encoder, kept), 0);
+	gw_bitmap_set_range(&r->encoder.may_hold, 3, 4);
+	for (size_t i = 3; i < 7; i++)
+		gw_encoder_reuse(&r->encoder, i, GW_DIGEST_UNKNOWN);
+	gw_encoder_paging(&r->encoder, &r->due);
+	r->shadow.bytes[4 * GW_PAGE_SIZE + 100] ^= 1;
+	r->shadow.sink.check = check_digests;
+	copy_chunk(r, 0);
+	r->batch.chunk = 0;
+	r->batch.left = some;
+	gw_pipeline_encode(&r->batch);
+	assert_int_equal(r->batch.reused, 3);
+	assert_int_equal(r->batch.count[GW_STAGE_SAME].pages, 0);
+	assert_int_equal(r->batch.count[GW_STAGE_SAME].bytes, GW_RECORD_HEADER + 3 * 16);
+	assert_int_equal(r->batch.count[GW_STAGE_RAW].pages, 1);
+	r->len = 0;
+	for (int i = 0; i < r->batch.nr_parts; i++) {
+		memcpy(r->payload + r->len, r->batch.parts[i].iov_base, r->batch.parts[i].iov_len);
+		r->len += r->batch.parts[i].iov_len;
+	}
+	assert_int_equal(decode(r, 0), 0);
+	assert_true(checked.right == 2 && checked.wrong == 1);
+	/* Refused, it is told by its bytes; and once. */
+	assert_false(gw_encoder_refused(&r->encoder, 6));
+	gw_bitmap_set(&r->encoder.may_hold, 5);
+	assert_true(gw_encoder_refused(&r->encoder, 5));
+	assert_false(gw_bitmap_test(&r->encoder.may_hold, 5));
+	assert_true(gw_encoder_refused(&r->encoder, 4));
+	assert_false(gw_encoder_refused(&r->encoder, 4));
+	assert_false(gw_encoder_refused(&r->encoder, PAGES + 64));
+	gw_encoder_reuse(&r->encoder, 4, GW_DIGEST_UNKNOWN);
+	send_chunk(r, 0, &(struct gw_pageset){ { 1U << 4 } });
+	assert_int_equal(r->batch.count[GW_STAGE_RAW].pages, 1);
+	assert_memory_equal(r->shadow.bytes, r->source, GW_CHUNK_SIZE);
+	assert_true(checked.right == 2 && checked.wrong == 1);
+	/* A digest too few, and one where nobody can look. */
+	r->len = put_record(r->payload, GW_STAGE_SAME, 0, 2, 16);
+	r->payload[3] = 1;
+	assert_int_equal(decode(r, 0), -EPROTO);
+	r->shadow.sink.check = NULL;
+	r->len = put_record(r->payload, GW_STAGE_SAME, 0, 2, 32);
+	r->payload[3] = 1;
+	assert_int_equal(decode(r, 0), -EPROTO);
+}
+
 /* What the destination cannot read is never sent: every record is of a stage that it listed. */
 static void only_what_can_be_read(void **state)
 {
@@ -369,6 +448,7 @@ int main(void)
 		road_test(random_rounds),
 		road_test(table_follows_what_travelled),
 		road_test(records_that_cannot_be),
+		road_test(unchecked_pages_are_told_by_digest),
 		road_test(good_record_is_the_yardstick),
 		road_test(beyond_the_memory),
 		road_test(nothing_changed_costs_nothing),
