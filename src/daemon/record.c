@@ -242,14 +242,14 @@ int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_
 	char id[2 * GW_ID_LEN + 1];
 
 	gw_id_format(j->id, id);
-	return save_json(path,
-			 json_pack("{s:s,s:i,s:s,s:s,s:b,s:i,s:I,s:s,s:b,s:s,s:I,s:s}", "role",
-				   j->role == GW_ROLE_SOURCE ? "source" : "destination", "phase",
-				   j->phase, "id", id, "peer", j->peer, "was-running",
-				   j->was_running, "paging", (int)j->paging, "max-bandwidth",
-				   (json_int_t)j->max_bandwidth, "settings", j->settings,
-				   "recovering", j->recovering, "host", j->host, "since",
-				   (json_int_t)j->since, "why", j->why));
+	return save_json(
+		path, json_pack("{s:s,s:i,s:s,s:s,s:b,s:i,s:I,s:s,s:b,s:s,s:I,s:s,s:b,s:I}", "role",
+				j->role == GW_ROLE_SOURCE ? "source" : "destination", "phase",
+				j->phase, "id", id, "peer", j->peer, "was-running", j->was_running,
+				"paging", (int)j->paging, "max-bandwidth",
+				(json_int_t)j->max_bandwidth, "settings", j->settings, "recovering",
+				j->recovering, "host", j->host, "since", (json_int_t)j->since,
+				"why", j->why, "keeps", j->keeps, "image", (json_int_t)j->image));
 }
 
 int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j)
@@ -288,6 +288,8 @@ int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journa
 	snprintf(j->why, sizeof(j->why), "%s",
 		 json_string_value(json_object_get(json, "why")) ?: "");
 	j->since = json_integer_value(json_object_get(json, "since"));
+	j->keeps = json_is_true(json_object_get(json, "keeps"));
+	j->image = (uint32_t)json_integer_value(json_object_get(json, "image"));
 	rc = gw_id_parse(json_string_value(json_object_get(json, "id")), j->id);
 	json_decref(json);
 	return rc || known ? rc : gw_fail(-EINVAL, "%s is damaged", path);

@@ -58,10 +58,12 @@ struct gw_journal {
 	unsigned int paging;	/* source: connections of post-copy; 0: none were asked for */
 	uint64_t max_bandwidth; /* source: bytes/s of pages, whoever sends them; 0: no limit */
 	char settings[GW_SETTINGS_MAX]; /* of its QEMU, to put back (invariant 14); "": none */
-	char host[128];			/* source: what the other host calls itself; "": not told */
-	int64_t since; /* source, post-copy: the guest runs there; seconds since 1970, 0: not known
-			*/
-	char why[512]; /* GW_SOURCE_GONE: what became of it there */
+	bool keeps;			/* source: reuse was asked for */
+	uint32_t image; /* source: departure of the image that the other host had; 0: none */
+	char host[128]; /* source: what the other host calls itself; "": not told */
+	int64_t since;	/* source, post-copy: the guest runs there; seconds since 1970, 0: not known
+			 */
+	char why[512];	/* GW_SOURCE_GONE: what became of it there */
 	bool recovering; /* whoever holds the lock puts it right, and does not move it */
 };
 

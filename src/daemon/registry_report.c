@@ -110,16 +110,25 @@ static int tell_departure(struct gw_registry *r, const struct gw_worker *w,
 				   .device_bytes = s->device_bytes,
 				   .wire_per_page = wire_per_page(s, false) },
 			    before;
+	bool had;
 	int rc;
 
 	snprintf(vm.name, sizeof(vm.name), "%s", name);
 	snprintf(vm.host, sizeof(vm.host), "%s", s->holder.host);
 	snprintf(vm.address, sizeof(vm.address), "%s", address);
 	/* What a page costs where an older version was kept, only such a move can tell. */
+	had = !gw_registry_vm(r, name, &before);
 	if (s->holder.image)
 		vm.wire_per_changed = wire_per_page(s, true);
-	else if (!gw_registry_vm(r, name, &before))
+	else if (had)
 		vm.wire_per_changed = before.wire_per_changed;
+	/* Who only served the end of a move knows no more than was known. */
+	if (!s->device_bytes && !s->dirty_rate && had) {
+		vm.dirty_rate = before.dirty_rate;
+		vm.setup_ms = before.setup_ms;
+		vm.device_bytes = before.device_bytes;
+		vm.wire_per_page = before.wire_per_page;
+	}
 	if (ledger) {
 		vm.departures = gw_ledger_departures(ledger);
 		gw_history_of(&vm.history, ledger);

@@ -4,7 +4,7 @@
  * pages that are here, and the worker that moved it has died (source/serve.c).
  *
  * What that one knew of the destination is gone with it, so the pages that are still missing
- * travel whole, and nothing is kept for the guest's way back.
+ * travel whole. What is kept for the guest's way back is hashed in the end (source/rehash.c).
  *
  * What is served is in the RAM files, so that QEMU, which only stands still, may have ended.
  * They lie where the VM's own always do; where those of an attached QEMU lie is written down
@@ -157,6 +157,13 @@ static int prepare(struct gw_source_env *e)
 	s->params.streams = s->paging - 1;
 	s->params.max_bandwidth = e->journal.max_bandwidth;
 	s->params.pages.compress = GW_COMPRESS_AUTO;
+	s->params.reuse = e->journal.keeps;
+	s->holder.image = e->journal.image;
+	snprintf(s->holder.host, sizeof(s->holder.host), "%.*s", (int)sizeof(s->holder.host) - 1,
+		 e->journal.host);
+	if (s->params.reuse)
+		s->ledger = gw_departure_recall(&e->departure, e->w->paths, e->vm.def.name,
+						s->memory->nr_pages);
 	return 0;
 }
 

@@ -49,6 +49,10 @@ static int op_journal(void *env, enum gw_source_phase phase)
 	e->journal.max_bandwidth = e->s.params.max_bandwidth;
 	if (e->s.holder.host[0])
 		snprintf(e->journal.host, sizeof(e->journal.host), "%s", e->s.holder.host);
+	if (phase == GW_SOURCE_COMMITTING) {
+		e->journal.keeps = e->s.params.reuse;
+		e->journal.image = e->s.holder.image;
+	}
 	if (phase == GW_SOURCE_SERVING && !e->journal.since) {
 		e->journal.since = time(NULL);
 		if (gw_serve_note(e))

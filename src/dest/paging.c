@@ -575,11 +575,15 @@ static bool ledger_begins(void *arg)
 	return g->handed || g->failed || ops_of(g)->look(g->d->page_env);
 }
 
-/* Connection 0 goes on as the control connection did: the ledger comes on it. */
+/*
+ * Connection 0 goes on as the control connection did: the ledger comes on it. A source in place
+ * of one that died has to hash all of its memory first.
+ */
 static void take_ledger(struct gw_page *g)
 {
 	struct gw_dest *d = g->d;
-	int rc = d->ops->wait(d->env, ledger_begins, g, d->ops->now(d->env) + LEDGER_NS);
+	int rc = d->ops->wait(d->env, ledger_begins, g,
+			      d->ops->now(d->env) + LEDGER_NS + gw_memory_hash_ns(d->memory));
 
 	if (rc || !g->handed) {
 		gw_warn("what this VM's memory was on arrival is not known, so all of it will be "

@@ -80,6 +80,12 @@ int gw_serve_on(struct gw_source *s);
 int gw_serve_lost(struct gw_source *s, int rc);
 void gw_serve_end(struct gw_source *s);
 
+/*
+ * rehash.c: the table of what the destination holds, made of all memory as it lies here. Only
+ * once nothing is missing there, and by a process that knows less.
+ */
+int gw_rehash(struct gw_source *s);
+
 /* converge.c */
 struct gw_converge {
 	int64_t best;	   /* lowest expected downtime so far, ns */
@@ -124,5 +130,7 @@ int gw_source_quiesce(struct gw_source *s, bool compare);
 /* -EAGAIN with @s->over: the last pages took too long, the guest runs: gw_source_again(). */
 int gw_source_switchover(struct gw_source *s);
 int gw_source_again(struct gw_source *s);
+/* The guest runs there: leave what will be of use when it comes back, on both hosts. */
+int gw_source_leave(struct gw_source *s);
 
 #endif

@@ -588,6 +588,10 @@ int gw_source_serve(struct gw_source *s)
 	s->ops->report(s->env);
 	rc = gw_key_init(&s->key, s->secret);
 	s->params.pages.key = &s->key;
+	if (!rc && s->ledger && !gw_ledger_has_key(s->ledger, s->key.id))
+		s->ledger = NULL; /* its digests tell nothing */
+	/* The destination counts by what it had kept. */
+	s->params.reuse &= s->ledger || !s->holder.image;
 	if (!rc)
 		rc = gw_bitmap_init(&s->due, s->memory->nr_pages);
 	if (!rc)
@@ -597,8 +601,11 @@ int gw_source_serve(struct gw_source *s)
 		if (rc)
 			gw_serve_lost(s, rc);
 	}
+	/* Whoever cannot be told what the memory was here will not ask for it, either. */
+	if (!rc && s->params.reuse && (!s->holder.control || gw_rehash(s)))
+		s->params.reuse = false;
 	if (!rc)
-		rc = s->ops->guest_quit(s->env, NULL);
+		rc = gw_source_leave(s);
 	return finish(s, rc);
 }
 

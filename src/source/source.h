@@ -254,7 +254,8 @@ int gw_source_run(struct gw_source *s);
 
 /**
  * gw_source_serve() - go on with post-copy where another process died, with the journal at
- * GW_SOURCE_SERVING. Of the caller's fields params.reuse, verify and ledger are not used.
+ * GW_SOURCE_SERVING. Of the caller's fields params.verify is not used; holder.image is as that
+ * one had it.
  *
  * Return: as gw_source_run(); there is no way back.
  */

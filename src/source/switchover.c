@@ -150,12 +150,16 @@ static int serve(struct gw_source *s)
 	return rc ? gw_serve_lost(s, rc) : 0;
 }
 
-/* The guest runs there: leave what will be of use when it comes back, on both hosts. */
-static int leave(struct gw_source *s)
+int gw_source_leave(struct gw_source *s)
 {
 	struct gw_ledger l = { 0 };
-	bool keep = s->params.reuse && !gw_reuse_depart(s, &l);
-	int rc = s->ops->guest_quit(s->env, keep ? &l : NULL);
+	bool keep;
+	int rc;
+
+	if (s->holder.control)
+		gw_holder_send_by(&s->holder, s->ops->now(s->env) + GW_READY_NS);
+	keep = s->params.reuse && !gw_reuse_depart(s, &l);
+	rc = s->ops->guest_quit(s->env, keep ? &l : NULL);
 
 	gw_ledger_close(&l);
 	return rc;
@@ -277,10 +281,8 @@ int gw_source_switchover(struct gw_source *s)
 		rc = serve(s);
 	if (rc)
 		return rc;
-	if (s->holder.control)
-		gw_holder_send_by(&s->holder, s->ops->now(s->env) + GW_READY_NS);
 	/* The outcome is known; what stays behind here is only told, and recover removes it. */
-	if (leave(s))
+	if (gw_source_leave(s))
 		snprintf(s->error, sizeof(s->error),
 			 "the guest runs at the destination, but was not removed here ('godwit "
 			 "recover' does): %s",

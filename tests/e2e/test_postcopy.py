@@ -181,6 +181,26 @@ class PostCopy(TwoHosts):
         self.whole(source, to)
 
 
+class PostCopyReturns(TwoHosts):
+    """What it leaves behind is of use when it comes back, whoever brought its memory."""
+
+    weight = 60
+
+    def setup(self):
+        self.a, self.b = (self.lab.host(name, images="1G") for name in "ab")
+        self.boot()
+
+    def test_source_worker_is_killed(self):
+        """Another hashes what the first had sent."""
+        command, source, to = self.leave(*SLOW)
+        kill(source.worker())
+        command.finish().failed("another worker")
+        self.whole(source, to)
+        check("t" in source.images(), "no image is kept where it left")
+        pages = self.vm.move(source)["godwit"]["pages"]
+        check(pages["reused"] > 1000, pages)
+
+
 class PostCopyEnds(TwoHosts):
     """And is gone before all of it has come: nothing waits for ever, and nothing is taken for it."""
 

@@ -519,9 +519,13 @@ static void start_keeper(void)
 {
 	struct source_host *src = &sim.src;
 
+	uint32_t image;
+
 	fiber_wait(at_rest, &src->working, GW_FOREVER);
+	image = src->s.holder.image; /* the journal has it */
 	memset(&src->s, 0, sizeof(src->s));
 	set_up();
+	src->s.holder.image = image;
 	src->s.paging = sim.sc->streams + 1;
 	src->worker.dead = src->ended = false;
 	src->working = true;
