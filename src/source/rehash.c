@@ -39,11 +39,14 @@ static int rehash_some(void *arg, unsigned int stream)
 		rc = hole ? hole : gw_memory_read(m, first, GW_CHUNK_PAGES, bytes);
 		if (rc < 0)
 			return rc;
-		for (size_t i = 0; i < GW_CHUNK_PAGES; i++)
-			gw_digests_set(&e->held, first + i,
-				       hole ? (struct gw_digest){ 0 }
-					    : gw_hash_page(e->options.hash, e->options.key,
-							   bytes + i * GW_PAGE_SIZE));
+		for (size_t i = 0; i < GW_CHUNK_PAGES; i++) {
+			struct gw_digest digest = { 0 };
+
+			if (!hole)
+				digest = gw_hash_page(e->options.hash, e->options.key,
+						      bytes + i * GW_PAGE_SIZE);
+			gw_digests_set(&e->held, first + i, digest);
+		}
 	}
 	return gw_fail(GW_HALTED, "the hashing was ended");
 }
