@@ -298,6 +298,7 @@ static int take_list(struct gw_serve *v, bool *known, int64_t deadline)
 {
 	struct gw_source *s = v->s;
 	struct gw_frame f = { 0 };
+	size_t pages = 0;
 	int rc = 0;
 
 	gw_bitmap_zero(&s->due);
@@ -317,8 +318,14 @@ static int take_list(struct gw_serve *v, bool *known, int64_t deadline)
 		r = (struct gw_reader){ f.payload, f.len };
 		while (!rc && (rc = gw_runs_take(&r, s->memory->nr_pages, &first, &count)) > 0) {
 			gw_bitmap_set_range(&s->due, first, count);
-			rc = 0;
+			pages += count;
+			/* Each once: so it ends. */
+			rc = pages > s->memory->nr_pages
+				     ? gw_fail(-EPROTO, "misses more pages than there are")
+				     : 0;
 		}
+		if (rc && f.type == GW_MSG_MISSING)
+			gw_fail_prefix(rc, "destination: ");
 	}
 	*known = f.arg;
 	gw_frame_free(&f);

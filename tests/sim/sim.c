@@ -392,7 +392,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "models")) {
 		models();
 	} else if (!strcmp(what, "hostile")) {
-		runs += hostile_sources() + hostile_destinations();
+		runs += hostile_sources() + hostile_destinations() + hostile_pagers();
 	} else if (!strncmp(what, "--", 2)) {
 		return repeat(argc, argv);
 	} else {

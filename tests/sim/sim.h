@@ -368,5 +368,6 @@ void dest_close_streams(void);
 /* hostile_*.c: peers that break the rules. Return: how many did. */
 unsigned int hostile_sources(void);
 unsigned int hostile_destinations(void);
+unsigned int hostile_pagers(void);
 
 #endif
