@@ -476,13 +476,10 @@ static int mend(struct gw_serve *v)
 		rc = begin(v, s->ops->now(s->env) + LIST_NS);
 	if (!rc)
 		return 0;
-	if (rc == -EREMOTEIO) {
-		rc = ask(s);
-		if (rc)
-			return rc;
-	}
+	/* All or none: of some of them nothing can be handed over. */
 	close_connections(v);
-	return -EAGAIN;
+	rc = rc == -EREMOTEIO ? ask(s) : 0;
+	return rc ?: -EAGAIN;
 }
 
 static int reconnect(struct gw_serve *v)

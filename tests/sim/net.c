@@ -57,6 +57,13 @@ void net_init(int64_t latency, uint64_t rate)
 	net.n = 0;
 }
 
+static uint64_t rate_now(void)
+{
+	const bool slow = sim.sc->stopped_rate && sim.src.qemu == QEMU_STOPPED;
+
+	return slow ? sim.sc->stopped_rate : net.rate;
+}
+
 static struct end *end_of(struct gw_transport *t)
 {
 	return (struct end *)t;
@@ -72,7 +79,7 @@ static int64_t arrival(struct way *w, size_t len)
 		at = net.stalled_until;
 	if (at < w->last_arrival)
 		at = w->last_arrival;
-	w->last_arrival = at + (int64_t)(len * GW_S / net.rate);
+	w->last_arrival = at + (int64_t)(len * GW_S / rate_now());
 	return w->last_arrival;
 }
 

@@ -169,6 +169,16 @@ const struct scenario scenarios[] = {
 	  .stride = 3,
 	  .reuse = REUSE_UNTRACKED,
 	  .postcopy = GW_POSTCOPY_NOW },
+	/* Whatever is sent once the guest stands still comes late: no round gets it there. */
+	{ .name = "late",
+	  .guest = { .writes_per_ms = 8, .working_set = 120 },
+	  .streams = 2,
+	  .link_rate = 50000000,
+	  .stopped_rate = 1000000,
+	  .device_state = 4096,
+	  .downtime_limit_ms = 60,
+	  .stride = 7,
+	  .postcopy = GW_POSTCOPY_AUTO },
 	/* A display that can never be sent within the limit: the guest is not even stopped. */
 	{ .name = "heavy",
 	  .guest = { .writes_per_ms = 5, .working_set = 60 },
