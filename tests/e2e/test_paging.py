@@ -20,7 +20,7 @@ from godwit_wire import FalseSource, Frame, NAMES, open_frame, receive_frame
 PAGE = 4096
 CHUNK = 256
 RAW, ZERO = 7, 1
-OUTCOMES = ("unknown", "aborted", "running", "lost", "paging")
+OUTCOMES = ("unknown", "aborted", "running", "lost", "paging", "ended")
 
 
 class PagingSource(FalseSource):
@@ -330,7 +330,7 @@ class Paging(Group):
         kill(vm.pid())
         vm.gone()
         wait_for("it to be buried", lambda: self.b.state("p7") is None)
-        check(source.settle() == "running", source.settle())
+        check(source.settle() == "ended", source.settle())
         source.end()
         self.a.godwit("stop", "p7").ok()
 

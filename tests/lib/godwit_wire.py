@@ -372,8 +372,10 @@ class FalseSource:
         sock.sendall(Frame(name, arg, payload).bytes())
 
     def expect(self, name):
-        """The next message on the control connection."""
+        """The next message on the control connection; WAIT only says that it takes a while."""
         frame = receive_frame(self.control)
+        while name != "WAIT" and isinstance(frame, Frame) and frame.name == "WAIT":
+            frame = receive_frame(self.control)
         check(isinstance(frame, Frame) and frame.name == name,
               f"{frame} {frame and bytes(frame.payload)} where {name} was due")
         return frame
