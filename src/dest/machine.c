@@ -207,18 +207,17 @@ static int gw_dest_setup(struct gw_dest *d)
 static int tell_samples(struct gw_dest *d)
 {
 	gw_autofree struct gw_samples *blocks = calloc(1, sizeof(*blocks));
-	gw_autofree uint8_t *digests = calloc(GW_SAMPLES_MAX, 16);
+	gw_autofree uint8_t *digests = calloc(GW_SAMPLES_MAX, GW_DIGEST_LEN);
 	int rc = blocks && digests ? gw_samples_parse(d->inbox.payload, d->inbox.len, blocks)
 				   : gw_fail(-ENOMEM, "no memory to compare disks with");
 
 	if (!rc)
 		rc = d->ops->disks(d->env, blocks);
-	for (size_t i = 0; !rc && i < blocks->nr; i++) {
-		gw_put64(digests + i * 16, blocks->at[i].digest.low);
-		gw_put64(digests + i * 16 + 8, blocks->at[i].digest.high);
-	}
+	for (size_t i = 0; !rc && i < blocks->nr; i++)
+		gw_put_digest(digests + i * GW_DIGEST_LEN, blocks->at[i].digest);
 	if (!rc)
-		rc = gw_frame_send_buf(d->control, GW_MSG_SAMPLED, 0, digests, blocks->nr * 16);
+		rc = gw_frame_send_buf(d->control, GW_MSG_SAMPLED, 0, digests,
+				       blocks->nr * GW_DIGEST_LEN);
 	if (blocks)
 		gw_samples_free(blocks);
 	return rc;

@@ -13,7 +13,6 @@
  * table has them, and whoever touches one waits until the table says that it is there.
  * What is not missing is left alone whatever the source sends: it is the guest's.
  */
-#include "codec.h"
 #include "place.h"
 
 static int place(struct gw_sink *sink, uint64_t page, unsigned int count, const uint8_t *bytes)
@@ -89,8 +88,7 @@ static int check_held(struct gw_sink *sink, uint64_t page, unsigned int count,
 	const struct gw_page_in *in = (struct gw_page_in *)sink;
 
 	for (unsigned int i = 0; i < count; i++) {
-		const uint8_t *d = digests + i * 16UL;
-		const struct gw_digest must = { gw_get64(d), gw_get64(d + 8) };
+		const struct gw_digest must = gw_get_digest(digests + i * GW_DIGEST_LEN);
 		uint8_t bytes[GW_PAGE_SIZE];
 		size_t at = page + i;
 		int rc;

@@ -26,7 +26,7 @@
 struct verify {
 	struct gw_dest *d;
 	size_t chunks, told; /* of these the source has sent its digests */
-	uint8_t *theirs;     /* 16 bytes each, as they travel */
+	uint8_t *theirs;     /* as they travel */
 	struct gw_digest *ours;
 	_Atomic size_t next, done;
 	_Atomic bool halted;
@@ -90,13 +90,14 @@ static void work(void *arg, unsigned int i)
 static int take(struct verify *v)
 {
 	const struct gw_frame *f = &v->d->inbox;
-	const size_t n = f->len / 16;
+	const size_t n = f->len / GW_DIGEST_LEN;
 
-	if (f->type != GW_MSG_VERIFY || f->len % 16 || f->arg != v->told || n > v->chunks - v->told)
+	if (f->type != GW_MSG_VERIFY || f->len % GW_DIGEST_LEN || f->arg != v->told ||
+	    n > v->chunks - v->told)
 		return gw_fail(-EPROTO, "source: sent %s, which is not due now",
 			       gw_message_name(f->type));
 	if (n)
-		memcpy(v->theirs + v->told * 16, f->payload, n * 16);
+		memcpy(v->theirs + v->told * GW_DIGEST_LEN, f->payload, n * GW_DIGEST_LEN);
 	v->told += n;
 	return 0;
 }
@@ -134,10 +135,7 @@ static int wait_for_ours(struct verify *v)
 static int judge(const struct verify *v)
 {
 	for (size_t i = 0; i < v->chunks; i++) {
-		const struct gw_digest theirs = { gw_get64(v->theirs + i * 16),
-						  gw_get64(v->theirs + i * 16 + 8) };
-
-		if (!gw_digest_equal(theirs, v->ours[i]))
+		if (!gw_digest_equal(gw_get_digest(v->theirs + i * GW_DIGEST_LEN), v->ours[i]))
 			return gw_fail(-EBADMSG,
 				       "verification failed: pages %zu to %zu differ "
 				       "between the hosts; please report this",
@@ -169,7 +167,7 @@ static int compare(struct verify *v)
 int gw_dest_verify(struct gw_dest *d)
 {
 	struct verify v = { .d = d, .chunks = d->memory->nr_pages / GW_CHUNK_PAGES };
-	gw_autofree uint8_t *theirs = malloc(v.chunks * 16 + 1);
+	gw_autofree uint8_t *theirs = malloc(v.chunks * GW_DIGEST_LEN + 1);
 	gw_autofree struct gw_digest *ours = calloc(v.chunks + 1, sizeof(*ours));
 	int rc;
 

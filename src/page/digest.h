@@ -17,11 +17,26 @@
 #include <stdint.h>
 
 #include "bitmap.h"
+#include "codec.h"
 #include "page.h"
 
 struct gw_digest {
 	uint64_t low, high;
 };
+
+/* Bytes of one that travels or lies in a file. */
+#define GW_DIGEST_LEN 16UL
+
+static inline void gw_put_digest(uint8_t *p, struct gw_digest d)
+{
+	gw_put64(p, d.low);
+	gw_put64(p + 8, d.high);
+}
+
+static inline struct gw_digest gw_get_digest(const uint8_t *p)
+{
+	return (struct gw_digest){ gw_get64(p), gw_get64(p + 8) };
+}
 
 /* Of bytes that nobody here knows: equals no page's. */
 #define GW_DIGEST_UNKNOWN ((struct gw_digest){ ~0ULL, ~0ULL })

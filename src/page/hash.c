@@ -18,7 +18,7 @@ static int cut(gnutls_digest_algorithm_t algorithm, const void *page, struct gw_
 	int rc = gnutls_hash_fast(algorithm, page, GW_PAGE_SIZE, out);
 
 	if (!rc)
-		*d = (struct gw_digest){ gw_get64(out), gw_get64(out + 8) };
+		*d = gw_get_digest(out);
 	return rc;
 }
 

@@ -124,7 +124,7 @@ static int mac(const struct gw_key *key, enum gw_key_use use, const void *bytes,
 	if (!c || gnutls_aead_cipher_encrypt(c->handle[use], nonce, sizeof(nonce), bytes, len, TAG,
 					     NULL, 0, tag, &made))
 		return -ENOTSUP;
-	*d = (struct gw_digest){ gw_get64(tag), gw_get64(tag + 8) };
+	*d = gw_get_digest(tag);
 	return 0;
 }
 
@@ -177,13 +177,10 @@ uint64_t gw_key_block(const struct gw_key *key, const void *block)
 
 struct gw_digest gw_key_chunk(const struct gw_key *key, const uint8_t *bytes, size_t nr)
 {
-	uint8_t pages[GW_CHUNK_PAGES * 16] = { 0 };
+	uint8_t pages[GW_CHUNK_PAGES * GW_DIGEST_LEN] = { 0 };
 
-	for (size_t i = 0; bytes && i < nr; i++) {
-		const struct gw_digest d = gw_key_page(key, bytes + i * GW_PAGE_SIZE);
-
-		gw_put64(pages + 16 * i, d.low);
-		gw_put64(pages + 16 * i + 8, d.high);
-	}
+	for (size_t i = 0; bytes && i < nr; i++)
+		gw_put_digest(pages + i * GW_DIGEST_LEN,
+			      gw_key_page(key, bytes + i * GW_PAGE_SIZE));
 	return digest(key, GW_KEY_CHUNK, pages, sizeof(pages));
 }

@@ -11,19 +11,16 @@
  * the body the digest of each page, 16 bytes; they are right if they have these.
  */
 #include <errno.h>
-
 #include <stdlib.h>
 
-#include "codec.h"
 #include "error.h"
 #include "stage.h"
 
 #define FLAG_CHECK 1
-#define DIGEST	   16UL
 
 static int same_open_batch(struct gw_batch *batch)
 {
-	batch->stage[GW_STAGE_SAME] = malloc(GW_CHUNK_PAGES * DIGEST);
+	batch->stage[GW_STAGE_SAME] = malloc(GW_CHUNK_PAGES * GW_DIGEST_LEN);
 	return batch->stage[GW_STAGE_SAME] ? 0 : gw_fail(-ENOMEM, "no memory for digests");
 }
 
@@ -58,14 +55,13 @@ static void record_checks(struct gw_batch *batch)
 		    !take_check(e, batch->chunk * GW_CHUNK_PAGES + i, batch->digest[i]))
 			continue;
 		gw_pageset_set(&checks, i);
-		gw_put64(digests + i * DIGEST, batch->digest[i].low);
-		gw_put64(digests + i * DIGEST + 8, batch->digest[i].high);
+		gw_put_digest(digests + i * GW_DIGEST_LEN, batch->digest[i]);
 	}
 	while ((count = gw_pageset_run(&checks, &at, &first))) {
 		const struct gw_pageset run = gw_pageset_of(first, count);
 
-		gw_batch_record(batch, &gw_stage_same, FLAG_CHECK, &run, digests + first * DIGEST,
-				count * DIGEST);
+		gw_batch_record(batch, &gw_stage_same, FLAG_CHECK, &run,
+				digests + first * GW_DIGEST_LEN, count * GW_DIGEST_LEN);
 		batch->count[GW_STAGE_SAME].pages -= count;
 		batch->reused += count;
 	}
@@ -102,7 +98,7 @@ static void same_encode(struct gw_batch *batch)
 
 static int same_decode(const struct gw_record *rec, struct gw_decoder *d)
 {
-	if (rec->flags == FLAG_CHECK && d->sink->check && rec->len == rec->count * DIGEST)
+	if (rec->flags == FLAG_CHECK && d->sink->check && rec->len == rec->count * GW_DIGEST_LEN)
 		return d->sink->check(d->sink, rec->page, rec->count, rec->body);
 	if (rec->len || rec->flags || !d->sink->same)
 		return gw_fail(-EPROTO, "a record of %u pages that are the same", rec->count);

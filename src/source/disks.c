@@ -41,12 +41,11 @@ static int ask(struct gw_holder *h, const struct gw_samples *blocks, struct gw_d
 
 	if (!rc)
 		rc = gw_holder_expect(h, GW_MSG_SAMPLED, h->ops->now(h->env) + DISK_NS);
-	if (!rc && h->inbox.len != blocks->nr * 16)
+	if (!rc && h->inbox.len != blocks->nr * GW_DIGEST_LEN)
 		rc = gw_fail(-EPROTO, "destination: digests of %zu blocks, asked for %zu",
-			     h->inbox.len / 16, blocks->nr);
+			     h->inbox.len / GW_DIGEST_LEN, blocks->nr);
 	for (size_t i = 0; !rc && i < blocks->nr; i++)
-		theirs[i] = (struct gw_digest){ gw_get64(h->inbox.payload + i * 16),
-						gw_get64(h->inbox.payload + i * 16 + 8) };
+		theirs[i] = gw_get_digest(h->inbox.payload + i * GW_DIGEST_LEN);
 	return rc;
 }
 

@@ -28,7 +28,7 @@ struct verify {
 	struct gw_source *s;
 	_Atomic size_t next_chunk;
 	size_t chunks;
-	uint8_t *digests; /* 16 bytes each, as they travel */
+	uint8_t *digests; /* as they travel */
 	_Atomic bool halted;
 };
 
@@ -66,8 +66,7 @@ static int verify_some(void *arg, unsigned int stream)
 		d = gw_holder_has(&v->s->holder, GW_FEATURE_KEYED)
 			    ? gw_key_chunk(&v->s->key, hole ? NULL : bytes, GW_CHUNK_PAGES)
 			    : gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
-		gw_put64(v->digests + chunk * 16, d.low);
-		gw_put64(v->digests + chunk * 16 + 8, d.high);
+		gw_put_digest(v->digests + chunk * GW_DIGEST_LEN, d);
 	}
 	return gw_fail(GW_HALTED, "the verification was ended");
 }
@@ -83,7 +82,7 @@ int gw_source_verify(struct gw_source *s)
 	const bool together = gw_holder_has(h, GW_FEATURE_VERIFY);
 	const int64_t limit = gw_memory_hash_ns(s->memory);
 	struct verify v = { .s = s, .chunks = s->memory->nr_pages / GW_CHUNK_PAGES };
-	gw_autofree uint8_t *digests = malloc(v.chunks * 16 + 1);
+	gw_autofree uint8_t *digests = malloc(v.chunks * GW_DIGEST_LEN + 1);
 	int rc;
 
 	if (!digests)
@@ -97,7 +96,8 @@ int gw_source_verify(struct gw_source *s)
 	for (size_t i = 0; !rc && i < v.chunks; i += VERIFY_CHUNKS) {
 		size_t n = v.chunks - i < VERIFY_CHUNKS ? v.chunks - i : VERIFY_CHUNKS;
 
-		rc = gw_frame_send_buf(h->control, GW_MSG_VERIFY, i, digests + i * 16, n * 16);
+		rc = gw_frame_send_buf(h->control, GW_MSG_VERIFY, i, digests + i * GW_DIGEST_LEN,
+				       n * GW_DIGEST_LEN);
 	}
 	if (!rc)
 		rc = gw_frame_send(h->control, GW_MSG_VERIFY_END, 0, NULL, 0);

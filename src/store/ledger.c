@@ -331,9 +331,8 @@ long gw_ledger_pack(const struct gw_ledger *l, size_t first, uint32_t base, uint
 
 		if ((base && l->generations[first + i] <= base) || gw_digest_is_zero(d))
 			continue;
-		gw_put64(at, d.low);
-		gw_put64(at + 8, d.high);
-		at += 16;
+		gw_put_digest(at, d);
+		at += GW_DIGEST_LEN;
 	}
 	return at - out;
 }
@@ -371,11 +370,11 @@ int gw_ledger_unpack(struct gw_ledger *l, size_t first, const struct gw_ledger *
 		if (base && generation <= number) {
 			d = base->digests[first + i];
 		} else if (table[count * 4 + i / 8] >> i % 8 & 1) {
-			const uint8_t *bytes = gw_take(&r, 16);
+			const uint8_t *bytes = gw_take(&r, GW_DIGEST_LEN);
 
 			if (!bytes)
 				return cannot_be(first);
-			d = (struct gw_digest){ gw_get64(bytes), gw_get64(bytes + 8) };
+			d = gw_get_digest(bytes);
 		}
 		if (generation)
 			l->generations[first + i] = generation;
