@@ -4,7 +4,8 @@
  *
  * The words are anonymous memory of their own, so bits never set cost no
  * memory: a 4 TiB guest's bitmap is 128 MiB of address space. Not locked:
- * concurrent writers must own disjoint ranges aligned to 64 bits.
+ * concurrent writers must own disjoint ranges aligned to 64 bits, or all use
+ * gw_bitmap_put() and gw_bitmap_take().
  */
 #ifndef GW_BITMAP_H
 #define GW_BITMAP_H
@@ -53,6 +54,20 @@ static inline void gw_bitmap_set(struct gw_bitmap *map, size_t bit)
 static inline void gw_bitmap_clear(struct gw_bitmap *map, size_t bit)
 {
 	map->words[bit / 64] &= ~(1ULL << (bit % 64));
+}
+
+/** gw_bitmap_put() - set @bit beside other threads. */
+static inline void gw_bitmap_put(struct gw_bitmap *map, size_t bit)
+{
+	__atomic_fetch_or(&map->words[bit / 64], 1ULL << (bit % 64), __ATOMIC_SEQ_CST);
+}
+
+/** gw_bitmap_take() - clear @bit beside other threads. Return: whether it was us who did. */
+static inline bool gw_bitmap_take(struct gw_bitmap *map, size_t bit)
+{
+	const uint64_t mask = 1ULL << (bit % 64);
+
+	return __atomic_fetch_and(&map->words[bit / 64], ~mask, __ATOMIC_SEQ_CST) & mask;
 }
 
 /**

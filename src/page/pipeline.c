@@ -92,12 +92,10 @@ int gw_encoder_kept(struct gw_encoder *e, const struct gw_digest *digests)
 
 bool gw_encoder_refused(struct gw_encoder *e, size_t page)
 {
-	const uint64_t bit = 1ULL << page % 64;
-
 	if (!e->kept || page >= e->told.bits)
 		return false;
-	__atomic_fetch_and(&e->may_hold.words[page / 64], ~bit, __ATOMIC_SEQ_CST);
-	return __atomic_fetch_and(&e->told.words[page / 64], ~bit, __ATOMIC_SEQ_CST) & bit;
+	gw_bitmap_take(&e->may_hold, page);
+	return gw_bitmap_take(&e->told, page);
 }
 
 void gw_encoder_reuse(struct gw_encoder *e, size_t page, struct gw_digest digest)

@@ -33,13 +33,9 @@ static void same_close_batch(struct gw_batch *batch)
 /* Whether its digest is worth telling; once, so that whoever refuses it gets its bytes. */
 static bool take_check(struct gw_encoder *e, size_t page, struct gw_digest digest)
 {
-	const uint64_t bit = 1ULL << page % 64;
-
-	/* Its words are shared with the pages around it. */
-	if (!gw_digest_equal(digest, e->kept[page]) ||
-	    !(__atomic_fetch_and(&e->may_hold.words[page / 64], ~bit, __ATOMIC_RELAXED) & bit))
+	if (!gw_digest_equal(digest, e->kept[page]) || !gw_bitmap_take(&e->may_hold, page))
 		return false;
-	__atomic_fetch_or(&e->told.words[page / 64], bit, __ATOMIC_SEQ_CST);
+	gw_bitmap_put(&e->told, page);
 	return true;
 }
 
