@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* hostile.h - what the scripts of hostile sources share; see hostile_source.c. */
+/* hostile.h - what hostile sources share (hostile_source*.c), and hostile destinations. */
 #ifndef SIM_HOSTILE_H
 #define SIM_HOSTILE_H
 
@@ -13,7 +13,7 @@ struct script {
 	const char *says; /* the destination, somewhere in its reason */
 };
 
-/* hostile_pages.c */
+/* hostile_source_pages.c */
 extern const struct script paging_scripts[];
 extern const unsigned int nr_paging_scripts;
 void paging_close(void);
@@ -29,5 +29,11 @@ void define(const char *text);
 /* The streams; READY and the streams. */
 bool joined_streams(void);
 bool joined(void);
+
+/* The source moves its guest to @impostor, lie @i, and ends with a reason that has @says in it. */
+void meet(const struct scenario *sc, void (*impostor)(void *arg, unsigned int i), unsigned int i,
+	  const char *says);
+/* Its guest runs on there, and stood still for so long at most. */
+void guest_runs_on(unsigned int i, int64_t most_ns);
 
 #endif

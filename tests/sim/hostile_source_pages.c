@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* hostile_pages.c - sources that break the rules of post-copy; see hostile_source.c. */
+/* hostile_source_pages.c - sources that break the rules of post-copy; see hostile_source.c. */
 #include <stdlib.h>
 #include <string.h>
 

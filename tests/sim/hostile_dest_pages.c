@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * hostile_paged.c - destinations that break the rules of post-copy; see hostile_dest.c.
+ * hostile_dest_pages.c - destinations that break the rules of post-copy; see hostile_dest.c.
  *
  * All of it before COMMIT, on the connections for pages: the guest must run on at its source,
  * within what it may stand still, and the reason must be told.
@@ -11,8 +11,8 @@
 #include "clock.h"
 #include "codec.h"
 #include "error.h"
+#include "hostile.h"
 #include "runs.h"
-#include "sim.h"
 
 #define HANG_UP	  GW_MSG_COUNT
 #define SILENCE	  (GW_MSG_COUNT + 1U)
@@ -114,7 +114,7 @@ static bool list(struct gw_transport *t)
 	return lie->where != ON_REQUESTS || tell(t);
 }
 
-static bool control(struct gw_transport *t, const struct gw_frame *f)
+static bool answer(struct gw_transport *t, const struct gw_frame *f)
 {
 	const char *ready = lie->returns ? RETURNS : READY;
 
@@ -140,7 +140,7 @@ static void impostor(void *arg, unsigned int i)
 	if (on && open.kind == GW_OPEN_PAGING && !open.stream)
 		on = list(t);
 	while (on && !gw_frame_recv(t, &f, GW_FOREVER))
-		on = open.kind == GW_OPEN_MIGRATE ? control(t, &f)
+		on = open.kind == GW_OPEN_MIGRATE ? answer(t, &f)
 		     : open.kind == GW_OPEN_PAGING && open.stream && lie->where == ON_PUSHES
 			     ? tell(t)
 			     : true;
@@ -150,23 +150,12 @@ static void impostor(void *arg, unsigned int i)
 
 unsigned int hostile_pagers(void)
 {
-	static const struct fault none[2];
 	const unsigned int n = sizeof(lies) / sizeof(lies[0]);
 
 	for (unsigned int i = 0; i < n; i++) {
 		lie = &lies[i];
-		sim_begin(&sc, i, none);
-		sim.impostor = impostor;
-		source_start();
-		sim_go();
-		sim_check(sim.src.ended && sim.src.rc && strstr(sim.src.s.error, lie->says),
-			  "lie %u about pages: wrong reason", i);
-		sim_check(sim.src.s.state == GW_SOURCE_FAILED && sim.src.qemu == QEMU_RUNNING &&
-				  sim.src.journal == JOURNAL_NONE,
-			  "lie %u about pages: the guest does not run on", i);
-		sim_check(sim.src.longest_stop < 2400 * GW_MS,
-			  "lie %u about pages: the guest stood still for %.1f s", i,
-			  (double)sim.src.longest_stop / GW_S);
+		meet(&sc, impostor, i, lie->says);
+		guest_runs_on(i, 2400 * GW_MS);
 		sim_end();
 	}
 	return n;
