@@ -4,7 +4,7 @@
  * pages that are here, and the worker that moved it has died (source/serve.c).
  *
  * What that one knew of the destination is gone with it, so the pages that are still missing
- * travel whole. What is kept for the guest's way back is hashed in the end (source/rehash.c).
+ * travel whole. What is kept for the guest's way back is hashed in the end (source/reuse.c).
  *
  * What is served is in the RAM files, so that QEMU, which only stands still, may have ended.
  * They lie where the VM's own always do; where those of an attached QEMU lie is written down

@@ -53,6 +53,12 @@ json_t *gw_reuse_offer(const struct gw_source *s);
 int gw_reuse_answer(struct gw_source *s);
 int gw_reuse_due(struct gw_source *s);
 int gw_reuse_depart(struct gw_source *s, struct gw_ledger *l);
+/*
+ * Make the table of what the destination holds of the memory here; for a process that has not
+ * sent all of it, once nothing is missing there. The guest stands still since it left, so what
+ * lies here is what came there, which is all that a ledger says.
+ */
+int gw_reuse_rehash(struct gw_source *s);
 
 /*
  * compared.c, where the image is compared during the rounds: leave out of the first
@@ -81,10 +87,11 @@ int gw_serve_lost(struct gw_source *s, int rc);
 void gw_serve_end(struct gw_source *s);
 
 /*
- * rehash.c: the table of what the destination holds, made of all memory as it lies here. Only
- * once nothing is missing there, and by a process that knows less.
+ * whole.c: @look at each chunk of memory, from threads that each have their own @bytes, which it
+ * may change; NULL: a hole. 0, -errno, or GW_HALTED.
  */
-int gw_rehash(struct gw_source *s);
+int gw_source_whole(struct gw_source *s, void (*look)(void *arg, size_t chunk, uint8_t *bytes),
+		    void *arg);
 
 /* converge.c */
 struct gw_converge {

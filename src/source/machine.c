@@ -602,7 +602,7 @@ int gw_source_serve(struct gw_source *s)
 			gw_serve_lost(s, rc);
 	}
 	/* Whoever cannot be told what the memory was here will not ask for it, either. */
-	if (!rc && s->params.reuse && (!s->holder.control || gw_rehash(s)))
+	if (!rc && s->params.reuse && (!s->holder.control || gw_reuse_rehash(s)))
 		s->params.reuse = false;
 	if (!rc)
 		rc = gw_source_leave(s);

@@ -27,6 +27,7 @@
 #include "clock.h"
 #include "error.h"
 #include "feature.h"
+#include "hash.h"
 #include "internal.h"
 #include "log.h"
 #include "runs.h"
@@ -300,6 +301,25 @@ int gw_reuse_due(struct gw_source *s)
 		rc = ask_for_blocks(s, &wanted);
 	gw_bitmap_free(&wanted);
 	return rc;
+}
+
+static void rehash_chunk(void *arg, size_t chunk, uint8_t *bytes)
+{
+	struct gw_encoder *e = arg;
+
+	for (size_t i = 0; i < GW_CHUNK_PAGES; i++) {
+		struct gw_digest digest = { 0 };
+
+		if (bytes)
+			digest = gw_hash_page(e->options.hash, e->options.key,
+					      bytes + i * GW_PAGE_SIZE);
+		gw_digests_set(&e->held, chunk * GW_CHUNK_PAGES + i, digest);
+	}
+}
+
+int gw_reuse_rehash(struct gw_source *s)
+{
+	return gw_source_whole(s, rehash_chunk, &s->holder.encoder);
 }
 
 static int send_ledger(struct gw_source *s, const struct gw_ledger *l)

@@ -13,7 +13,6 @@
 
 #include "cleanup.h"
 #include "clock.h"
-#include "codec.h"
 #include "error.h"
 #include "feature.h"
 #include "internal.h"
@@ -26,10 +25,7 @@
 
 struct verify {
 	struct gw_source *s;
-	_Atomic size_t next_chunk;
-	size_t chunks;
 	uint8_t *digests; /* as they travel */
-	_Atomic bool halted;
 };
 
 /* What is missing there, and still to come, counts as zeros on both sides. */
@@ -41,39 +37,17 @@ static void leave_out_due(const struct gw_source *s, size_t first, uint8_t *byte
 		memset(bytes + (start - first) * GW_PAGE_SIZE, 0, (stop - start) * GW_PAGE_SIZE);
 }
 
-static int verify_some(void *arg, unsigned int stream)
+static void digest_chunk(void *arg, size_t chunk, uint8_t *bytes)
 {
-	struct verify *v = arg;
-	const struct gw_memory *m = v->s->memory;
-	gw_autofree uint8_t *bytes = aligned_alloc(GW_PAGE_SIZE, GW_CHUNK_SIZE);
+	const struct verify *v = arg;
+	const struct gw_source *s = v->s;
 
-	(void)stream;
-	if (!bytes)
-		return gw_fail(-ENOMEM, "no memory to verify with");
-	while (!v->halted) {
-		const size_t chunk = v->next_chunk++, first = chunk * GW_CHUNK_PAGES;
-		struct gw_digest d;
-		int hole, rc;
-
-		if (chunk >= v->chunks)
-			return 0;
-		hole = gw_memory_is_hole(m, first, GW_CHUNK_PAGES);
-		rc = hole ? hole : gw_memory_read(m, first, GW_CHUNK_PAGES, bytes);
-		if (rc < 0)
-			return rc;
-		if (!hole && v->s->postcopy)
-			leave_out_due(v->s, first, bytes);
-		d = gw_holder_has(&v->s->holder, GW_FEATURE_KEYED)
-			    ? gw_key_chunk(&v->s->key, hole ? NULL : bytes, GW_CHUNK_PAGES)
-			    : gw_digest_chunk(hole ? NULL : bytes, GW_CHUNK_PAGES);
-		gw_put_digest(v->digests + chunk * GW_DIGEST_LEN, d);
-	}
-	return gw_fail(GW_HALTED, "the verification was ended");
-}
-
-static void verify_halt(void *arg)
-{
-	((struct verify *)arg)->halted = true;
+	if (bytes && s->postcopy)
+		leave_out_due(s, chunk * GW_CHUNK_PAGES, bytes);
+	gw_put_digest(v->digests + chunk * GW_DIGEST_LEN,
+		      gw_holder_has(&s->holder, GW_FEATURE_KEYED)
+			      ? gw_key_chunk(&s->key, bytes, GW_CHUNK_PAGES)
+			      : gw_digest_chunk(bytes, GW_CHUNK_PAGES));
 }
 
 int gw_source_verify(struct gw_source *s)
@@ -81,20 +55,19 @@ int gw_source_verify(struct gw_source *s)
 	struct gw_holder *h = &s->holder;
 	const bool together = gw_holder_has(h, GW_FEATURE_VERIFY);
 	const int64_t limit = gw_memory_hash_ns(s->memory);
-	struct verify v = { .s = s, .chunks = s->memory->nr_pages / GW_CHUNK_PAGES };
-	gw_autofree uint8_t *digests = malloc(v.chunks * GW_DIGEST_LEN + 1);
+	const size_t chunks = s->memory->nr_pages / GW_CHUNK_PAGES;
+	gw_autofree uint8_t *digests = malloc(chunks * GW_DIGEST_LEN + 1);
+	struct verify v = { .s = s, .digests = digests };
 	int rc;
 
 	if (!digests)
 		return gw_fail(-ENOMEM, "no memory to verify with");
-	v.digests = digests;
 	/* None yet, but the destination begins to make its own. */
 	rc = together ? gw_frame_send(h->control, GW_MSG_VERIFY, 0, NULL, 0) : 0;
 	if (!rc)
-		rc = s->ops->parallel(s->env, s->params.streams, verify_some, &v, verify_halt,
-				      NULL);
-	for (size_t i = 0; !rc && i < v.chunks; i += VERIFY_CHUNKS) {
-		size_t n = v.chunks - i < VERIFY_CHUNKS ? v.chunks - i : VERIFY_CHUNKS;
+		rc = gw_source_whole(s, digest_chunk, &v);
+	for (size_t i = 0; !rc && i < chunks; i += VERIFY_CHUNKS) {
+		size_t n = chunks - i < VERIFY_CHUNKS ? chunks - i : VERIFY_CHUNKS;
 
 		rc = gw_frame_send_buf(h->control, GW_MSG_VERIFY, i, digests + i * GW_DIGEST_LEN,
 				       n * GW_DIGEST_LEN);
