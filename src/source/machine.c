@@ -367,12 +367,14 @@ static int go_before(struct gw_source *s, struct gw_converge *c)
 	return rc;
 }
 
-/* Switchovers by rounds alone that were taken back, before what is left follows the guest. */
+/* Switchovers by rounds alone that may be taken back, before what is left follows the guest. */
 #define TAKEN_BACK_MAX 2
 
-static bool is_taken_back(const struct gw_source *s)
+/* Whether what is left follows the guest, whatever more rounds would come to. */
+static bool is_decided(const struct gw_source *s)
 {
-	return s->params.postcopy == GW_POSTCOPY_AUTO && s->attempts >= TAKEN_BACK_MAX;
+	return s->postcopy || s->params.postcopy == GW_POSTCOPY_NOW ||
+	       (s->params.postcopy == GW_POSTCOPY_AUTO && s->attempts >= TAKEN_BACK_MAX);
 }
 
 /* Whether rounds alone have had their chance; @rc: what they came to. */
@@ -427,8 +429,7 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 		cost = gw_converge_cost(s, pages);
 		s->expected_downtime = cost;
 		s->ops->report(s->env);
-		if (!again &&
-		    (s->postcopy || s->params.postcopy == GW_POSTCOPY_NOW || is_taken_back(s)))
+		if (!again && is_decided(s))
 			return go_before(s, c);
 		/* Where each scan stops the guest, none is made that need not be. */
 		if (!again && cost <= limit &&
