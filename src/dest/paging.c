@@ -39,12 +39,10 @@ struct gw_page {
 	bool receives;	  /* receivers were spawned */
 	bool until_whole; /* nothing missing is all that is waited for */
 	uint64_t received;
-	struct {
-		pthread_mutex_t lock; /* of sending on it */
-	} pushes[GW_PAGING_MAX];
-	bool checks;		 /* threads compare what was kept */
-	_Atomic bool checked;	 /* or are to end */
-	_Atomic size_t next;	 /* chunk for one of them */
+	pthread_mutex_t push_locks[GW_PAGING_MAX]; /* of sending on one that is pushed on */
+	bool checks;				   /* threads compare what was kept */
+	_Atomic bool checked;			   /* or are to end */
+	_Atomic size_t next;			   /* chunk for one of them */
 	uint64_t counted, per_s; /* faults at @counted_ns, and in the second before */
 	int64_t counted_ns;
 	pthread_mutex_t lock; /* of what follows, and of sending on connection 0 */
@@ -164,7 +162,7 @@ static void op_compare(void *env, size_t page, unsigned int count, bool *right)
 static int send_on_push(struct gw_page *g, unsigned int i, unsigned int type, uint64_t arg,
 			const void *payload, size_t len)
 {
-	gw_locked(&g->pushes[i].lock);
+	gw_locked(&g->push_locks[i]);
 	g->conns[i]->send_by = op_now(g) + ASK_NS;
 	return gw_frame_send_buf(g->conns[i], type, arg, payload, len);
 }
@@ -216,7 +214,7 @@ static int make(struct gw_dest *d)
 	g->n = d->paging;
 	pthread_mutex_init(&g->lock, NULL);
 	for (unsigned int i = 0; i < GW_PAGING_MAX; i++)
-		pthread_mutex_init(&g->pushes[i].lock, NULL);
+		pthread_mutex_init(&g->push_locks[i], NULL);
 	g->pager.ops = &pager_ops;
 	g->pager.env = g;
 	g->pager.memory = d->memory;
@@ -511,7 +509,6 @@ static void tell(struct gw_page *g)
 	struct gw_dest *d = g->d;
 
 	count_rate(g);
-
 	if (d->state == GW_DEST_PAGING || d->state == GW_DEST_PAUSED)
 		d->state = g->up ? GW_DEST_PAGING : GW_DEST_PAUSED;
 	d->ops->report(d->env);
@@ -625,7 +622,6 @@ static void check_some(void *arg, unsigned int thread)
 			       first + GW_CHUNK_PAGES < pages ? first + GW_CHUNK_PAGES : pages);
 }
 
-/* Where there is no thread for it, it is compared as it is touched, and the rest asked for. */
 static void check_begin(struct gw_page *g)
 {
 	int rc = g->pager.unchecked ? g->d->ops->compute(g->d->env, check_some, g) : 0;
@@ -709,7 +705,7 @@ void gw_page_end(struct gw_dest *d)
 	gw_pager_free(&g->pager);
 	pthread_mutex_destroy(&g->lock);
 	for (unsigned int i = 0; i < GW_PAGING_MAX; i++)
-		pthread_mutex_destroy(&g->pushes[i].lock);
+		pthread_mutex_destroy(&g->push_locks[i]);
 	free(g);
 	d->page = NULL;
 }
