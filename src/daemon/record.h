@@ -57,14 +57,13 @@ struct gw_journal {
 	bool was_running;	/* source: resume it */
 	unsigned int paging;	/* source: connections of post-copy; 0: none were asked for */
 	uint64_t max_bandwidth; /* source: bytes/s of pages, whoever sends them; 0: no limit */
-	char settings[GW_SETTINGS_MAX]; /* of its QEMU, to put back (invariant 14); "": none */
-	bool keeps;			/* source: reuse was asked for */
-	uint32_t image; /* source: departure of the image that the other host had; 0: none */
-	char host[128]; /* source: what the other host calls itself; "": not told */
-	int64_t since;	/* source, post-copy: the guest runs there; seconds since 1970, 0: not known
-			 */
-	char why[512];	/* GW_SOURCE_GONE: what became of it there */
+	bool keeps;		/* source: reuse was asked for */
+	uint32_t image;	 /* source: departure of the image that the other host had; 0: none */
+	char host[128];	 /* source: what the other host calls itself; "": not told */
+	int64_t since;	 /* source: the guest runs there; s since 1970, 0: not known */
+	char why[512];	 /* GW_SOURCE_GONE: what became of it there */
 	bool recovering; /* whoever holds the lock puts it right, and does not move it */
+	char settings[GW_SETTINGS_MAX]; /* of its QEMU, to put back (invariant 14); "": none */
 };
 
 void gw_vm_free(struct gw_vm *vm);
@@ -107,8 +106,8 @@ int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_
 
 /** gw_journal_load() - 0, -ENOENT if none, or -EINVAL. */
 int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j);
-/** gw_journal_gone_text() - of a journal at GW_SOURCE_GONE: what became of the guest, and what now.
- */
+
+/** gw_journal_gone_text() - at GW_SOURCE_GONE: what became of the guest, and what to do now. */
 void gw_journal_gone_text(const struct gw_journal *j, const char *name, char *text, size_t len);
 void gw_journal_remove(const struct gw_paths *p, const char *name);
 
