@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 
-from godwit_lab import (BUILD, GUEST, MIB, Failure, Qmp, Skip, check, cmdline, socket_in,
+from godwit_lab import (BUILD, MIB, Failure, Qmp, check, cmdline, socket_in,
                         wait_for)
 from godwit_runner import Group
 
@@ -210,14 +210,7 @@ class Kinds(Pair):
         vm.stop()
 
     def test_kvm(self):
-        if not os.path.exists("/dev/kvm"):
-            raise Skip("no /dev/kvm", kvm=True)
-        image = os.path.join(self.lab.dir, "kvm.img")
-        shutil.copyfile(os.path.join(GUEST, "kvm.img"), image)
-        vm = self.lab.vm("kvm", memory="64M", accel="kvm", kernel=False, machine="pc",
-                         args=["-drive", f"file={image},format=raw,if=ide"])
-        vm.passes = re.compile(r"\.")
-        vm.check_console = lambda: check("!" not in vm.read(), f"lost memory: {vm.text}")
+        vm = self.lab.kvm_vm()
         vm.boot(self.a)
         for _ in range(2):
             self.there_and_back(vm)

@@ -4,11 +4,10 @@
 import json
 import os
 import re
-import shutil
 import struct
 import time
 
-from godwit_lab import GUEST, MIB, Skip, check, kill, read_text, wait_for
+from godwit_lab import MIB, check, kill, read_text, wait_for
 from godwit_runner import Group
 from godwit_wire import Proxy
 from test_paging import PagingSource
@@ -230,15 +229,7 @@ class Kinds(Together):
         self.end()
 
     def test_kvm(self):
-        if not os.path.exists("/dev/kvm"):
-            raise Skip("no /dev/kvm", kvm=True)
-        image = os.path.join(self.lab.dir, "kvm.img")
-        shutil.copyfile(os.path.join(GUEST, "kvm.img"), image)
-        vm = self.lab.vm("kvm", memory="64M", accel="kvm", kernel=False, machine="pc",
-                         args=["-drive", f"file={image},format=raw,if=ide"])
-        vm.passes = re.compile(r"\.")
-        vm.check_console = lambda: check("!" not in vm.read(), f"lost memory: {vm.text}")
-        self.vm = vm.boot(self.a)
+        self.vm = vm = self.lab.kvm_vm().boot(self.a)
         command, source, to = self.leave(*SLOW, "--compress", "none")
         result = command.finish().ok().json()
         check(result["ram"]["postcopy-requests"] > 0, f"{result['ram']}")

@@ -674,6 +674,18 @@ class Lab:
     def vm(self, name="t", **more):
         return Vm(self, name, **more)
 
+    def kvm_vm(self):
+        """One that KVM runs: without paging, and with a pattern of its own (lab/mkguest)."""
+        if not os.path.exists("/dev/kvm"):
+            raise Skip("no /dev/kvm", kvm=True)
+        image = os.path.join(self.dir, "kvm.img")
+        shutil.copyfile(os.path.join(GUEST, "kvm.img"), image)
+        vm = self.vm("kvm", memory="64M", accel="kvm", kernel=False, machine="pc",
+                     args=["-drive", f"file={image},format=raw,if=ide"])
+        vm.passes = re.compile(r"\.")
+        vm.check_console = lambda: check("!" not in vm.read(), f"lost memory: {vm.text}")
+        return vm
+
     def network(self):
         network = Network(network_name(os.getpid(), len(self.networks)))
         self.networks.append(network)
