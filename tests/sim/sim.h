@@ -95,7 +95,7 @@ struct scenario {
 	unsigned int streams;
 	unsigned int downtime_limit_ms;
 	uint64_t max_bandwidth;
-	uint64_t link_rate; /* bytes per second; 0: a gigabit's */
+	uint64_t link_rate;    /* bytes per second; 0: a gigabit's */
 	uint64_t stopped_rate; /* the same while the guest stands still; 0: no other */
 	struct gw_page_options pages;
 	size_t device_state;	/* bytes of it; 0: at random, up to DEVICE_STATE_MAX */
