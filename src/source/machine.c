@@ -349,21 +349,19 @@ static int first_due(struct gw_source *s)
 }
 
 /*
- * The rest is to follow the guest (serve.c): whatever is due then stays due, and nothing
- * of it has been sent. What direct I/O has changed unseen is found as ever.
+ * The rest is to follow the guest (serve.c). What direct I/O has changed unseen is found as
+ * ever.
  */
 static int go_before(struct gw_source *s, struct gw_converge *c)
 {
 	int rc = 0;
 
 	s->postcopy = true;
-	s->unsent = 0;
 	/* Without a round there was no scan after which something could land unseen. */
 	if (s->direct_io && !c->compared && s->nr_rounds) {
 		rc = gw_source_quiesce(s, true);
 		c->compared = !rc;
 	}
-	s->unsent = 0;
 	return rc;
 }
 
