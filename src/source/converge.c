@@ -19,8 +19,11 @@
 #include "error.h"
 #include "internal.h"
 
-/* Rounds without an improvement of a tenth after which there will be none. */
+/* Rounds without an improvement of a tenth after which there will be none... */
 #define PATIENCE 12
+
+/* ...and where giving up costs no more than the guest's waiting for some of its pages. */
+#define PATIENCE_POSTCOPY 2
 
 /* Rounds beyond the first within the limit. */
 #define EXTRA_MAX 8
@@ -112,7 +115,7 @@ bool gw_converge_enough(const struct gw_source *s, struct gw_converge *c, int64_
 
 static int too_heavy(const struct gw_source *s, int64_t fixed)
 {
-	return gw_fail(-ETIME,
+	return gw_fail(-ERANGE,
 		       "QEMU itself has %.1f MiB to send while the guest stands still, memory of "
 		       "a display for the most part: at %.0f MiB/s the downtime would be %lld ms "
 		       "where %u ms are allowed; use --downtime-limit %lld, more bandwidth, or a "
@@ -124,7 +127,7 @@ static int too_heavy(const struct gw_source *s, int64_t fixed)
 
 static int too_far(const struct gw_source *s, int64_t least)
 {
-	return gw_fail(-ETIME,
+	return gw_fail(-ERANGE,
 		       "the destination is %lld ms away (there and back), so that the downtime "
 		       "would be at least %lld ms where %u ms are allowed; use --downtime-limit "
 		       "%lld",
@@ -132,10 +135,24 @@ static int too_far(const struct gw_source *s, int64_t least)
 		       s->params.downtime_limit_ms, (long long)(least / GW_MS * 2));
 }
 
+/*
+ * What a guest writes again in a time grows with it, but ever slower. So if in the time for
+ * which it may stand still it writes more than is sent, each round leaves more than fits.
+ */
+bool gw_converge_never(const struct gw_source *s, int64_t ns, uint64_t written)
+{
+	/* Since the scan before it. */
+	const double share = (double)ns / (double)(ns + s->scan_ns);
+
+	return ns >= s->params.downtime_limit_ms * GW_MS &&
+	       (double)written * share > (double)s->done_pages;
+}
+
 int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost)
 {
 	const int64_t limit = s->params.downtime_limit_ms * GW_MS, fixed = gw_converge_fixed(s);
 	const int64_t least = GW_SOURCE_FIXED_MS * GW_MS + answers_ns(s);
+	const bool postcopy = s->params.postcopy == GW_POSTCOPY_AUTO;
 
 	if (answers_ns(s) && least > limit)
 		return too_far(s, least);
@@ -151,7 +168,7 @@ int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost)
 		return 0;
 	}
 	/* Rounds within the limit (quiesced ones) end by themselves. */
-	if (cost <= limit || ++c->idle < PATIENCE)
+	if (cost <= limit || ++c->idle < (postcopy && !c->heavy ? PATIENCE_POSTCOPY : PATIENCE))
 		return 0;
 	return gw_fail(-ETIME,
 		       "the guest writes memory faster than it can be moved: %.0f MiB/s against "

@@ -115,7 +115,13 @@ int64_t gw_converge_fixed(const struct gw_source *s);
 uint64_t gw_converge_leg(const struct gw_source *s, int64_t handover);
 /* Whether @cost, which keeps to the limit, is as low as it gets by a few cheap rounds more. */
 bool gw_converge_enough(const struct gw_source *s, struct gw_converge *c, int64_t cost);
+/*
+ * 0: another round; -ETIME: rounds alone do not get there; -ERANGE: nothing does, since
+ * what follows the guest's stop in any case takes too long.
+ */
 int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost);
+/* Whether no round can get there: in @ns of this one @written pages were written again. */
+bool gw_converge_never(const struct gw_source *s, int64_t ns, uint64_t written);
 
 /* disks.c: 0, or -ENOTSUP naming the disk that holds something else there */
 int gw_source_compare_disks(struct gw_source *s);

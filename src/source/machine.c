@@ -375,11 +375,14 @@ static bool is_decided(const struct gw_source *s)
 	       (s->params.postcopy == GW_POSTCOPY_AUTO && s->attempts >= TAKEN_BACK_MAX);
 }
 
-/* Whether rounds alone have had their chance; @rc: what they came to. */
-static bool is_time(const struct gw_source *s, int rc)
+/*
+ * Whether rounds alone have had their chance; @rc: what they came to. Not where device state
+ * alone takes too long: that follows no guest.
+ */
+static bool is_time(const struct gw_source *s, const struct gw_converge *c, int rc)
 {
-	return s->params.postcopy == GW_POSTCOPY_AUTO &&
-	       (rc == -ETIME ||
+	return s->params.postcopy == GW_POSTCOPY_AUTO && rc != -ERANGE && !c->heavy &&
+	       (rc == -ETIME || s->behind ||
 		(s->params.postcopy_after && s->nr_rounds >= s->params.postcopy_after));
 }
 
@@ -435,7 +438,7 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 		     (!s->direct_io && (quiesce_always || gw_converge_enough(s, c, cost)))))
 			return 0;
 		rc = gw_converge_check(s, c, cost);
-		if (!again && is_time(s, rc))
+		if (!again && is_time(s, c, rc))
 			return go_before(s, c);
 		if (rc)
 			return rc;

@@ -24,6 +24,9 @@
 
 #define PACE_STEP_NS (50 * GW_MS)
 
+/* Pages that are looked at in one go: 4 GiB, 4 ms. */
+#define LOOK_PART (4096UL * GW_CHUNK_PAGES)
+
 struct gw_round {
 	struct gw_source *s;
 	struct gw_batch batches[GW_STREAMS_MAX];
@@ -31,6 +34,10 @@ struct gw_round {
 	_Atomic bool halted;
 	_Atomic bool cut; /* the last one took too long: no more chunks */
 	bool last;
+	/* look_ahead()'s: what was written again by now, how far it has looked, what it found */
+	struct gw_bitmap seen;
+	size_t looked;
+	uint64_t written;
 	pthread_mutex_t pace_lock;
 	int64_t pace_next; /* when all that has left may have arrived */
 	int64_t began;	   /* it, and what had been sent by then */
@@ -53,6 +60,8 @@ int gw_round_start(struct gw_source *s)
 	pthread_mutex_init(&r->pace_lock, NULL);
 	s->round = r;
 	rc = gw_encoder_init(&h->encoder, &options, s->memory->nr_pages, s->ops->now, s->env);
+	if (!rc && s->params.postcopy == GW_POSTCOPY_AUTO)
+		rc = gw_bitmap_init(&r->seen, s->memory->nr_pages);
 	for (unsigned int i = 0; !rc && i < s->params.streams; i++)
 		rc = gw_batch_init(&r->batches[i], &h->encoder, i);
 	return rc;
@@ -64,6 +73,7 @@ void gw_round_stop(struct gw_source *s)
 		return;
 	for (unsigned int i = 0; i < GW_STREAMS_MAX; i++)
 		gw_batch_free(&s->round->batches[i]);
+	gw_bitmap_free(&s->round->seen);
 	gw_encoder_free(&s->holder.encoder);
 	pthread_mutex_destroy(&s->round->pace_lock);
 	free(s->round);
@@ -89,6 +99,34 @@ static void tick(void *arg)
 	gw_source_tick(r->s);
 	if (r->s->over)
 		r->cut = true;
+}
+
+/*
+ * Of a round that post-copy may follow: once it has lasted as long as the guest may stand
+ * still, see whether it can get anywhere. A part of memory at a time, so that nobody waits.
+ */
+static void look_ahead(void *arg)
+{
+	struct gw_round *r = arg;
+	struct gw_source *s = r->s;
+	const size_t nr_pages = s->memory->nr_pages, first = r->looked;
+	const size_t count = nr_pages - first < LOOK_PART ? nr_pages - first : LOOK_PART;
+	const int64_t ns = s->ops->now(s->env) - r->began;
+
+	if (!count || ns < s->params.downtime_limit_ms * GW_MS)
+		return;
+	gw_bitmap_clear_range(&r->seen, first, count);
+	if (s->tracker->ops->peek(s->tracker, first, count, &r->seen)) {
+		gw_error_clear(); /* who sends will find out */
+		r->looked = nr_pages;
+		return;
+	}
+	r->looked += count;
+	r->written += gw_bitmap_count(&r->seen, first, count);
+	if (r->looked < nr_pages || !gw_converge_never(s, ns, r->written))
+		return;
+	s->behind = true;
+	r->cut = true;
 }
 
 /*
@@ -256,6 +294,7 @@ int gw_round_send(struct gw_source *s, bool last)
 	struct gw_holder *h = &s->holder;
 	struct gw_round *r = s->round;
 	struct gw_round_stats st = { .pages = gw_bitmap_count(&s->due, 0, s->memory->nr_pages) };
+	void (*on_tick)(void *arg) = NULL;
 	int rc;
 
 	r->began = s->ops->now(s->env);
@@ -263,6 +302,12 @@ int gw_round_send(struct gw_source *s, bool last)
 	r->next_chunk = 0;
 	r->halted = r->cut = false;
 	r->last = last;
+	r->looked = 0;
+	r->written = 0;
+	if (last)
+		on_tick = tick;
+	else if (s->params.postcopy == GW_POSTCOPY_AUTO && s->nr_rounds)
+		on_tick = look_ahead; /* all is due in the first */
 	h->round++;
 	gw_encoder_round(&h->encoder, &s->due);
 	s->due_pages = st.pages;
@@ -270,7 +315,7 @@ int gw_round_send(struct gw_source *s, bool last)
 	st.same = s->pages[GW_STAGE_SAME];
 	st.redirtied = s->redirtied;
 	st.reused = s->reused;
-	rc = s->ops->parallel(s->env, s->params.streams, send_stream, r, halt, last ? tick : NULL);
+	rc = s->ops->parallel(s->env, s->params.streams, send_stream, r, halt, on_tick);
 	if (!rc)
 		rc = gw_frame_send(h->control, GW_MSG_ROUND_END, h->round, NULL, 0);
 	if (rc)
@@ -295,7 +340,7 @@ int gw_round_send(struct gw_source *s, bool last)
 	s->nr_rounds++;
 	if (!rc && !last)
 		learn(h, &st, r->cut);
-	return rc || !r->cut ? rc : gw_fail(-EAGAIN, "the last pages took too long");
+	return rc || !r->cut || !r->last ? rc : gw_fail(-EAGAIN, "the last pages took too long");
 }
 
 void gw_round_late(struct gw_source *s)

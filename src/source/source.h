@@ -202,6 +202,7 @@ struct gw_source {
 
 	/* post-copy */
 	unsigned int paging;	/* connections for it; 0: none are asked for */
+	bool behind;		/* it writes faster than a round sends: look_ahead() in round.c */
 	bool postcopy;		/* what is due at the next switchover follows the guest */
 	struct gw_serve *serve; /* serve.c's */
 	_Atomic uint64_t postcopy_requests;

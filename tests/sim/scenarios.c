@@ -186,7 +186,8 @@ const struct scenario scenarios[] = {
 	  .downtime_limit_ms = 300,
 	  .device_weight = 1 << 30,
 	  .stride = 5,
-	  .result = -ETIME },
+	  .postcopy = GW_POSTCOPY_AUTO,
+	  .result = -ERANGE },
 };
 
 _Static_assert(sizeof(scenarios) / sizeof(scenarios[0]) <= SCENARIOS_MAX, "too many");

@@ -58,7 +58,7 @@ static void a_far_destination_costs(void **state)
 	assert_in_range(gw_converge_fixed(s) - near, 245 * GW_MS, 250 * GW_MS);
 	assert_int_equal(gw_converge_check(s, &c, gw_converge_cost(s, 0)), 0);
 	s->holder.round_trip = 200 * GW_MS;
-	assert_int_equal(gw_converge_check(s, &c, gw_converge_cost(s, 0)), -ETIME);
+	assert_int_equal(gw_converge_check(s, &c, gw_converge_cost(s, 0)), -ERANGE);
 	assert_message("200 ms away");
 	assert_message("at least 523 ms where 300 ms are allowed; use --downtime-limit 1046");
 }
@@ -133,6 +133,40 @@ static void a_writing_guest_is_given_up(void **state)
 		assert_int_equal(gw_converge_check(s, &c, 2 * GW_S), 0);
 	assert_int_equal(gw_converge_check(s, &c, GW_S), 0);
 	assert_int_equal(rounds_until_failure(s, &c, GW_S), rounds - 1);
+}
+
+/* Where post-copy waits behind rounds, they are not tried for long. */
+static void post_copy_is_near(void **state)
+{
+	struct gw_source *s = *state;
+	struct gw_converge c = fresh();
+
+	s->params.postcopy = GW_POSTCOPY_AUTO;
+	assert_int_equal(rounds_until_failure(s, &c, 2 * GW_S), 3);
+}
+
+/* A guest that writes 160 MB/s round and round, over 120 MB/s; @pages: what it writes. */
+static bool never_gets_there(struct gw_source *s, int64_t ns, uint64_t pages)
+{
+	const uint64_t written = (uint64_t)ns * 39062 / GW_S, sent = (uint64_t)ns * 29297 / GW_S;
+
+	s->done_pages = sent;
+	return gw_converge_never(s, ns, written < pages ? written : pages);
+}
+
+/* Whether more rounds would help shows within the first that is long enough. */
+static void what_is_hopeless(void **state)
+{
+	struct gw_source *s = *state;
+
+	assert_false(never_gets_there(s, 299 * GW_MS, 25600)); /* too short to tell */
+	assert_true(never_gets_there(s, 300 * GW_MS, 25600));
+	assert_true(never_gets_there(s, 600 * GW_MS, 25600));
+	/* What fits into the limit: a round of that ends it. */
+	assert_false(never_gets_there(s, 300 * GW_MS, 8000));
+	/* The scan took as long: half of what was written is this round's. */
+	s->scan_ns = 300 * GW_MS;
+	assert_false(never_gets_there(s, 300 * GW_MS, 25600));
 }
 
 /* Rounds within the limit never count against the guest. */
@@ -275,6 +309,8 @@ int main(void)
 		converge_test(cost_without_measurements),
 		converge_test(improvement_is_patience),
 		converge_test(a_writing_guest_is_given_up),
+		converge_test(post_copy_is_near),
+		converge_test(what_is_hopeless),
 		converge_test(within_the_limit_is_fine),
 		converge_test(cost_of_what_no_round_lowers),
 		converge_test(legs_are_remembered),
