@@ -16,7 +16,7 @@
  * Rules: the guest is stopped here for good, so its memory does not change. Each page is
  * sent once (push.h), and again when the destination, asked anew, still lacks it. What the
  * destination holds under a missing page is believed only if it and we are the same
- * processes as in the rounds.
+ * processes as in the rounds, and the page has not been sent since.
  *
  * Threads: one for each connection, which alone sends and receives on it.
  */
@@ -53,7 +53,8 @@ struct gw_serve {
 	uint64_t base[GW_PAGING_MAX]; /* bytes that had been sent before the first page */
 	struct gw_batch batches[GW_PAGING_MAX];
 	bool spawned;
-	bool own; /* the encoder's table is of what this process sent, and has been placed */
+	bool own;		/* the encoder's table is of what this process sent */
+	struct gw_bitmap given; /* pages that have left since the destination told what it lacks */
 	int64_t mended_ns, pause; /* when it was connected last; before the next attempt */
 	_Atomic bool complete, failed;
 	pthread_mutex_t lock; /* of what follows */
@@ -64,7 +65,7 @@ struct gw_serve {
 static int make(struct gw_source *s)
 {
 	struct gw_serve *v = calloc(1, sizeof(*v));
-	int rc = 0;
+	int rc;
 
 	if (!v)
 		return gw_fail(-ENOMEM, "no memory to serve a guest's memory from");
@@ -73,6 +74,7 @@ static int make(struct gw_source *s)
 	gw_push_init(&v->push);
 	pthread_mutex_init(&v->lock, NULL);
 	s->serve = v;
+	rc = gw_bitmap_init(&v->given, s->memory->nr_pages);
 	for (unsigned int i = 0; !rc && i < v->n; i++)
 		rc = gw_batch_init(&v->batches[i], &s->holder.encoder, i);
 	return rc;
@@ -131,9 +133,12 @@ static int send_pages(struct gw_serve *v, unsigned int i, size_t chunk,
 	batch->chunk = chunk;
 	batch->left = *pages;
 	memset(&batch->again, 0, sizeof(batch->again));
-	while (!rc && (count = gw_pageset_run(pages, &at, &start)))
+	while (!rc && (count = gw_pageset_run(pages, &at, &start))) {
+		for (size_t page = first + start; page < first + start + count; page++)
+			gw_bitmap_put(&v->given, page);
 		rc = gw_memory_read(v->s->memory, first + start, count,
 				    batch->bytes + start * GW_PAGE_SIZE);
+	}
 	return rc ? rc : gw_round_put(v->s, batch, v->conns[i]);
 }
 
@@ -332,16 +337,33 @@ static int take_list(struct gw_serve *v, bool *known, int64_t deadline)
 	return rc;
 }
 
-/* Nobody knows what lies there: it is sent without a look at that. */
-static void forget_held(struct gw_source *s)
+static void forget(struct gw_source *s, const struct gw_bitmap *pages)
 {
-	struct gw_encoder *e = &s->holder.encoder;
 	size_t start, stop;
 
-	e->options.off |= 1U << GW_STAGE_PATCH | 1U << GW_STAGE_DELTA;
-	gw_bitmap_for_each_run(&s->due, 0, s->memory->nr_pages, start, stop)
+	gw_bitmap_for_each_run(pages, 0, s->memory->nr_pages, start, stop)
 		for (size_t page = start; page < stop; page++)
-			gw_encoder_reuse(e, page, GW_DIGEST_UNKNOWN);
+			if (gw_bitmap_test(&s->due, page))
+				gw_encoder_reuse(&s->holder.encoder, page, GW_DIGEST_UNKNOWN);
+}
+
+/*
+ * Of what is missing there, what the encoder cannot know any more. Where another process
+ * received it, or what was kept is not compared yet: all, and nothing is sent as a change
+ * in it. Else what was sent and did not come: the page is there as it was before that.
+ */
+static void forget_held(struct gw_serve *v, bool known)
+{
+	struct gw_source *s = v->s;
+
+	v->own = v->own && known;
+	if (v->own && !s->holder.unchecked) {
+		forget(s, &v->given);
+	} else {
+		s->holder.encoder.options.off |= 1U << GW_STAGE_PATCH | 1U << GW_STAGE_DELTA;
+		forget(s, &s->due);
+	}
+	gw_bitmap_zero(&v->given);
 }
 
 /* All connections are open: hear what is missing, and begin to send it. */
@@ -353,10 +375,7 @@ static int begin(struct gw_serve *v, int64_t deadline)
 
 	if (rc)
 		return rc;
-	/* Once pages travel, the table tells of what may have been lost on the way. */
-	if (!known || !v->own || s->holder.unchecked)
-		forget_held(s);
-	v->own = false;
+	forget_held(v, known);
 	gw_encoder_paging(&s->holder.encoder, &s->due);
 	rc = gw_push_begin(&v->push, &s->due);
 	if (rc)
@@ -585,6 +604,7 @@ void gw_serve_end(struct gw_source *s)
 	for (unsigned int i = 0; i < v->n; i++)
 		gw_batch_free(&v->batches[i]);
 	gw_push_free(&v->push);
+	gw_bitmap_free(&v->given);
 	pthread_mutex_destroy(&v->lock);
 	free(v);
 	s->serve = NULL;

@@ -297,6 +297,7 @@ enum rare {
 	RARE_PAGES_ON,	      /* or took it */
 	RARE_BOTH_ON,	      /* and both did */
 	RARE_RECONNECTED,     /* connections that were lost came again */
+	RARE_STILL_KNOWN,     /* and the source still knew what lies under missing pages */
 	RARE_COMPLETE_LOST,   /* the source heard by asking that all of it had come */
 	RARE_SETTLED_PAGING,  /* the source heard by asking that it is needed */
 	RARE_COUNT,

@@ -400,6 +400,19 @@ static void server(void *arg, unsigned int i)
 	sim.src.servers--;
 }
 
+/* What is missing at the destination, and lies there as the encoder knows it. */
+static size_t known_under_missing(void)
+{
+	const struct gw_encoder *e = &sim.src.s.holder.encoder;
+	size_t start, stop, n = 0;
+
+	gw_bitmap_for_each_run(&sim.src.s.due, 0, sim.src.s.memory->nr_pages, start, stop)
+		for (size_t page = start; page < stop; page++)
+			n += !gw_digest_is_zero(e->held.table[page]) &&
+			     !gw_digest_equal(e->held.table[page], GW_DIGEST_UNKNOWN);
+	return n;
+}
+
 static int op_spawn(void *env, unsigned int n, void (*fn)(void *arg, unsigned int i), void *arg)
 {
 	int rc = sim_step(env, "spawn at the source", STEP_FAILS);
@@ -408,6 +421,8 @@ static int op_spawn(void *env, unsigned int n, void (*fn)(void *arg, unsigned in
 		return rc;
 	spawned.fn = fn;
 	spawned.arg = arg;
+	if (sim.src.s.state == GW_SOURCE_POSTCOPY_PAUSED && known_under_missing())
+		sim_rare(RARE_STILL_KNOWN);
 	for (unsigned int i = 0; i < n; i++) {
 		sim.src.servers++;
 		fiber_new(env, "server", server, NULL, i);

@@ -70,6 +70,7 @@ void sim_check_rare(void)
 		[RARE_PAGES_ON] = "destination's keeper",
 		[RARE_BOTH_ON] = "both",
 		[RARE_RECONNECTED] = "paging connected again",
+		[RARE_STILL_KNOWN] = "with what lies there still known",
 		[RARE_COMPLETE_LOST] = "COMPLETE lost",
 		[RARE_SETTLED_PAGING] = "settled as paging",
 	};
