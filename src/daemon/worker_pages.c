@@ -232,6 +232,12 @@ static void op_wake_all(void *env)
 		gw_error_clear();
 }
 
+static void op_step_back(void *env)
+{
+	(void)env;
+	gw_worker_yield();
+}
+
 static bool op_called(void *env, unsigned int n)
 {
 	const struct gw_pages *g = env;
@@ -332,6 +338,7 @@ const struct gw_dest_page_ops gw_pages_ops = {
 	.map_zero = op_map_zero,
 	.wake = op_wake,
 	.wake_all = op_wake_all,
+	.step_back = op_step_back,
 	.connections = op_connections,
 	.called = op_called,
 	.look = op_look,

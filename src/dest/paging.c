@@ -39,10 +39,12 @@ struct gw_page {
 	bool receives;	  /* receivers were spawned */
 	bool until_whole; /* nothing missing is all that is waited for */
 	uint64_t received;
-	pthread_mutex_t push_locks[GW_PAGING_MAX]; /* of sending on one that is pushed on */
-	bool checks;				   /* threads compare what was kept */
-	_Atomic bool checked;			   /* or are to end */
-	_Atomic size_t next;			   /* chunk for one of them */
+	pthread_mutex_t
+		push_locks[GW_PAGING_MAX]; /* of sending on one that is pushed on, and of: */
+	bool open[GW_PAGING_MAX];
+	bool checks;		 /* threads compare what was kept */
+	_Atomic bool checked;	 /* or are to end */
+	_Atomic size_t next;	 /* chunk for one of them */
 	uint64_t counted, per_s; /* faults at @counted_ns, and in the second before */
 	int64_t counted_ns;
 	pthread_mutex_t lock; /* of what follows, and of sending on connection 0 */
@@ -158,11 +160,13 @@ static void op_compare(void *env, size_t page, unsigned int count, bool *right)
 			   gw_digest_equal(gw_key_page(&d->key, bytes + i * GW_PAGE_SIZE), must[i]);
 }
 
-/* Not more than one sends on connection @i, which pushes. */
+/* Not more than one sends on connection @i, which pushes. Lost: who connects tells it again. */
 static int send_on_push(struct gw_page *g, unsigned int i, unsigned int type, uint64_t arg,
 			const void *payload, size_t len)
 {
 	gw_locked(&g->push_locks[i]);
+	if (!g->open[i])
+		return 0;
 	g->conns[i]->send_by = op_now(g) + ASK_NS;
 	return gw_frame_send_buf(g->conns[i], type, arg, payload, len);
 }
@@ -172,17 +176,11 @@ static int refuse(struct gw_page *g, size_t page, size_t count)
 {
 	const unsigned int i = 1 + (unsigned int)(page / GW_CHUNK_PAGES % (g->n - 1));
 	uint8_t run[GW_RUN_LEN];
-	int rc = 0;
+	int rc;
 
 	gw_put64(run, page);
 	gw_put32(run + 8, (uint32_t)count);
-	{
-		gw_locked(&g->lock);
-		/* Who connects tells it. */
-		if (!g->up)
-			return 0;
-		rc = send_on_push(g, i, GW_MSG_REFUSED, 0, run, sizeof(run));
-	}
+	rc = send_on_push(g, i, GW_MSG_REFUSED, 0, run, sizeof(run));
 	if (rc)
 		note_failure(g, rc);
 	return rc;
@@ -324,6 +322,10 @@ static void disconnect(struct gw_page *g)
 	for (unsigned int i = 0; i < g->n; i++)
 		if (g->conns[i])
 			g->conns[i]->ops->shutdown(g->conns[i]);
+	for (unsigned int i = 0; i < g->n; i++) {
+		gw_locked(&g->push_locks[i]);
+		g->open[i] = false;
+	}
 	{
 		gw_locked(&g->lock);
 		g->up = false;
@@ -350,8 +352,11 @@ static int connect(struct gw_page *g)
 
 	if (rc)
 		return rc;
-	for (unsigned int i = 0; i < g->n; i++)
+	for (unsigned int i = 0; i < g->n; i++) {
+		gw_locked(&g->push_locks[i]);
 		gw_decoder_init(&g->decoders[i], &g->in.sink, g->d->memory->nr_pages);
+		g->open[i] = true;
+	}
 	g->receives = true;
 	rc = g->d->ops->spawn(g->d->env, g->n, receive, g);
 	if (rc)
@@ -622,9 +627,18 @@ static void check_some(void *arg, unsigned int thread)
 			       first + GW_CHUNK_PAGES < pages ? first + GW_CHUNK_PAGES : pages);
 }
 
+/* The guest needs its processors: a page that it touches is compared at once. */
+static void check_aside(void *arg, unsigned int thread)
+{
+	struct gw_page *g = arg;
+
+	ops_of(g)->step_back(g->d->page_env);
+	check_some(g, thread);
+}
+
 static void check_begin(struct gw_page *g)
 {
-	int rc = g->pager.unchecked ? g->d->ops->compute(g->d->env, check_some, g) : 0;
+	int rc = g->pager.unchecked ? g->d->ops->compute(g->d->env, check_aside, g) : 0;
 
 	g->checks = g->pager.unchecked;
 	if (rc >= 0)

@@ -36,6 +36,8 @@ struct gw_dest_page_ops {
 	void (*wake)(void *env, size_t page, size_t count);
 	/* Everybody who waits tries again. */
 	void (*wake_all)(void *env);
+	/* The calling thread's work may wait for the guest's. */
+	void (*step_back)(void *env);
 	/*
 	 * The source's paging connections 0 to @n - 1, answered already, once all of them have
 	 * come; whatever came before is closed. False: they are not all there.

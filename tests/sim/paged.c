@@ -315,6 +315,11 @@ static void op_wake_all(void *env)
 		wake(0, SIZE_MAX);
 }
 
+static void op_step_back(void *env)
+{
+	(void)env;
+}
+
 static bool op_called(void *env, unsigned int n)
 {
 	(void)env;
@@ -351,6 +356,7 @@ const struct gw_dest_page_ops paged_ops = {
 	.map_zero = op_map_zero,
 	.wake = op_wake,
 	.wake_all = op_wake_all,
+	.step_back = op_step_back,
 	.connections = op_connections,
 	.called = op_called,
 	.look = op_look,
