@@ -50,17 +50,21 @@ void gw_pages_free(struct gw_pages *g)
 	g->table = NULL;
 }
 
-static unsigned int vcpus(struct gw_qmp *qmp)
+/* The threads of the guest's vCPUs, as many as a watch keeps; none: QEMU does not say. */
+static unsigned int find_vcpus(struct gw_qmp *qmp, pid_t threads[GW_WATCH_VCPUS])
 {
-	json_t *cpus = NULL;
-	size_t n = 1;
+	json_t *cpus = NULL, *one;
+	unsigned int n = 0;
+	size_t i;
 
 	if (gw_qmp_call(qmp, "query-cpus-fast", NULL, &cpus))
 		gw_error_clear();
-	else
-		n = json_array_size(cpus);
+	json_array_foreach(cpus, i, one) {
+		if (n < GW_WATCH_VCPUS)
+			threads[n++] = (pid_t)json_integer_value(json_object_get(one, "thread-id"));
+	}
 	json_decref(cpus);
-	return n < 1 ? 1 : n > GW_WATCH_PARTS ? GW_WATCH_PARTS : (unsigned int)n;
+	return n;
 }
 
 /* Whether it can be changed, while nobody has touched a page. */
@@ -92,14 +96,21 @@ static int unmap(pid_t pid, const struct gw_ram *ram)
 
 int gw_pages_prepare(struct gw_pages *g, struct gw_qmp *qmp, const struct gw_ram *ram)
 {
+	pid_t threads[GW_WATCH_VCPUS];
+	const unsigned int vcpus = find_vcpus(qmp, threads);
 	int rc = gw_track_has_uffd() ? 0 : -ENOTSUP;
 
 	if (!rc)
 		rc = unmap(g->vm->process.pid, ram);
 	if (!rc)
-		rc = gw_watch_begin(&g->vm->watch, g->vm->process.pid, ram, vcpus(qmp));
+		rc = gw_watch_begin(&g->vm->watch, g->vm->process.pid, ram,
+				    vcpus < GW_WATCH_PARTS ? vcpus : GW_WATCH_PARTS);
 	else
 		gw_fail(rc, "its kernel has no asynchronous write-protection");
+	if (!rc) {
+		g->vm->watch.nr_vcpus = vcpus;
+		memcpy(g->vm->watch.vcpus, threads, sizeof(threads[0]) * vcpus);
+	}
 	if (!rc)
 		rc = try_paging(g->vm);
 	return rc ? gw_fail_prefix(rc,
@@ -232,6 +243,13 @@ static void op_wake_all(void *env)
 		gw_error_clear();
 }
 
+static unsigned int op_vcpus(void *env)
+{
+	const struct gw_pages *g = env;
+
+	return g->paged.nr_vcpus;
+}
+
 static void op_step_back(void *env)
 {
 	(void)env;
@@ -338,6 +356,7 @@ const struct gw_dest_page_ops gw_pages_ops = {
 	.map_zero = op_map_zero,
 	.wake = op_wake,
 	.wake_all = op_wake_all,
+	.vcpus = op_vcpus,
 	.step_back = op_step_back,
 	.connections = op_connections,
 	.called = op_called,

@@ -475,6 +475,11 @@ static void count(struct gw_page *g, uint64_t faults[GW_FAULT_NUMBERS])
 	faults[GW_FAULT_MOST_NS] = s.most_ns;
 	faults[GW_FAULT_PER_S] = g->per_s;
 	memcpy(faults + GW_FAULT_LATENCY, s.latency, sizeof(s.latency));
+	faults[GW_FAULT_VCPUS] = ops_of(g)->vcpus(g->d->page_env);
+	for (unsigned int i = 0; i < GW_FAULT_VCPUS_MAX; i++)
+		faults[GW_FAULT_VCPU_NS + i] = s.vcpus[i].measured
+						       ? s.vcpus[i].sum_ns / s.vcpus[i].measured
+						       : 0;
 }
 
 /* The source shows it, too. */

@@ -36,6 +36,8 @@ struct gw_dest_page_ops {
 	void (*wake)(void *env, size_t page, size_t count);
 	/* Everybody who waits tries again. */
 	void (*wake_all)(void *env);
+	/* How many vCPUs the faults that gw_pager_fault() is told tell of. */
+	unsigned int (*vcpus)(void *env);
 	/* The calling thread's work may wait for the guest's. */
 	void (*step_back)(void *env);
 	/*

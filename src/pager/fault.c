@@ -72,18 +72,18 @@ static bool clear(_Atomic uint64_t *map, size_t page)
 	return atomic_fetch_and(&map[page / 64], ~(1ULL << page % 64)) >> (page % 64) & 1;
 }
 
-static void time_begin(struct gw_pager *p, size_t page)
+static void time_begin(struct gw_pager *p, const struct gw_fault *fault)
 {
 	const int64_t now = p->ops->now(p->env);
 	gw_locked(&p->lock);
 
 	p->stats.faults++;
 	for (size_t i = 0; i < 4; i++) {
-		size_t k = (page + i) % GW_PAGER_TIMED;
+		size_t k = (fault->page + i) % GW_PAGER_TIMED;
 
 		if (p->timed[k].since)
 			continue;
-		p->timed[k].page = page;
+		p->timed[k].fault = *fault;
 		p->timed[k].since = now;
 		break;
 	}
@@ -96,10 +96,11 @@ static void time_end(struct gw_pager *p, size_t page)
 
 	for (size_t i = 0; i < 4; i++) {
 		size_t k = (page + i) % GW_PAGER_TIMED;
+		const unsigned int vcpu = p->timed[k].fault.vcpu;
 		uint64_t ns, us;
 		int bucket;
 
-		if (!p->timed[k].since || p->timed[k].page != page)
+		if (!p->timed[k].since || p->timed[k].fault.page != page)
 			continue;
 		ns = (uint64_t)(now - p->timed[k].since);
 		us = ns / 1000;
@@ -109,6 +110,10 @@ static void time_end(struct gw_pager *p, size_t page)
 		p->stats.sum_ns += ns;
 		if (ns > p->stats.most_ns)
 			p->stats.most_ns = ns;
+		if (vcpu < GW_FAULT_VCPUS_MAX) {
+			p->stats.vcpus[vcpu].measured++;
+			p->stats.vcpus[vcpu].sum_ns += ns;
+		}
 		p->stats.latency[bucket < GW_LATENCIES ? bucket : GW_LATENCIES - 1]++;
 		break;
 	}
@@ -246,9 +251,11 @@ static bool is_here(struct gw_pager *p, size_t page)
 	return right;
 }
 
-/* Whether @page is to be asked for. */
-static bool fault(struct gw_pager *p, size_t page)
+/* Whether its page is to be asked for. */
+static bool heed(struct gw_pager *p, const struct gw_fault *fault)
 {
+	const size_t page = fault->page;
+
 	if (page >= p->missing.nr_pages || !gw_memory_block_of(p->memory, page))
 		return false;
 	park(p, GW_PARK_FAULT, page);
@@ -258,7 +265,7 @@ static bool fault(struct gw_pager *p, size_t page)
 	}
 	if (set(p->wanted, page))
 		return false; /* somebody waits for it already, and it was asked for */
-	time_begin(p, page);
+	time_begin(p, fault);
 	park(p, GW_PARK_WANTED, page);
 	if (gw_missing_test(&p->missing, page))
 		return !is_here(p, page);
@@ -270,7 +277,7 @@ static bool fault(struct gw_pager *p, size_t page)
 	return false;
 }
 
-void gw_pager_fault(struct gw_pager *p, const size_t *pages, unsigned int n)
+void gw_pager_fault(struct gw_pager *p, const struct gw_fault *faults, unsigned int n)
 {
 	size_t ask[GW_FAULTS_MAX];
 	unsigned int nr = 0;
@@ -278,11 +285,11 @@ void gw_pager_fault(struct gw_pager *p, const size_t *pages, unsigned int n)
 	for (unsigned int i = 0; i < n; i++) {
 		unsigned int at = nr;
 
-		if (!fault(p, pages[i]))
+		if (!heed(p, &faults[i]))
 			continue;
-		for (; at && ask[at - 1] > pages[i]; at--)
+		for (; at && ask[at - 1] > faults[i].page; at--)
 			ask[at] = ask[at - 1];
-		ask[at] = pages[i];
+		ask[at] = faults[i].page;
 		nr++;
 	}
 	if (nr)

@@ -80,6 +80,14 @@ struct gw_pager_ops {
 
 #define GW_LATENCIES GW_FAULT_LATENCIES
 
+/** struct gw_fault - somebody waits for a page: a vCPU, or whoever else in QEMU. */
+struct gw_fault {
+	size_t page;
+	unsigned int vcpu;
+};
+
+#define GW_NO_VCPU (~0U)
+
 /** struct gw_pager_stats - what has happened in this process. Latencies: from fault to going on. */
 struct gw_pager_stats {
 	uint64_t faults;   /* on pages that were missing, the same page once */
@@ -87,6 +95,9 @@ struct gw_pager_stats {
 	uint64_t measured; /* of the first, for how many the latency is known */
 	uint64_t sum_ns, most_ns;
 	uint64_t latency[GW_LATENCIES];
+	struct {
+		uint64_t measured, sum_ns;
+	} vcpus[GW_FAULT_VCPUS_MAX]; /* of a page, whoever waited first */
 };
 
 #define GW_PAGER_TIMED 256
@@ -113,7 +124,7 @@ struct gw_pager {
 	pthread_mutex_t lock; /* of what follows */
 	struct gw_pager_stats stats;
 	struct {
-		size_t page;
+		struct gw_fault fault;
 		int64_t since; /* 0: free */
 	} timed[GW_PAGER_TIMED];
 };
@@ -125,8 +136,8 @@ int gw_pager_init(struct gw_pager *p);
 /** gw_pager_free() - and close the table. */
 void gw_pager_free(struct gw_pager *p);
 
-/** gw_pager_fault() - somebody waits for each of @n pages (GW_FAULTS_MAX at most). Any thread. */
-void gw_pager_fault(struct gw_pager *p, const size_t *pages, unsigned int n);
+/** gw_pager_fault() - @n that wait (GW_FAULTS_MAX at most). Any thread. */
+void gw_pager_fault(struct gw_pager *p, const struct gw_fault *faults, unsigned int n);
 
 /**
  * gw_pager_claim() - the next pages of [*page, end) that are ours to place.

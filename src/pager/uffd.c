@@ -75,9 +75,19 @@ void gw_uffd_wake(const struct gw_paged *paged, size_t page, size_t count)
 		gw_debug("UFFDIO_WAKE: %s", strerror(errno));
 }
 
-/* The pages of @n messages of @uffd. Return: how many they are. */
-static unsigned int pages_of(const struct gw_paged *paged, int uffd, const struct uffd_msg *msgs,
-			     size_t n, size_t *pages)
+_Static_assert(GW_WATCH_VCPUS <= GW_FAULT_VCPUS_MAX, "each is told");
+
+static unsigned int vcpu_of(const struct gw_paged *paged, uint32_t thread)
+{
+	for (unsigned int i = 0; i < paged->nr_vcpus; i++)
+		if ((uint32_t)paged->vcpus[i] == thread)
+			return i;
+	return GW_NO_VCPU;
+}
+
+/* What @n messages of @uffd say. Return: how many wait. */
+static unsigned int faults_of(const struct gw_paged *paged, int uffd, const struct uffd_msg *msgs,
+			      size_t n, struct gw_fault *faults)
 {
 	unsigned int nr = 0;
 
@@ -90,7 +100,10 @@ static unsigned int pages_of(const struct gw_paged *paged, int uffd, const struc
 			if (msgs[i].event != UFFD_EVENT_PAGEFAULT || paged->parts[k].uffd != uffd ||
 			    at < r->hva || (at - r->hva) / GW_PAGE_SIZE >= r->nr_pages)
 				continue;
-			pages[nr++] = r->first_page + (size_t)(at - r->hva) / GW_PAGE_SIZE;
+			faults[nr++] = (struct gw_fault){
+				.page = r->first_page + (size_t)(at - r->hva) / GW_PAGE_SIZE,
+				.vcpu = vcpu_of(paged, msgs[i].arg.pagefault.feat.ptid),
+			};
 			break;
 		}
 	}
@@ -104,7 +117,7 @@ static void *hear(void *arg)
 	struct pollfd fds[2] = { { .fd = t->uffd, .events = POLLIN },
 				 { .fd = f->stop, .events = POLLIN } };
 	struct uffd_msg msgs[GW_FAULTS_MAX];
-	size_t pages[GW_FAULTS_MAX];
+	struct gw_fault faults[GW_FAULTS_MAX];
 
 	for (;;) {
 		ssize_t n;
@@ -115,9 +128,9 @@ static void *hear(void *arg)
 			break;
 		n = read(t->uffd, msgs, sizeof(msgs));
 		if (n > 0)
-			gw_pager_fault(f->pager, pages,
-				       pages_of(f->paged, t->uffd, msgs,
-						(size_t)n / sizeof(msgs[0]), pages));
+			gw_pager_fault(f->pager, faults,
+				       faults_of(f->paged, t->uffd, msgs,
+						 (size_t)n / sizeof(msgs[0]), faults));
 		if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
 			continue;
 		/* Nobody is there any more who could fault. */

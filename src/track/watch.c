@@ -20,7 +20,7 @@ static const char *const modes[] = {
 
 json_t *gw_watch_json(const struct gw_memory_watch *w)
 {
-	json_t *numbers = json_array(), *ranges = json_array();
+	json_t *numbers = json_array(), *ranges = json_array(), *vcpus = json_array();
 
 	for (unsigned int i = 0; i < w->nr; i++)
 		json_array_append_new(numbers, json_integer(w->numbers[i]));
@@ -28,8 +28,10 @@ json_t *gw_watch_json(const struct gw_memory_watch *w)
 		json_array_append_new(ranges, json_pack("[I,I,I]", (json_int_t)w->ranges[i].hva,
 							(json_int_t)w->ranges[i].first_page,
 							(json_int_t)w->ranges[i].nr_pages));
-	return json_pack("{s:s,s:o,s:o,s:b}", "mode", modes[w->mode], "descriptors", numbers,
-			 "ranges", ranges, "since-arrival", w->since_arrival);
+	for (unsigned int i = 0; i < w->nr_vcpus; i++)
+		json_array_append_new(vcpus, json_integer(w->vcpus[i]));
+	return json_pack("{s:s,s:o,s:o,s:o,s:b}", "mode", modes[w->mode], "descriptors", numbers,
+			 "ranges", ranges, "vcpus", vcpus, "since-arrival", w->since_arrival);
 }
 
 static void parse_ranges(struct gw_memory_watch *w, const json_t *ranges)
@@ -72,6 +74,10 @@ void gw_watch_parse(struct gw_memory_watch *w, const json_t *json)
 		w->numbers[w->nr++] = (int)json_integer_value(one);
 	}
 	parse_ranges(w, json_object_get(json, "ranges"));
+	json_array_foreach(json_object_get(json, "vcpus"), i, one) {
+		if (w->nr_vcpus < GW_WATCH_VCPUS)
+			w->vcpus[w->nr_vcpus++] = (pid_t)json_integer_value(one);
+	}
 	w->since_arrival = json_is_true(json_object_get(json, "since-arrival"));
 }
 
@@ -150,6 +156,8 @@ int gw_watch_open(const struct gw_memory_watch *w, pid_t pid, struct gw_paged *p
 	if (!w->nr || !find(w, pid, paged->uffds))
 		return gw_fail(-ENOENT, "process %d has no watch over its memory any more", pid);
 	paged->nr_uffds = w->nr;
+	paged->nr_vcpus = w->nr_vcpus;
+	memcpy(paged->vcpus, w->vcpus, sizeof(paged->vcpus));
 	for (unsigned int i = 0; i < w->nr * w->nr_ranges; i++) {
 		struct gw_watched *part = &paged->parts[paged->nr_parts];
 

@@ -36,6 +36,8 @@
 /* More do not help: so many vCPUs that fault at once are those of a guest that waits anyway. */
 #define GW_WATCH_PARTS 8
 
+#define GW_WATCH_VCPUS 64
+
 enum gw_watch_mode {
 	GW_WATCH_NONE,
 	GW_WATCH_TRACKING,
@@ -50,6 +52,9 @@ struct gw_memory_watch {
 	/* What they watch. Records of before do not say; nr_ranges is 0 then. */
 	struct gw_track_range ranges[GW_TRACK_RANGES];
 	unsigned int nr_ranges;
+	/* The first vCPUs' threads, for whoever pages by it to tell whose faults are whose. */
+	pid_t vcpus[GW_WATCH_VCPUS];
+	unsigned int nr_vcpus;
 	/* Every write has been tracked ever since the VM came here, and none was asked for. */
 	bool since_arrival;
 };
@@ -66,6 +71,8 @@ struct gw_paged {
 	unsigned int nr_uffds;
 	struct gw_watched parts[GW_TRACK_RANGES * GW_TRACK_RANGES];
 	unsigned int nr_parts;
+	pid_t vcpus[GW_WATCH_VCPUS]; /* their threads */
+	unsigned int nr_vcpus;
 };
 
 /** gw_watch_json() - as the record keeps it; owned by the caller. */

@@ -27,7 +27,7 @@ int gw_faults_decode(const uint8_t *wire, size_t len, uint64_t numbers[GW_FAULT_
 void gw_faults_json(const uint64_t numbers[GW_FAULT_NUMBERS], json_t *ram)
 {
 	const uint64_t measured = numbers[GW_FAULT_MEASURED];
-	json_t *dist = json_array();
+	json_t *dist = json_array(), *vcpus = json_array();
 
 	for (size_t i = 0; i < GW_FAULT_LATENCIES; i++)
 		json_array_append_new(dist,
@@ -38,6 +38,10 @@ void gw_faults_json(const uint64_t numbers[GW_FAULT_NUMBERS], json_t *ram)
 	json_object_set_new(ram, "postcopy-latency-max",
 			    json_integer((json_int_t)numbers[GW_FAULT_MOST_NS]));
 	json_object_set_new(ram, "postcopy-latency-dist", dist);
+	for (size_t i = 0; i < numbers[GW_FAULT_VCPUS] && i < GW_FAULT_VCPUS_MAX; i++)
+		json_array_append_new(vcpus,
+				      json_integer((json_int_t)numbers[GW_FAULT_VCPU_NS + i]));
+	json_object_set_new(ram, "postcopy-vcpu-latency", vcpus);
 	json_object_set_new(ram, "postcopy-faults-per-second",
 			    json_integer((json_int_t)numbers[GW_FAULT_PER_S]));
 	json_object_set_new(ram, "local-faults", json_integer((json_int_t)numbers[GW_FAULT_LOCAL]));

@@ -16,6 +16,9 @@
 /* Latencies of [2^n, 2^(n+1)) us; the first is of all below 2, the last of all from 2^23 on. */
 #define GW_FAULT_LATENCIES 24
 
+/* The first vCPUs: whose latency is told by itself. */
+#define GW_FAULT_VCPUS_MAX 64
+
 enum gw_fault_number {
 	GW_FAULT_ALL,	   /* pages that were missing and that somebody touched */
 	GW_FAULT_LOCAL,	   /* faults on pages that were there */
@@ -24,7 +27,10 @@ enum gw_fault_number {
 	GW_FAULT_MOST_NS,
 	GW_FAULT_PER_S, /* of the first, in the last second */
 	GW_FAULT_LATENCY,
-	GW_FAULT_NUMBERS = GW_FAULT_LATENCY + GW_FAULT_LATENCIES,
+	/* Of each vCPU's, the mean in ns (0: none), and how many of these there are. */
+	GW_FAULT_VCPUS = GW_FAULT_LATENCY + GW_FAULT_LATENCIES,
+	GW_FAULT_VCPU_NS,
+	GW_FAULT_NUMBERS = GW_FAULT_VCPU_NS + GW_FAULT_VCPUS_MAX,
 };
 
 #define GW_FAULTS_LEN (8UL * GW_FAULT_NUMBERS)

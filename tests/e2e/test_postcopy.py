@@ -66,6 +66,7 @@ class PostCopy(TwoHosts):
             check(ram["postcopy-requests"] > 0, "no page was asked for")
             check(0 < ram["postcopy-latency"] <= ram["postcopy-latency-max"], ram)
             check(sum(ram["postcopy-latency-dist"]) > 0, ram)
+            check(len(ram["postcopy-vcpu-latency"]) == 1 and ram["postcopy-vcpu-latency"][0], ram)
 
     def test_after_rounds(self):
         """What is there already faults, too, and is sent as what has changed in it."""

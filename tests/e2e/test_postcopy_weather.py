@@ -171,7 +171,11 @@ class Kinds(Together):
             result = self.vm.move(self.other(), *options)
             record = json.loads(read_text(os.path.join(self.vm.host.dir("four"), "vm.json")))
             check(len(record["watch"]["descriptors"]) == 4, f"{record['watch']}")
-            check(result["ram"]["postcopy-requests"] > 0, f"{result['ram']}")
+            ram = result["ram"]
+            check(ram["postcopy-requests"] > 0, f"{ram}")
+            check(len(ram["postcopy-vcpu-latency"]) == 4, f"{ram}")
+            check(options == SOON or sum(ns > 0 for ns in ram["postcopy-vcpu-latency"]) > 1,
+                  f"the faults of one processor only: {ram}")
         self.end()
 
     def test_blocks_beyond_4_gib(self):

@@ -184,7 +184,7 @@ static void listen(void *arg, unsigned int part)
 
 	(void)part;
 	while (!p->halting && !process->dead) {
-		size_t pages[PAGED_CPUS];
+		struct gw_fault faults[PAGED_CPUS];
 		unsigned int n = 0;
 
 		fiber_wait(heard, process, GW_FOREVER);
@@ -192,10 +192,10 @@ static void listen(void *arg, unsigned int part)
 		for (unsigned int i = 0; i < PAGED_CPUS && !p->halting && !process->dead; i++)
 			if (p->cpu[i].state == CPU_FAULTS) {
 				p->cpu[i].state = CPU_WAITS;
-				pages[n++] = p->cpu[i].page;
+				faults[n++] = (struct gw_fault){ p->cpu[i].page, i };
 			}
 		if (n && !sim_step(process, "faults", 0))
-			gw_pager_fault(p->pager, pages, n);
+			gw_pager_fault(p->pager, faults, n);
 	}
 	p->listeners--;
 }
@@ -315,6 +315,12 @@ static void op_wake_all(void *env)
 		wake(0, SIZE_MAX);
 }
 
+static unsigned int op_vcpus(void *env)
+{
+	(void)env;
+	return PAGED_CPUS;
+}
+
 static void op_step_back(void *env)
 {
 	(void)env;
@@ -356,6 +362,7 @@ const struct gw_dest_page_ops paged_ops = {
 	.map_zero = op_map_zero,
 	.wake = op_wake,
 	.wake_all = op_wake_all,
+	.vcpus = op_vcpus,
 	.step_back = op_step_back,
 	.connections = op_connections,
 	.called = op_called,
