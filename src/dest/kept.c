@@ -243,7 +243,7 @@ static int receive_ledger(struct gw_dest *d, struct gw_ledger *l)
 	}
 }
 
-void gw_kept_remember(struct gw_dest *d)
+int gw_kept_remember(struct gw_dest *d)
 {
 	struct gw_ledger l = { 0 };
 	int rc = d->ops->ledger(d->env, d->memory->nr_pages, &l);
@@ -252,10 +252,14 @@ void gw_kept_remember(struct gw_dest *d)
 		take_over(d, &l);
 		rc = receive_ledger(d, &l);
 	}
-	if (rc)
-		gw_warn("what this VM's memory was on arrival is not known, so all of it will be "
-			"sent when it leaves: %s",
-			gw_error());
 	gw_ledger_close(&l);
+	return rc;
+}
+
+void gw_kept_unknown(void)
+{
+	gw_warn("what this VM's memory was on arrival is not known, so all of it will be sent when "
+		"it leaves: %s",
+		gw_error());
 	gw_error_clear();
 }

@@ -25,8 +25,11 @@ int gw_kept_tell(struct gw_dest *d);
 
 /**
  * gw_kept_remember() - the guest runs here: take the ledger for its next departure.
- * What goes wrong is logged, and costs reuse then.
+ * 0 or -errno; that costs reuse then. May be tried again.
  */
-void gw_kept_remember(struct gw_dest *d);
+int gw_kept_remember(struct gw_dest *d);
+
+/** gw_kept_unknown() - log that it was not taken, and why: the last message, which is cleared. */
+void gw_kept_unknown(void);
 
 #endif

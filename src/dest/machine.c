@@ -553,8 +553,8 @@ int gw_dest_run(struct gw_dest *d)
 		rc = gw_dest_commit(d);
 	if (!rc && d->page)
 		return serve(d);
-	if (!rc && d->reuse)
-		gw_kept_remember(d);
+	if (!rc && d->reuse && gw_kept_remember(d))
+		gw_kept_unknown();
 	if (rc) {
 		snprintf(d->error, sizeof(d->error), "%s", gw_error());
 		if (!d->committed) {

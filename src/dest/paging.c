@@ -586,19 +586,16 @@ static bool ledger_begins(void *arg)
  * Connection 0 goes on as the control connection did: the ledger comes on it. A source in place
  * of one that died has to hash all of its memory first.
  */
-static void take_ledger(struct gw_page *g)
+static int take_ledger(struct gw_page *g)
 {
 	struct gw_dest *d = g->d;
 	int rc = d->ops->wait(d->env, ledger_begins, g,
 			      d->ops->now(d->env) + LEDGER_NS + gw_memory_hash_ns(d->memory));
 
-	if (rc || !g->handed) {
-		gw_warn("what this VM's memory was on arrival is not known, so all of it will be "
-			"sent when it leaves: %s",
-			rc ? gw_error() : g->message);
-		gw_error_clear();
-		return;
-	}
+	if (rc)
+		return rc;
+	if (!g->handed)
+		return g->failed ? failure(g) : gw_fail(-ECANCELED, "the guest has ended");
 	for (unsigned int i = 1; i < g->n; i++)
 		g->conns[i]->ops->shutdown(g->conns[i]);
 	d->ops->join(d->env);
@@ -615,8 +612,51 @@ static void take_ledger(struct gw_page *g)
 	d->inbox = g->first;
 	memset(&g->first, 0, sizeof(g->first));
 	d->held_back = true;
-	gw_kept_remember(d);
+	rc = gw_kept_remember(d);
 	gw_transport_close(&d->control);
+	return rc;
+}
+
+static bool comes_again(void *arg)
+{
+	struct gw_page *g = arg;
+
+	return ops_of(g)->called(g->d->page_env, g->n) || ops_of(g)->look(g->d->page_env);
+}
+
+static int say_complete(struct gw_page *g)
+{
+	gw_locked(&g->lock);
+	if (!g->up)
+		return gw_fail(-ENOTCONN, "the source cannot be reached");
+	g->conns[0]->send_by = op_now(g) + ASK_NS;
+	return gw_frame_send(g->conns[0], GW_MSG_COMPLETE, 0, NULL, 0);
+}
+
+/*
+ * Nothing is missing: the source may go, and leaves its ledger. One whose connections break just
+ * now comes again, and is told again; one that is owed nothing but the news asks for it.
+ */
+static void complete(struct gw_page *g)
+{
+	struct gw_dest *d = g->d;
+	const int64_t until = op_now(g) + LEDGER_NS;
+	int rc;
+
+	tell_faults(g);
+	for (;;) {
+		rc = say_complete(g);
+		if (!rc && d->reuse)
+			rc = take_ledger(g);
+		if (!rc || !d->reuse || d->ops->wait(d->env, comes_again, g, until) ||
+		    !ops_of(g)->called(d->page_env, g->n))
+			break;
+		disconnect(g);
+		mend(g);
+	}
+	if (rc && d->reuse)
+		gw_kept_unknown();
+	gw_error_clear();
 }
 
 /* What is kept and nobody has touched yet. */
@@ -677,15 +717,7 @@ int gw_page_serve(struct gw_dest *d)
 	if (rc)
 		return rc;
 	g->started = false;
-	tell_faults(g);
-	if (g->up) {
-		gw_locked(&g->lock);
-		g->conns[0]->send_by = op_now(g) + ASK_NS;
-		if (gw_frame_send(g->conns[0], GW_MSG_COMPLETE, 0, NULL, 0))
-			gw_error_clear(); /* it asks what became of the guest, and is told */
-	}
-	if (g->up && d->reuse)
-		take_ledger(g);
+	complete(g);
 	return 0;
 }
 

@@ -203,10 +203,28 @@ class PostCopyReturns(TwoHosts):
         command, source, to = self.leave(*SLOW)
         kill(source.worker())
         command.finish().failed("another worker")
+        self.kept(source, to)
+
+    def kept(self, source, to):
         self.whole(source, to)
         check("t" in source.images(), "no image is kept where it left")
         pages = self.vm.move(source)["godwit"]["pages"]
         check(pages["reused"] > 1000, pages)
+
+    def test_both_workers_are_killed(self):
+        command, source, to = self.leave(*SLOW)
+        kill(source.worker())
+        kill(to.worker())
+        command.finish().failed("another worker")
+        self.kept(source, to)
+
+    def test_complete_is_lost(self):
+        """The connections break as nothing is missing any more: the source comes again."""
+        proxy = self.lab.closing(Proxy(self.other().address))
+        proxy.at("COMPLETE", HANG_UP)
+        command, source, to = self.leave(*SLOW, via=proxy.address)
+        command.finish().ok()
+        self.kept(source, to)
 
 
 class PostCopyEnds(TwoHosts):
