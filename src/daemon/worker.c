@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -151,11 +150,4 @@ void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index)
 			close(fd); /* a stream that nobody waits for */
 		json_decref(json);
 	}
-}
-
-void gw_worker_yield(void)
-{
-	/* Not SCHED_IDLE: on a host that is busy for good, somebody waits for our end. */
-	if (setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19))
-		gw_debug("nice: %s", strerror(errno));
 }

@@ -83,12 +83,6 @@ void gw_worker_late(struct gw_worker *w);
  */
 void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index);
 
-/**
- * gw_worker_yield() - what is left to do is housekeeping: guests come first, above all
- * the one that has just moved, perhaps to this very host. This thread only.
- */
-void gw_worker_yield(void);
-
 /*
  * The jobs. Each returns 0 with *result set, or -errno with the message
  * recorded and perhaps *result as "status".

@@ -155,7 +155,7 @@ static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
 	struct gw_dest_env *e = env;
 	gw_autofree char *path = gw_vm_ledger_path(e->w->paths, e->vm.def.name);
 
-	gw_worker_yield(); /* the guest runs */
+	gw_thread_urgency(GW_BACKGROUND); /* the guest runs */
 	return gw_ledger_create(l, path, nr_pages);
 }
 

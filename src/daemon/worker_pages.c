@@ -250,10 +250,10 @@ static unsigned int op_vcpus(void *env)
 	return g->paged.nr_vcpus;
 }
 
-static void op_step_back(void *env)
+static void op_urgency(void *env, enum gw_urgency urgency)
 {
 	(void)env;
-	gw_worker_yield();
+	gw_thread_urgency(urgency);
 }
 
 static bool op_called(void *env, unsigned int n)
@@ -357,7 +357,7 @@ const struct gw_dest_page_ops gw_pages_ops = {
 	.wake = op_wake,
 	.wake_all = op_wake_all,
 	.vcpus = op_vcpus,
-	.step_back = op_step_back,
+	.urgency = op_urgency,
 	.connections = op_connections,
 	.called = op_called,
 	.look = op_look,

@@ -312,7 +312,7 @@ static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
 {
 	struct gw_source_env *e = env;
 
-	gw_worker_yield(); /* the guest has left */
+	gw_thread_urgency(GW_BACKGROUND); /* the guest has left */
 	return gw_departure_ledger(&e->departure, e->w->paths, &e->vm, nr_pages, l);
 }
 
@@ -497,6 +497,12 @@ static int op_spawn(void *env, unsigned int n, void (*fn)(void *arg, unsigned in
 	return gw_crew_start(&e->servers, n, run_server, e);
 }
 
+static void op_urgency(void *env, enum gw_urgency urgency)
+{
+	(void)env;
+	gw_thread_urgency(urgency);
+}
+
 static void op_join(void *env)
 {
 	gw_crew_join(&((struct gw_source_env *)env)->servers);
@@ -560,6 +566,7 @@ const struct gw_source_ops gw_source_live_ops = {
 	.device_end = op_device_end,
 	.parallel = op_parallel,
 	.spawn = op_spawn,
+	.urgency = op_urgency,
 	.join = op_join,
 	.wait = op_wait,
 	.notify = op_notify,

@@ -252,6 +252,7 @@ static void receive(void *arg, unsigned int i)
 	struct gw_frame f = { 0 };
 	int rc = 0;
 
+	ops_of(g)->urgency(g->d->page_env, i ? GW_BULK : GW_URGENT);
 	while (!rc) {
 		rc = gw_frame_recv(g->conns[i], &f, GW_FOREVER);
 		if (!rc)
@@ -677,7 +678,7 @@ static void check_aside(void *arg, unsigned int thread)
 {
 	struct gw_page *g = arg;
 
-	ops_of(g)->step_back(g->d->page_env);
+	ops_of(g)->urgency(g->d->page_env, GW_BACKGROUND);
 	check_some(g, thread);
 }
 

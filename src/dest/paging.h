@@ -17,6 +17,7 @@
 
 #include "dest.h"
 #include "pager.h"
+#include "urgency.h"
 
 /** struct gw_dest_page_ops - how the pages of a real QEMU, or a simulated one, are reached. */
 struct gw_dest_page_ops {
@@ -38,8 +39,8 @@ struct gw_dest_page_ops {
 	void (*wake_all)(void *env);
 	/* How many vCPUs the faults that gw_pager_fault() is told tell of. */
 	unsigned int (*vcpus)(void *env);
-	/* The calling thread's work may wait for the guest's. */
-	void (*step_back)(void *env);
+	/* The calling thread's; in a simulation it means nothing. */
+	void (*urgency)(void *env, enum gw_urgency urgency);
 	/*
 	 * The source's paging connections 0 to @n - 1, answered already, once all of them have
 	 * come; whatever came before is closed. False: they are not all there.

@@ -12,6 +12,7 @@
 #include "error.h"
 #include "log.h"
 #include "uffd.h"
+#include "urgency.h"
 
 static const struct gw_watched *part_of(const struct gw_paged *paged, size_t page)
 {
@@ -119,6 +120,7 @@ static void *hear(void *arg)
 	struct uffd_msg msgs[GW_FAULTS_MAX];
 	struct gw_fault faults[GW_FAULTS_MAX];
 
+	gw_thread_urgency(GW_URGENT);
 	for (;;) {
 		ssize_t n;
 

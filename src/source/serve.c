@@ -285,8 +285,10 @@ static int push(struct gw_serve *v, unsigned int i)
 static void serve_connection(void *arg, unsigned int i)
 {
 	struct gw_serve *v = arg;
-	int rc = i ? push(v, i) : heed_requests(v);
+	int rc;
 
+	v->s->ops->urgency(v->s->env, i ? GW_BULK : GW_URGENT);
+	rc = i ? push(v, i) : heed_requests(v);
 	if (rc) {
 		gw_locked(&v->lock);
 		if (!v->failed) {

@@ -43,6 +43,7 @@
 #include "memory.h"
 #include "samples.h"
 #include "tracker.h"
+#include "urgency.h"
 
 /* Without --streams. */
 #define GW_STREAMS_LEAST 2
@@ -148,6 +149,8 @@ struct gw_source_ops {
 	void (*join)(void *env);
 	int (*wait)(void *env, bool (*done)(void *arg), void *arg, int64_t deadline);
 	void (*notify)(void *env);
+	/* The calling thread's; in a simulation it means nothing. */
+	void (*urgency)(void *env, enum gw_urgency urgency);
 	int (*settle)(void *env, enum gw_outcome *outcome);
 	/* 0, or -ECANCELED with a message once the user wants to end it. */
 	int (*cancelled)(void *env);

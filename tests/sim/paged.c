@@ -321,9 +321,10 @@ static unsigned int op_vcpus(void *env)
 	return PAGED_CPUS;
 }
 
-static void op_step_back(void *env)
+static void op_urgency(void *env, enum gw_urgency urgency)
 {
 	(void)env;
+	(void)urgency;
 }
 
 static bool op_called(void *env, unsigned int n)
@@ -363,7 +364,7 @@ const struct gw_dest_page_ops paged_ops = {
 	.wake = op_wake,
 	.wake_all = op_wake_all,
 	.vcpus = op_vcpus,
-	.step_back = op_step_back,
+	.urgency = op_urgency,
 	.connections = op_connections,
 	.called = op_called,
 	.look = op_look,

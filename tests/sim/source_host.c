@@ -430,6 +430,12 @@ static int op_spawn(void *env, unsigned int n, void (*fn)(void *arg, unsigned in
 	return 0;
 }
 
+static void op_urgency(void *env, enum gw_urgency urgency)
+{
+	(void)env;
+	(void)urgency;
+}
+
 static bool none_left(void *arg, int64_t *when)
 {
 	(void)arg;
@@ -511,6 +517,7 @@ static const struct gw_source_ops ops = {
 	.device_end = op_device_end,
 	.parallel = op_parallel,
 	.spawn = op_spawn,
+	.urgency = op_urgency,
 	.join = op_join,
 	.wait = op_wait,
 	.notify = op_notify,
