@@ -9,7 +9,8 @@ A contender is used as often as there are repetitions, each time so:
 
 A result has the same keys for all:
 
-    resumed-at    when the guest ran at the destination, seconds of the wall clock
+    asked-at      when the move was asked for, seconds of the wall clock
+    resumed-at    when the guest ran at the destination
     total-ms      from the moment when the move is asked for, as the client
                   sees it, to the RESUME event of the destination's QEMU, by
                   the time in that event. For Godwit it holds the start of the
@@ -60,7 +61,7 @@ class Setup:
 
 def gave_up(asked, start_ms, detail):
     """The result of a move that would not end."""
-    return {"ended": False, "resumed-at": None, "total-ms": (time.time() - asked) * 1e3,
+    return {"ended": False, "asked-at": asked, "resumed-at": None, "total-ms": (time.time() - asked) * 1e3,
             "start-ms": start_ms, "transferred": detail["ram"]["transferred"],
             "downtime-ms": None, "detail": detail}
 
@@ -127,7 +128,7 @@ class GodwitVm:
         detail = json.loads(output)
         # In post-copy it has moved when all of its memory has.
         moved = resumed if detail["godwit"]["mode"] == "precopy" else ended
-        return {"ended": True, "resumed-at": resumed, "total-ms": (moved - asked) * 1e3,
+        return {"ended": True, "asked-at": asked, "resumed-at": resumed, "total-ms": (moved - asked) * 1e3,
                 "start-ms": None, "transferred": detail["ram"]["transferred"],
                 "downtime-ms": detail["downtime"], "detail": detail}
 
@@ -216,9 +217,9 @@ class QemuVm:
         here.call("migrate", uri=f"tcp:{ADDRESS[host]}:{MIGRATION_PORT}")
         try:
             if self.postcopy:
-                self._start_postcopy(here, give_up or MOVE_SECONDS)
+                self._start_postcopy(here, give_up or MOVE_SECONDS, self.kind.get("at-once"))
             resumed = there.wait_event(guest.is_resume, give_up or MOVE_SECONDS)
-            ended = here.wait_event(guest.is_migration_end, MOVE_SECONDS)
+            ended = here.wait_event(guest.is_migration_end, give_up or MOVE_SECONDS)
         except Late:
             if not give_up:
                 raise
@@ -235,17 +236,20 @@ class QemuVm:
         self._settle(self.other)
         self.other = left
         moved = ended if self.postcopy else resumed
-        return {"ended": True, "resumed-at": resumed, "total-ms": (moved - asked) * 1e3,
+        return {"ended": True, "asked-at": asked, "resumed-at": resumed, "total-ms": (moved - asked) * 1e3,
                 "start-ms": start_ms, "transferred": detail["ram"]["transferred"],
                 "downtime-ms": detail["downtime"], "detail": detail}
 
     @staticmethod
-    def _start_postcopy(here, seconds):
-        """After the first pass, as operators do."""
-        def first_pass_done():
+    def _start_postcopy(here, seconds, at_once):
+        """At once, or after the first pass, as operators do."""
+        def is_time():
             state = here.call("query-migrate")
-            return (state["status"] != "active" or state["ram"]["dirty-sync-count"] > 1) and state
-        if wait_until(first_pass_done, seconds, "the first pass")["status"] == "active":
+            if state["status"] == "setup":
+                return None
+            return (at_once or state["status"] != "active" or
+                    state["ram"]["dirty-sync-count"] > 1) and state
+        if wait_until(is_time, seconds, "the first pass")["status"] == "active":
             here.call("migrate-start-postcopy")
 
     def close(self):
@@ -298,5 +302,16 @@ KINDS = {
     },
     "qemu-postcopy": {
         "capabilities": ["postcopy-ram"],
+    },
+    "qemu-preempt": {
+        "capabilities": ["postcopy-ram", "postcopy-preempt"],
+    },
+    "qemu-postcopy-now": {
+        "capabilities": ["postcopy-ram"],
+        "at-once": True,
+    },
+    "qemu-preempt-now": {
+        "capabilities": ["postcopy-ram", "postcopy-preempt"],
+        "at-once": True,
     },
 }

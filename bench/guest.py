@@ -84,7 +84,7 @@ def is_resume(event):
 
 def is_migration_end(event):
     return (event["event"] == "MIGRATION" and
-            event["data"]["status"] in ("completed", "failed", "cancelled"))
+            event["data"]["status"] in ("completed", "failed", "cancelled", "postcopy-paused"))
 
 
 class Load:

@@ -11,6 +11,7 @@ import guest
 from hosts import MIB, Failure, wait_until
 
 FILL_SECONDS = 240
+BLACKOUT_MARGIN = 1.0   # seconds watched before and after a move
 AFTER = 3.0     # seconds for which a load goes on after the move
 
 # Who moves which guest, and what the table calls that.
@@ -106,14 +107,23 @@ def say_run(bench, repetition, name, run):
               f"({run['on-link'] / MIB:.0f} on the link), {how}")
 
 
-def move_all(bench, rate, movers, give_up=None):
+def watch(bench, doing):
+    """What a client in the guest's network sees while doing() happens, and what that returns."""
+    with contextlib.closing(guest.Blackout(bench.setup.build, bench.setup.network)) as client:
+        time.sleep(BLACKOUT_MARGIN)
+        outcome = doing()
+        time.sleep(BLACKOUT_MARGIN)
+        return client.finish(), outcome
+
+
+def move_all(bench, rate, movers, give_up=None, move=move_once):
     """Each mover moves its guest over a link of that rate; the runs."""
     bench.setup.network.up(rate)
     runs = []
     for repetition, mover in bench.all_in_turn(movers):
         bandwidth = bench.setup.network.measure_bandwidth()
         with bench.guest(mover.contender, mover.load) as (vm, client):
-            run = move_once(bench, vm, give_up)
+            run = move(bench, vm, give_up)
             if client:
                 time.sleep(AFTER)
                 run["client"] = client.finish()

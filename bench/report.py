@@ -41,7 +41,8 @@ class Result:
         self.rows = []
         self.notes = []
         self.bars = []      # (label, value) for the plot
-        self.unit = ""      # of the bars
+        self.series = []    # or (label, [(seconds, value)]) for one of lines
+        self.unit = ""      # of the bars, or of the lines
         self.runs = []      # everything, for machines
 
     def target(self, text, limit, at_least=False):
@@ -83,6 +84,26 @@ plot '{name}.dat' using 0:2:xtic(1) with boxes notitle linecolor rgb '#3b6ea5', 
      '' using 0:2:(sprintf('%.2f', column(2))) with labels offset 0,0.7 notitle
 """
 
+LINES = """\
+set terminal svg size 960,480 noenhanced font 'sans,13'
+set output '{name}.svg'
+set title '{title}'
+set ylabel '{unit}'
+set xlabel 'seconds since the guest resumed'
+set yrange [0:*]
+set grid
+set key below
+plot for [i=0:{last}] '{name}.dat' index i using 1:2 with lines title columnheader(1)
+"""
+
+
+def data_of(result):
+    """What gnuplot is to read."""
+    if result.bars:
+        return "".join(f'"{label}" {value}\n' for label, value in result.bars)
+    return "\n\n".join(f'"{label}"\n' + "".join(f"{x:.2f} {y:.1f}\n" for x, y in points)
+                       for label, points in result.series)
+
 
 def plot(results, folder):
     """One SVG for each scenario, if gnuplot is there."""
@@ -90,13 +111,12 @@ def plot(results, folder):
         print("  no plots: gnuplot is not installed (Debian: gnuplot-nox)", file=sys.stderr)
         return
     for result in results:
-        if not result.bars:
+        if not result.bars and not result.series:
             continue
-        with open(folder / f"{result.name}.dat", "w") as data:
-            for label, value in result.bars:
-                data.write(f'"{label}" {value}\n')
+        (folder / f"{result.name}.dat").write_text(data_of(result))
         script = folder / f"{result.name}.gnuplot"
-        script.write_text(PLOT.format(name=result.name, title=result.title, unit=result.unit))
+        script.write_text((PLOT if result.bars else LINES).format(
+            name=result.name, title=result.title, unit=result.unit, last=len(result.series) - 1))
         subprocess.run(["gnuplot", script.name], cwd=folder, check=False)
 
 

@@ -18,11 +18,10 @@ import reuse
 from contenders import VM
 from hosts import GIB, Failure, children, cpu_seconds, end, wait_until
 from measure import (FILL_SECONDS, Mover, by_contender, godwit_parts, medians, move_all, move_table,
-                     units_for)
+                     units_for, watch)
 from report import Result
 
 USUAL = ("godwit", "qemu", "qemu-multifd")
-BLACKOUT_MARGIN = 1.0   # seconds watched before and after a move
 SCANS = 100
 
 
@@ -72,15 +71,6 @@ def idle_1gbit(bench):
             ratio = medians(groups["godwit"], "total-ms")["total-ms"] / rival[1]
             target.measured_text += f" ({ratio:.3f} x {rival[0]})"
     return result
-
-
-def watch(bench, doing):
-    """What a client in the guest's network sees while doing() happens."""
-    with contextlib.closing(guest.Blackout(bench.setup.build, bench.setup.network)) as client:
-        time.sleep(BLACKOUT_MARGIN)
-        outcome = doing()
-        time.sleep(BLACKOUT_MARGIN)
-        return client.finish(), outcome
 
 
 def blackout(bench, name, rate, limit):

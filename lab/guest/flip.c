@@ -71,5 +71,5 @@ int flip_main(int argc, char **argv)
 	for (size_t page = 0; page < f.pages; page++)
 		write_pattern(f.memory + page * PAGE_WORDS, mix64(page));
 	puts("flip: filled");
-	write_at(rate, flip_next, NULL, &f);
+	access_at(rate, flip_next, NULL, &f);
 }

@@ -24,6 +24,7 @@ int text_main(int argc, char **argv);
 int wset_main(int argc, char **argv);
 int same_main(int argc, char **argv);
 int flip_main(int argc, char **argv);
+int latency_main(int argc, char **argv);
 int copier_main(int argc, char **argv);
 int quicksort_main(int argc, char **argv);
 int busy_main(int argc, char **argv);
@@ -74,13 +75,13 @@ static inline uint64_t next_random(uint64_t *state)
 void fill_random(uint64_t *to, size_t words, uint64_t *state);
 
 /**
- * write_at() - writes pages for ever
+ * access_at() - reads or writes pages for ever
  * @mib_per_second: how much of them; 0: as fast as the guest can
- * @write_next: writes one page
+ * @access_next: does so with one page
  * @look: called now and then, with the time; may be NULL
  */
-_Noreturn void write_at(uint64_t mib_per_second, void (*write_next)(void *arg),
-			void (*look)(void *arg, uint64_t now), void *arg);
+_Noreturn void access_at(uint64_t mib_per_second, void (*access_next)(void *arg),
+			 void (*look)(void *arg, uint64_t now), void *arg);
 
 /* One pass of a program over its memory. */
 struct pass {

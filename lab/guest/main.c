@@ -27,6 +27,7 @@ static const struct program {
 	{ "wset", wset_main, "MIB RATE_MIB_S FAKE_PERCENT [SAME]" },
 	{ "same", same_main, "MIB" },
 	{ "flip", flip_main, "MIB RATE_MIB_S" },
+	{ "latency", latency_main, "MIB RATE_MIB_S" },
 	{ "copier", copier_main, "MIB" },
 	{ "quicksort", quicksort_main, "MIB" },
 	{ "busy", busy_main, "[MIB]" },

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Pages written at a known rate.
+ * Pages read or written at a known rate.
  */
 #include "guest.h"
 
@@ -11,25 +11,25 @@
 /* Pages between two looks at the clock when the rate is unlimited. */
 #define BATCH	64
 
-static _Noreturn void write_unlimited(void (*write_next)(void *arg),
-				      void (*look)(void *arg, uint64_t now), void *arg)
+static _Noreturn void access_unlimited(void (*access_next)(void *arg),
+				       void (*look)(void *arg, uint64_t now), void *arg)
 {
 	for (;;) {
 		for (int i = 0; i < BATCH; i++)
-			write_next(arg);
+			access_next(arg);
 		if (look)
 			look(arg, now_ns());
 	}
 }
 
-void write_at(uint64_t mib_per_second, void (*write_next)(void *arg),
-	      void (*look)(void *arg, uint64_t now), void *arg)
+void access_at(uint64_t mib_per_second, void (*access_next)(void *arg),
+	       void (*look)(void *arg, uint64_t now), void *arg)
 {
 	uint64_t tick = now_ns();
 	uint64_t credit = 0; /* in 1/TICKS of a page */
 
 	if (!mib_per_second)
-		write_unlimited(write_next, look, arg);
+		access_unlimited(access_next, look, arg);
 	for (;;) {
 		uint64_t now = now_ns();
 
@@ -40,6 +40,6 @@ void write_at(uint64_t mib_per_second, void (*write_next)(void *arg),
 			tick = now;
 		sleep_until(tick);
 		for (credit += mib_per_second * MIB_PAGES; credit >= TICKS; credit -= TICKS)
-			write_next(arg);
+			access_next(arg);
 	}
 }

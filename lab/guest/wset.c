@@ -80,5 +80,5 @@ int wset_main(int argc, char **argv)
 	fill_random(w.memory, w.pages * PAGE_WORDS, &w.random);
 	puts("wset: filled");
 	w.reported = now_ns();
-	write_at(rate, write_next, report, &w);
+	access_at(rate, write_next, report, &w);
 }

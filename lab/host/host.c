@@ -157,6 +157,10 @@ void gap_event(struct gap *gap, int64_t now)
 
 void tally_start(struct tally *tally, int64_t now)
 {
+	struct timespec wall;
+
+	clock_gettime(CLOCK_REALTIME, &wall);
+	tally->started_at = (double)wall.tv_sec + 1e-9 * (double)wall.tv_nsec;
 	tally->started_ns = now;
 	gap_event(&tally->gap, now);
 }
@@ -164,13 +168,13 @@ void tally_start(struct tally *tally, int64_t now)
 void tally_operation(struct tally *tally)
 {
 	int64_t now = now_ns();
-	size_t second = (size_t)((now - tally->started_ns) / NSEC_PER_SEC);
+	size_t tick = (size_t)((now - tally->started_ns) / (RATE_TICK_MS * NSEC_PER_MSEC));
 
 	if (!tally->started_ns)
 		return;
 	tally->operations++;
-	if (second < SECONDS_MAX)
-		tally->rates[second]++;
+	if (tick < RATES_MAX)
+		tally->rates[tick]++;
 	gap_event(&tally->gap, now);
 }
 
@@ -178,19 +182,21 @@ void tally_print(struct tally *tally, const char *error, bool json)
 {
 	int64_t now = now_ns(), silent = tally->started_ns ? now - tally->gap.last : 0;
 	double seconds = tally->started_ns ? (double)(now - tally->started_ns) / NSEC_PER_SEC : 0;
+	int ticks = (int)(seconds * 1000 / RATE_TICK_MS);
 
 	if (tally->started_ns)
 		gap_event(&tally->gap, now);
 	printf(json ? "{\"operations\":%" PRIu64 ",\"per-second\":%.1f,\"gap-ms\":%.3f,"
 		      "\"gap-at-ms\":%.3f,\"silent-ms\":%.3f,\"broken\":%s,\"error\":\"%s\","
-		      "\"rates\":["
+		      "\"started-at\":%.3f,\"tick-ms\":%d,\"rates\":["
 		    : "operations %" PRIu64 "\nper-second %.1f\ngap-ms %.3f\n"
 		      "gap-at-ms %.3f\nsilent-ms %.3f\nbroken %s\nerror %s\n"
-		      "rates ",
+		      "started-at %.3f\ntick-ms %d\nrates ",
 	       tally->operations, seconds > 0 ? (double)tally->operations / seconds : 0,
 	       milliseconds(tally->gap.longest), milliseconds(tally->gap.at - tally->gap.first),
-	       milliseconds(silent), error[0] ? "true" : "false", error);
-	for (int i = 0; i < SECONDS_MAX && i < (int)seconds; i++)
+	       milliseconds(silent), error[0] ? "true" : "false", error, tally->started_at,
+	       RATE_TICK_MS);
+	for (int i = 0; i < RATES_MAX && i < ticks; i++)
 		printf("%s%u", i ? (json ? "," : " ") : "", tally->rates[i]);
 	puts(json ? "]}" : "");
 }

@@ -15,7 +15,8 @@
 #define NSEC_PER_SEC  1000000000ll
 #define NSEC_PER_MSEC 1000000ll
 #define NSEC_PER_USEC 1000ll
-#define SECONDS_MAX   600
+#define RATE_TICK_MS  100
+#define RATES_MAX     6000 /* ten minutes */
 
 struct options {
 	const char *host;
@@ -42,14 +43,16 @@ struct gap {
 /**
  * struct tally - what a load counts of its operations once the guest is filled
  * @started_ns: since when, 0 if not yet
+ * @started_at: the same by the wall clock
  * @operations: that were answered
- * @rates: operations in each second
+ * @rates: operations in each RATE_TICK_MS
  * @gap: between two answers
  */
 struct tally {
 	int64_t started_ns;
+	double started_at;
 	uint64_t operations;
-	uint32_t rates[SECONDS_MAX];
+	uint32_t rates[RATES_MAX];
 	struct gap gap;
 };
 
