@@ -376,14 +376,16 @@ static bool is_decided(const struct gw_source *s)
 }
 
 /*
- * Whether rounds alone have had their chance; @rc: what they came to. Not where device state
- * alone takes too long: that follows no guest.
+ * Whether rounds alone have had their chance; @rc: what they came to. While device state alone
+ * seems to take too long there are more of them, since it follows no guest.
  */
 static bool is_time(const struct gw_source *s, const struct gw_converge *c, int rc)
 {
-	return s->params.postcopy == GW_POSTCOPY_AUTO && rc != -ERANGE && !c->heavy &&
-	       (rc == -ETIME || s->behind ||
-		(s->params.postcopy_after && s->nr_rounds >= s->params.postcopy_after));
+	const bool due = s->behind ||
+			 (s->params.postcopy_after && s->nr_rounds >= s->params.postcopy_after);
+
+	return s->params.postcopy == GW_POSTCOPY_AUTO &&
+	       (rc == -ETIME || (!rc && !c->heavy && due));
 }
 
 /* Quiesced scans that the guest's user may spoil by continuing it. */
@@ -438,8 +440,14 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 		     (!s->direct_io && (quiesce_always || gw_converge_enough(s, c, cost)))))
 			return 0;
 		rc = gw_converge_check(s, c, cost);
-		if (!again && is_time(s, c, rc))
-			return go_before(s, c);
+		if (is_time(s, c, rc)) {
+			if (!again)
+				return go_before(s, c);
+			/* One more round comes first. */
+			s->behind = true;
+			gw_error_clear();
+			rc = 0;
+		}
 		if (rc)
 			return rc;
 		c->last_scan = now;
