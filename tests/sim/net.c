@@ -24,6 +24,7 @@ struct way {
 	size_t inside;	      /* bytes between the two programs */
 	int64_t last_arrival; /* order is kept */
 	int64_t fin;	      /* when the end of file arrives; INT64_MAX: none */
+	bool cut;
 };
 
 struct conn {
@@ -41,19 +42,22 @@ struct end {
 };
 
 static struct {
-	int64_t latency, stalled_until, cut_at;
+	int64_t latency, uneven, stalled_until, cut_at;
 	uint64_t rate;
-	bool cut, damage;
+	struct rng rng;
+	bool cut, damage, cut_one;
 	struct end *ends[ENDS_MAX];
 	unsigned int n;
 } net;
 
-void net_init(int64_t latency, uint64_t rate)
+void net_init(int64_t latency, int64_t uneven, uint64_t rate)
 {
 	net.latency = latency;
+	net.uneven = uneven;
+	net.rng.state = sim.seed;
 	net.rate = rate;
 	net.stalled_until = 0;
-	net.cut = net.damage = false;
+	net.cut = net.damage = net.cut_one = false;
 	net.n = 0;
 }
 
@@ -73,7 +77,9 @@ static int64_t arrival(struct way *w, size_t len)
 {
 	int64_t at = sim_now() + net.latency;
 
-	if (net.cut)
+	if (net.uneven)
+		at += (int64_t)rng_below(&net.rng, (uint64_t)net.uneven);
+	if (net.cut || w->cut)
 		return INT64_MAX;
 	if (at < net.stalled_until)
 		at = net.stalled_until;
@@ -212,6 +218,23 @@ static bool send_ready(void *arg, int64_t *when)
 	       e->conn->to[!e->side].inside < NET_WINDOW;
 }
 
+/* From here on nothing arrives on it, either way, and nobody is told. */
+static void cut_one(struct conn *c)
+{
+	net.cut_one = false;
+	for (int side = 0; side < 2; side++) {
+		struct way *w = &c->to[side];
+
+		w->cut = true;
+		for (struct segment *s = w->first; s; s = s->next)
+			if (s->arrives > sim_now())
+				s->arrives = INT64_MAX;
+		if (w->fin > sim_now())
+			w->fin = INT64_MAX;
+	}
+	sooner(&c->dead_at, sim_now() + GW_TCP_SILENCE_MS * GW_MS);
+}
+
 /* Send some of @len bytes. Return: how many, or -errno. */
 static long send_some(struct end *e, const uint8_t *bytes, size_t len)
 {
@@ -234,6 +257,8 @@ static long send_some(struct end *e, const uint8_t *bytes, size_t len)
 		return wait_ticking(e, send_ready, e->t.send_by ? e->t.send_by : GW_FOREVER);
 	if (len > NET_WINDOW - w->inside)
 		len = NET_WINDOW - w->inside;
+	if (net.cut_one)
+		cut_one(e->conn);
 	put(w, bytes, len);
 	e->t.sent += len;
 	return (long)len;
@@ -418,6 +443,11 @@ void net_stall(int64_t ns)
 {
 	net.stalled_until = sim_now() + ns;
 	under_way(delay);
+}
+
+void net_cut_one(void)
+{
+	net.cut_one = true;
 }
 
 void net_damage(void)

@@ -14,13 +14,20 @@
 #include <stdint.h>
 
 #include "fiber.h"
+#include "rng.h"
 #include "transport.h"
 
 /* What may be under way and unread in one direction. */
 #define NET_WINDOW (256UL << 10)
 
-/** net_init() - an idle link. @latency: ns one way; @rate: bytes per second. */
-void net_init(int64_t latency, uint64_t rate);
+/**
+ * net_init() - an idle link.
+ * @latency: ns one way
+ * @uneven: and up to so many more for each piece, so that what is sent on one connection overtakes
+ *	    what was sent on another
+ * @rate: bytes per second
+ */
+void net_init(int64_t latency, int64_t uneven, uint64_t rate);
 
 /** net_open() - connect: the ends at @here (returned) and @there, after a round trip. */
 struct gw_transport *net_open(struct process *here, struct process *there,
@@ -44,6 +51,9 @@ int64_t net_cut_for(void);
 
 /** net_stall() - nothing arrives for @ns, then everything does. */
 void net_stall(int64_t ns);
+
+/** net_cut_one() - the same for the connection on which something is sent next, alone. */
+void net_cut_one(void);
 
 /** net_damage() - flip a bit of what is sent next. */
 void net_damage(void);

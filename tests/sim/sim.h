@@ -70,6 +70,7 @@ enum fault_kind {
 	FAULT_SLOW_DEST,
 	FAULT_STILL_SOURCE, /* the source's QEMU: its storage hangs for STILL_NS */
 	FAULT_LAG,	    /* from here on one step in LAG_ONE_IN takes long, on either side */
+	FAULT_CUT_ONE, /* the connection on which something is sent next, and no other, is cut */
 	FAULT_KINDS,
 };
 
@@ -96,6 +97,7 @@ struct scenario {
 	unsigned int downtime_limit_ms;
 	uint64_t max_bandwidth;
 	uint64_t link_rate;    /* bytes per second; 0: a gigabit's */
+	int64_t uneven;	       /* ns by which pieces on different connections overtake each other */
 	uint64_t stopped_rate; /* the same while the guest stands still; 0: no other */
 	struct gw_page_options pages;
 	size_t device_state;	/* bytes of it; 0: at random, up to DEVICE_STATE_MAX */

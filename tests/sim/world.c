@@ -111,6 +111,7 @@ static const char *const fault_names[FAULT_KINDS] = {
 	[FAULT_SLOW_DEST] = "slow-dest",
 	[FAULT_STILL_SOURCE] = "still-source",
 	[FAULT_LAG] = "lag",
+	[FAULT_CUT_ONE] = "cut-one",
 	[FAULT_PAUSE] = "pause",
 	[FAULT_HALT] = "halt",
 };
@@ -204,6 +205,9 @@ static void strike(enum fault_kind kind)
 		break;
 	case FAULT_DAMAGE:
 		net_damage();
+		break;
+	case FAULT_CUT_ONE:
+		net_cut_one();
 		break;
 	case FAULT_KILL_SOURCE:
 		sim_kill(&sim.src.worker);
@@ -693,7 +697,7 @@ void sim_begin(const struct scenario *sc, uint64_t seed, const struct fault faul
 	sim.impostor = NULL;
 	memset(sim.wake, 0, sizeof(sim.wake));
 	fibers_init(seed);
-	net_init((int64_t)(20 + rng_below(&rng, 300)) * 1000,
+	net_init((int64_t)(20 + rng_below(&rng, 300)) * 1000, sc->uneven,
 		 sc->link_rate ? sc->link_rate : 125000000);
 	guest_init(&sim.guest, &sc->guest, seed);
 	sim.definition = definition();
