@@ -162,7 +162,7 @@ def answers(bench, name, title, load):
             except Failure as error:
                 if mover.name.startswith("godwit"):
                     raise
-                result.notes.append(f"{mover.name}, repetition {repetition}: {error}")
+                result.notes.append(f"{mover.name}, repetition {repetition}: {str(error)[:160]}")
                 continue
             time.sleep(OPERATIONS_AFTER)
             run["client"] = client.finish()
