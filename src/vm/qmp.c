@@ -19,6 +19,9 @@
 /* The longest answers are device trees; this bounds a broken peer. */
 #define ANSWER_MAX (64UL << 20)
 
+/* Questions that are sent in one go: they fit into the socket, so QEMU need not read meanwhile. */
+#define ASKED_MAX 32
+
 /* Events that somebody may still wait for; QEMU sends a handful in each migration. */
 #define EVENTS_MAX 64
 
@@ -146,12 +149,12 @@ static int receive(struct gw_qmp *q, int64_t deadline, json_t **out)
 	}
 }
 
-/* Whether @msg answers a command that its caller gave up waiting for. */
-static bool too_late(const struct gw_qmp *q, const json_t *msg)
+/* Whether @msg answers a command that its caller gave up waiting for, before @asked. */
+static bool too_late(const json_t *msg, json_int_t asked)
 {
 	const json_t *id = json_object_get(msg, "id");
 
-	return json_is_integer(id) && json_integer_value(id) != q->last_id;
+	return json_is_integer(id) && json_integer_value(id) != asked;
 }
 
 /* Keep what gw_qmp_wait_migration() may want; a guest can cause any number of others. */
@@ -167,8 +170,8 @@ static void keep_event(struct gw_qmp *q, json_t *event)
 	json_decref(event);
 }
 
-/* The answer to the last command; events on the way are kept. */
-static int receive_answer(struct gw_qmp *q, int64_t deadline, json_t **out)
+/* The answer to command @id; events on the way are kept. */
+static int receive_answer(struct gw_qmp *q, json_int_t id, int64_t deadline, json_t **out)
 {
 	for (;;) {
 		json_t *msg;
@@ -180,7 +183,7 @@ static int receive_answer(struct gw_qmp *q, int64_t deadline, json_t **out)
 			keep_event(q, msg);
 			if (gw_now() > deadline)
 				return silent(q);
-		} else if (too_late(q, msg)) {
+		} else if (too_late(msg, id)) {
 			json_decref(msg);
 		} else {
 			*out = msg;
@@ -189,18 +192,41 @@ static int receive_answer(struct gw_qmp *q, int64_t deadline, json_t **out)
 	}
 }
 
-static int send_command(struct gw_qmp *q, const char *command, json_t *args, int fd)
+/* Commands as QEMU reads them, one behind the other; caller frees. */
+static char *text_of(const struct gw_question *asked, size_t n, json_int_t id)
 {
-	json_t *msg = json_pack("{s:s,s:I}", "execute", command, "id", ++q->last_id);
-	gw_autofree char *text = NULL;
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+	bool good = out;
+
+	for (size_t i = 0; good && i < n; i++) {
+		json_t *msg = json_pack("{s:s,s:I}", "execute", asked[i].command, "id",
+					id + (json_int_t)i);
+
+		if (asked[i].args)
+			json_object_set(msg, "arguments", asked[i].args);
+		good = !json_dumpf(msg, out, JSON_COMPACT);
+		json_decref(msg);
+	}
+	if (out && fclose(out))
+		good = false;
+	if (good)
+		return text;
+	free(text);
+	gw_fail(-ENOMEM, "no memory for a QMP command");
+	return NULL;
+}
+
+/* Send @n commands, of ids from q->last_id + 1 on. */
+static int send_commands(struct gw_qmp *q, const struct gw_question *asked, size_t n, int fd)
+{
+	gw_autofree char *text = text_of(asked, n, q->last_id + 1);
 	int rc;
 
-	if (args)
-		json_object_set_new(msg, "arguments", args);
-	text = json_dumps(msg, JSON_COMPACT);
-	json_decref(msg);
+	q->last_id += (json_int_t)n;
 	if (!text)
-		return gw_fail(-ENOMEM, "no memory for a QMP command");
+		return -ENOMEM;
 	rc = gw_send_fd(q->fd, text, strlen(text), fd, 0);
 	if (!rc)
 		return 0;
@@ -209,30 +235,99 @@ static int send_command(struct gw_qmp *q, const char *command, json_t *args, int
 	return rc == -EAGAIN ? silent(q) : broken("cannot be written to");
 }
 
-static int execute(struct gw_qmp *q, const char *command, json_t *args, int fd, json_t **answer)
+static int take_answer(struct gw_qmp *q, struct gw_question *asked, json_int_t id)
 {
-	json_t *msg = NULL, *error;
-	int rc;
+	json_t *msg = NULL;
+	const json_t *error;
+	int rc = receive_answer(q, id, gw_now() + q->timeout_ms * GW_MS, &msg);
 
-	/* What an earlier one came to is not to be taken for this one's end. */
-	if (!strcmp(command, "migrate") || !strcmp(command, "migrate-incoming"))
-		json_array_clear(q->events);
-	q->asked = q->greeted ? command : NULL;
-	rc = send_command(q, command, args, fd);
-	if (!rc)
-		rc = receive_answer(q, gw_now() + q->timeout_ms * GW_MS, &msg);
-	q->asked = NULL;
 	if (rc)
 		return rc;
 	error = json_object_get(msg, "error");
 	if (error) {
 		const char *desc = json_string_value(json_object_get(error, "desc"));
 
-		rc = gw_fail(-EREMOTEIO, "QEMU refused %s: %s", command, desc ? desc : "?");
-	} else if (answer) {
-		*answer = json_incref(json_object_get(msg, "return"));
+		asked->refusal = gw_path("QEMU refused %s: %s", asked->command, desc ? desc : "?");
+	} else {
+		asked->answer = json_incref(json_object_get(msg, "return"));
 	}
 	json_decref(msg);
+	return 0;
+}
+
+/* At most ASKED_MAX. */
+static int ask(struct gw_qmp *q, struct gw_question *asked, size_t n, int fd)
+{
+	const json_int_t id = q->last_id + 1;
+	int rc;
+
+	q->asked = q->greeted ? asked->command : NULL;
+	rc = send_commands(q, asked, n, fd);
+	for (size_t i = 0; !rc && i < n; i++) {
+		q->asked = q->greeted ? asked[i].command : NULL;
+		rc = take_answer(q, &asked[i], id + (json_int_t)i);
+	}
+	q->asked = NULL;
+	return rc;
+}
+
+int gw_qmp_ask(struct gw_qmp *q, struct gw_question *asked, size_t n)
+{
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < n; i += ASKED_MAX)
+		rc = ask(q, asked + i, n - i < ASKED_MAX ? n - i : ASKED_MAX, -1);
+	return rc;
+}
+
+int gw_question_answer(const struct gw_question *asked, const json_t **answer)
+{
+	if (asked->refusal)
+		return gw_fail(-EREMOTEIO, "%s", asked->refusal);
+	if (answer)
+		*answer = asked->answer;
+	return 0;
+}
+
+struct gw_question gw_question_hmp(const char *command)
+{
+	return (struct gw_question){ .command = "human-monitor-command",
+				     .args = json_pack("{s:s}", "command-line", command) };
+}
+
+const char *gw_question_text(const struct gw_question *asked)
+{
+	const char *text = json_string_value(asked->answer);
+
+	if (!gw_question_answer(asked, NULL) && !text)
+		gw_fail(-EPROTO, "QEMU answered '%s' without text",
+			gw_qmp_text(asked->args, "command-line"));
+	return text;
+}
+
+void gw_questions_free(struct gw_question *asked, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		json_decref(asked[i].args);
+		json_decref(asked[i].answer);
+		free(asked[i].refusal);
+	}
+}
+
+static int execute(struct gw_qmp *q, const char *command, json_t *args, int fd, json_t **answer)
+{
+	struct gw_question one = { .command = command, .args = args };
+	int rc;
+
+	/* What an earlier one came to is not to be taken for this one's end. */
+	if (!strcmp(command, "migrate") || !strcmp(command, "migrate-incoming"))
+		json_array_clear(q->events);
+	rc = ask(q, &one, 1, fd);
+	if (!rc)
+		rc = gw_question_answer(&one, NULL);
+	if (!rc && answer)
+		*answer = json_incref(one.answer);
+	gw_questions_free(&one, 1);
 	return rc;
 }
 
@@ -248,18 +343,12 @@ int gw_qmp_send_fd(struct gw_qmp *q, const char *name, int fd)
 
 char *gw_qmp_hmp(struct gw_qmp *q, const char *command)
 {
-	json_t *answer = NULL;
-	char *text = NULL;
+	struct gw_question one = gw_question_hmp(command);
+	const char *text = gw_qmp_ask(q, &one, 1) ? NULL : gw_question_text(&one);
+	char *copy = text ? strdup(text) : NULL;
 
-	if (gw_qmp_call(q, "human-monitor-command", json_pack("{s:s}", "command-line", command),
-			&answer))
-		return NULL;
-	if (json_is_string(answer))
-		text = strdup(json_string_value(answer));
-	else
-		gw_fail(-EPROTO, "QEMU answered '%s' without text", command);
-	json_decref(answer);
-	return text;
+	gw_questions_free(&one, 1);
+	return copy;
 }
 
 static int migration_reached(struct gw_qmp *q, json_t *event, const char *status)

@@ -2,7 +2,8 @@
 /*
  * qmp.h - a client of QEMU's monitor.
  *
- * Rules: one thread per connection. Commands wait for their answer, events of
+ * Rules: one thread per connection. Commands wait for their answer: one at a time, or
+ * several that do not depend on each other in one go (gw_qmp_ask()). Events of
  * QEMU's migration that arrive meanwhile are kept until somebody waits for them,
  * others are not. Nothing waits longer than its deadline, connecting and sending
  * included (invariant 16), and the message says for what it waited. QEMU's own
@@ -45,6 +46,42 @@ void gw_qmp_patience(struct gw_qmp *q, int ms);
  * the connection broke or timed out.
  */
 int gw_qmp_call(struct gw_qmp *q, const char *command, json_t *args, json_t **answer);
+
+/** struct gw_question - one of several that are asked in one go. gw_questions_free(). */
+struct gw_question {
+	const char *command; /* and @args: as for gw_qmp_call() */
+	json_t *args;
+	json_t *answer; /* what it returned; NULL: nothing, or it was refused */
+	char *refusal;	/* why QEMU refused it, or NULL */
+};
+
+/** gw_question_hmp() - a human monitor command as a question. */
+struct gw_question gw_question_hmp(const char *command);
+
+/**
+ * gw_qmp_ask() - ask @n questions, each of which must be good to ask whatever the others' answers.
+ *
+ * What a command costs is its bytes, which QEMU reads one at a time (6 us each), and, where
+ * the processors are busy, that it and we wake each other. The second is spared. They are
+ * executed and answered in order, each within the connection's patience of the one
+ * before. That QEMU refuses one is for whoever looks at its answer.
+ *
+ * Return: 0 if all are answered; -errno if the connection broke or timed out.
+ */
+int gw_qmp_ask(struct gw_qmp *q, struct gw_question *asked, size_t n);
+
+/**
+ * gw_question_answer() - what a question that was asked came to.
+ * @answer: set to what it returned, which stays the question's; may be NULL
+ *
+ * Return: 0, or -EREMOTEIO if QEMU refused (its text is the message).
+ */
+int gw_question_answer(const struct gw_question *asked, const json_t **answer);
+
+/** gw_question_text() - what a human monitor command printed; NULL with a message. */
+const char *gw_question_text(const struct gw_question *asked);
+
+void gw_questions_free(struct gw_question *asked, size_t n);
 
 /** gw_qmp_text() - string @key of an answer; "" if there is none. Lives as long as @answer. */
 static inline const char *gw_qmp_text(const json_t *answer, const char *key)

@@ -41,10 +41,20 @@ static inline const char *answer_of(const struct answer *table, size_t n, const 
 	return NULL;
 }
 
+/** monitor_command() - bytes of the first command in @text; 0 if there is no whole one. */
+static inline size_t monitor_command(const char *text, size_t len)
+{
+	json_error_t where;
+	json_t *command = json_loadb(text, len, JSON_DISABLE_EOF_CHECK, &where);
+
+	json_decref(command);
+	return command ? (size_t)where.position : 0;
+}
+
 /** struct monitor - that is, from monitor_begin() until whoever called it hangs up. */
 struct monitor {
 	int listener;
-	/* What "return" says to @asked, which is a line or more. In the monitor's thread. */
+	/* What "return" says to @asked, a command. In the monitor's thread. */
 	const char *(*answer)(void *arg, const char *asked);
 	void *arg;
 	pthread_t thread;
@@ -54,18 +64,23 @@ static inline void *monitor_main(void *arg)
 {
 	struct monitor *m = arg;
 	int conn = accept(m->listener, NULL, NULL);
+	size_t have = 0, end;
 	char text[4096];
 	ssize_t n;
 
 	dprintf(conn, "{\"QMP\":{}}\n");
-	while ((n = recv(conn, text, sizeof(text) - 1, 0)) > 0) {
-		gw_autofree char *line = NULL;
+	while ((n = recv(conn, text + have, sizeof(text) - have, 0)) > 0) {
+		have += (size_t)n;
+		while ((end = monitor_command(text, have))) {
+			gw_autofree char *asked = gw_path("%.*s", (int)end, text), *line = NULL;
 
-		text[n] = '\0';
-		/* send(), which TSan knows to order what was read here before the answer */
-		line = gw_path("{\"return\":%s}\n", m->answer(m->arg, text));
-		if (send(conn, line, strlen(line), MSG_NOSIGNAL) < 0)
-			break;
+			have -= end;
+			memmove(text, text + end, have);
+			/* send(), which TSan knows to order what was read here before the answer */
+			line = gw_path("{\"return\":%s}\n", m->answer(m->arg, asked));
+			if (send(conn, line, strlen(line), MSG_NOSIGNAL) < 0)
+				break;
+		}
 	}
 	close(conn);
 	return NULL;

@@ -20,6 +20,8 @@
 
 #define GREETING "{\"QMP\":{\"version\":{},\"capabilities\":[]}}\r\n"
 #define OK	 "{\"return\":{}}\r\n"
+#define EVENT(name, status) \
+	"{\"event\":\"" name "\",\"data\":{\"status\":\"" status "\"},\"timestamp\":{}}\r\n"
 
 /* What is expected (a part of one command; NULL: nothing) and what is then sent. */
 struct step {
@@ -32,8 +34,10 @@ struct monitor {
 	int listener;
 	const struct step *steps;
 	pthread_t thread;
-	char wrong[512]; /* the first command that was not as expected */
-	int passed_fd;	 /* the last descriptor that came with a command */
+	char wrong[512];  /* the first command that was not as expected */
+	int passed_fd;	  /* the last descriptor that came with a command */
+	char heard[4096]; /* and not yet answered */
+	size_t nr_heard;
 };
 
 static int make(void **state)
@@ -64,11 +68,11 @@ static int drop(void **state)
 	return 0;
 }
 
-/* One command with the descriptor that came with it. */
-static bool hear(struct monitor *m, int conn, char *text, size_t room)
+/* More of what is said, with the descriptor that came with it. */
+static bool hear_more(struct monitor *m, int conn)
 {
 	char control[CMSG_SPACE(sizeof(int))];
-	struct iovec iov = { text, room - 1 };
+	struct iovec iov = { m->heard + m->nr_heard, sizeof(m->heard) - m->nr_heard };
 	struct msghdr hdr = { .msg_iov = &iov,
 			      .msg_iovlen = 1,
 			      .msg_control = control,
@@ -79,9 +83,25 @@ static bool hear(struct monitor *m, int conn, char *text, size_t room)
 
 	if (n <= 0)
 		return false;
-	text[n] = '\0';
+	m->nr_heard += (size_t)n;
 	if (c)
 		memcpy(&m->passed_fd, CMSG_DATA(c), sizeof(int));
+	return true;
+}
+
+/* One command; others may have come with it. */
+static bool hear(struct monitor *m, int conn, char *text, size_t room)
+{
+	json_error_t where;
+	json_t *command;
+
+	while (!(command = json_loadb(m->heard, m->nr_heard, JSON_DISABLE_EOF_CHECK, &where)))
+		if (!hear_more(m, conn))
+			return false;
+	json_decref(command);
+	snprintf(text, room, "%.*s", where.position, m->heard);
+	m->nr_heard -= (size_t)where.position;
+	memmove(m->heard, m->heard + where.position, m->nr_heard);
 	return true;
 }
 
@@ -89,8 +109,9 @@ static void *monitor(void *arg)
 {
 	struct monitor *m = arg;
 	int conn = accept(m->listener, NULL, NULL);
-	char text[4096];
+	char text[4096] = "";
 
+	m->nr_heard = 0;
 	for (const struct step *s = m->steps; s->expect || s->send; s++) {
 		if (s->expect && (!hear(m, conn, text, sizeof(text)) || !strstr(text, s->expect))) {
 			snprintf(m->wrong, sizeof(m->wrong), "expected %.200s, got %.200s",
@@ -166,6 +187,122 @@ static void commands_and_answers(void **state)
 	assert_int_equal(gw_qmp_call(q, "cont", NULL, NULL), 0);
 	text = gw_qmp_hmp(q, "info mtree");
 	assert_string_equal(text, "text\r\n");
+	end(*state);
+	gw_qmp_close(q);
+}
+
+/* The monitor answers only when it has heard all three: they came without waiting. */
+static void several_in_one_go(void **state)
+{
+	static const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "qmp_capabilities", OK },
+		{ "\"execute\":\"a\",\"id\":2}", NULL },
+		{ "\"execute\":\"b\",\"id\":3,\"arguments\":{\"x\":7}", NULL },
+		{ "\"command-line\":\"info c\"",
+		  EVENT("MIGRATION", "completed") "{\"return\":[1],\"id\":2}\r\n" EVENT(
+			  "RESUME",
+			  "x") "{\"id\":3,\"error\":{\"desc\":\"no way\"}}\r\n" EVENT("STOP",
+										      "x") },
+		{ NULL, "{\"return\":\"text\",\"id\":4}\r\n" },
+		{ "\"execute\":\"d\",\"id\":5}", OK },
+		{ 0 },
+	};
+	struct gw_question asked[] = {
+		{ .command = "a" },
+		{ .command = "b", .args = json_pack("{s:i}", "x", 7) },
+		gw_question_hmp("info c"),
+	};
+	struct gw_qmp *q = open_with(*state, steps);
+	const json_t *answer = NULL;
+
+	assert_int_equal(gw_qmp_ask(q, asked, GW_ARRAY_SIZE(asked)), 0);
+	assert_int_equal(gw_question_answer(&asked[0], &answer), 0);
+	assert_int_equal(json_array_size(answer), 1);
+	assert_int_equal(gw_question_answer(&asked[1], &answer), -EREMOTEIO);
+	assert_string_equal(gw_error(), "QEMU refused b: no way");
+	assert_null(gw_question_text(&asked[1]));
+	assert_string_equal(gw_error(), "QEMU refused b: no way");
+	assert_string_equal(gw_question_text(&asked[2]), "text");
+	assert_null(gw_question_text(&asked[0]));
+	assert_message("without text");
+	gw_questions_free(asked, GW_ARRAY_SIZE(asked));
+	/* What happened meanwhile is not lost, and the next command has its own answer. */
+	assert_int_equal(gw_qmp_resumes(q), 1);
+	assert_int_equal(gw_qmp_call(q, "d", NULL, NULL), 0);
+	assert_int_equal(gw_qmp_wait_migration(q, "completed", SOON), 0);
+	end(*state);
+	gw_qmp_close(q);
+}
+
+/* QEMU stops answering in the middle: it is said at what, and what comes later is dropped. */
+static void silence_in_the_middle(void **state)
+{
+	static const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "qmp_capabilities", OK },
+		{ "\"a\"", "{\"return\":1,\"id\":2}\n" },
+		{ "\"b\"", NULL },
+		{ "\"c\"", NULL },
+		{ "\"d\"",
+		  "{\"return\":2,\"id\":3}\n{\"return\":3,\"id\":4}\n{\"return\":4,\"id\":5}\n" },
+		{ 0 },
+	};
+	struct gw_question asked[] = { { .command = "a" }, { .command = "b" }, { .command = "c" } };
+	struct gw_qmp *q = open_with(*state, steps);
+	json_t *answer = NULL;
+
+	gw_qmp_patience(q, 30);
+	assert_int_equal(gw_qmp_ask(q, asked, GW_ARRAY_SIZE(asked)), -ETIMEDOUT);
+	assert_message("did not answer b in time");
+	gw_questions_free(asked, GW_ARRAY_SIZE(asked));
+	gw_qmp_patience(q, 120000);
+	assert_int_equal(gw_qmp_call(q, "d", NULL, &answer), 0);
+	assert_int_equal(json_integer_value(answer), 4);
+	json_decref(answer);
+	end(*state);
+	gw_qmp_close(q);
+}
+
+static void hanging_up_in_the_middle(void **state)
+{
+	static const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "qmp_capabilities", OK },
+		{ "\"a\"", NULL },
+		{ "\"b\"", "{\"return\":1,\"id\":2}\n{\"return\":" },
+		{ 0 },
+	};
+	struct gw_question asked[] = { { .command = "a" }, { .command = "b" } };
+	struct gw_qmp *q = open_with(*state, steps);
+
+	assert_int_equal(gw_qmp_ask(q, asked, GW_ARRAY_SIZE(asked)), -EPIPE);
+	assert_message("as it does when QEMU ends");
+	gw_questions_free(asked, GW_ARRAY_SIZE(asked));
+	end(*state);
+	gw_qmp_close(q);
+}
+
+#define MANY 100
+
+/* More than are sent at a time. */
+static void many_questions(void **state)
+{
+	static const char *const words[] = { "one", "two", "three" };
+	static struct step steps[MANY + 3] = { { NULL, GREETING }, { "qmp_capabilities", OK } };
+	struct gw_question asked[MANY];
+	struct gw_qmp *q;
+
+	for (size_t i = 0; i < MANY; i++) {
+		asked[i] = (struct gw_question){ .command = words[i % 3] };
+		steps[i + 2] = (struct step){ words[i % 3], OK };
+	}
+	q = open_with(*state, steps);
+	assert_int_equal(gw_qmp_ask(q, asked, MANY), 0);
+	for (size_t i = 0; i < MANY; i++)
+		assert_true(json_is_object(asked[i].answer));
+	gw_questions_free(asked, MANY);
+	assert_int_equal(gw_qmp_ask(q, NULL, 0), 0);
 	end(*state);
 	gw_qmp_close(q);
 }
@@ -251,9 +388,6 @@ static void refusals(void **state)
 	end(*state);
 	gw_qmp_close(q);
 }
-
-#define EVENT(name, status) \
-	"{\"event\":\"" name "\",\"data\":{\"status\":\"" status "\"},\"timestamp\":{}}\r\n"
 
 /* Events between command and answer are kept for whoever waits for them later. */
 static void events_between(void **state)
@@ -701,6 +835,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		qmp_test(commands_and_answers),
+		qmp_test(several_in_one_go),
+		qmp_test(silence_in_the_middle),
+		qmp_test(hanging_up_in_the_middle),
+		qmp_test(many_questions),
 		qmp_test(late_answers),
 		qmp_test(refusals),
 		qmp_test(events_between),
