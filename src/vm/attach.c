@@ -14,24 +14,55 @@
 #include "error.h"
 #include "io.h"
 
-/* A QOM property as a string; empty if there is none. */
-static void qom_string(struct gw_qmp *q, const char *path, const char *property, char *out,
-		       size_t len)
-{
-	json_t *answer = NULL;
+/* What every QEMU is asked, in one go. */
+enum {
+	VERSION,
+	MACHINE,
+	TREE,
+	NETWORK,
+	MIGRATION,
+	NODES,
+	BACKENDS,
+	BLOCKS,
+	REGIONS,
+	DEVICES,
+	SIZES,
+	QUESTIONS
+};
 
-	out[0] = '\0';
-	if (!gw_qmp_call(q, "qom-get", json_pack("{s:s,s:s}", "path", path, "property", property),
-			 &answer) &&
-	    json_is_string(answer))
-		snprintf(out, len, "%s", json_string_value(answer));
-	json_decref(answer);
+/* And of each of its memory backends. */
+enum {
+	TYPE,
+	PMEM,
+	READONLY,
+	ROM,
+	MEM_PATH,
+	OF_BACKEND
+};
+
+static const char *const properties[OF_BACKEND] = { [TYPE] = "type",
+						    [PMEM] = "pmem",
+						    [READONLY] = "readonly",
+						    [ROM] = "rom",
+						    [MEM_PATH] = "mem-path" };
+
+static struct gw_question property_of(const char *path, const char *property)
+{
+	return (struct gw_question){ .command = "qom-get",
+				     .args = json_pack("{s:s,s:s}", "path", path, "property",
+						       property) };
 }
 
-static int find_version(struct gw_qmp *q, struct gw_guest_facts *facts)
+/* A QOM property as a string; empty if there is none. */
+static void qom_string(const struct gw_question *asked, char *out, size_t len)
 {
-	json_t *answer = NULL, *version;
-	int rc = gw_qmp_call(q, "query-version", NULL, &answer);
+	snprintf(out, len, "%s", json_string_value(asked->answer) ?: "");
+}
+
+static int find_version(const struct gw_question *asked, struct gw_guest_facts *facts)
+{
+	const json_t *answer = NULL, *version;
+	int rc = gw_question_answer(&asked[VERSION], &answer);
 	char *suffix;
 
 	if (rc)
@@ -39,11 +70,10 @@ static int find_version(struct gw_qmp *q, struct gw_guest_facts *facts)
 	version = json_object_get(answer, "qemu");
 	facts->major = (int)json_integer_value(json_object_get(version, "major"));
 	facts->minor = (int)json_integer_value(json_object_get(version, "minor"));
-	json_decref(answer);
 	if (facts->major < 7 || (facts->major == 7 && facts->minor < 2))
 		return gw_fail(-ENOTSUP, "this VM runs QEMU %d.%d; Godwit needs 7.2 or newer",
 			       facts->major, facts->minor);
-	qom_string(q, "/machine", "type", facts->machine, sizeof(facts->machine));
+	qom_string(&asked[MACHINE], facts->machine, sizeof(facts->machine));
 	suffix = strstr(facts->machine, "-machine");
 	if (suffix)
 		*suffix = '\0';
@@ -54,15 +84,15 @@ static int find_version(struct gw_qmp *q, struct gw_guest_facts *facts)
  * Devices that write guest memory without QEMU's page table, so that neither
  * tracker sees them; and those whose memory is more than the VM's own.
  */
-static int refuse_devices(struct gw_qmp *q)
+static int refuse_devices(const struct gw_question *asked)
 {
 	static const char *const unseen[] = { "dev: vfio-", "dev: vhost-user-", "type=vhost-user",
 					      "type=vhost-vdpa", "dev: vhost-vdpa-" };
 	/* Their memory is a file of the user's, which others share or which lasts. */
 	static const char *const files[] = { "dev: ivshmem-", "dev: acpi-erst", "dev: cxl-type3",
 					     "dev: virtio-pmem" };
-	gw_autofree char *tree = gw_qmp_hmp(q, "info qtree");
-	gw_autofree char *net = tree ? gw_qmp_hmp(q, "info network") : NULL;
+	const char *tree = gw_question_text(&asked[TREE]);
+	const char *net = tree ? gw_question_text(&asked[NETWORK]) : NULL;
 
 	if (!net)
 		return -EREMOTEIO;
@@ -90,11 +120,11 @@ static int refuse_devices(struct gw_qmp *q)
 	return 0;
 }
 
-static int refuse_blocked(struct gw_qmp *q)
+static int refuse_blocked(const struct gw_question *asked)
 {
-	json_t *answer = NULL;
+	const json_t *answer = NULL;
 	const char *reason, *status;
-	int rc = gw_qmp_call(q, "query-migrate", NULL, &answer);
+	int rc = gw_question_answer(&asked[MIGRATION], &answer);
 
 	if (rc)
 		return rc;
@@ -109,7 +139,6 @@ static int refuse_blocked(struct gw_qmp *q)
 			     "QEMU is migrating this VM already (%s), without Godwit: wait "
 			     "for it, or end it with migrate_cancel",
 			     status);
-	json_decref(answer);
 	return rc;
 }
 
@@ -131,27 +160,26 @@ static bool writes_unseen(const char *driver)
 }
 
 /* Devices that hand guest memory to the host's SCSI layer, which pins it whatever cache= says. */
-static bool passes_through(struct gw_qmp *q)
+static bool passes_through(const char *tree)
 {
 	static const char *const devices[] = { "dev: scsi-block", "dev: scsi-generic",
 					       "dev: vhost-scsi", " scsi = true" };
-	gw_autofree char *tree = gw_qmp_hmp(q, "info qtree");
 
-	for (size_t i = 0; tree && i < GW_ARRAY_SIZE(devices); i++)
+	for (size_t i = 0; i < GW_ARRAY_SIZE(devices); i++)
 		if (strstr(tree, devices[i]))
 			return true;
-	return !tree;
+	return false;
 }
 
-static int find_disks(struct gw_qmp *q, struct gw_guest_facts *facts)
+static int find_disks(const struct gw_question *asked, struct gw_guest_facts *facts)
 {
-	json_t *nodes = NULL, *node;
+	const json_t *nodes = NULL, *node;
 	size_t i;
-	int rc = gw_qmp_call(q, "query-named-block-nodes", json_pack("{s:b}", "flat", 1), &nodes);
+	int rc = gw_question_answer(&asked[NODES], &nodes);
 
 	if (rc)
 		return rc;
-	facts->direct_io = passes_through(q);
+	facts->direct_io = passes_through(gw_question_text(&asked[TREE]));
 	json_array_foreach(nodes, i, node) {
 		const char *driver = gw_qmp_text(node, "drv");
 
@@ -163,34 +191,21 @@ static int find_disks(struct gw_qmp *q, struct gw_guest_facts *facts)
 				     "QEMU reads and writes itself",
 				     gw_qmp_text(node, "node-name"), driver);
 	}
-	json_decref(nodes);
 	return rc;
 }
 
-/* Whether a boolean property of a backend is set; false if this QEMU has none of that name. */
-static bool qom_true(struct gw_qmp *q, const char *path, const char *property)
+/*
+ * Its file is the user's, and holds data of its own, where the backend is more than RAM.
+ * Not every QEMU has all of these properties.
+ */
+static int refuse_lasting(const struct gw_question *asked, const char *id)
 {
-	json_t *answer = NULL;
-	bool is = !gw_qmp_call(q, "qom-get",
-			       json_pack("{s:s,s:s}", "path", path, "property", property),
-			       &answer) &&
-		  json_is_true(answer);
-
-	json_decref(answer);
-	return is;
-}
-
-/* Its file is the user's, and holds data of its own, where the backend is more than RAM. */
-static int refuse_lasting(struct gw_qmp *q, const char *id, const char *object)
-{
-	static const char *const lasting[] = { "pmem", "readonly", "rom" };
-
-	for (size_t i = 0; i < GW_ARRAY_SIZE(lasting); i++)
-		if (qom_true(q, object, lasting[i]))
+	for (int i = PMEM; i <= ROM; i++)
+		if (json_is_true(asked[i].answer))
 			return gw_fail(-ENOTSUP,
 				       "memory backend '%s' (%s=on) has a file of its own, which "
 				       "would stay behind: Godwit moves plain RAM",
-				       id, lasting[i]);
+				       id, properties[i]);
 	return 0;
 }
 
@@ -211,13 +226,12 @@ static int refuse_twice(const struct gw_ram *ram, const char *id, int fd)
 	return 0;
 }
 
-static int add_backend(struct gw_qmp *q, pid_t pid, const json_t *dev,
+static int add_backend(const struct gw_question *asked, pid_t pid, const json_t *dev,
 		       const struct gw_qemu_ram *blocks, struct gw_ram *ram,
 		       const struct gw_guest_facts *facts)
 {
 	const char *id = gw_qmp_text(dev, "id");
 	uint64_t size = (uint64_t)json_integer_value(json_object_get(dev, "size")), hva;
-	gw_autofree char *object = gw_path("/objects/%s", id);
 	gw_autofree char *path = NULL;
 	gw_autofd int fd = -1;
 	char type[64], mem_path[512];
@@ -225,7 +239,8 @@ static int add_backend(struct gw_qmp *q, pid_t pid, const json_t *dev,
 	bool memfd, named;
 	int rc;
 
-	qom_string(q, object, "type", type, sizeof(type));
+	qom_string(&asked[TYPE], type, sizeof(type));
+	qom_string(&asked[MEM_PATH], mem_path, sizeof(mem_path));
 	memfd = !strcmp(type, "memory-backend-memfd");
 	if (!json_is_true(json_object_get(dev, "share")) ||
 	    (!memfd && strcmp(type, "memory-backend-file") != 0))
@@ -238,13 +253,11 @@ static int add_backend(struct gw_qmp *q, pid_t pid, const json_t *dev,
 			       "memory backend '%s' is a memfd, which QEMU %d.%d would send "
 			       "itself: use -object memory-backend-file,share=on,mem-path=FILE",
 			       id, facts->major, facts->minor);
-	rc = memfd ? 0 : refuse_lasting(q, id, object);
+	rc = memfd ? 0 : refuse_lasting(asked, id);
 	if (!rc)
-		rc = gw_blocks_hva(q, blocks, id, size, &hva);
+		rc = gw_blocks_hva(blocks, id, size, &hva);
 	if (rc)
 		return rc;
-	if (!memfd)
-		qom_string(q, object, "mem-path", mem_path, sizeof(mem_path));
 	path = gw_path("/proc/%d/root%s", (int)pid, memfd ? "" : mem_path);
 	named = !memfd && !stat(path, &st);
 	fd = gw_blocks_open(pid, id, named ? &st : NULL, size, &hva);
@@ -262,10 +275,10 @@ static int add_backend(struct gw_qmp *q, pid_t pid, const json_t *dev,
  * What a memory device is made of: "dimm" and "virtio-mem" are RAM. The others
  * (nvdimm, virtio-pmem, sgx-epc) hold what is not the VM's alone.
  */
-static int refuse_memory_devices(struct gw_qmp *q, uint64_t *plugged)
+static int refuse_memory_devices(const struct gw_question *asked, uint64_t *plugged)
 {
-	json_t *devices = NULL, *device;
-	int rc = gw_qmp_call(q, "query-memory-devices", NULL, &devices);
+	const json_t *devices = NULL, *device;
+	int rc = gw_question_answer(&asked[DEVICES], &devices);
 	size_t i;
 
 	*plugged = 0;
@@ -283,7 +296,6 @@ static int refuse_memory_devices(struct gw_qmp *q, uint64_t *plugged)
 		*plugged += (uint64_t)json_integer_value(
 			json_object_get(data, mem ? "max-size" : "size"));
 	}
-	json_decref(devices);
 	return rc;
 }
 
@@ -292,20 +304,19 @@ static int refuse_memory_devices(struct gw_qmp *q, uint64_t *plugged)
  * belongs to something else, which has its reasons for a file: shared with
  * others (ivshmem), or kept (an NVMe's PMR, ACPI's error records).
  */
-static int refuse_other_uses(struct gw_qmp *q, const json_t *devs, const struct gw_qemu_ram *blocks)
+static int refuse_other_uses(const struct gw_question *asked, const json_t *devs,
+			     const struct gw_qemu_ram *blocks)
 {
-	json_t *summary = NULL;
-	const json_t *dev;
+	const json_t *summary = NULL, *dev;
 	uint64_t plugged, base, all = 0, expected;
-	int rc = refuse_memory_devices(q, &plugged);
+	int rc = refuse_memory_devices(asked, &plugged);
 	size_t i;
 
 	if (!rc)
-		rc = gw_qmp_call(q, "query-memory-size-summary", NULL, &summary);
+		rc = gw_question_answer(&asked[SIZES], &summary);
 	if (rc)
 		return rc;
 	base = (uint64_t)json_integer_value(json_object_get(summary, "base-memory"));
-	json_decref(summary);
 	json_array_foreach(devs, i, dev)
 		all += (uint64_t)json_integer_value(json_object_get(dev, "size"));
 	expected = base + plugged;
@@ -335,89 +346,141 @@ static int refuse_other_uses(struct gw_qmp *q, const json_t *devs, const struct 
 }
 
 /* What QEMU itself must send: video memory, ROMs, tables. */
-static void note_others(struct gw_qmp *q, const struct gw_qemu_ram *blocks,
-			const struct gw_ram *ram, struct gw_guest_facts *facts)
+static void note_others(const struct gw_qemu_ram *blocks, const struct gw_ram *ram,
+			struct gw_guest_facts *facts)
 {
 	for (unsigned int i = 0; i < blocks->nr_blocks; i++) {
-		struct gw_qemu_block block = blocks->blocks[i];
-		const char *slash = strrchr(block.name, '/');
-		const char *id = slash ? slash + 1 : block.name;
+		const char *name = blocks->blocks[i].name, *slash = strrchr(name, '/');
+		const char *id = slash ? slash + 1 : name;
 		bool ours = false;
 
 		for (unsigned int k = 0; k < ram->memory.nr_blocks; k++)
 			ours |= !strcmp(ram->memory.blocks[k].id, id);
-		if (ours || facts->nr_others == GW_OTHER_BLOCKS_MAX)
-			continue;
-		if (!block.hva && gw_blocks_hva(q, blocks, id, block.used, &block.hva))
-			gw_error_clear();
-		facts->others[facts->nr_others++] = block;
+		if (!ours && facts->nr_others < GW_OTHER_BLOCKS_MAX)
+			facts->others[facts->nr_others++] = blocks->blocks[i];
 	}
 }
 
-/* The memory backend with the lowest id above @last. */
-static const json_t *next_by_id(const json_t *devs, const char *last)
+/* Which memory backend has the lowest id above @last; as many as there are: none. */
+static size_t next_by_id(const json_t *devs, const char *last)
 {
-	const json_t *dev, *next = NULL;
-	size_t i;
+	const char *next = NULL;
+	const json_t *dev;
+	size_t i, found = json_array_size(devs);
 
 	json_array_foreach(devs, i, dev) {
 		const char *id = gw_qmp_text(dev, "id");
 
-		if ((!last || strcmp(id, last) > 0) &&
-		    (!next || strcmp(id, gw_qmp_text(next, "id")) < 0))
-			next = dev;
+		if ((!last || strcmp(id, last) > 0) && (!next || strcmp(id, next) < 0)) {
+			next = id;
+			found = i;
+		}
 	}
-	return next;
+	return found;
+}
+
+static int add_backends(struct gw_qmp *q, pid_t pid, const json_t *devs,
+			const struct gw_qemu_ram *blocks, struct gw_ram *ram,
+			const struct gw_guest_facts *facts)
+{
+	const size_t nr = json_array_size(devs);
+	gw_autofree struct gw_question *asked = calloc(nr, OF_BACKEND * sizeof(*asked));
+	const char *last = NULL;
+	const json_t *dev;
+	size_t i;
+	int rc;
+
+	if (!asked)
+		return gw_fail(-ENOMEM, "no memory to ask for %zu memory backends", nr);
+	json_array_foreach(devs, i, dev) {
+		gw_autofree char *object = gw_path("/objects/%s", gw_qmp_text(dev, "id"));
+
+		for (int k = 0; k < OF_BACKEND; k++)
+			asked[i * OF_BACKEND + (size_t)k] = property_of(object, properties[k]);
+	}
+	rc = gw_qmp_ask(q, asked, nr * OF_BACKEND);
+	/* Page numbers run over the backends, so their order must be the same on every host. */
+	while (!rc && (i = next_by_id(devs, last)) < nr) {
+		dev = json_array_get(devs, i);
+		last = gw_qmp_text(dev, "id");
+		rc = add_backend(&asked[i * OF_BACKEND], pid, dev, blocks, ram, facts);
+	}
+	gw_questions_free(asked, nr * OF_BACKEND);
+	return rc;
+}
+
+/* Its memory, once nothing else speaks against a move. */
+static int find_memory(struct gw_qmp *q, pid_t pid, const struct gw_question *asked,
+		       struct gw_ram *ram, struct gw_guest_facts *facts)
+{
+	gw_autofree struct gw_qemu_ram *blocks = malloc(sizeof(*blocks));
+	const char *said = gw_question_text(&asked[BLOCKS]);
+	const char *mapped = said ? gw_question_text(&asked[REGIONS]) : NULL;
+	const json_t *devs = NULL;
+	int rc = gw_question_answer(&asked[BACKENDS], &devs);
+
+	if (!rc && !json_array_size(devs))
+		return gw_fail(-ENOTSUP,
+			       "the VM has no memory backend: start it with 'godwit run', "
+			       "or with -object memory-backend-file,share=on,... and "
+			       "-machine memory-backend=ID");
+	if (!rc && !mapped)
+		return -EREMOTEIO;
+	if (!rc)
+		rc = blocks ? gw_blocks_read(q, said, mapped, blocks)
+			    : gw_fail(-ENOMEM, "no memory to look at QEMU's");
+	if (!rc)
+		rc = add_backends(q, pid, devs, blocks, ram, facts);
+	if (!rc)
+		rc = refuse_other_uses(asked, devs, blocks);
+	if (rc)
+		return rc;
+	gw_blocks_place(blocks, ram);
+	if (!ram->nr_ranges)
+		return gw_fail(-ENOTSUP, "QEMU's memory map names none of its memory backends");
+	note_others(blocks, ram, facts);
+	return 0;
 }
 
 int gw_attach(struct gw_qmp *q, pid_t pid, struct gw_ram *ram, struct gw_guest_facts *facts)
 {
-	const char *last_id = NULL;
-	json_t *devs = NULL;
-	const json_t *dev;
-	gw_autofree char *tree = NULL;
-	gw_autofree struct gw_qemu_ram *blocks = malloc(sizeof(*blocks));
-	int rc;
+	struct gw_question asked[QUESTIONS] = {
+		[VERSION] = { .command = "query-version" },
+		[MACHINE] = property_of("/machine", "type"),
+		[TREE] = gw_question_hmp("info qtree"),
+		[NETWORK] = gw_question_hmp("info network"),
+		[MIGRATION] = { .command = "query-migrate" },
+		[NODES] = { .command = "query-named-block-nodes",
+			    .args = json_pack("{s:b}", "flat", 1) },
+		[BACKENDS] = { .command = "query-memdev" },
+		[BLOCKS] = gw_question_hmp("info ramblock"),
+		[REGIONS] = gw_question_hmp("info mtree -f"),
+		[DEVICES] = { .command = "query-memory-devices" },
+		[SIZES] = { .command = "query-memory-size-summary" },
+	};
+	const char *tree;
+	int rc = gw_qmp_ask(q, asked, QUESTIONS);
 
-	if (!blocks)
-		return gw_fail(-ENOMEM, "no memory to look at QEMU's");
 	memset(ram, 0, sizeof(*ram));
 	memset(facts, 0, sizeof(*facts));
-	rc = find_version(q, facts);
 	if (!rc)
-		rc = refuse_devices(q);
+		rc = find_version(asked, facts);
 	if (!rc)
-		rc = refuse_blocked(q);
+		rc = refuse_devices(asked);
 	if (!rc)
-		rc = find_disks(q, facts);
+		rc = refuse_blocked(asked);
 	if (!rc)
-		rc = gw_qmp_call(q, "query-memdev", NULL, &devs);
-	if (!rc && !json_array_size(devs))
-		rc = gw_fail(-ENOTSUP, "the VM has no memory backend: start it with 'godwit run', "
-				       "or with -object memory-backend-file,share=on,... and "
-				       "-machine memory-backend=ID");
+		rc = find_disks(asked, facts);
 	if (!rc)
-		rc = gw_blocks_read(q, blocks);
-	/* Page numbers run over the backends, so their order must be the same on every host. */
-	while (!rc && (dev = next_by_id(devs, last_id))) {
-		last_id = gw_qmp_text(dev, "id");
-		rc = add_backend(q, pid, dev, blocks, ram, facts);
-	}
-	if (!rc)
-		rc = refuse_other_uses(q, devs, blocks);
-	json_decref(devs);
-	if (!rc)
-		gw_blocks_place(blocks, ram);
-	if (!rc && !ram->nr_ranges)
-		rc = gw_fail(-ENOTSUP, "QEMU's memory map names none of its memory backends");
+		rc = find_memory(q, pid, asked, ram, facts);
 	if (!rc) {
-		note_others(q, blocks, ram, facts);
-		tree = gw_qmp_hmp(q, "info qtree");
-		facts->discards = !tree || strstr(tree, "dev: virtio-balloon") ||
+		tree = gw_question_text(&asked[TREE]);
+		facts->discards = strstr(tree, "dev: virtio-balloon") ||
 				  strstr(tree, "dev: virtio-mem");
-		facts->reports = !tree || strstr(tree, "free-page-reporting = true") ||
+		facts->reports = strstr(tree, "free-page-reporting = true") ||
 				 strstr(tree, "dev: virtio-mem");
 	}
+	gw_questions_free(asked, QUESTIONS);
 	if (rc)
 		gw_ram_close(ram);
 	return rc;

@@ -28,13 +28,11 @@ static const char *id_of(const char *name)
  *          mem    4 KiB  0x0000000000000000 0x0000000004000000 0x0000000004000000 0x7f..  rw
  * A block without a name is none that migrates.
  */
-static int read_blocks(struct gw_qmp *q, struct gw_qemu_ram *b)
+static int read_blocks(const char *said, struct gw_qemu_ram *b)
 {
-	gw_autofree char *text = gw_qmp_hmp(q, "info ramblock");
+	gw_autofree char *text = strdup(said);
 	char *save = NULL;
 
-	if (!text)
-		return -EREMOTEIO;
 	for (char *line = strtok_r(text, "\r\n", &save); line;
 	     line = strtok_r(NULL, "\r\n", &save)) {
 		struct gw_qemu_block block = { 0 };
@@ -54,14 +52,12 @@ static int read_blocks(struct gw_qmp *q, struct gw_qemu_ram *b)
  * The flat view that address space "memory" uses, in lines like
  *   0000000100000000-000000017fffffff (prio 0, ram): ram @0000000080000000
  */
-static int read_regions(struct gw_qmp *q, struct gw_qemu_ram *b)
+static int read_regions(const char *said, struct gw_qemu_ram *b)
 {
-	gw_autofree char *text = gw_qmp_hmp(q, "info mtree -f");
+	gw_autofree char *text = strdup(said);
 	char *save = NULL;
 	bool ours = false;
 
-	if (!text)
-		return -EREMOTEIO;
 	for (char *line = strtok_r(text, "\r\n", &save); line;
 	     line = strtok_r(NULL, "\r\n", &save)) {
 		struct gw_region r = { 0 };
@@ -125,20 +121,9 @@ uint64_t gw_blocks_weigh(pid_t pid, const struct gw_qemu_block *blocks, unsigned
 	return weight;
 }
 
-int gw_blocks_read(struct gw_qmp *q, struct gw_qemu_ram *b)
-{
-	int rc;
-
-	memset(b, 0, sizeof(*b));
-	rc = read_blocks(q, b);
-	return rc ? rc : read_regions(q, b);
-}
-
 /* "Host virtual address for 0x100000 (mem) is 0x7fcb340ff000"; 0 if it says otherwise. */
-static uint64_t ask_hva(struct gw_qmp *q, const struct gw_region *r)
+static uint64_t read_hva(const char *text, const struct gw_region *r)
 {
-	gw_autofree char *command = gw_path("gpa2hva 0x%lx", r->gpa);
-	gw_autofree char *text = gw_qmp_hmp(q, command);
 	const char *open = text ? strchr(text, '(') : NULL;
 	char name[256];
 	uint64_t hva;
@@ -149,8 +134,59 @@ static uint64_t ask_hva(struct gw_qmp *q, const struct gw_region *r)
 	return hva - r->offset;
 }
 
-int gw_blocks_hva(struct gw_qmp *q, const struct gw_qemu_ram *b, const char *id, uint64_t size,
-		  uint64_t *hva)
+/* The @n-th range in which @block lies, or NULL. */
+static const struct gw_region *region_of(const struct gw_qemu_ram *b,
+					 const struct gw_qemu_block *block, unsigned int n)
+{
+	for (unsigned int i = 0; i < b->nr_regions; i++)
+		if (!strcmp(b->regions[i].id, id_of(block->name)) && !n--)
+			return &b->regions[i];
+	return NULL;
+}
+
+/* Ask where the blocks lie of which that is not known, each by its @n-th range. */
+static int ask_hvas(struct gw_qmp *q, struct gw_qemu_ram *b, unsigned int n, unsigned int *nr)
+{
+	struct gw_question asked[GW_QEMU_BLOCKS_MAX];
+	unsigned int blocks[GW_QEMU_BLOCKS_MAX];
+	int rc;
+
+	*nr = 0;
+	for (unsigned int i = 0; i < b->nr_blocks; i++) {
+		const struct gw_region *r = b->blocks[i].hva ? NULL
+							     : region_of(b, &b->blocks[i], n);
+		gw_autofree char *command = r ? gw_path("gpa2hva 0x%lx", r->gpa) : NULL;
+
+		if (!r)
+			continue;
+		blocks[*nr] = i;
+		asked[(*nr)++] = gw_question_hmp(command);
+	}
+	rc = gw_qmp_ask(q, asked, *nr);
+	for (unsigned int i = 0; !rc && i < *nr; i++) {
+		struct gw_qemu_block *block = &b->blocks[blocks[i]];
+
+		block->hva = read_hva(json_string_value(asked[i].answer), region_of(b, block, n));
+	}
+	gw_questions_free(asked, *nr);
+	return rc;
+}
+
+int gw_blocks_read(struct gw_qmp *q, const char *blocks, const char *regions, struct gw_qemu_ram *b)
+{
+	unsigned int nr = 1;
+	int rc;
+
+	memset(b, 0, sizeof(*b));
+	rc = read_blocks(blocks, b);
+	if (!rc)
+		rc = read_regions(regions, b);
+	for (unsigned int n = 0; !rc && nr; n++)
+		rc = ask_hvas(q, b, n, &nr);
+	return rc;
+}
+
+int gw_blocks_hva(const struct gw_qemu_ram *b, const char *id, uint64_t size, uint64_t *hva)
 {
 	unsigned int named = 0;
 
@@ -166,9 +202,6 @@ int gw_blocks_hva(struct gw_qmp *q, const struct gw_qemu_ram *b, const char *id,
 	if (named > 1)
 		return gw_fail(-ENOTSUP, "QEMU has %u blocks of memory that are called '%s'", named,
 			       id);
-	for (unsigned int i = 0; !*hva && i < b->nr_regions; i++)
-		if (!strcmp(b->regions[i].id, id))
-			*hva = ask_hva(q, &b->regions[i]);
 	return 0;
 }
 

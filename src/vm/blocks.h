@@ -41,8 +41,15 @@ struct gw_qemu_ram {
 	unsigned int nr_regions;
 };
 
-/** gw_blocks_read() - ask QEMU. 0 or -errno; -ENOTSUP if it has more than there is room for. */
-int gw_blocks_read(struct gw_qmp *q, struct gw_qemu_ram *b);
+/**
+ * gw_blocks_read() - read what QEMU says of its memory, and ask where that is, before QEMU 8.1.
+ * @blocks: what `info ramblock` printed
+ * @regions: what `info mtree -f` printed
+ *
+ * Return: 0 or -errno; -ENOTSUP if it has more than there is room for.
+ */
+int gw_blocks_read(struct gw_qmp *q, const char *blocks, const char *regions,
+		   struct gw_qemu_ram *b);
 
 /**
  * gw_blocks_hva() - where QEMU says that it maps memory backend @id.
@@ -50,8 +57,7 @@ int gw_blocks_read(struct gw_qmp *q, struct gw_qemu_ram *b);
  *
  * Return: 0, or -ENOTSUP if QEMU's answers contradict each other.
  */
-int gw_blocks_hva(struct gw_qmp *q, const struct gw_qemu_ram *b, const char *id, uint64_t size,
-		  uint64_t *hva);
+int gw_blocks_hva(const struct gw_qemu_ram *b, const char *id, uint64_t size, uint64_t *hva);
 
 /**
  * gw_blocks_open() - the shared file that @pid maps for a memory backend.

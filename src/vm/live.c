@@ -15,6 +15,18 @@
 
 #define TREE_DEPTH 32
 
+/* What a description is made of; asked for in one go. */
+enum {
+	VERSION,
+	TREE,
+	NAMED,
+	UNNAMED,
+	OBJECTS,
+	NETWORK,
+	DISKS,
+	QUESTIONS
+};
+
 static void set_named(json_t *map, const char *id, const char *value)
 {
 	gw_autofree char *key = gw_path("'%s'", id);
@@ -115,13 +127,13 @@ static void child_type(const json_t *property, char type[128])
 }
 
 /* Devices without a bus (processors, memory) are in no tree. @types: those that are. */
-static int add_busless(struct gw_qmp *q, const char *path, const json_t *types, json_t *devices)
+static int add_busless(const struct gw_question *asked, bool named, const json_t *types,
+		       json_t *devices)
 {
-	const bool named = !strstr(path, "anon");
-	json_t *list = NULL, *entry;
+	const json_t *list = NULL, *entry;
 	char type[128];
 	size_t i;
-	int rc = gw_qmp_call(q, "qom-list", json_pack("{s:s}", "path", path), &list);
+	int rc = gw_question_answer(asked, &list);
 
 	json_array_foreach(list, i, entry) {
 		gw_autofree char *key = gw_path("'%s'", gw_qmp_text(entry, "name"));
@@ -132,33 +144,34 @@ static int add_busless(struct gw_qmp *q, const char *path, const json_t *types, 
 		else if (type[0] && !named && !json_object_get(types, type))
 			set_unnamed(devices, type);
 	}
-	json_decref(list);
 	return rc;
 }
 
-static int describe_devices(struct gw_qmp *q, json_t *live)
+static int describe_devices(const struct gw_question *asked, json_t *live)
 {
-	gw_autofree char *tree = gw_qmp_hmp(q, "info qtree");
+	const char *text = gw_question_text(&asked[TREE]);
+	gw_autofree char *tree = text ? strdup(text) : NULL;
 	json_t *devices = json_object(), *types = json_object();
 	int rc = tree ? 0 : -EREMOTEIO;
 
 	if (!rc) {
 		read_tree(devices, types, tree);
-		rc = add_busless(q, "/machine/peripheral", types, devices);
+		rc = add_busless(&asked[NAMED], true, types, devices);
 	}
 	if (!rc)
-		rc = add_busless(q, "/machine/peripheral-anon", types, devices);
+		rc = add_busless(&asked[UNNAMED], false, types, devices);
 	json_decref(types);
 	json_object_set_new(live, "devices", devices);
 	return rc;
 }
 
 /* Objects that things of the guest may depend on; secrets and the like come and go. */
-static int describe_objects(struct gw_qmp *q, json_t *live)
+static int describe_objects(const struct gw_question *asked, json_t *live)
 {
 	static const char *const passing[] = { "secret", "tls-", "authz-", "throttle-group" };
-	json_t *objects = json_object(), *list = NULL, *entry;
-	int rc = gw_qmp_call(q, "qom-list", json_pack("{s:s}", "path", "/objects"), &list);
+	json_t *objects = json_object();
+	const json_t *list = NULL, *entry;
+	int rc = gw_question_answer(&asked[OBJECTS], &list);
 	char type[128];
 	size_t i;
 
@@ -173,15 +186,15 @@ static int describe_objects(struct gw_qmp *q, json_t *live)
 		if (tell && strncmp(type, "memory-backend-", 15) != 0)
 			set_named(objects, gw_qmp_text(entry, "name"), type);
 	}
-	json_decref(list);
 	json_object_set_new(live, "objects", objects);
 	return rc;
 }
 
 /* "info network": lines like " \ n0: index=0,type=user,net=10.0.2.0,restrict=off". */
-static int describe_netdevs(struct gw_qmp *q, json_t *live)
+static int describe_netdevs(const struct gw_question *asked, json_t *live)
 {
-	gw_autofree char *text = gw_qmp_hmp(q, "info network");
+	const char *said = gw_question_text(&asked[NETWORK]);
+	gw_autofree char *text = said ? strdup(said) : NULL;
 	json_t *netdevs = json_object();
 	char name[128], type[64], *save = NULL;
 
@@ -307,10 +320,11 @@ static json_t *describe_medium(const struct place *p, const json_t *entry)
 				 strncmp(gw_qmp_text(image, "filename"), "json:", 5) != 0);
 }
 
-static int describe_disks(struct gw_qmp *q, const struct place *p, json_t *live)
+static int describe_disks(const struct gw_question *asked, const struct place *p, json_t *live)
 {
-	json_t *disks = json_object(), *media = json_object(), *list = NULL, *entry;
-	int rc = gw_qmp_call(q, "query-block", NULL, &list);
+	json_t *disks = json_object(), *media = json_object();
+	const json_t *list = NULL, *entry;
+	int rc = gw_question_answer(&asked[DISKS], &list);
 	size_t i;
 
 	json_array_foreach(list, i, entry) {
@@ -327,16 +341,15 @@ static int describe_disks(struct gw_qmp *q, const struct place *p, json_t *live)
 			json_object_set_new(media, key, describe_medium(p, entry));
 		}
 	}
-	json_decref(list);
 	json_object_set_new(live, "disks", disks);
 	json_object_set_new(live, "media", media);
 	return rc;
 }
 
-static int describe_version(struct gw_qmp *q, json_t *live)
+static int describe_version(const struct gw_question *asked, json_t *live)
 {
-	json_t *answer = NULL, *version;
-	int rc = gw_qmp_call(q, "query-version", NULL, &answer);
+	const json_t *answer = NULL, *version;
+	int rc = gw_question_answer(&asked[VERSION], &answer);
 	char text[64];
 
 	version = json_object_get(answer, "qemu");
@@ -344,26 +357,43 @@ static int describe_version(struct gw_qmp *q, json_t *live)
 		 (long long)json_integer_value(json_object_get(version, "major")),
 		 (long long)json_integer_value(json_object_get(version, "minor")));
 	json_object_set_new(live, "qemu", json_string(text));
-	json_decref(answer);
 	return rc;
+}
+
+static struct gw_question list_of(const char *path)
+{
+	return (struct gw_question){ .command = "qom-list",
+				     .args = json_pack("{s:s}", "path", path) };
 }
 
 int gw_live_describe(struct gw_qmp *q, pid_t pid, const char *dir, json_t **live)
 {
+	struct gw_question asked[QUESTIONS] = {
+		[VERSION] = { .command = "query-version" },
+		[TREE] = gw_question_hmp("info qtree"),
+		[NAMED] = list_of("/machine/peripheral"),
+		[UNNAMED] = list_of("/machine/peripheral-anon"),
+		[OBJECTS] = list_of("/objects"),
+		[NETWORK] = gw_question_hmp("info network"),
+		[DISKS] = { .command = "query-block" },
+	};
 	struct place p;
 	json_t *found = json_object();
 	int rc = find_place(&p, pid, dir);
 
 	if (!rc)
-		rc = describe_version(q, found);
+		rc = gw_qmp_ask(q, asked, QUESTIONS);
 	if (!rc)
-		rc = describe_devices(q, found);
+		rc = describe_version(asked, found);
 	if (!rc)
-		rc = describe_objects(q, found);
+		rc = describe_devices(asked, found);
 	if (!rc)
-		rc = describe_netdevs(q, found);
+		rc = describe_objects(asked, found);
 	if (!rc)
-		rc = describe_disks(q, &p, found);
+		rc = describe_netdevs(asked, found);
+	if (!rc)
+		rc = describe_disks(asked, &p, found);
+	gw_questions_free(asked, QUESTIONS);
 	if (rc) {
 		json_decref(found);
 		return gw_fail_prefix(rc, "what the VM has now cannot be found out: ");
@@ -419,10 +449,20 @@ int gw_live_refuse_temporary(struct gw_qmp *q, pid_t pid)
 
 int gw_live_refuse_jobs(struct gw_qmp *q)
 {
-	json_t *list = NULL, *entry;
+	enum {
+		JOBS,
+		EXPORTS
+	};
+	struct gw_question asked[] = {
+		[JOBS] = { .command = "query-jobs" },
+		[EXPORTS] = { .command = "query-block-exports" },
+	};
+	const json_t *list = NULL, *entry;
 	size_t i;
-	int rc = gw_qmp_call(q, "query-jobs", NULL, &list);
+	int rc = gw_qmp_ask(q, asked, GW_ARRAY_SIZE(asked));
 
+	if (!rc)
+		rc = gw_question_answer(&asked[JOBS], &list);
 	json_array_foreach(list, i, entry) {
 		const char *status = gw_qmp_text(entry, "status");
 
@@ -433,10 +473,8 @@ int gw_live_refuse_jobs(struct gw_qmp *q)
 				     "block-job-cancel or job-cancel",
 				     gw_qmp_text(entry, "type"), gw_qmp_text(entry, "id"), status);
 	}
-	json_decref(list);
-	list = NULL;
 	if (!rc)
-		rc = gw_qmp_call(q, "query-block-exports", NULL, &list);
+		rc = gw_question_answer(&asked[EXPORTS], &list);
 	if (!rc && json_array_size(list)) {
 		entry = json_array_get(list, 0);
 		rc = gw_fail(-EBUSY,
@@ -444,7 +482,7 @@ int gw_live_refuse_jobs(struct gw_qmp *q)
 			     "with a move: remove it first with block-export-del",
 			     gw_qmp_text(entry, "node-name"), gw_qmp_text(entry, "id"));
 	}
-	json_decref(list);
+	gw_questions_free(asked, GW_ARRAY_SIZE(asked));
 	return rc;
 }
 

@@ -32,12 +32,12 @@ static json_t *needed_parameter(const char *name)
 	return NULL;
 }
 
-static int find_capabilities(struct gw_qmp *q, const char *const on[], json_t *changes)
+static int find_capabilities(const struct gw_question *asked, const char *const on[],
+			     json_t *changes)
 {
-	json_t *list = NULL;
-	const json_t *entry;
+	const json_t *list = NULL, *entry;
 	size_t i, needed = 0, known = 0;
-	int rc = gw_qmp_call(q, "query-migrate-capabilities", NULL, &list);
+	int rc = gw_question_answer(asked, &list);
 
 	if (rc)
 		return rc;
@@ -50,7 +50,6 @@ static int find_capabilities(struct gw_qmp *q, const char *const on[], json_t *c
 		if (name && json_is_boolean(state) && json_is_true(state) != need)
 			json_object_set_new(changes, name, json_boolean(!need));
 	}
-	json_decref(list);
 	while (on[needed])
 		needed++;
 	if (known < needed)
@@ -59,33 +58,43 @@ static int find_capabilities(struct gw_qmp *q, const char *const on[], json_t *c
 	return 0;
 }
 
-static int find_parameters(struct gw_qmp *q, json_t *changes)
+static int find_parameters(const struct gw_question *asked, json_t *changes)
 {
-	json_t *all = NULL;
+	const json_t *all = NULL;
 	json_t *value;
 	const char *name;
-	int rc = gw_qmp_call(q, "query-migrate-parameters", NULL, &all);
+	int rc = gw_question_answer(asked, &all);
 
 	if (rc)
 		return rc;
-	json_object_foreach(all, name, value) {
+	json_object_foreach((json_t *)all, name, value) {
 		json_t *need = needed_parameter(name);
 
 		if (need && !json_equal(need, value))
 			json_object_set(changes, name, value);
 		json_decref(need);
 	}
-	json_decref(all);
 	return 0;
 }
 
 int gw_settings_find(struct gw_qmp *q, const char *const on[], json_t **found)
 {
+	enum {
+		CAPABILITIES,
+		PARAMETERS
+	};
+	struct gw_question asked[] = {
+		[CAPABILITIES] = { .command = "query-migrate-capabilities" },
+		[PARAMETERS] = { .command = "query-migrate-parameters" },
+	};
 	json_t *capabilities = json_object(), *parameters = json_object();
-	int rc = find_capabilities(q, on, capabilities);
+	int rc = gw_qmp_ask(q, asked, GW_ARRAY_SIZE(asked));
 
 	if (!rc)
-		rc = find_parameters(q, parameters);
+		rc = find_capabilities(&asked[CAPABILITIES], on, capabilities);
+	if (!rc)
+		rc = find_parameters(&asked[PARAMETERS], parameters);
+	gw_questions_free(asked, GW_ARRAY_SIZE(asked));
 	*found = json_pack("{s:o,s:o}", "capabilities", capabilities, "parameters", parameters);
 	if (!rc && !*found)
 		rc = gw_fail(-ENOMEM, "no memory for QEMU's migration settings");

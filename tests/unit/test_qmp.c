@@ -792,6 +792,7 @@ static void settings_that_are_right(void **state)
 		{ "query-migrate-parameters", "{\"return\":{\"max-bandwidth\":1099511627776}}\n" },
 		{ "query-migrate-capabilities",
 		  "{\"return\":[" CAPABILITY("events", "false") ",{},7]}\n" },
+		{ "query-migrate-parameters", "{\"return\":{}}\n" },
 		{ 0 },
 	};
 	static const char *const on[] = { "x-ignore-shared", NULL };
