@@ -125,6 +125,16 @@ char *gw_read_file(const char *path, size_t max, size_t *len)
 	return gw_read_fd(fd, path, max, len);
 }
 
+void gw_copy_whole(char *out, size_t len, const char *text)
+{
+	const size_t n = text ? strlen(text) : len;
+
+	if (n < len)
+		memcpy(out, text, n + 1);
+	else
+		out[0] = '\0';
+}
+
 static int write_file(const char *path, const char *text, bool sync)
 {
 	gw_autofree char *tmp = gw_path("%s.new", path);

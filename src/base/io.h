@@ -59,6 +59,13 @@ int gw_parse_size(const char *text, uint64_t *bytes);
 /** gw_format_size() - bytes for people ("1.5 GiB") into @buf; returns @buf. */
 char *gw_format_size(uint64_t bytes, char *buf, size_t len);
 
+/**
+ * gw_copy_whole() - @text into @out of @len bytes; "" where it is NULL or does not fit.
+ *
+ * For names and addresses: half of one is another's.
+ */
+void gw_copy_whole(char *out, size_t len, const char *text);
+
 /** gw_path() - asprintf for paths; aborts when memory is out. Caller frees. */
 char *gw_path(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <ini.h>
 #include <signal.h>
 #include <stdio.h>
@@ -404,16 +405,39 @@ static int run(struct options *o)
 	return rc;
 }
 
+/* Peers keep it and compare it, and it is a key in a registry: one that they would cut is none. */
+static int check_name(const struct options *o)
+{
+	json_t *text = json_string(o->name);
+	const bool ok = text && o->name[0] && strlen(o->name) < GW_HOST_MAX;
+
+	json_decref(text);
+	if (!ok)
+		return gw_fail(-EINVAL,
+			       "'%s' is no name for a host: 1 to %d bytes of UTF-8; give another "
+			       "with --name",
+			       o->name, GW_HOST_MAX - 1);
+	if (o->registry && !gw_registry_key_ok(o->name))
+		return gw_fail(
+			-EINVAL,
+			"a registry knows hosts only by names of 1 to %d printable characters "
+			"without blanks, and '%s' is none; give another with --name",
+			GW_REGISTRY_KEY_MAX - 1, o->name);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct options o = { .image_quota = UINT64_MAX };
-	char host[64] = "host";
+	char host[HOST_NAME_MAX + 1] = "host"; /* zeroed to its end */
 	int rc;
 
 	gethostname(host, sizeof(host) - 1);
 	o.name = strdup(host);
 	gw_log_init("godwitd", GW_LOG_INFO);
 	rc = parse_options(&o, argc, argv);
+	if (!rc)
+		rc = check_name(&o);
 	if (!rc) {
 		if (o.verbose)
 			gw_log_init("godwitd", GW_LOG_DEBUG);

@@ -280,11 +280,10 @@ int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journa
 	number = json_integer_value(json_object_get(json, "max-bandwidth"));
 	j->max_bandwidth = number > 0 ? (uint64_t)number : 0;
 	j->recovering = json_is_true(json_object_get(json, "recovering"));
-	snprintf(j->peer, sizeof(j->peer), "%s", peer ? peer : "");
+	gw_copy_whole(j->peer, sizeof(j->peer), peer);
 	settings = json_string_value(json_object_get(json, "settings"));
 	snprintf(j->settings, sizeof(j->settings), "%s", settings ? settings : "");
-	snprintf(j->host, sizeof(j->host), "%s",
-		 json_string_value(json_object_get(json, "host")) ?: "");
+	gw_copy_whole(j->host, sizeof(j->host), json_string_value(json_object_get(json, "host")));
 	snprintf(j->why, sizeof(j->why), "%s",
 		 json_string_value(json_object_get(json, "why")) ?: "");
 	j->since = json_integer_value(json_object_get(json, "since"));

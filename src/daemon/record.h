@@ -53,16 +53,16 @@ struct gw_journal {
 	enum gw_role role;
 	int phase; /* enum gw_source_phase or gw_dest_phase */
 	uint8_t id[GW_ID_LEN];
-	char peer[128];		/* the other host's address; may be empty at a destination */
-	bool was_running;	/* source: resume it */
-	unsigned int paging;	/* source: connections of post-copy; 0: none were asked for */
-	uint64_t max_bandwidth; /* source: bytes/s of pages, whoever sends them; 0: no limit */
-	bool keeps;		/* source: reuse was asked for */
-	uint32_t image;	 /* source: departure of the image that the other host had; 0: none */
-	char host[128];	 /* source: what the other host calls itself; "": not told */
-	int64_t since;	 /* source: the guest runs there; s since 1970, 0: not known */
-	char why[512];	 /* GW_SOURCE_GONE: what became of it there */
-	bool recovering; /* whoever holds the lock puts it right, and does not move it */
+	char peer[GW_ADDRESS_MAX]; /* the other host's address; may be empty at a destination */
+	bool was_running;	   /* source: resume it */
+	unsigned int paging;	   /* source: connections of post-copy; 0: none were asked for */
+	uint64_t max_bandwidth;	   /* source: bytes/s of pages, whoever sends them; 0: no limit */
+	bool keeps;		   /* source: reuse was asked for */
+	uint32_t image; /* source: departure of the image that the other host had; 0: none */
+	char host[GW_HOST_MAX]; /* source: what the other host calls itself; "": not told */
+	int64_t since;		/* source: the guest runs there; s since 1970, 0: not known */
+	char why[512];		/* GW_SOURCE_GONE: what became of it there */
+	bool recovering;	/* whoever holds the lock puts it right, and does not move it */
 	char settings[GW_SETTINGS_MAX]; /* of its QEMU, to put back (invariant 14); "": none */
 };
 

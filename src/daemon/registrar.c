@@ -85,9 +85,8 @@ static int tell_host(const struct gw_registrar *r, struct gw_registry *registry)
 
 	if (getloadavg(&host.load, 1) != 1)
 		host.load = 0;
-	if (strlen(r->host) < sizeof(host.name))
-		snprintf(host.name, sizeof(host.name), "%s", r->host);
-	snprintf(host.address, sizeof(host.address), "%s", r->address);
+	gw_copy_whole(host.name, sizeof(host.name), r->host);
+	gw_copy_whole(host.address, sizeof(host.address), r->address);
 	return gw_registry_put_host(registry, &host);
 }
 

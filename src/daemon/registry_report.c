@@ -8,6 +8,7 @@
 
 #include "cleanup.h"
 #include "error.h"
+#include "io.h"
 #include "log.h"
 #include "registry.h"
 #include "registry_report.h"
@@ -69,7 +70,7 @@ static int tell_image(struct gw_registry *r, const struct gw_worker *w, const ch
 					 .left = time(NULL) };
 
 	snprintf(image.vm, sizeof(image.vm), "%s", name);
-	snprintf(image.host, sizeof(image.host), "%s", w->host);
+	gw_copy_whole(image.host, sizeof(image.host), w->host);
 	memcpy(image.id, s->id, GW_ID_LEN);
 	return gw_registry_put_image(r, &image);
 }
@@ -80,8 +81,11 @@ static int tell_link(struct gw_registry *r, const struct gw_worker *w, const str
 				       .round_trip = (uint64_t)s->holder.round_trip,
 				       .measured = time(NULL) };
 
-	snprintf(link.from, sizeof(link.from), "%s", w->host);
-	snprintf(link.to, sizeof(link.to), "%s", s->holder.host);
+	/* A host with no name for a registry is in none. */
+	if (!gw_registry_key_ok(s->holder.host))
+		return 0;
+	gw_copy_whole(link.from, sizeof(link.from), w->host);
+	gw_copy_whole(link.to, sizeof(link.to), s->holder.host);
 	return gw_registry_put_link(r, &link);
 }
 
@@ -114,8 +118,8 @@ static int tell_departure(struct gw_registry *r, const struct gw_worker *w,
 	int rc;
 
 	snprintf(vm.name, sizeof(vm.name), "%s", name);
-	snprintf(vm.host, sizeof(vm.host), "%s", s->holder.host);
-	snprintf(vm.address, sizeof(vm.address), "%s", address);
+	gw_copy_whole(vm.host, sizeof(vm.host), s->holder.host);
+	gw_copy_whole(vm.address, sizeof(vm.address), address);
 	/* What a page costs where an older version was kept, only such a move can tell. */
 	had = !gw_registry_vm(r, name, &before);
 	if (s->holder.image)

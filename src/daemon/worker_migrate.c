@@ -180,7 +180,7 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	char status[32] = "";
 	int rc;
 
-	if (!address || strlen(address) >= sizeof(e->journal.peer))
+	if (!address)
 		return gw_fail(-EINVAL, "where to? write godwit migrate NAME IP:PORT");
 	rc = gw_address_check(address, false);
 	if (rc)

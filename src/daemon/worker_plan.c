@@ -140,7 +140,7 @@ static int find_vm(struct gw_worker *w, struct plan *plan)
 	/* What its last move measured. A VM that never moved has nothing there. */
 	known = gw_registry_vm(plan->registry, plan->name, &plan->record);
 	if (!rc) {
-		snprintf(plan->host, sizeof(plan->host), "%s", w->host);
+		gw_copy_whole(plan->host, sizeof(plan->host), w->host);
 		rc = look(w, plan, &vm);
 		gw_vm_free(&vm);
 		return rc;

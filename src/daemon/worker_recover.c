@@ -14,6 +14,7 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "io.h"
 #include "log.h"
 #include "peers.h"
 #include "source_env.h"
@@ -30,9 +31,11 @@ static void take_said(const struct gw_frame *f, struct gw_said *said)
 
 	said->outcome = (enum gw_outcome)f->arg;
 	snprintf(said->text, sizeof(said->text), "%.*s", (int)n, text);
-	if (said->outcome == GW_OUTCOME_UNKNOWN && n < f->len)
-		snprintf(said->host, sizeof(said->host), "%.*s", (int)(f->len - n - 1),
-			 text + n + 1);
+	if (said->outcome == GW_OUTCOME_UNKNOWN && n < f->len) {
+		gw_autofree char *host = gw_path("%.*s", (int)(f->len - n - 1), text + n + 1);
+
+		gw_copy_whole(said->host, sizeof(said->host), host);
+	}
 }
 
 int gw_ask(const char *address, enum gw_open_kind kind, const uint8_t id[GW_ID_LEN], int64_t ns,
@@ -69,8 +72,8 @@ int gw_ask_of_served(const struct gw_journal *j, bool forbid, struct gw_said *sa
 	if (rc || !said->host[0])
 		return rc;
 	if (strcmp(said->host, j->host) != 0)
-		return gw_fail(-EREMOTEIO, "%s: host '%.64s' answers there, and not '%s'", j->peer,
-			       said->host, j->host);
+		return gw_fail(-EREMOTEIO, "%s: host '%s' answers there, and not '%s'", j->peer,
+			       said->host, j->host[0] ? j->host : "?");
 	said->outcome = GW_OUTCOME_FORGOTTEN;
 	return 0;
 }

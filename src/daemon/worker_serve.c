@@ -159,8 +159,7 @@ static int prepare(struct gw_source_env *e)
 	s->params.pages.compress = GW_COMPRESS_AUTO;
 	s->params.reuse = e->journal.keeps;
 	s->holder.image = e->journal.image;
-	snprintf(s->holder.host, sizeof(s->holder.host), "%.*s", (int)sizeof(s->holder.host) - 1,
-		 e->journal.host);
+	gw_copy_whole(s->holder.host, sizeof(s->holder.host), e->journal.host);
 	if (s->params.reuse)
 		s->ledger = gw_departure_recall(&e->departure, e->w->paths, e->vm.def.name,
 						s->memory->nr_pages);

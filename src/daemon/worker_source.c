@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "error.h"
 #include "images.h"
+#include "io.h"
 #include "live.h"
 #include "log.h"
 #include "saved.h"
@@ -48,7 +49,7 @@ static int op_journal(void *env, enum gw_source_phase phase)
 	e->journal.paging = e->s.params.postcopy ? e->s.paging : e->journal.paging;
 	e->journal.max_bandwidth = e->s.params.max_bandwidth;
 	if (e->s.holder.host[0])
-		snprintf(e->journal.host, sizeof(e->journal.host), "%s", e->s.holder.host);
+		gw_copy_whole(e->journal.host, sizeof(e->journal.host), e->s.holder.host);
 	if (phase == GW_SOURCE_COMMITTING) {
 		e->journal.keeps = e->s.params.reuse;
 		e->journal.image = e->s.holder.image;

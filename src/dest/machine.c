@@ -12,6 +12,7 @@
 #include "digest.h"
 #include "error.h"
 #include "feature.h"
+#include "io.h"
 #include "kept.h"
 #include "log.h"
 #include "paging.h"
@@ -140,8 +141,8 @@ static int define(struct gw_dest *d)
 		return rc;
 	}
 	d->run = json_is_true(json_object_get(json, "run"));
-	snprintf(d->listen, sizeof(d->listen), "%s",
-		 json_string_value(json_object_get(json, "listen")) ?: "");
+	gw_copy_whole(d->listen, sizeof(d->listen),
+		      json_string_value(json_object_get(json, "listen")));
 	gw_legs_parse(&d->legs, json_object_get(json, "legs"));
 	rc = note_features(d, json);
 	/* Without a secret nothing that is kept can be believed. */

@@ -9,6 +9,7 @@
 #include "error.h"
 #include "feature.h"
 #include "internal.h"
+#include "io.h"
 #include "peers.h"
 
 int gw_holder_connect(struct gw_holder *h, enum gw_open_kind kind, unsigned int index,
@@ -151,9 +152,8 @@ int gw_holder_heed_ready(struct gw_holder *h)
 	const char *host = json_string_value(json_object_get(ready, "host"));
 	int rc = note_features(h, ready);
 
-	/* Only registries ask for its name: a bad one is none. */
-	if (host && strlen(host) < sizeof(h->host))
-		snprintf(h->host, sizeof(h->host), "%s", host);
+	/* One that is too long is none. */
+	gw_copy_whole(h->host, sizeof(h->host), host);
 	json_decref(ready);
 	return rc;
 }

@@ -36,10 +36,10 @@ struct gw_holder {
 	const uint8_t *id; /* of the migration, GW_ID_LEN bytes */
 
 	/* agreed */
-	uint32_t features; /* of enum gw_feature: those that both sides have */
-	uint32_t stages;   /* of enum gw_stage_id: those that it reads */
-	uint16_t version;  /* in OPEN */
-	char host[64];	   /* its name, from READY; empty until then */
+	uint32_t features;	/* of enum gw_feature: those that both sides have */
+	uint32_t stages;	/* of enum gw_stage_id: those that it reads */
+	uint16_t version;	/* in OPEN */
+	char host[GW_HOST_MAX]; /* its name, from READY; empty until then */
 
 	/* connections */
 	struct gw_transport *control;

@@ -43,7 +43,6 @@
 #define GW_REGISTRY_KEY_MAX  64	   /* with its NUL: names of hosts and VMs */
 #define GW_REGISTRY_TEXT_MAX 16384 /* bytes of a document */
 #define GW_REGISTRY_LIST_MAX 16384 /* documents in one answer; the rest is not looked at */
-#define GW_ADDRESS_MAX	     128
 
 enum gw_registry_kind {
 	GW_REGISTRY_HOST,

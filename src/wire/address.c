@@ -20,6 +20,7 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "messages.h"
 
 struct lookup {
 	char host[NI_MAXHOST];
@@ -80,6 +81,11 @@ int gw_address_check(const char *address, bool listens)
 {
 	char host[NI_MAXHOST], port[8];
 
+	if (strlen(address) >= GW_ADDRESS_MAX)
+		return gw_fail(-EINVAL,
+			       "the address '%s' is too long: at most %d bytes; write the host's "
+			       "IP address",
+			       address, GW_ADDRESS_MAX - 1);
 	return split(address, listens, host, port);
 }
 

@@ -116,6 +116,15 @@
 /* Bytes that name one migration on both hosts. */
 #define GW_ID_LEN 16
 
+/*
+ * A host's name, with its NUL: any of DNS, and longer than the kernel's. Whoever keeps a peer's
+ * keeps all of it, or none: it is compared (decision 31).
+ */
+#define GW_HOST_MAX 256
+
+/* An address, with its NUL: gw_address_check() refuses longer ones. */
+#define GW_ADDRESS_MAX 128
+
 /* Longest wait that one COMPARE may ask for, in ms. */
 #define GW_COMPARE_MS 1000
 /* Paging connections of a migration: one for requests, and at least one that pushes. */

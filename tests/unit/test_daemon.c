@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -22,6 +23,8 @@
 #include "clock.h"
 #include "control.h"
 #include "frame.h"
+#include "io.h"
+#include "holder.h"
 #include "jobs_internal.h"
 #include "lines.h"
 #include "peer.h"
@@ -409,6 +412,65 @@ static void silent_callers_make_room(void **state)
 		close(fds[i]);
 }
 
+/* What the source of a guest that runs at @host asks once it was booted: 0, it is recognised. */
+static int ask_booted(const struct host *h, const char *host)
+{
+	gw_autofree char *address = gw_path("127.0.0.1:%u", h->port);
+	gw_autofree char *ready = gw_path("{\"host\":\"%s\"}", host);
+	gw_autofree char *dir = gw_vm_dir(&h->paths, "web1");
+	struct gw_holder holder = { .inbox = { .payload = (uint8_t *)ready,
+					       .len = strlen(ready) } };
+	struct gw_journal j = { .role = GW_ROLE_SOURCE, .id = "an id" }, back;
+	struct gw_said said;
+
+	/* As worker_source.c and worker_serve.c do. */
+	if (gw_holder_heed_ready(&holder) || mkdir(dir, 0700))
+		return 10;
+	gw_copy_whole(j.host, sizeof(j.host), holder.host);
+	gw_copy_whole(j.peer, sizeof(j.peer), address);
+	if (gw_journal_save(&h->paths, "web1", &j) || gw_journal_load(&h->paths, "web1", &back))
+		return 11;
+	gw_journal_remove(&h->paths, "web1");
+	rmdir(dir);
+	if (gw_ask_of_served(&back, false, &said))
+		return 12;
+	if (said.outcome != GW_OUTCOME_FORGOTTEN)
+		return 13;
+	/* And another host is not taken for it. */
+	back.host[strlen(back.host) - 1] ^= 1;
+	return gw_ask_of_served(&back, false, &said) == -EREMOTEIO ? 0 : 14;
+}
+
+static bool has_ended(void *arg)
+{
+	int *child = arg; /* its process, 0 once it has ended; and then how */
+
+	if (child[0] && waitpid(child[0], &child[1], WNOHANG) == child[0])
+		child[0] = 0;
+	return !child[0];
+}
+
+/* Decision 31: the name that READY told is compared with the one that answers, all of it. */
+static void a_booted_host_is_recognised(void **state)
+{
+	static const size_t lens[] = { 1, 63, HOST_NAME_MAX, 127, 128, GW_HOST_MAX - 1 };
+	struct host *h = *state;
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(lens); i++) {
+		char name[GW_HOST_MAX] = "";
+		int child[2];
+
+		memset(name, 'h', lens[i]);
+		h->jobs->host = name;
+		child[0] = fork();
+		if (!child[0])
+			_exit(ask_booted(h, name));
+		run_until(h, has_ended, child);
+		h->jobs->host = "unit";
+		assert_int_equal(child[1], 0);
+	}
+}
+
 /* Somebody else, to whom a slip has opened the way, gets an answer and nothing else. */
 static void strangers_are_turned_away(void **state)
 {
@@ -651,6 +713,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(answers_wait_for_their_reader, make, drop),
 		cmocka_unit_test_setup_teardown(a_long_answer_arrives, make, drop),
 		cmocka_unit_test_setup_teardown(clients_are_bounded, make, drop),
+		cmocka_unit_test_setup_teardown(a_booted_host_is_recognised, make, drop),
 		cmocka_unit_test_setup_teardown(strangers_are_turned_away, make, drop),
 		cmocka_unit_test_setup_teardown(no_descriptors_no_spinning, make, drop),
 		cmocka_unit_test_setup_teardown(streams_do_not_stop_the_daemon, make, drop),

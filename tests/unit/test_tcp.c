@@ -15,6 +15,7 @@
 
 #include "address.h"
 #include "clock.h"
+#include "messages.h"
 #include "frame.h"
 #include "rng.h"
 
@@ -300,8 +301,8 @@ static void addresses(void **state)
 	static const char *const good[] = { "10.0.0.1:1", "[fe80::1]:65535", "host.example:7373" };
 	gw_autofd int listener = gw_tcp_listen("127.0.0.1:0");
 	struct sockaddr_in addr;
+	char text[64], longest[GW_ADDRESS_MAX + 1];
 	socklen_t len = sizeof(addr);
-	char text[64];
 
 	(void)state;
 	for (size_t i = 0; i < GW_ARRAY_SIZE(bad); i++) {
@@ -318,6 +319,13 @@ static void addresses(void **state)
 	assert_int_equal(gw_address_check("*:7373", true), 0);
 	assert_int_equal(gw_address_check("127.0.0.1:0", false), -EINVAL);
 	assert_int_equal(gw_address_check(":7373", false), -EINVAL);
+	/* What a record has no room for is told, and not cut. */
+	memset(longest, 'h', sizeof(longest));
+	memcpy(longest + GW_ADDRESS_MAX - 3, ":7", 3);
+	assert_int_equal(gw_address_check(longest, false), 0);
+	memcpy(longest + GW_ADDRESS_MAX - 3, "h:7", 4);
+	assert_int_equal(gw_address_check(longest, false), -EINVAL);
+	assert_message("too long");
 	/* Taken by one listener, so not for another; closed, so nobody answers. */
 	assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &len), 0);
 	snprintf(text, sizeof(text), "127.0.0.1:%u", ntohs(addr.sin_port));
