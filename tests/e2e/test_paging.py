@@ -115,15 +115,14 @@ class PagingSource(FalseSource):
                 return
             if not isinstance(frame, Frame):
                 return
-            runs = [struct.unpack_from("<QI", frame.payload, at)
-                    for at in range(0, len(frame.payload), 12)]
             if frame.name == "MISSING":
-                for first, count in runs:
+                for first, count in self._runs(frame):
                     missing.update(range(first, first + count))
             elif frame.name == "MISSING_END":
                 self.left, self.known = missing, frame.arg
                 self.listed.set()
             elif frame.name == "REQUEST":
+                runs = self._runs(frame)
                 self.requested += runs
                 if self.answer:
                     for first, count in runs:
@@ -137,6 +136,11 @@ class PagingSource(FalseSource):
                 self.complete.set()
             else:
                 self.failed.append(f"{frame} on connection {i}")
+
+    @staticmethod
+    def _runs(frame):
+        return [struct.unpack_from("<QI", frame.payload, at)
+                for at in range(0, len(frame.payload), 12)]
 
     def send_pages(self, first, count, index):
         """Pages in a row, of one chunk or several, but those that are withheld."""
