@@ -508,7 +508,9 @@ static void check_result(void)
 	switch (s->state) {
 	case GW_SOURCE_COMPLETED:
 		sim_check(!sim.src.rc && sim.dst.took_over, "completed, and not moved");
-		sim_check(s->verified == sim.sc->verify, "not verified");
+		/* Who serves what another began does not know of it. */
+		sim_check(s->verified == sim.sc->verify || (s->postcopy && sim.replaced),
+			  "not verified");
 		check_counts(s);
 		break;
 	case GW_SOURCE_FAILED:
