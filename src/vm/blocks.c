@@ -148,7 +148,7 @@ static const struct gw_region *region_of(const struct gw_qemu_ram *b,
 static int ask_hvas(struct gw_qmp *q, struct gw_qemu_ram *b, unsigned int n, unsigned int *nr)
 {
 	struct gw_question asked[GW_QEMU_BLOCKS_MAX];
-	unsigned int blocks[GW_QEMU_BLOCKS_MAX];
+	unsigned int blocks[GW_QEMU_BLOCKS_MAX] = { 0 };
 	int rc;
 
 	*nr = 0;
