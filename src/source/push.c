@@ -41,13 +41,16 @@ bool gw_push_is_new(struct gw_push *p, size_t page)
 	return true;
 }
 
-void gw_push_add(struct gw_push *p, size_t page)
+bool gw_push_add(struct gw_push *p, size_t page)
 {
 	gw_locked(&p->lock);
+	if (gw_bitmap_test(p->due, page))
+		return false;
 	gw_bitmap_set(p->due, page);
 	p->left++;
 	if (page < p->at)
 		p->at = page;
+	return true;
 }
 
 static size_t smaller(size_t a, size_t b)

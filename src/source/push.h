@@ -50,8 +50,8 @@ bool gw_push_claim(struct gw_push *p, size_t page);
 /** gw_push_is_new() - whether @page was never due; from now on it was. For one caller only. */
 bool gw_push_is_new(struct gw_push *p, size_t page);
 
-/** gw_push_add() - and is due, like the others. */
-void gw_push_add(struct gw_push *p, size_t page);
+/** gw_push_add() - and is due, like the others. False: it is already. */
+bool gw_push_add(struct gw_push *p, size_t page);
 
 /**
  * gw_push_next() - take the pages that are to go next, all in one chunk.

@@ -158,8 +158,8 @@ static void give(struct gw_serve *v, size_t page)
 		s->reused -= s->reused && !gw_digest_is_zero(s->holder.encoder.held.table[page]);
 	}
 	gw_encoder_reuse(&s->holder.encoder, page, GW_DIGEST_UNKNOWN);
-	s->due_pages++;
-	gw_push_add(&v->push, page);
+	/* After a reconnection it may be on the list, and be refused as well. */
+	s->due_pages += gw_push_add(&v->push, page);
 }
 
 static int take_refused(struct gw_serve *v, const struct gw_frame *f)

@@ -125,7 +125,9 @@ static void what_is_refused_is_added(void **state)
 	assert_false(gw_push_is_new(&f->push, 600));
 	assert_true(gw_push_is_new(&f->push, 3));
 	assert_false(gw_push_is_new(&f->push, 3));
-	gw_push_add(&f->push, 3);
+	assert_true(gw_push_add(&f->push, 3));
+	/* It is on the list, and not twice. */
+	assert_false(gw_push_add(&f->push, 3));
 	assert_int_equal(gw_push_left(&f->push), 1);
 	assert_int_equal(gw_push_next(&f->push, 16, &chunk, &pages), 1);
 	assert_true(!chunk && gw_pageset_test(&pages, 3));
