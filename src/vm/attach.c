@@ -419,6 +419,8 @@ static int find_memory(struct gw_qmp *q, pid_t pid, const struct gw_question *as
 	const json_t *devs = NULL;
 	int rc = gw_question_answer(&asked[BACKENDS], &devs);
 
+	if (!blocks)
+		return gw_fail(-ENOMEM, "no memory to look at QEMU's");
 	if (!rc && !json_array_size(devs))
 		return gw_fail(-ENOTSUP,
 			       "the VM has no memory backend: start it with 'godwit run', "
@@ -427,8 +429,7 @@ static int find_memory(struct gw_qmp *q, pid_t pid, const struct gw_question *as
 	if (!rc && !mapped)
 		return -EREMOTEIO;
 	if (!rc)
-		rc = blocks ? gw_blocks_read(q, said, mapped, blocks)
-			    : gw_fail(-ENOMEM, "no memory to look at QEMU's");
+		rc = gw_blocks_read(q, said, mapped, blocks);
 	if (!rc)
 		rc = add_backends(q, pid, devs, blocks, ram, facts);
 	if (!rc)

@@ -148,26 +148,26 @@ static const struct gw_region *region_of(const struct gw_qemu_ram *b,
 static int ask_hvas(struct gw_qmp *q, struct gw_qemu_ram *b, unsigned int n, unsigned int *nr)
 {
 	struct gw_question asked[GW_QEMU_BLOCKS_MAX];
-	unsigned int blocks[GW_QEMU_BLOCKS_MAX] = { 0 };
+	struct place {
+		struct gw_qemu_block *block;
+		const struct gw_region *in;
+	} places[GW_QEMU_BLOCKS_MAX] = { { NULL, NULL } };
 	int rc;
 
 	*nr = 0;
 	for (unsigned int i = 0; i < b->nr_blocks; i++) {
-		const struct gw_region *r = b->blocks[i].hva ? NULL
-							     : region_of(b, &b->blocks[i], n);
+		struct gw_qemu_block *block = &b->blocks[i];
+		const struct gw_region *r = block->hva ? NULL : region_of(b, block, n);
 		gw_autofree char *command = r ? gw_path("gpa2hva 0x%lx", r->gpa) : NULL;
 
 		if (!r)
 			continue;
-		blocks[*nr] = i;
+		places[*nr] = (struct place){ block, r };
 		asked[(*nr)++] = gw_question_hmp(command);
 	}
 	rc = gw_qmp_ask(q, asked, *nr);
-	for (unsigned int i = 0; !rc && i < *nr; i++) {
-		struct gw_qemu_block *block = &b->blocks[blocks[i]];
-
-		block->hva = read_hva(json_string_value(asked[i].answer), region_of(b, block, n));
-	}
+	for (unsigned int i = 0; !rc && i < *nr && places[i].in; i++)
+		places[i].block->hva = read_hva(json_string_value(asked[i].answer), places[i].in);
 	gw_questions_free(asked, *nr);
 	return rc;
 }
