@@ -476,8 +476,8 @@ int gw_attach(struct gw_qmp *q, pid_t pid, struct gw_ram *ram, struct gw_guest_f
 		rc = find_memory(q, pid, asked, ram, facts);
 	if (!rc) {
 		tree = gw_question_text(&asked[TREE]);
-		facts->discards = strstr(tree, "dev: virtio-balloon") ||
-				  strstr(tree, "dev: virtio-mem");
+		/* virtio-balloon, and hv-balloon since QEMU 8.2. */
+		facts->discards = strstr(tree, "balloon") || strstr(tree, "dev: virtio-mem");
 		facts->reports = strstr(tree, "free-page-reporting = true") ||
 				 strstr(tree, "dev: virtio-mem");
 	}

@@ -240,6 +240,10 @@ static void notices_disks_and_balloons(void **state)
 	assert_true(facts.direct_io);
 	assert_true(facts.discards);
 	gw_ram_close(&ram);
+	m->special[1] = (struct answer){ "info qtree", "\"  dev: hv-balloon, id \\\"\\\"\"" };
+	assert_int_equal(attach(m, &ram, &facts), 0);
+	assert_true(facts.discards);
+	gw_ram_close(&ram);
 }
 
 static void refuses_old_versions(void **state)
