@@ -206,7 +206,7 @@ static void random_run(uint64_t seed)
 		faults[i].kind = random_kind(&rng, i, faults[i].step);
 	}
 	/* New draws come last: tests/sim/seeds. */
-	if (rng_one_in(&rng, 8))
+	if (rng_one_in(&rng, 9))
 		faults[rng_below(&rng, 2)].kind = FAULT_CUT_ONE;
 	run_twice(&sc, seed, faults);
 }
