@@ -1,130 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* test_qmp.c - the monitor's client against a monitor that follows a script. */
-#include "unit.h"
+#include "script.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <pthread.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "clock.h"
-#include "io.h"
-#include "qmp.h"
-#include "settings.h"
-
-#define SOON (gw_now() + 120 * GW_S)
-
-#define GREETING "{\"QMP\":{\"version\":{},\"capabilities\":[]}}\r\n"
-#define OK	 "{\"return\":{}}\r\n"
 #define EVENT(name, status) \
 	"{\"event\":\"" name "\",\"data\":{\"status\":\"" status "\"},\"timestamp\":{}}\r\n"
-
-/* What is expected (a part of one command; NULL: nothing) and what is then sent. */
-struct step {
-	const char *expect, *send;
-};
-
-/* The monitor's end: a thread, so only the test itself may assert. */
-struct monitor {
-	char *dir, *path;
-	int listener;
-	const struct step *steps;
-	pthread_t thread;
-	char wrong[512];  /* the first command that was not as expected */
-	int passed_fd;	  /* the last descriptor that came with a command */
-	char heard[4096]; /* and not yet answered */
-	size_t nr_heard;
-};
-
-static int make(void **state)
-{
-	struct monitor *m = calloc(1, sizeof(*m));
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-
-	*state = m;
-	if (!m || unit_folder((void **)&m->dir))
-		return -1;
-	m->passed_fd = -1;
-	m->path = gw_path("%s/qmp", m->dir);
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", m->path);
-	m->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	return bind(m->listener, (struct sockaddr *)&addr, sizeof(addr)) || listen(m->listener, 1);
-}
-
-static int drop(void **state)
-{
-	struct monitor *m = *state;
-
-	close(m->listener);
-	if (m->passed_fd >= 0)
-		close(m->passed_fd);
-	free(m->path);
-	unit_folder_remove((void **)&m->dir);
-	free(m);
-	return 0;
-}
-
-/* More of what is said, with the descriptor that came with it. */
-static bool hear_more(struct monitor *m, int conn)
-{
-	char control[CMSG_SPACE(sizeof(int))];
-	struct iovec iov = { m->heard + m->nr_heard, sizeof(m->heard) - m->nr_heard };
-	struct msghdr hdr = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = control,
-			      .msg_controllen = sizeof(control) };
-	struct pollfd pfd = { .fd = conn, .events = POLLIN };
-	ssize_t n = poll(&pfd, 1, 10000) == 1 ? recvmsg(conn, &hdr, MSG_CMSG_CLOEXEC) : -1;
-	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&hdr) : NULL;
-
-	if (n <= 0)
-		return false;
-	m->nr_heard += (size_t)n;
-	if (c)
-		memcpy(&m->passed_fd, CMSG_DATA(c), sizeof(int));
-	return true;
-}
-
-/* One command; others may have come with it. */
-static bool hear(struct monitor *m, int conn, char *text, size_t room)
-{
-	json_error_t where;
-	json_t *command;
-
-	while (!(command = json_loadb(m->heard, m->nr_heard, JSON_DISABLE_EOF_CHECK, &where)))
-		if (!hear_more(m, conn))
-			return false;
-	json_decref(command);
-	snprintf(text, room, "%.*s", where.position, m->heard);
-	m->nr_heard -= (size_t)where.position;
-	memmove(m->heard, m->heard + where.position, m->nr_heard);
-	return true;
-}
-
-static void *monitor(void *arg)
-{
-	struct monitor *m = arg;
-	int conn = accept(m->listener, NULL, NULL);
-	char text[4096] = "";
-
-	m->nr_heard = 0;
-	for (const struct step *s = m->steps; s->expect || s->send; s++) {
-		if (s->expect && (!hear(m, conn, text, sizeof(text)) || !strstr(text, s->expect))) {
-			snprintf(m->wrong, sizeof(m->wrong), "expected %.200s, got %.200s",
-				 s->expect, text);
-			break;
-		}
-		if (s->send && send(conn, s->send, strlen(s->send), MSG_NOSIGNAL) < 0)
-			break;
-	}
-	/* Unless the script ended with silence, it hangs up. */
-	close(conn);
-	return NULL;
-}
 
 /* A monitor that greets, agrees, and is not heard of again; it is left in passed_fd. */
 static void *agree(void *arg)
@@ -137,30 +20,6 @@ static void *agree(void *arg)
 	    recv(m->passed_fd, text, sizeof(text), 0) > 0)
 		send(m->passed_fd, OK, strlen(OK), MSG_NOSIGNAL);
 	return NULL;
-}
-
-static void begin(struct monitor *m, const struct step *steps)
-{
-	m->steps = steps;
-	m->wrong[0] = '\0';
-	assert_int_equal(pthread_create(&m->thread, NULL, monitor, m), 0);
-}
-
-static void end(struct monitor *m)
-{
-	pthread_join(m->thread, NULL);
-	assert_string_equal(m->wrong, "");
-}
-
-/* The usual beginning; what the script says before it hangs up is already on its way. */
-static struct gw_qmp *open_with(struct monitor *m, const struct step *steps)
-{
-	struct gw_qmp *q;
-
-	begin(m, steps);
-	q = gw_qmp_open(m->path, SOON);
-	assert_non_null(q);
-	return q;
 }
 
 static void commands_and_answers(void **state)
@@ -735,101 +594,6 @@ static void nobody_there(void **state)
 	gw_qmp_close(NULL);
 }
 
-#define CAPABILITY(name, state) "{\"capability\":\"" name "\",\"state\":" state "}"
-
-/* A QEMU whose user has multifd on: only what must change is changed, and changed back. */
-static void settings_are_put_back(void **state)
-{
-	static const struct step steps[] = {
-		{ NULL, GREETING },
-		{ "qmp_capabilities", OK },
-		{ "query-migrate-capabilities",
-		  "{\"return\":[" CAPABILITY("x-ignore-shared", "false") "," CAPABILITY(
-			  "events", "true") "," CAPABILITY("multifd",
-							   "true") "," CAPABILITY("xbzrle",
-										  "false") "]}\n" },
-		{ "query-migrate-parameters",
-		  "{\"return\":{\"max-bandwidth\":5,\"tls-creds\":\"\","
-		  "\"downtime-limit\":300,\"mode\":\"cpr-reboot\"}}\n" },
-		{ "{\"capabilities\":[" CAPABILITY("x-ignore-shared",
-						   "true") "," CAPABILITY("multifd", "false") "]}",
-		  OK },
-		{ "\"arguments\":{\"max-bandwidth\":1099511627776,\"mode\":\"normal\"}", OK },
-		/* One that is refused keeps nobody from putting back the other. */
-		{ "{\"capabilities\":[" CAPABILITY("x-ignore-shared",
-						   "false") "," CAPABILITY("multifd", "true") "]}",
-		  "{\"error\":{\"desc\":\"in progress\"}}\n" },
-		{ "\"arguments\":{\"max-bandwidth\":5,\"mode\":\"cpr-reboot\"}", OK },
-		{ 0 },
-	};
-	static const char *const on[] = { "x-ignore-shared", "events", NULL };
-	struct gw_qmp *q = open_with(*state, steps);
-	char text[GW_SETTINGS_MAX];
-	json_t *found = NULL, *noted;
-
-	assert_int_equal(gw_settings_find(q, on, &found), 0);
-	assert_int_equal(gw_settings_apply(q, found), 0);
-	/* Whoever comes after us has the journal only. */
-	assert_int_equal(gw_settings_format(found, text), 0);
-	noted = gw_settings_parse(text);
-	assert_true(json_equal(found, noted));
-	assert_int_equal(gw_settings_restore(q, noted), -EREMOTEIO);
-	assert_message("are not as they were");
-	assert_message("in progress");
-	json_decref(found);
-	json_decref(noted);
-	end(*state);
-	gw_qmp_close(q);
-}
-
-static void settings_that_are_right(void **state)
-{
-	static const struct step steps[] = {
-		{ NULL, GREETING },
-		{ "qmp_capabilities", OK },
-		{ "query-migrate-capabilities",
-		  "{\"return\":[" CAPABILITY("x-ignore-shared", "true") "]}\n" },
-		{ "query-migrate-parameters", "{\"return\":{\"max-bandwidth\":1099511627776}}\n" },
-		{ "query-migrate-capabilities",
-		  "{\"return\":[" CAPABILITY("events", "false") ",{},7]}\n" },
-		{ "query-migrate-parameters", "{\"return\":{}}\n" },
-		{ 0 },
-	};
-	static const char *const on[] = { "x-ignore-shared", NULL };
-	struct gw_qmp *q = open_with(*state, steps);
-	char text[GW_SETTINGS_MAX];
-	json_t *found = NULL;
-
-	assert_int_equal(gw_settings_find(q, on, &found), 0);
-	/* Nothing to change: QEMU is not even asked. */
-	assert_int_equal(gw_settings_apply(q, found), 0);
-	assert_int_equal(gw_settings_restore(q, found), 0);
-	assert_int_equal(gw_settings_restore(q, NULL), 0);
-	json_decref(found);
-	assert_int_equal(gw_settings_find(q, on, &found), -ENOTSUP);
-	assert_null(found);
-	end(*state);
-	gw_qmp_close(q);
-	assert_int_equal(gw_settings_format(NULL, text), 0);
-	assert_string_equal(text, "");
-	assert_null(gw_settings_parse(text));
-	assert_null(gw_settings_parse("{"));
-}
-
-static void settings_too_long_to_write_down(void **state)
-{
-	char text[GW_SETTINGS_MAX], value[GW_SETTINGS_MAX + 1];
-	json_t *found;
-
-	(void)state;
-	memset(value, 'x', sizeof(value) - 1);
-	value[sizeof(value) - 1] = '\0';
-	found = json_pack("{s:{s:s}}", "parameters", "tls-creds", value);
-	assert_int_equal(gw_settings_format(found, text), -E2BIG);
-	assert_string_equal(text, "");
-	json_decref(found);
-}
-
 #define qmp_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
 
 int main(void)
@@ -857,9 +621,6 @@ int main(void)
 		qmp_test(a_monitor_of_somebody_else),
 		qmp_test(hanging_up),
 		qmp_test(garbage),
-		qmp_test(settings_are_put_back),
-		qmp_test(settings_that_are_right),
-		cmocka_unit_test(settings_too_long_to_write_down),
 		cmocka_unit_test(nobody_there),
 	};
 
