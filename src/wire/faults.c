@@ -14,10 +14,10 @@ void gw_faults_encode(const uint64_t numbers[GW_FAULT_NUMBERS], uint8_t wire[GW_
 
 int gw_faults_decode(const uint8_t *wire, size_t len, uint64_t numbers[GW_FAULT_NUMBERS])
 {
-	if (len < GW_FAULTS_LEN || len % 8)
+	if (len < GW_FAULTS_LEAST || len % 8)
 		return gw_fail(-EPROTO, "a FAULTS of %zu bytes", len);
 	for (size_t i = 0; i < GW_FAULT_NUMBERS; i++) {
-		const uint64_t n = gw_get64(wire + 8 * i);
+		const uint64_t n = 8 * i < len ? gw_get64(wire + 8 * i) : 0;
 
 		numbers[i] = n > INT64_MAX ? INT64_MAX : n;
 	}

@@ -2,7 +2,8 @@
 /*
  * faults.h - what a destination tells of the pages that its guest has waited for: FAULTS.
  *
- * A list of numbers, of 64 bits each. A later release may append some, which are not read.
+ * A list of numbers, of 64 bits each. A later release may append some, which are not read; those
+ * that an older one does not tell are 0.
  *
  * Rules: only shown to people; nothing is decided by it, since it comes from a peer (invariant 10).
  */
@@ -33,7 +34,8 @@ enum gw_fault_number {
 	GW_FAULT_NUMBERS = GW_FAULT_VCPU_NS + GW_FAULT_VCPUS_MAX,
 };
 
-#define GW_FAULTS_LEN (8UL * GW_FAULT_NUMBERS)
+#define GW_FAULTS_LEN	(8UL * GW_FAULT_NUMBERS)
+#define GW_FAULTS_LEAST (8UL * GW_FAULT_VCPUS) /* what the first release told */
 
 /** gw_faults_encode() - @numbers as they travel. */
 void gw_faults_encode(const uint64_t numbers[GW_FAULT_NUMBERS], uint8_t wire[GW_FAULTS_LEN]);
