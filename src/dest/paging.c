@@ -39,8 +39,7 @@ struct gw_page {
 	bool receives;	  /* receivers were spawned */
 	bool until_whole; /* nothing missing is all that is waited for */
 	uint64_t received;
-	pthread_mutex_t
-		push_locks[GW_PAGING_MAX]; /* of sending on one that is pushed on, and of: */
+	pthread_mutex_t push_locks[GW_PAGING_MAX]; /* of sending on one that pushes; of @open */
 	bool open[GW_PAGING_MAX];
 	bool checks;		 /* threads compare what was kept */
 	_Atomic bool checked;	 /* or are to end */
@@ -649,10 +648,11 @@ static void complete(struct gw_page *g)
 		rc = say_complete(g);
 		if (!rc && d->reuse)
 			rc = take_ledger(g);
-		if (!rc || !d->reuse || d->ops->wait(d->env, comes_again, g, until) ||
+		/* One that calls and calls keeps nobody for longer. */
+		if (!rc || !d->reuse || op_now(g) >= until ||
+		    d->ops->wait(d->env, comes_again, g, until) ||
 		    !ops_of(g)->called(d->page_env, g->n))
 			break;
-		disconnect(g);
 		mend(g);
 	}
 	if (rc && d->reuse)
