@@ -109,9 +109,9 @@ int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open,
 /** struct gw_said - what another host says of a migration. */
 struct gw_said {
 	enum gw_outcome outcome;
-	char text[512];		/* to people */
-	char host[GW_HOST_MAX]; /* that it has no trace of it, and is called so; "": nothing of the
-				   kind */
+	char text[512]; /* to people */
+	/* That it has no trace of it, and is called so; "": nothing of the kind. */
+	char host[GW_HOST_MAX];
 };
 
 /**

@@ -196,10 +196,9 @@ struct gw_dest {
 	struct gw_legs legs;	    /* of the VM: told by the source; at the end with this one */
 	uint64_t leg_us;	    /* of this one, so far; 0: not known */
 	_Atomic enum gw_dest_state state;
-	char listen[GW_ADDRESS_MAX]; /* where the source answers questions, as its --listen says;
-				      * may be empty
-				      */
-	bool run;		     /* the guest ran at the source: resume it on COMMIT */
+	/* Where the source answers questions, as its --listen says; may be empty. */
+	char listen[GW_ADDRESS_MAX];
+	bool run; /* the guest ran at the source: resume it on COMMIT */
 	bool committed;
 	bool reuse;	/* the source will send a ledger */
 	bool unchecked; /* it returns at once: what is kept may be compared as the guest runs */

@@ -37,7 +37,7 @@ struct gw_dest_page_ops {
 	void (*wake)(void *env, size_t page, size_t count);
 	/* Everybody who waits tries again. */
 	void (*wake_all)(void *env);
-	/* How many vCPUs the faults that gw_pager_fault() is told tell of. */
+	/* Of how many vCPUs the faults are told apart. */
 	unsigned int (*vcpus)(void *env);
 	/* The calling thread's; in a simulation it means nothing. */
 	void (*urgency)(void *env, enum gw_urgency urgency);

@@ -32,7 +32,7 @@ struct gw_round {
 	struct gw_batch batches[GW_STREAMS_MAX];
 	_Atomic size_t next_chunk;
 	_Atomic bool halted;
-	_Atomic bool cut; /* the last one took too long: no more chunks */
+	_Atomic bool cut; /* no more chunks: the last one took too long, or it cannot win */
 	bool last;
 	/* look_ahead()'s: what was written again by now, how far it has looked, what it found */
 	struct gw_bitmap seen;

@@ -36,6 +36,7 @@
 /* More do not help: so many vCPUs that fault at once are those of a guest that waits anyway. */
 #define GW_WATCH_PARTS 8
 
+/* Whose faults are told apart (wire/faults.h has room for as many). */
 #define GW_WATCH_VCPUS 64
 
 enum gw_watch_mode {
