@@ -61,8 +61,8 @@ struct gw_question gw_question_hmp(const char *command);
 /**
  * gw_qmp_ask() - ask @n questions, each of which must be good to ask whatever the others' answers.
  *
- * What a command costs is its bytes, which QEMU reads one at a time (6 us each), and, where
- * the processors are busy, that it and we wake each other. The second is spared. They are
+ * What a command costs is its bytes, which QEMU reads one at a time, and, where the
+ * processors are busy, that it and we wake each other. The second is spared. They are
  * executed and answered in order, each within the connection's patience of the one
  * before. That QEMU refuses one is for whoever looks at its answer.
  *
