@@ -16,7 +16,7 @@ SET_MIB = 100
 SET_RATE = 153              # MiB/s: 160 MB/s
 READ_RATE = 8               # MiB/s of pages read: 2048 reads a second
 SLOW_US = 20                # a read that took longer waited for more than this machine's caches
-PAGE_ON_LINK = 4096 + 82    # a page, its frame's head, and one packet's headers in each 1448
+PAGE_ON_LINK = 4096 + 40    # with the heads of its frame and its record
 OPERATIONS_BEFORE = 5.0     # seconds
 OPERATIONS_AFTER = 15.0
 
