@@ -18,16 +18,12 @@
 #include "io.h"
 #include "jobs_internal.h"
 #include "log.h"
-#include "source.h"
 #include "worker.h"
 
 /* Packets of a worker that are read at a time. */
 #define PACKETS 64
 
 #define STRANGERS_MAX 64
-
-/* A keeper that lived so long did not die of what it found. */
-#define KEPT_NS (10 * GW_S)
 
 typedef int (*job_fn)(struct gw_worker *w, const json_t *args, json_t **result);
 
@@ -58,7 +54,7 @@ struct gw_jobs *gw_jobs_new(struct gw_loop *loop, const struct gw_paths *paths, 
 	return jobs;
 }
 
-static void free_job(struct gw_job *job)
+void gw_job_free(struct gw_job *job)
 {
 	gw_loop_remove(job->jobs->loop, job->watch_pid);
 	gw_loop_remove(job->jobs->loop, job->watch_ctl);
@@ -77,7 +73,7 @@ static void free_job(struct gw_job *job)
 	json_decref(job->result);
 	json_decref(job->args);
 	if (job->heir_of)
-		free_job(job->heir_of);
+		gw_job_free(job->heir_of);
 	free(job);
 }
 
@@ -87,7 +83,7 @@ void gw_jobs_free(struct gw_jobs *jobs)
 		struct gw_job *job = jobs->list;
 
 		jobs->list = job->next;
-		free_job(job);
+		gw_job_free(job);
 	}
 	gw_care_free(jobs->care);
 	json_decref(jobs->last);
@@ -125,36 +121,6 @@ static void note_progress(struct gw_job *job, json_t *status)
 		job->client.on_progress(job->client.arg, status);
 }
 
-/* Tell whoever asked for the job's end; @result is taken over. */
-static void answer_cancellers(struct gw_job *job, json_t *result)
-{
-	while (job->cancellers) {
-		struct canceller *c = job->cancellers;
-
-		job->cancellers = c->next;
-		c->client.on_end(c->client.arg, result);
-		free(c);
-	}
-	json_decref(result);
-}
-
-static json_t *too_late(const struct gw_job *job)
-{
-	json_t *text =
-		job->serving
-			? json_sprintf(
-				  "too late to cancel: VM '%s' runs at the destination already, and "
-				  "some of its memory is only here, so to end this would lose the "
-				  "guest; 'godwit status %s' shows how much is left",
-				  job->name, job->name)
-			: json_sprintf("too late to cancel: %s has been told to take VM '%s' over; "
-				       "'godwit status %s' shows how it ends",
-				       job->incoming ? "this host" : "the destination", job->name,
-				       job->name);
-
-	return json_pack("{s:o}", "error", text);
-}
-
 static void on_ctl(void *arg)
 {
 	struct gw_job *job = arg;
@@ -177,165 +143,23 @@ static void on_ctl(void *arg)
 			note_progress(job, status);
 		if (json_is_true(json_object_get(json, "late"))) {
 			job->late = true;
-			answer_cancellers(job, too_late(job));
+			gw_job_answer_cancellers(job, gw_job_too_late(job));
 		}
 		json_decref(json);
 	}
 }
 
-static void launch_next(struct gw_jobs *jobs, const char *name);
-static void unlist(struct gw_job *job);
-
-/* How a worker ended that said nothing; free(). */
-static char *unexpected_end(int status)
-{
-	return WIFSIGNALED(status)
-		       ? gw_path("the worker process was killed (signal %d)", WTERMSIG(status))
-		       : gw_path("the worker process ended unexpectedly");
-}
-
-/* What became of the guest of a migration whose worker ended so. */
-static json_t *fate(const struct gw_job *job, const char *how)
-{
-	struct gw_journal j;
-
-	if (!job->migrates || job->incoming)
-		return json_string(how);
-	if (gw_journal_load(job->jobs->paths, job->name, &j) || j.role != GW_ROLE_SOURCE)
-		return json_sprintf("%s; 'godwit list' shows where the guest is", how);
-	if (j.phase == GW_SOURCE_COMMITTING)
-		return json_sprintf("%s when the destination may have taken over, so the guest "
-				    "stays stopped here; settle it with 'godwit recover %s'",
-				    how, job->name);
-	if (j.phase == GW_SOURCE_SERVING)
-		return json_sprintf("%s; the guest runs at its destination, and another worker "
-				    "brings what it lacks of its memory: see 'godwit status %s'",
-				    how, job->name);
-	return json_sprintf("%s; what it left is being put right: see 'godwit list'", how);
-}
-
-/* The same, now that its recovery @job has ended. */
-static void tell_client(const struct gw_job *job, struct gw_job *dead)
-{
-	const char *how = json_string_value(json_object_get(dead->result, "how"));
-	const char *failed = json_string_value(json_object_get(job->result, "error"));
-	json_t *text = failed ? json_sprintf("%s, and what it left could not be put right yet: %s. "
-					     "The guest may be stopped; godwitd keeps trying",
-					     how, failed)
-			      : json_sprintf("%s; the guest runs on here", how);
-
-	json_object_set_new(job->jobs->last, dead->name,
-			    json_pack("{s:s,s:O}", "status", "failed", "error-desc", text));
-	json_object_set_new(dead->result, "error", text);
-	json_object_del(dead->result, "how");
-	if (dead->client.on_end)
-		dead->client.on_end(dead->client.arg, dead->result);
-}
-
-/* What became of the wish that it may end. */
-static json_t *cancel_outcome(const struct gw_job *job)
-{
-	const char *error = json_string_value(json_object_get(job->result, "error"));
-	struct gw_journal j;
-
-	if (!error)
-		return too_late(job);
-	if (!job->incoming && !gw_journal_load(job->jobs->paths, job->name, &j) &&
-	    j.role == GW_ROLE_SOURCE &&
-	    (j.phase == GW_SOURCE_COMMITTING || j.phase == GW_SOURCE_GONE))
-		return json_pack("{s:s}", "error", error); /* in doubt, or lost */
-	return json_pack("{s:{}}", "return");
-}
-
-static void finish(struct gw_job *job, int status)
-{
-	struct gw_jobs *jobs = job->jobs;
-	json_t *state;
-	bool failed;
-
-	if (job->file >= 0)
-		job->result = gw_worker_result_load(job->file);
-	if (!job->result) {
-		gw_autofree char *how = unexpected_end(status);
-
-		job->result = json_pack("{s:o,s:s}", "error", fate(job, how), "how", how);
-	}
-	/* The final status, with its error, is what `godwit status` shows from now on. */
-	state = json_object_get(job->result, "status");
-	if (!state)
-		state = json_object_get(job->result, "return");
-	if (job->migrates && job->name[0]) {
-		if (!json_object_get(state, "status"))
-			json_object_set_new(jobs->last, job->name,
-					    json_pack("{s:s,s:O?}", "status", "failed",
-						      "error-desc",
-						      json_object_get(job->result, "error")));
-		else
-			json_object_set(jobs->last, job->name, state);
-	}
-	/* Who keeps something and lived for long did not die of what it found. */
-	failed = json_object_get(job->result, "error") &&
-		 !(job->keeper && gw_now() - job->began >= KEPT_NS);
-	if ((job->recovers || job->keeper) && !failed)
-		json_object_del(jobs->retries, job->name);
-	else if (job->keeper || (job->recovers && !job->client.on_end))
-		gw_jobs_tried(jobs, job);
-}
-
-/*
- * A worker ended without a word, and left something that is being put right: its
- * client hears of it when that is known. The recovery, or NULL.
- */
-static struct gw_job *recovery_of(const struct gw_job *dead)
-{
-	struct gw_job *job = gw_jobs_of(dead->jobs, dead->name);
-
-	return dead->migrates && !dead->incoming && json_object_get(dead->result, "how") && job &&
-			       job->recovers && !job->heir_of
-		       ? job
-		       : NULL;
-}
-
 static void on_worker_end(void *arg)
 {
 	struct gw_job *job = arg;
-	struct gw_jobs *jobs = job->jobs;
-	struct gw_job *recovery;
-	char name[GW_NAME_MAX];
 	int status = 0;
-	bool left;
 
 	/* Readable means ended, so this does not wait; and it must not, whatever comes. */
 	if (waitpid(job->pid, &status, WNOHANG) == 0)
 		return;
 	while (job->watch_ctl)
 		on_ctl(job); /* its last words, and then the end */
-	finish(job, status);
-	unlist(job);
-	snprintf(name, sizeof(name), "%s", job->name);
-	/* Put right what it left before anybody hears that it ended. */
-	gw_jobs_sweep(jobs);
-	recovery = recovery_of(job);
-	if (recovery) {
-		gw_loop_remove(jobs->loop, job->watch_pid);
-		gw_loop_remove(jobs->loop, job->watch_ctl);
-		job->watch_pid = job->watch_ctl = NULL;
-		recovery->heir_of = job;
-		answer_cancellers(job, cancel_outcome(job));
-		return;
-	}
-	json_object_del(job->result, "how");
-	if (job->heir_of)
-		tell_client(job, job->heir_of);
-	if (job->client.on_end)
-		job->client.on_end(job->client.arg, job->result);
-	answer_cancellers(job, cancel_outcome(job));
-	left = job->migrates && !json_object_get(job->result, "error");
-	free_job(job);
-	launch_next(jobs, name);
-	if (left)
-		gw_jobs_tidy(jobs);
-	gw_jobs_answer_settles(jobs);
+	gw_job_end(job, status);
 }
 
 /* In the worker: everything of the daemon's is closed but what it was given. */
@@ -383,7 +207,7 @@ static struct gw_job *new_job(struct gw_jobs *jobs, const char *name)
 	return job;
 }
 
-static void unlist(struct gw_job *job)
+void gw_job_unlist(struct gw_job *job)
 {
 	struct gw_job **at = &job->jobs->list;
 
@@ -443,8 +267,7 @@ static int launch(struct gw_job *job)
 	worker_end(&w, rc, result);
 }
 
-/* The VM's job has ended: the next that waits for it, if any, may begin. */
-static void launch_next(struct gw_jobs *jobs, const char *name)
+void gw_jobs_next(struct gw_jobs *jobs, const char *name)
 {
 	struct gw_job *next = gw_jobs_of(jobs, name);
 	json_t *result;
@@ -452,11 +275,11 @@ static void launch_next(struct gw_jobs *jobs, const char *name)
 	if (!next || next->pid || !launch(next))
 		return;
 	result = json_pack("{s:s}", "error", gw_error());
-	unlist(next);
+	gw_job_unlist(next);
 	if (next->client.on_end)
 		next->client.on_end(next->client.arg, result);
 	json_decref(result);
-	free_job(next);
+	gw_job_free(next);
 }
 
 /* What is served is settled only where nobody can be reached any more, and by order. */
@@ -533,8 +356,8 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 		json_object_del(jobs->last, name);
 	/* What is under way takes moments: the job that follows waits for its end. */
 	if (!busy && launch(job)) {
-		unlist(job);
-		free_job(job);
+		gw_job_unlist(job);
+		gw_job_free(job);
 		return NULL;
 	}
 	return job;
@@ -573,8 +396,8 @@ int gw_jobs_receive(struct gw_jobs *jobs, int conn, const struct gw_open *open, 
 		worker_end(&w, rc, rc ? NULL : json_pack("{s:s}", "status", "completed"));
 	}
 	if (rc) {
-		unlist(job);
-		free_job(job);
+		gw_job_unlist(job);
+		gw_job_free(job);
 		return rc;
 	}
 	close(conn);
@@ -639,92 +462,6 @@ struct gw_job *gw_jobs_keep(struct gw_jobs *jobs, const char *name, const struct
 	job->forbids = forbid;
 	memcpy(job->id, j->id, GW_ID_LEN);
 	return job;
-}
-
-void gw_jobs_detach(struct gw_job *job, const void *arg)
-{
-	struct canceller **at = &job->cancellers;
-
-	if (job->client.arg == arg)
-		memset(&job->client, 0, sizeof(job->client));
-	while (*at) {
-		struct canceller *c = *at;
-
-		if (c->client.arg != arg) {
-			at = &c->next;
-			continue;
-		}
-		*at = c->next;
-		free(c);
-	}
-}
-
-/* The job that waits for the VM's present one to end, or NULL. */
-static struct gw_job *waiting_job(struct gw_jobs *jobs, const char *name)
-{
-	for (struct gw_job *job = jobs->list; job; job = job->next)
-		if (!job->pid && !job->recovers && !strcmp(job->name, name))
-			return job;
-	return NULL;
-}
-
-/* End a job that has not begun: nothing was done, so nothing is to be undone. */
-static void call_off(struct gw_job *job)
-{
-	unlist(job);
-	job->result = json_pack("{s:s,s:{s:s,s:s}}", "error", "cancelled before it began", "status",
-				"status", "cancelled", "error-desc", "cancelled before it began");
-	finish(job, 0);
-	if (job->client.on_end)
-		job->client.on_end(job->client.arg, job->result);
-	free_job(job);
-}
-
-int gw_jobs_cancel(struct gw_jobs *jobs, const char *name, struct gw_job_client client,
-		   struct gw_job **waits)
-{
-	struct gw_job *job = waiting_job(jobs, name);
-	struct canceller *c;
-	struct gw_journal j;
-	json_t *done;
-	int rc = 0;
-
-	*waits = NULL;
-	if (job) {
-		call_off(job);
-		done = json_pack("{s:{}}", "return");
-		client.on_end(client.arg, done);
-		json_decref(done);
-		return 0;
-	}
-	job = gw_jobs_of(jobs, name);
-	if (!job || !job->migrates)
-		return gw_fail(-ENOENT, "no migration of VM '%s' is under way", name);
-	/* Neither end heeds it from COMMIT on: phase 0 is the one before, at both. */
-	if (!gw_journal_load(jobs->paths, name, &j) && j.phase != 0)
-		job->late = true;
-	if (!job->cancelled && !job->late)
-		rc = gw_ctl_send(job->ctl, json_pack("{s:b}", "cancel", 1), -1);
-	if (rc)
-		return gw_fail(rc,
-			       "the worker of that migration (process %d) does not listen; end "
-			       "it, and the guest runs on where it runs",
-			       (int)job->pid);
-	job->cancelled = true;
-	if (job->late) {
-		done = too_late(job);
-		client.on_end(client.arg, done);
-		json_decref(done);
-		return 0;
-	}
-	c = calloc(1, sizeof(*c));
-	if (!c)
-		return gw_fail(-ENOMEM, "no memory");
-	c->client = client;
-	c->next = job->cancellers;
-	job->cancellers = c;
-	*waits = job;
-	return 0;
 }
 
 int gw_jobs_retry(struct gw_jobs *jobs, const char *name)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * jobs_internal.h - what jobs.c (workers, their clients) and jobs_recover.c
- * (what they leave to be put right) share.
+ * jobs_internal.h - what jobs.c (workers, their clients), jobs_end.c (how they end)
+ * and jobs_recover.c (what they leave to be put right) share.
  */
 #ifndef GW_JOBS_INTERNAL_H
 #define GW_JOBS_INTERNAL_H
@@ -69,6 +69,28 @@ struct gw_jobs {
 	 */
 	json_t *retries;
 };
+
+/** gw_job_unlist() - @job is none of the daemon's jobs any more. */
+void gw_job_unlist(struct gw_job *job);
+
+/** gw_job_free() - of one that is not listed, and whose worker has ended. */
+void gw_job_free(struct gw_job *job);
+
+/** gw_jobs_next() - VM @name's job has ended: the next that waits for it, if any, may begin. */
+void gw_jobs_next(struct gw_jobs *jobs, const char *name);
+
+/**
+ * gw_job_end() - @job's worker has ended, and nothing more will come from it: whoever waits for
+ * it hears so, what it left is put right, and what waits for it begins.
+ * @status: as of waitpid()
+ */
+void gw_job_end(struct gw_job *job, int status);
+
+/** gw_job_too_late() - the answer to who would end @job when that cannot be; new reference. */
+json_t *gw_job_too_late(const struct gw_job *job);
+
+/** gw_job_answer_cancellers() - tell whoever asked for its end; @result is taken over. */
+void gw_job_answer_cancellers(struct gw_job *job, json_t *result);
 
 /** gw_jobs_tried() - @job's recovery has failed, as its result says: it is tried again later. */
 void gw_jobs_tried(struct gw_jobs *jobs, const struct gw_job *job);
