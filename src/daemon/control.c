@@ -157,7 +157,7 @@ static json_t *past(const struct gw_paths *paths, const char *name)
 	struct gw_journal j;
 
 	if (gw_journal_load(paths, name, &j) || j.role != GW_ROLE_SOURCE ||
-	    j.phase != GW_SOURCE_GONE)
+	    (j.phase != GW_SOURCE_GONE && (j.phase != GW_SOURCE_SERVING || !j.lost)))
 		return json_pack("{s:s}", "status", "none");
 	gw_journal_gone_text(&j, name, text, sizeof(text));
 	return json_pack("{s:s,s:s}", "status", "failed", "error-desc", text);

@@ -115,6 +115,7 @@ static void note_progress(struct gw_job *job, json_t *status)
 	}
 	job->serving = !job->incoming && !strncmp(is, "postcopy-", 9);
 	job->interrupted = job->serving && !strcmp(is, "postcopy-paused");
+	job->lost = (job->serving || job->paging) && json_object_get(status, "error-desc");
 	if (job->migrates && job->name[0])
 		json_object_set(job->jobs->last, job->name, status);
 	if (job->client.on_progress)
@@ -282,10 +283,31 @@ void gw_jobs_next(struct gw_jobs *jobs, const char *name)
 	gw_job_free(next);
 }
 
+/* Of a VM whose memory is lost: what became of it. */
+static int tell_lost(const struct gw_job *job)
+{
+	const json_t *status = json_object_get(job->jobs->last, job->name);
+
+	return gw_fail(-EBUSY, "%s", json_string_value(json_object_get(status, "error-desc")));
+}
+
+static int refuse_paging(const struct gw_job *job)
+{
+	return job->lost ? tell_lost(job)
+			 : gw_fail(-EBUSY,
+				   "VM '%s' is busy: it runs here, and some of its memory is still "
+				   "to come; 'godwit status %s' shows how much",
+				   job->name, job->name);
+}
+
 /* What is served is settled only where nobody can be reached any more, and by order. */
 static int give_up(const struct gw_job *job, const json_t *args)
 {
-	if (!job->interrupted || !json_is_true(json_object_get(args, "confirm")))
+	const char *wish = json_string_value(json_object_get(args, "outcome")) ?: "";
+
+	if (job->lost && strcmp(wish, "discard") != 0)
+		return tell_lost(job);
+	if (!job->lost && (!job->interrupted || !json_is_true(json_object_get(args, "confirm"))))
 		return gw_fail(-EBUSY,
 			       "VM '%s' runs at its destination, and some of its memory is only "
 			       "here, so it is neither resumed nor discarded; 'godwit status %s' "
@@ -327,10 +349,7 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 		/* The one thing that can be done to it, and its keeper does it. */
 		if (commands[i].fn != gw_worker_stop_vm ||
 		    gw_ctl_send(busy->ctl, json_pack("{s:b}", "stop", 1), -1)) {
-			gw_fail(-EBUSY,
-				"VM '%s' is busy: it runs here, and some of its memory is still to "
-				"come; 'godwit status %s' shows how much",
-				name, name);
+			refuse_paging(busy);
 			return NULL;
 		}
 	}
@@ -470,7 +489,7 @@ int gw_jobs_retry(struct gw_jobs *jobs, const char *name)
 
 	if (!job || !job->serving || gw_ctl_send(job->ctl, json_pack("{s:b}", "retry", 1), -1))
 		return -ENOENT;
-	return 0;
+	return job->lost ? -ENOENT : 0;
 }
 
 json_t *gw_jobs_status(struct gw_jobs *jobs, const char *name)

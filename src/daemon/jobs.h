@@ -98,7 +98,8 @@ int gw_jobs_cancel(struct gw_jobs *jobs, const char *name, struct gw_job_client 
 
 /**
  * gw_jobs_retry() - VM @name's memory is served from here to where it runs: where that is
- * interrupted, connect again now. Return: 0, or -ENOENT if none is served, without a message.
+ * interrupted, connect again now. Return: 0, or -ENOENT if none is served, or it is lost, without
+ * a message.
  */
 int gw_jobs_retry(struct gw_jobs *jobs, const char *name);
 

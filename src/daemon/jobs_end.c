@@ -82,11 +82,23 @@ static void tell_client(const struct gw_job *job, struct gw_job *dead)
 {
 	const char *how = json_string_value(json_object_get(dead->result, "how"));
 	const char *failed = json_string_value(json_object_get(job->result, "error"));
-	json_t *text = failed ? json_sprintf("%s, and what it left could not be put right yet: %s. "
-					     "The guest may be stopped; godwitd keeps trying",
-					     how, failed)
-			      : json_sprintf("%s; the guest runs on here", how);
+	const char *is = json_string_value(
+		json_object_get(json_object_get(job->result, "return"), "outcome"));
+	json_t *text;
 
+	if (failed)
+		text = json_sprintf(
+			"%s, and what it left could not be put right yet: %s. The guest "
+			"may be stopped; godwitd keeps trying",
+			how, failed);
+	else if (is && !strcmp(is, "serving"))
+		text = json_sprintf("%s; the guest runs at its destination, and another worker "
+				    "brings what it lacks of its memory: see 'godwit status %s'",
+				    how, job->name);
+	else
+		text = json_sprintf("%s; the guest %s", how,
+				    is && !strcmp(is, "moved") ? "runs at its destination"
+							       : "runs on here");
 	json_object_set_new(job->jobs->last, dead->name,
 			    json_pack("{s:s,s:O}", "status", "failed", "error-desc", text));
 	json_object_set_new(dead->result, "error", text);

@@ -30,6 +30,7 @@ struct gw_job {
 	bool keeper;		/* of one whose worker died */
 	bool serving;		/* its guest runs elsewhere, and is served from here */
 	bool interrupted;	/* ... and cannot be reached */
+	bool lost;		/* serving or paging: what is missing is nowhere any more */
 	int64_t began;		/* ns */
 	uint8_t id[GW_ID_LEN];
 	pid_t pid;	/* 0: waits for the VM's present job to end */

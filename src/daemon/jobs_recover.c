@@ -350,14 +350,21 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 	ended = !rc && !gw_process_alive(&vm.process);
 	/*
 	 * A dead QEMU leaves nothing to settle, but an arrival's outcome is written down.
-	 * A source without vm.json was in removal. What is served needs no QEMU.
+	 * A source without vm.json was in removal. What is served needs no QEMU, nor what may be;
+	 * and what was lost is told of until its user has settled it.
 	 */
-	serves = moving && j.role == GW_ROLE_SOURCE && j.phase == GW_SOURCE_SERVING && !rc;
+	serves = moving && !rc && j.role == GW_ROLE_SOURCE &&
+		 (j.phase == GW_SOURCE_SERVING || j.phase == GW_SOURCE_GONE ||
+		  (j.phase == GW_SOURCE_COMMITTING && j.paging));
 	if (moving && (j.role == GW_ROLE_DEST || serves || (!ended && rc != -ENOENT))) {
 		close(gw_steal_fd(&lock));
-		/* In doubt, the user decides. */
+		/*
+		 * In doubt, the user decides; but where the guest may run there and wait for its
+		 * memory, the destination is asked, as the worker would have.
+		 */
 		if (due && (j.role == GW_ROLE_DEST ||
-			    (j.phase != GW_SOURCE_COMMITTING && j.phase != GW_SOURCE_GONE))) {
+			    (j.phase == GW_SOURCE_COMMITTING ? j.paging > 0
+							     : j.phase != GW_SOURCE_GONE))) {
 			if (!retry_field(jobs, name, "tries"))
 				gw_info("VM '%s': putting an interrupted migration right", name);
 			start_recovery(jobs, name, NULL);

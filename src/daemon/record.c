@@ -242,14 +242,15 @@ int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_
 	char id[2 * GW_ID_LEN + 1];
 
 	gw_id_format(j->id, id);
-	return save_json(
-		path, json_pack("{s:s,s:i,s:s,s:s,s:b,s:i,s:I,s:s,s:b,s:s,s:I,s:s,s:b,s:I}", "role",
-				j->role == GW_ROLE_SOURCE ? "source" : "destination", "phase",
-				j->phase, "id", id, "peer", j->peer, "was-running", j->was_running,
-				"paging", (int)j->paging, "max-bandwidth",
-				(json_int_t)j->max_bandwidth, "settings", j->settings, "recovering",
-				j->recovering, "host", j->host, "since", (json_int_t)j->since,
-				"why", j->why, "keeps", j->keeps, "image", (json_int_t)j->image));
+	return save_json(path,
+			 json_pack("{s:s,s:i,s:s,s:s,s:b,s:i,s:I,s:s,s:b,s:s,s:I,s:s,s:b,s:b,s:I}",
+				   "role", j->role == GW_ROLE_SOURCE ? "source" : "destination",
+				   "phase", j->phase, "id", id, "peer", j->peer, "was-running",
+				   j->was_running, "paging", (int)j->paging, "max-bandwidth",
+				   (json_int_t)j->max_bandwidth, "settings", j->settings,
+				   "recovering", j->recovering, "host", j->host, "since",
+				   (json_int_t)j->since, "why", j->why, "lost", j->lost, "keeps",
+				   j->keeps, "image", (json_int_t)j->image));
 }
 
 int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j)
@@ -287,6 +288,7 @@ int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journa
 	snprintf(j->why, sizeof(j->why), "%s",
 		 json_string_value(json_object_get(json, "why")) ?: "");
 	j->since = json_integer_value(json_object_get(json, "since"));
+	j->lost = json_is_true(json_object_get(json, "lost"));
 	j->keeps = json_is_true(json_object_get(json, "keeps"));
 	j->image = (uint32_t)json_integer_value(json_object_get(json, "image"));
 	rc = gw_id_parse(json_string_value(json_object_get(json, "id")), j->id);
@@ -296,19 +298,39 @@ int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journa
 
 void gw_journal_gone_text(const struct gw_journal *j, const char *name, char *text, size_t len)
 {
+	const char *host = j->host[0] ? j->host : "?";
 	const time_t since = (time_t)j->since;
 	char at[64] = "";
 	struct tm tm;
 
 	if (j->since && gmtime_r(&since, &tm))
 		strftime(at, sizeof(at), " since %Y-%m-%d %H:%M:%S UTC", &tm);
+	if (j->role == GW_ROLE_DEST) {
+		snprintf(
+			text, len,
+			"VM '%s' runs here, and what is missing of its memory will not come: %s. "
+			"What touches that waits for ever, all else runs on: save what can be saved "
+			"from within, then 'godwit stop %s', and start the VM from its disks",
+			name, j->why, name);
+		return;
+	}
+	if (j->lost) {
+		snprintf(
+			text, len,
+			"VM '%s' runs on host '%s' (%s)%s, and what it lacks there of its memory is "
+			"lost: %s. What touches that waits for ever, all else runs on: save what can "
+			"be saved from within, then 'godwit stop %s' there, 'godwit recover %s "
+			"--discard' here, and start the VM from its disks",
+			name, host, j->peer, at, j->why, name, name);
+		return;
+	}
 	snprintf(
 		text, len,
 		"VM '%s' had run on host '%s' (%s)%s, and is gone there: %s. What it wrote to its "
 		"memory since is lost; its disks hold what it wrote to them. Its QEMU here is "
 		"stopped, with the memory that it had when it left, which is older than its disks: "
 		"'godwit recover %s --discard' removes it; then start the VM from its disks",
-		name, j->host[0] ? j->host : "?", j->peer, at, j->why, name);
+		name, host, j->peer, at, j->why, name);
 }
 
 void gw_journal_remove(const struct gw_paths *p, const char *name)

@@ -61,7 +61,8 @@ struct gw_journal {
 	uint32_t image; /* source: departure of the image that the other host had; 0: none */
 	char host[GW_HOST_MAX]; /* source: what the other host calls itself; "": not told */
 	int64_t since;		/* source: the guest runs there; s since 1970, 0: not known */
-	char why[512];		/* GW_SOURCE_GONE: what became of it there */
+	char why[512];		/* GW_SOURCE_GONE: what became of it; destination: as lost */
+	bool lost;		/* source: what the guest lacks there is here no more */
 	bool recovering;	/* whoever holds the lock puts it right, and does not move it */
 	char settings[GW_SETTINGS_MAX]; /* of its QEMU, to put back (invariant 14); "": none */
 };
@@ -107,7 +108,7 @@ int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_
 /** gw_journal_load() - 0, -ENOENT if none, or -EINVAL. */
 int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j);
 
-/** gw_journal_gone_text() - at GW_SOURCE_GONE: what became of the guest, and what to do now. */
+/** gw_journal_gone_text() - of one that is lost: what became of the guest, and what to do now. */
 void gw_journal_gone_text(const struct gw_journal *j, const char *name, char *text, size_t len);
 void gw_journal_remove(const struct gw_paths *p, const char *name);
 

@@ -46,11 +46,20 @@ void gw_source_env_free(struct gw_source_env *e);
 /** gw_source_env_served() - the same for a VM that is served from here, which needs no QEMU. */
 struct gw_source_env *gw_source_env_served(struct gw_worker *w, const char *name, int *lock);
 
+/** gw_source_env_monitor() - open that VM's monitor, if its QEMU lives. 0 or -errno. */
+int gw_source_env_monitor(struct gw_source_env *e);
+
 /**
  * gw_serve_note() - write down which files the memory of @e's VM is, for whoever serves it when
  * its QEMU is gone, too. 0 or -errno.
  */
 int gw_serve_note(struct gw_source_env *e);
+
+/**
+ * gw_serve_gone() - whether the memory of @e's VM is lost: neither its files are there, nor its
+ * QEMU. Then with a message that says so.
+ */
+bool gw_serve_gone(struct gw_source_env *e);
 
 /** gw_source_env_crews() - what the ops that begin threads need. 0 or -errno. */
 int gw_source_env_crews(struct gw_source_env *e);

@@ -426,6 +426,14 @@ static json_t *paging_status(const struct gw_page_status *p, uint64_t total)
 	return ram;
 }
 
+/* For `list`, and for whoever pages after us. */
+static void note_lost(struct gw_dest_env *e)
+{
+	gw_copy_whole(e->journal.why, sizeof(e->journal.why), e->d.lost);
+	if (e->lock >= 0 && gw_journal_save(e->w->paths, e->vm.def.name, &e->journal))
+		gw_error_clear();
+}
+
 static void op_report(void *env)
 {
 	static const char *const names[] = {
@@ -441,11 +449,17 @@ static void op_report(void *env)
 	struct gw_dest_env *e = env;
 	struct gw_page_status p;
 	const bool pages = gw_page_status(&e->d, &p);
+	char lost[GW_ERROR_MAX] = "";
 
-	gw_worker_progress(
-		e->w,
-		json_pack("{s:s,s:s,s:o*}", "status", names[e->d.state], "incoming", e->vm.def.name,
-			  "ram", pages ? paging_status(&p, gw_memory_bytes(e->d.memory)) : NULL));
+	if (pages && strcmp(e->journal.why, e->d.lost) != 0)
+		note_lost(e);
+	if (e->d.lost[0])
+		gw_journal_gone_text(&e->journal, e->vm.def.name, lost, sizeof(lost));
+	gw_worker_progress(e->w,
+			   json_pack("{s:s,s:s,s:o*,s:s*}", "status", names[e->d.state], "incoming",
+				     e->vm.def.name, "ram",
+				     pages ? paging_status(&p, gw_memory_bytes(e->d.memory)) : NULL,
+				     "error-desc", lost[0] ? lost : NULL));
 }
 
 const struct gw_dest_ops gw_dest_live_ops = {

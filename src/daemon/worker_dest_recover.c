@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "dest_env.h"
 #include "error.h"
+#include "io.h"
 #include "kept.h"
 #include "log.h"
 #include "vm_folder.h"
@@ -169,6 +170,7 @@ int gw_worker_page(struct gw_worker *w, const json_t *args, json_t **result)
 	e->d.run = e->journal.was_running;
 	e->d.keyed = e->vm.has_secret;
 	memcpy(e->d.secret, e->vm.secret, sizeof(e->d.secret));
+	gw_copy_whole(e->d.lost, sizeof(e->d.lost), e->journal.why);
 	e->settings = gw_settings_parse(e->journal.settings);
 	e->asked = why.asked;
 	rc = e->d.keyed ? gw_key_init(&e->d.key, e->d.secret) : 0;

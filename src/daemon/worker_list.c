@@ -48,9 +48,9 @@ static const char *moving_state(struct gw_worker *w, const struct gw_vm *vm,
 	if (lock >= 0)
 		close(lock); /* only looked */
 	if (!source && j->phase == GW_DEST_PHASE_RUNNING && vm->watch.mode == GW_WATCH_PAGING)
-		return "postcopy";
+		return j->why[0] ? "lost" : "postcopy";
 	if (source && j->phase == GW_SOURCE_SERVING)
-		return "serving";
+		return j->lost ? "lost" : "serving";
 	if (source && j->phase == GW_SOURCE_GONE)
 		return "lost";
 	if (moves)

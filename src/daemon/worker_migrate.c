@@ -229,6 +229,8 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	rc = page_options(&s->params.pages, args);
 	if (!rc)
 		rc = postcopy_options(s, args);
+	if (!rc && s->params.postcopy != GW_POSTCOPY_NEVER)
+		rc = gw_serve_note(e);
 	if (rc)
 		return rc;
 	rc = gw_vm_need_secret(e->w->paths, &e->vm);

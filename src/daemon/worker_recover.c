@@ -184,6 +184,21 @@ static int decide_gone(const struct gw_journal *j, const char *name, const struc
 	return 0;
 }
 
+/* What it lacks there is lost here, so nothing that is left here is of use. As find_outcome(). */
+static int decide_lost(const struct gw_journal *j, const char *name, const struct wish *wish,
+		       enum gw_outcome *outcome)
+{
+	char fate[GW_ERROR_MAX];
+
+	gw_journal_gone_text(j, name, fate, sizeof(fate));
+	if (!wish->discard)
+		return gw_fail(-EINPROGRESS, "%s%s", wish->resume ? "It cannot run here: " : "",
+			       fate);
+	*outcome = GW_OUTCOME_RUNNING;
+	gw_warn("VM '%s': discarded here by order", name);
+	return 0;
+}
+
 static int recover_gone(struct gw_source_env *e, const char *name, const struct wish *wish,
 			enum gw_outcome *outcome)
 {
@@ -194,6 +209,9 @@ static int recover_gone(struct gw_source_env *e, const char *name, const struct 
 	if (rc)
 		snprintf(said.text, sizeof(said.text), "%s", gw_error());
 	*outcome = said.outcome;
+	/* A file may be back, or have been out of sight. */
+	if (e->journal.lost && (rc || said.outcome != GW_OUTCOME_RUNNING) && gw_serve_gone(e))
+		return decide_lost(&e->journal, name, wish, outcome);
 	sure = !rc && said.outcome != GW_OUTCOME_UNKNOWN;
 	rc = rc ? 1 : forced(name, wish, said.outcome, said.text);
 	return rc > 0 ? decide_gone(&e->journal, name, wish, sure, said.text, outcome) : rc;
@@ -253,16 +271,28 @@ static int recover_doubt(struct gw_source_env *e, const char *name, const struct
 		rc = gw_settled_save(e->w->paths, e->journal.id, GW_OUTCOME_ABORTED);
 	if (rc)
 		return rc;
+	if (*outcome == GW_OUTCOME_ABORTED && !e->qmp) {
+		/* So it has ended like any other whose QEMU has. */
+		gw_journal_remove(e->w->paths, name);
+		return gw_fail(-ESRCH, "VM '%s' is this host's, but its QEMU here has ended", name);
+	}
 	if (*outcome == GW_OUTCOME_ABORTED && !e->journal.was_running)
 		return gw_source_end_saving(e);
 	return gw_source_settle(&gw_source_live_ops, e, *outcome);
+}
+
+/* It runs elsewhere, or may: so that it can be told of without a QEMU here. */
+static bool needs_no_qemu(const struct gw_journal *j)
+{
+	return j->phase == GW_SOURCE_GONE || j->phase == GW_SOURCE_SERVING ||
+	       (j->phase == GW_SOURCE_COMMITTING && j->paging);
 }
 
 static int recover_source(struct gw_worker *w, const struct wish *wish, const char *name,
 			  struct gw_journal *j, json_t **result)
 {
 	gw_autofd int lock = -1;
-	struct gw_source_env *e = gw_source_env_new(w, name, &lock);
+	struct gw_source_env *e = gw_source_env_served(w, name, &lock);
 	enum gw_outcome outcome = GW_OUTCOME_ABORTED;
 	int rc;
 
@@ -270,6 +300,8 @@ static int recover_source(struct gw_worker *w, const struct wish *wish, const ch
 		return -EIO;
 	/* It may have been settled before we had the lock. */
 	rc = gw_journal_load(w->paths, name, j);
+	if (!rc && (gw_process_alive(&e->vm.process) || !needs_no_qemu(j)))
+		rc = gw_source_env_monitor(e);
 	if (rc) {
 		gw_source_env_free(e);
 		return rc;
@@ -278,7 +310,10 @@ static int recover_source(struct gw_worker *w, const struct wish *wish, const ch
 	e->settings = gw_settings_parse(j->settings);
 	e->saving = true; /* it may have been under way; ending none is harmless */
 	e->s.stopped = j->was_running;
-	if (j->phase == GW_SOURCE_COMMITTING || j->phase == GW_SOURCE_GONE)
+	if (j->phase == GW_SOURCE_SERVING) {
+		outcome = GW_OUTCOME_PAGING;
+		rc = forced(name, wish, outcome, "it runs there");
+	} else if (j->phase == GW_SOURCE_COMMITTING || j->phase == GW_SOURCE_GONE)
 		rc = recover_doubt(e, name, wish, &outcome);
 	else if (j->phase == GW_SOURCE_MOVING && !j->was_running)
 		rc = gw_source_end_saving(e);

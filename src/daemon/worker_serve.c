@@ -8,7 +8,10 @@
  *
  * What is served is in the RAM files, so that QEMU, which only stands still, may have ended.
  * They lie where the VM's own always do; where those of an attached QEMU lie is written down
- * when it becomes served, and where they have no name, only that QEMU has them.
+ * before it moves, and where they have no name, only that QEMU has them, and the worker.
+ *
+ * Memory that nobody has any more is lost, and never comes: the destination is told so once
+ * (serve.c), and the user, until he has settled it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -48,8 +51,11 @@ int gw_serve_note(struct gw_source_env *e)
 		const ssize_t n = readlink(link, file, sizeof(file));
 		struct stat st;
 
-		if (n < 0 || fstat(e->ram.files[i].fd, &st))
-			break;
+		if (n < 0 || fstat(e->ram.files[i].fd, &st)) {
+			json_decref(list);
+			return gw_fail(-errno, "where the RAM file of '%s' lies: %s",
+				       e->ram.memory.blocks[i].id, strerror(errno));
+		}
 		json_array_append_new(list, json_pack("{s:s%,s:I,s:I}", "file", file, (size_t)n,
 						      "device", (json_int_t)st.st_dev, "inode",
 						      (json_int_t)st.st_ino));
@@ -74,6 +80,8 @@ static int open_noted(const json_t *one)
 	gw_autofd int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
 	struct stat st;
 
+	if (path && fd < 0 && errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
+		return gw_fail(-errno, "RAM file %s: %s", path, strerror(errno));
 	if (fd < 0 || fstat(fd, &st) ||
 	    (json_int_t)st.st_dev != json_integer_value(json_object_get(one, "device")) ||
 	    (json_int_t)st.st_ino != json_integer_value(json_object_get(one, "inode")))
@@ -116,23 +124,69 @@ static int open_files(struct gw_source_env *e)
 	return rc;
 }
 
-/* What the guest lacks is in files, or in a QEMU that alone has them. */
-static int open_memory(struct gw_source_env *e)
+/*
+ * What the guest lacks is in files, or in a QEMU that alone has them. *@lost: in neither, which
+ * no later try changes.
+ */
+static int open_memory(struct gw_source_env *e, bool *lost)
 {
 	char why[GW_ERROR_MAX];
 	int rc = open_files(e);
 
+	*lost = false;
 	if (!rc)
 		return 0;
 	snprintf(why, sizeof(why), "%s", gw_error());
-	if (!gw_process_alive(&e->vm.process))
-		return gw_fail(rc,
-			       "what VM '%s' lacks of its memory at %s is lost: its QEMU here has "
-			       "ended, and %s",
-			       e->vm.def.name, e->journal.peer, why);
+	if (!gw_process_alive(&e->vm.process)) {
+		*lost = rc == -ENOENT || rc == -ENODATA;
+		return gw_fail(rc, "its QEMU on host '%s' has ended, and %s", e->w->host, why);
+	}
 	e->qmp = gw_qmp_open(e->vm.qmp, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS);
 	rc = e->qmp ? gw_qmp_check(e->qmp, e->vm.process.pid) : -EPIPE;
 	return rc ? rc : gw_attach(e->qmp, e->vm.process.pid, &e->ram, &e->facts);
+}
+
+bool gw_serve_gone(struct gw_source_env *e)
+{
+	bool lost;
+
+	if (!open_memory(e, &lost))
+		gw_ram_close(&e->ram);
+	return lost;
+}
+
+/* What a guest lacks of memory that is lost is known of by its pages' numbers alone. */
+static int imagine_memory(struct gw_source_env *e)
+{
+	const struct gw_definition *def = &e->vm.def;
+	int rc = 0;
+
+	for (unsigned int i = 0; !rc && i < def->nr_memory; i++)
+		rc = gw_ram_add(&e->ram, def->memory[i].id, -1, def->memory[i].size, 0);
+	return rc;
+}
+
+/* Whether it is lost, which is written down as soon as it is known. */
+static int find_memory(struct gw_source_env *e)
+{
+	bool lost;
+	int rc = open_memory(e, &lost);
+
+	if (rc && !lost)
+		return rc;
+	if (lost) {
+		snprintf(e->journal.why, sizeof(e->journal.why), "%.*s",
+			 (int)sizeof(e->journal.why) - 1, gw_error());
+		e->s.lost = e->journal.why;
+		gw_err("VM '%s': what it lacks of its memory at %s is lost: %s", e->vm.def.name,
+		       e->journal.peer, e->journal.why);
+		rc = imagine_memory(e);
+	}
+	if (!rc && e->journal.lost != lost) {
+		e->journal.lost = lost;
+		rc = gw_journal_save(e->w->paths, e->vm.def.name, &e->journal);
+	}
+	return rc;
 }
 
 static int prepare(struct gw_source_env *e)
@@ -143,7 +197,7 @@ static int prepare(struct gw_source_env *e)
 	if (!rc && (e->journal.role != GW_ROLE_SOURCE || e->journal.phase != GW_SOURCE_SERVING))
 		rc = gw_fail(-EINVAL, "nobody waits for memory of VM '%s'", e->vm.def.name);
 	if (!rc)
-		rc = open_memory(e);
+		rc = find_memory(e);
 	if (rc)
 		return rc;
 	e->settings = gw_settings_parse(e->journal.settings);
@@ -157,7 +211,7 @@ static int prepare(struct gw_source_env *e)
 	s->params.streams = s->paging - 1;
 	s->params.max_bandwidth = e->journal.max_bandwidth;
 	s->params.pages.compress = GW_COMPRESS_AUTO;
-	s->params.reuse = e->journal.keeps;
+	s->params.reuse = e->journal.keeps && !s->lost;
 	s->holder.image = e->journal.image;
 	gw_copy_whole(s->holder.host, sizeof(s->holder.host), e->journal.host);
 	if (s->params.reuse)
@@ -183,7 +237,9 @@ int gw_worker_serve(struct gw_worker *w, const json_t *args, json_t **result)
 		gw_source_env_free(e);
 		return rc;
 	}
-	gw_info("VM '%s': bringing what it lacks of its memory to %s", name, e->journal.peer);
+	if (!e->s.lost)
+		gw_info("VM '%s': bringing what it lacks of its memory to %s", name,
+			e->journal.peer);
 	definition = gw_definition_json(&e->vm.def);
 	e->s.definition = definition;
 	rc = gw_source_serve(&e->s);

@@ -54,14 +54,13 @@ static int op_journal(void *env, enum gw_source_phase phase)
 		e->journal.keeps = e->s.params.reuse;
 		e->journal.image = e->s.holder.image;
 	}
-	if (phase == GW_SOURCE_SERVING && !e->journal.since) {
+	if (phase == GW_SOURCE_SERVING && !e->journal.since)
 		e->journal.since = time(NULL);
-		if (gw_serve_note(e))
-			gw_warn("VM '%s': %s", e->vm.def.name, gw_error());
-	}
-	if (phase == GW_SOURCE_GONE)
+	if (phase == GW_SOURCE_GONE) {
+		e->journal.lost = e->s.lost;
 		snprintf(e->journal.why, sizeof(e->journal.why), "%.*s",
 			 (int)sizeof(e->journal.why) - 1, e->s.error);
+	}
 	return gw_journal_save(e->w->paths, e->vm.def.name, &e->journal);
 }
 
@@ -445,8 +444,17 @@ static void op_report(void *env)
 {
 	struct gw_source_env *e = env;
 
+	json_t *status;
+
 	e->reported = gw_now();
-	gw_worker_progress(e->w, gw_source_json(&e->s, e->reported));
+	status = gw_source_json(&e->s, e->reported);
+	if (e->s.lost) {
+		char text[GW_ERROR_MAX];
+
+		gw_journal_gone_text(&e->journal, e->vm.def.name, text, sizeof(text));
+		json_object_set_new(status, "error-desc", json_string(text));
+	}
+	gw_worker_progress(e->w, status);
 }
 
 static int op_parallel(void *env, unsigned int n, int (*fn)(void *arg, unsigned int i), void *arg,
@@ -643,8 +651,10 @@ static struct gw_source_env *new_env(struct gw_worker *w, const char *name, int 
 	return e;
 }
 
-static int open_monitor(struct gw_source_env *e)
+int gw_source_env_monitor(struct gw_source_env *e)
 {
+	if (!gw_process_alive(&e->vm.process))
+		return gw_fail(-ESRCH, "the QEMU of VM '%s' has ended", e->vm.def.name);
 	e->qmp = gw_qmp_open(e->vm.qmp, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS);
 	return e->qmp ? gw_qmp_check(e->qmp, e->vm.process.pid) : -EPIPE;
 }
@@ -656,9 +666,7 @@ struct gw_source_env *gw_source_env_new(struct gw_worker *w, const char *name, i
 
 	if (!e)
 		return NULL;
-	rc = gw_process_alive(&e->vm.process)
-		     ? open_monitor(e)
-		     : gw_fail(-ESRCH, "the QEMU of VM '%s' has ended", name);
+	rc = gw_source_env_monitor(e);
 	if (rc) {
 		gw_source_env_free(e);
 		return NULL;

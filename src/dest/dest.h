@@ -206,6 +206,9 @@ struct gw_dest {
 	bool no_paging; /* post-copy was wanted, and this host cannot */
 	bool held_back; /* what is in the inbox has not been looked at */
 	bool revoked;	/* it was, and QEMU refused a guest that had not taken a step */
+	/* Post-copy: why what is missing is nowhere any more, as the source says; "": it is not so.
+	 */
+	char lost[512];
 	char error[1024];
 };
 

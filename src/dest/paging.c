@@ -234,6 +234,8 @@ static int take(struct gw_page *g, unsigned int i, struct gw_frame *f)
 		op_notify(g);
 		return 1;
 	}
+	if (!i && f->type == GW_MSG_ERROR && f->arg == GW_ERROR_LOST)
+		return gw_fail(-ENODATA, "%.*s", (int)f->len, (const char *)f->payload);
 	if (f->type == GW_MSG_ERROR || f->type == GW_MSG_CANCEL)
 		return gw_fail(-EREMOTEIO, "source: %.*s", (int)f->len, (const char *)f->payload);
 	if (f->type != GW_MSG_PAGES)
@@ -524,15 +526,29 @@ static void tell(struct gw_page *g)
 	d->ops->report(d->env);
 }
 
+/* The connections broke, or the source has said that it has not got what is missing either. */
+static void note_lost(struct gw_page *g)
+{
+	struct gw_dest *d = g->d;
+
+	if (g->rc != -ENODATA) {
+		gw_warn("the source of the guest's memory is lost: %s. What is missing of it is "
+			"waited for; the source connects again",
+			g->message);
+		return;
+	}
+	snprintf(d->lost, sizeof(d->lost), "%.*s", (int)sizeof(d->lost) - 1, g->message);
+	gw_err("what is missing of the guest's memory is lost: %s. Who touches it waits for ever",
+	       d->lost);
+}
+
 /* Connections that have come, in place of those that are there. */
 static void mend(struct gw_page *g)
 {
 	struct gw_transport *conns[GW_PAGING_MAX] = { NULL };
 
 	if (g->failed) {
-		gw_warn("the source of the guest's memory is lost: %s. What is missing of it is "
-			"waited for; the source connects again",
-			g->message);
+		note_lost(g);
 		disconnect(g);
 	}
 	if (!ops_of(g)->connections(g->d->page_env, conns, g->n))
@@ -544,6 +560,7 @@ static void mend(struct gw_page *g)
 		disconnect(g);
 		return;
 	}
+	g->d->lost[0] = '\0';
 	gw_info("the source of the guest's memory is there again: %zu pages are missing",
 		(size_t)g->pager.missing.left);
 }

@@ -368,6 +368,22 @@ static void forget_held(struct gw_serve *v, bool known)
 	gw_bitmap_zero(&v->given);
 }
 
+/* It waits for what nobody has any more, and closes when it has heard that. */
+static int tell_lost(struct gw_serve *v, int64_t deadline)
+{
+	const char *why = v->s->lost;
+	struct gw_frame f = { 0 };
+	int rc = gw_frame_send_buf(v->conns[0], GW_MSG_ERROR, GW_ERROR_LOST, why, strlen(why));
+
+	if (rc)
+		return rc;
+	/* To close first, with a request of it unread, might take away what was said. */
+	while (!rc)
+		rc = gw_frame_recv(v->conns[0], &f, deadline);
+	gw_frame_free(&f);
+	return gw_transport_lost(rc) ? gw_fail(-ENODATA, "%s", why) : rc;
+}
+
 /* All connections are open: hear what is missing, and begin to send it. */
 static int begin(struct gw_serve *v, int64_t deadline)
 {
@@ -375,6 +391,8 @@ static int begin(struct gw_serve *v, int64_t deadline)
 	bool known = false;
 	int rc = take_list(v, &known, deadline);
 
+	if (!rc && s->lost && gw_bitmap_count(&s->due, 0, s->memory->nr_pages))
+		rc = tell_lost(v, deadline);
 	if (rc)
 		return rc;
 	forget_held(v, known);
@@ -499,6 +517,8 @@ static int mend(struct gw_serve *v)
 		return 0;
 	/* All or none: of some of them nothing can be handed over. */
 	close_connections(v);
+	if (s->lost && rc == -ENODATA)
+		return rc;
 	rc = rc == -EREMOTEIO ? ask(s) : 0;
 	return rc ?: -EAGAIN;
 }
@@ -580,9 +600,10 @@ int gw_serve_rest(struct gw_source *s)
 
 int gw_serve_lost(struct gw_source *s, int rc)
 {
-	/* Whatever else went wrong went wrong here, and another process tries again. */
-	if (rc != -ECHILD && rc != -ECANCELED)
-		return rc;
+	if (rc == -ECHILD)
+		s->lost = NULL; /* nobody needs it any more */
+	else if (rc != -ECANCELED && (!s->lost || rc != -ENODATA))
+		return rc; /* it went wrong here, and another process tries again */
 	snprintf(s->error, sizeof(s->error), "%s", gw_error());
 	if (s->ops->journal(s->env, GW_SOURCE_GONE))
 		gw_error_clear();

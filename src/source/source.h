@@ -76,7 +76,9 @@ enum gw_source_phase {
 	GW_SOURCE_COMMITTING, /* COMMIT may have been sent: never resume by ourselves */
 	GW_SOURCE_LEFT,	      /* the guest runs there: remove what is left here */
 	GW_SOURCE_SERVING,    /* it does, and lacks pages that are here: bring them (serve.c) */
-	GW_SOURCE_GONE,	      /* it did, and is gone there: what is here is its user's to judge */
+	/* It did, and is gone there, or what it lacks is lost: what is here is its user's to judge.
+	 */
+	GW_SOURCE_GONE,
 };
 
 struct gw_source_ops {
@@ -204,9 +206,10 @@ struct gw_source {
 	struct gw_holder holder; /* the destination */
 
 	/* post-copy */
-	unsigned int paging;	/* connections for it; 0: none are asked for */
-	bool behind;		/* it writes faster than a round sends: look_ahead() in round.c */
-	bool postcopy;		/* what is due at the next switchover follows the guest */
+	unsigned int paging; /* connections for it; 0: none are asked for */
+	bool behind;	     /* it writes faster than a round sends: look_ahead() in round.c */
+	bool postcopy;	     /* what is due at the next switchover follows the guest */
+	const char *lost; /* gw_source_serve(): why what is missing cannot be had; NULL: it can */
 	struct gw_serve *serve; /* serve.c's */
 	_Atomic uint64_t postcopy_requests;
 	_Atomic uint64_t faults[GW_FAULT_NUMBERS]; /* as the destination tells */
@@ -259,7 +262,7 @@ int gw_source_run(struct gw_source *s);
 /**
  * gw_source_serve() - go on with post-copy where another process died, with the journal at
  * GW_SOURCE_SERVING. Of the caller's fields params.verify is not used; holder.image is as that
- * one had it.
+ * one had it. With @s->lost its memory is never read: a destination that lacks some is told so.
  *
  * Return: as gw_source_run(); there is no way back.
  */

@@ -77,6 +77,8 @@
  *
  *   At any moment before COMMIT either side may end it:
  *     ERROR {text} or CANCEL {text}, then closes.
+ *   After it a source whose memory is lost says so, on paging connection 0, to who lacks some:
+ *     ERROR {GW_ERROR_LOST; text}       ->   and the destination closes
  *
  *   After a lost answer to COMMIT, on a connection of its own:
  *     OPEN {kind settle, id}            ->   (what became of it?)
@@ -191,6 +193,9 @@ enum gw_open_kind {
 	GW_OPEN_PAGING, /* connection @stream for the missing pages of migration @id */
 	GW_OPEN_KINDS,
 };
+
+/* The argument of ERROR on paging connection 0: what is missing is nowhere any more. */
+#define GW_ERROR_LOST 1
 
 /*
  * What a destination answers to SETTLE. Final: it never changes afterwards; but

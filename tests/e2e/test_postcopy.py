@@ -8,8 +8,10 @@ import time
 from godwit_lab import MIB, check, kill, wait_for
 from godwit_runner import Group
 from godwit_wire import HANG_UP, Proxy
+from test_move import Attached
 
 PAGE = 4096
+GONE = 4   # GW_SOURCE_GONE, in a source's journal
 
 # What is still to come then takes seconds, and the guest asks for what it needs.
 SLOW = ("--postcopy", "now", "--max-bandwidth", "8M")
@@ -168,6 +170,20 @@ class PostCopy(TwoHosts):
         command.finish().ok()
         self.whole(source, to)
 
+    def test_source_dies_in_doubt(self):
+        """Worker and QEMU, when the guest runs there already and nobody here knows."""
+        source, to = self.vm.host, self.other()
+        proxy = self.lab.closing(Proxy(to.address))
+
+        def act(*_):
+            kill(source.worker())
+            kill(source.qemu("t"))
+        proxy.at("RUNNING", act)
+        command = self.vm.migrate(proxy.address, "--json", *SLOW)
+        command.finish().failed("another worker")
+        self.vm.settle(to)
+        self.whole(source, to)
+
     def test_source_qemu_is_killed(self):
         """What is served lies in files, which outlive it."""
         command, source, to = self.leave(*SLOW)
@@ -300,6 +316,85 @@ class PostCopyEnds(TwoHosts):
         check(source.state("t") is None, source.list())
         to.start()
         check(to.state("t") == "postcopy", to.list())
+        self.vm.stop()
+
+
+class PostCopyAttached(Attached, TwoHosts):
+    """The source's QEMU is its user's, and dies while its guest's memory is served."""
+
+    weight = 60
+
+    def launch(self, path):
+        self.vm, monitor = self.start(
+            "t", "-m", "96M", "-machine", "memory-backend=ram0", "-object",
+            f"memory-backend-file,id=ram0,size=96M,share=on,mem-path={path}")
+        self.attach(self.vm, monitor)
+
+    def nameless(self):
+        """Its memory has no name, and only QEMU holds it."""
+        fd = os.memfd_create("guest")
+        os.ftruncate(fd, 96 * MIB)
+        self.launch(f"/proc/{os.getpid()}/fd/{fd}")
+        os.close(fd)
+
+    def kill(self, *more):
+        self.process.kill()
+        self.process.wait()
+        os.unlink(os.path.join(self.lab.dir, "t.qmp"))
+        for pid in more:
+            kill(pid)
+
+    def arrived(self, command, source, to):
+        self.vm.attached = False
+        self.whole(source, to)
+        self.vm.stop()
+
+    def test_file(self):
+        """Is there as long as its user leaves it there, and still is at the end."""
+        self.launch("FOLDER/ram0")
+        command, source, to = self.leave(*SLOW)
+        self.kill(source.worker())
+        command.finish().failed("another worker")
+        self.arrived(command, source, to)
+        check(os.listdir(self.folder) == ["ram0"], "the user's RAM file is not ours")
+        shutil.rmtree(self.folder)
+
+    def test_worker_holds_it(self):
+        self.nameless()
+        command, source, to = self.leave(*SLOW)
+        self.kill()
+        command.finish().ok()
+        self.arrived(command, source, to)
+
+    def test_nobody_holds_it(self):
+        """What is lost is told of on both hosts, until it is settled; nobody tries for ever."""
+        self.nameless()
+        command, source, to = self.leave(*SLOW)
+        left = to.status("t")["ram"]["remaining"]
+        self.kill(source.worker())
+        command.finish().failed("another worker")
+        why = "its QEMU on host 'a' has ended"
+        for again in (False, True):
+            wait_for("it to be told on both", lambda: source.state("t") == to.state("t") == "lost")
+            wait_for("the worker to be done", lambda: not source.workers(), 20)
+            check(source.journal("t")["phase"] == GONE, source.journal("t"))
+            source.godwit("recover", "t").failed("runs on host 'b'", why, "'godwit stop t' there")
+            source.godwit("recover", "t", "--resume", "--confirm").failed("cannot run here", why)
+            to.godwit("recover", "t").failed("runs here", why, "'godwit stop t'")
+            check(why in source.status("t")["error-desc"], source.status("t"))
+            status = to.status("t")
+            check(status["status"] == "postcopy-paused" and why in status["error-desc"], status)
+            check(0 < status["ram"]["remaining"] <= left, status)
+            if again:
+                break
+            for host in (source, to):
+                host.stop()
+                host.start()
+            pager = to.workers()
+            kill(to.worker())
+            wait_for("another pager", lambda: to.workers() not in ([], pager))
+        source.godwit("recover", "t", "--discard").ok()
+        check(source.state("t") is None and to.state("t") == "lost", f"{source.list()}")
         self.vm.stop()
 
 
