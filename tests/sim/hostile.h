@@ -6,6 +6,7 @@
 #include "sim.h"
 
 #define STREAMS 2
+#define SECRET	"0000000000000000000000000000000000000000000000000000000000000000"
 
 struct script {
 	const char *name;
@@ -17,9 +18,11 @@ struct script {
 extern const struct script paging_scripts[];
 extern const unsigned int nr_paging_scripts;
 void paging_close(void);
+void paging_calls_for_ever(void *arg, unsigned int i);
 
 /* The script's control connection. */
 extern struct gw_transport *control;
+extern struct gw_transport *streams[STREAMS + 2];
 
 struct gw_transport *dial(unsigned int kind, unsigned int stream);
 /* Wait for @type; the destination may end it earlier, as it should. */

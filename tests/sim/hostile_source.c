@@ -15,11 +15,10 @@
 #include "hostile.h"
 #include "runs.h"
 
-#define KEYED  "\"features\":[\"keyed-digests\"],\"secret\":\"" SECRET "\""
-#define SECRET "0000000000000000000000000000000000000000000000000000000000000000"
+#define KEYED "\"features\":[\"keyed-digests\"],\"secret\":\"" SECRET "\""
 
 struct gw_transport *control;
-static struct gw_transport *streams[STREAMS + 2];
+struct gw_transport *streams[STREAMS + 2];
 
 static const struct scenario sc = {
 	.name = "hostile-source",
@@ -694,6 +693,22 @@ static void script(void *arg, unsigned int i)
 	paging_close();
 }
 
+/* Its guest runs here, and so it is a VM like any other before long, whatever the source does. */
+static void called_for_ever(void)
+{
+	static const struct fault none[2];
+
+	sim_begin(&sc, 0, none);
+	control = NULL;
+	memset(streams, 0, sizeof(streams));
+	fiber_new(&sim.src.worker, "calls for ever", paging_calls_for_ever, NULL, 0);
+	sim_go();
+	sim_check(sim.dst.ended && sim.dst.d.state == GW_DEST_RUNNING &&
+			  sim.dst.journal == JOURNAL_NONE && sim.dst.qemu == QEMU_RUNNING,
+		  "a source that calls for ever keeps the destination");
+	sim_end();
+}
+
 unsigned int hostile_sources(void)
 {
 	static const struct fault none[2];
@@ -714,5 +729,6 @@ unsigned int hostile_sources(void)
 			  "%s: something stays behind", s->name);
 		sim_end();
 	}
-	return n;
+	called_for_ever();
+	return n + 1;
 }
