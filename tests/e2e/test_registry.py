@@ -5,7 +5,7 @@ import os
 import signal
 from contextlib import closing
 
-from godwit_lab import MIB, check, read_text, wait_for
+from godwit_lab import MIB, Failure, Host, check, read_text, wait_for
 from godwit_runner import Group
 
 
@@ -63,6 +63,21 @@ class Registry(Group):
         third.settle(self.a)
         third.lives()
         third.stop()
+
+    def test_names_of_hosts(self):
+        """A registry's are narrower than messages', and a host with another does not begin."""
+        for name, refused in (("two words", True), ("h\u00f4te", True), ("x" * 64, True),
+                              ("x" * 63, False)):
+            host = Host(self.lab, "named", self.lab.address(),
+                        options=("--name", name, "--registry", f"godwit://{self.r.address}"))
+            try:
+                host.start().stop()
+                check(not refused, f"'{name}' was taken for a registry's")
+            except Failure as e:
+                check(refused and "a registry knows hosts only by names" in str(e) and
+                      "--name" in str(e), f"{e}")
+                check(host.daemon.wait() == 1, f"status {host.daemon.returncode}")
+        Host(self.lab, "named", self.lab.address(), options=("--name", "two words")).start().stop()
 
     def test_attach_claims_too(self):
         """What has a name elsewhere is not taken over under it."""
