@@ -16,76 +16,37 @@
 #include "error.h"
 #include "kept.h"
 #include "log.h"
-#include "paging.h"
-#include "pipeline.h"
-#include "place.h"
+#include "paging_internal.h"
 #include "runs.h"
 
-#define JOIN_NS	  (10 * GW_S) /* until all connections are there, before the guest runs */
-#define ASK_NS	  (5 * GW_S)  /* a source that does not take a request is not there */
-#define LEDGER_NS (10 * GW_S)
-#define LOOK_NS	  (1 * GW_S)
-#define LIST_NS	  (60 * GW_S)
-
-struct gw_page {
-	struct gw_dest *d;
-	struct gw_pager pager;
-	struct gw_page_in in;
-	unsigned int n; /* connections */
-	struct gw_transport *conns[GW_PAGING_MAX];
-	struct gw_decoder decoders[GW_PAGING_MAX];
-	bool started, sealed;
-	bool known;	  /* this process knows what lies under missing pages */
-	bool receives;	  /* receivers were spawned */
-	bool until_whole; /* nothing missing is all that is waited for */
-	uint64_t received;
-	pthread_mutex_t push_locks[GW_PAGING_MAX]; /* of sending on one that pushes; of @open */
-	bool open[GW_PAGING_MAX];
-	bool checks;		 /* threads compare what was kept */
-	_Atomic bool checked;	 /* or are to end */
-	_Atomic size_t next;	 /* chunk for one of them */
-	uint64_t counted, per_s; /* faults at @counted_ns, and in the second before */
-	int64_t counted_ns;
-	pthread_mutex_t lock; /* of what follows, and of sending on connection 0 */
-	bool up;
-	int rc; /* of the first receiver that failed */
-	char message[GW_ERROR_MAX];
-	_Atomic bool failed;
-	_Atomic bool handed; /* connection 0 is past its pages: @first is next on it */
-	struct gw_frame first;
-};
-
-static const struct gw_dest_page_ops *ops_of(const struct gw_page *g)
-{
-	return g->d->page_ops;
-}
+#define JOIN_NS (10 * GW_S) /* until all connections are there, before the guest runs */
+#define LOOK_NS (1 * GW_S)
+#define LIST_NS (60 * GW_S)
 
 static int64_t op_now(void *env)
 {
-	const struct gw_page *g = env;
-
-	return g->d->ops->now(g->d->env);
+	return gw_page_now(env);
 }
 
 static int op_map(void *env, size_t page, size_t count, size_t *mapped)
 {
 	const struct gw_page *g = env;
 
-	return ops_of(g)->map(g->d->page_env, page, count, mapped);
+	return gw_page_ops_of(g)->map(g->d->page_env, page, count, mapped);
 }
 
 static int op_map_zero(void *env, size_t page)
 {
 	const struct gw_page *g = env;
 
-	return ops_of(g)->map_zero(g->d->page_env, page);
+	return gw_page_ops_of(g)->map_zero(g->d->page_env, page);
 }
 
 static void op_wake(void *env, size_t page, size_t count)
 {
 	const struct gw_page *g = env;
 
-	ops_of(g)->wake(g->d->page_env, page, count);
+	gw_page_ops_of(g)->wake(g->d->page_env, page, count);
 }
 
 static void op_notify(void *env)
@@ -253,7 +214,7 @@ static void receive(void *arg, unsigned int i)
 	struct gw_frame f = { 0 };
 	int rc = 0;
 
-	ops_of(g)->urgency(g->d->page_env, i ? GW_BULK : GW_URGENT);
+	gw_page_ops_of(g)->urgency(g->d->page_env, i ? GW_BULK : GW_URGENT);
 	while (!rc) {
 		rc = gw_frame_recv(g->conns[i], &f, GW_FOREVER);
 		if (!rc)
@@ -375,7 +336,7 @@ static bool all_there(void *arg)
 {
 	struct gw_page *g = arg;
 
-	return ops_of(g)->connections(g->d->page_env, g->conns, g->n);
+	return gw_page_ops_of(g)->connections(g->d->page_env, g->conns, g->n);
 }
 
 /* MISSING_END: all that is missing was said. */
@@ -400,7 +361,7 @@ static int begin(struct gw_dest *d, struct gw_page *g)
 	rc = d->ops->wait(d->env, all_there, g, d->ops->now(d->env) + JOIN_NS);
 	if (rc)
 		return gw_fail_prefix(rc, "paging connections: ");
-	rc = ops_of(g)->start(d->page_env, &g->pager);
+	rc = gw_page_ops_of(g)->start(d->page_env, &g->pager);
 	if (rc)
 		return rc;
 	g->started = true;
@@ -435,7 +396,7 @@ int gw_page_heed(struct gw_dest *d)
 	return rc ? gw_fail_prefix(rc, "source: ") : 0;
 }
 
-static int failure(struct gw_page *g)
+int gw_page_failure(struct gw_page *g)
 {
 	gw_locked(&g->lock);
 	return gw_fail(g->rc, "%s", g->message);
@@ -443,7 +404,7 @@ static int failure(struct gw_page *g)
 
 int gw_page_failed(struct gw_dest *d)
 {
-	return d->page && d->page->failed ? failure(d->page) : 0;
+	return d->page && d->page->failed ? gw_page_failure(d->page) : 0;
 }
 
 bool gw_page_sealed(const struct gw_dest *d)
@@ -461,8 +422,8 @@ static bool wants_a_look(void *arg)
 	struct gw_page *g = arg;
 
 	return (!g->pager.missing.left && g->until_whole) || (g->failed && g->receives) ||
-	       g->pager.gone || ops_of(g)->look(g->d->page_env) ||
-	       ops_of(g)->called(g->d->page_env, g->n);
+	       g->pager.gone || gw_page_ops_of(g)->look(g->d->page_env) ||
+	       gw_page_ops_of(g)->called(g->d->page_env, g->n);
 }
 
 static void count(struct gw_page *g, uint64_t faults[GW_FAULT_NUMBERS])
@@ -477,7 +438,7 @@ static void count(struct gw_page *g, uint64_t faults[GW_FAULT_NUMBERS])
 	faults[GW_FAULT_MOST_NS] = s.most_ns;
 	faults[GW_FAULT_PER_S] = g->per_s;
 	memcpy(faults + GW_FAULT_LATENCY, s.latency, sizeof(s.latency));
-	faults[GW_FAULT_VCPUS] = ops_of(g)->vcpus(g->d->page_env);
+	faults[GW_FAULT_VCPUS] = gw_page_ops_of(g)->vcpus(g->d->page_env);
 	for (unsigned int i = 0; i < GW_FAULT_VCPUS_MAX; i++)
 		faults[GW_FAULT_VCPU_NS + i] = s.vcpus[i].measured
 						       ? s.vcpus[i].sum_ns / s.vcpus[i].measured
@@ -485,7 +446,7 @@ static void count(struct gw_page *g, uint64_t faults[GW_FAULT_NUMBERS])
 }
 
 /* The source shows it, too. */
-static void tell_faults(struct gw_page *g)
+void gw_page_tell_faults(struct gw_page *g)
 {
 	uint64_t faults[GW_FAULT_NUMBERS];
 	uint8_t wire[GW_FAULTS_LEN];
@@ -512,7 +473,7 @@ static void count_rate(struct gw_page *g)
 	g->per_s = g->counted_ns ? (s.faults - g->counted) * GW_S / (uint64_t)past : 0;
 	g->counted = s.faults;
 	g->counted_ns = now;
-	tell_faults(g);
+	gw_page_tell_faults(g);
 }
 
 /* How the guest stands that runs here. */
@@ -543,7 +504,7 @@ static void note_lost(struct gw_page *g)
 }
 
 /* Connections that have come, in place of those that are there. */
-static void mend(struct gw_page *g)
+void gw_page_mend(struct gw_page *g)
 {
 	struct gw_transport *conns[GW_PAGING_MAX] = { NULL };
 
@@ -551,7 +512,7 @@ static void mend(struct gw_page *g)
 		note_lost(g);
 		disconnect(g);
 	}
-	if (!ops_of(g)->connections(g->d->page_env, conns, g->n))
+	if (!gw_page_ops_of(g)->connections(g->d->page_env, conns, g->n))
 		return;
 	disconnect(g);
 	memcpy(g->conns, conns, sizeof(conns));
@@ -580,162 +541,15 @@ int gw_page_pump(struct gw_dest *d, int64_t deadline)
 			rc = 0;
 		}
 		if (!rc)
-			rc = ops_of(g)->look(d->page_env);
+			rc = gw_page_ops_of(g)->look(d->page_env);
 		if (rc)
 			return rc;
 		/* Once a tick: what frees memory takes a while. */
 		if (atomic_exchange(&g->pager.retry, false))
-			ops_of(g)->wake_all(d->page_env);
-		mend(g);
+			gw_page_ops_of(g)->wake_all(d->page_env);
+		gw_page_mend(g);
 		tell(g);
 	}
-	return 0;
-}
-
-static bool ledger_begins(void *arg)
-{
-	struct gw_page *g = arg;
-
-	return g->handed || g->failed || ops_of(g)->look(g->d->page_env);
-}
-
-/*
- * Connection 0 goes on as the control connection did: the ledger comes on it. A source in place
- * of one that died has to hash all of its memory first.
- */
-static int take_ledger(struct gw_page *g)
-{
-	struct gw_dest *d = g->d;
-	int rc = d->ops->wait(d->env, ledger_begins, g,
-			      d->ops->now(d->env) + LEDGER_NS + gw_memory_hash_ns(d->memory));
-
-	if (rc)
-		return rc;
-	if (!g->handed)
-		return g->failed ? failure(g) : gw_fail(-ECANCELED, "the guest has ended");
-	for (unsigned int i = 1; i < g->n; i++)
-		g->conns[i]->ops->shutdown(g->conns[i]);
-	d->ops->join(d->env);
-	for (unsigned int i = 0; i < g->n; i++)
-		gw_decoder_free(&g->decoders[i]);
-	g->receives = false;
-	{
-		gw_locked(&g->lock);
-		g->up = false;
-	}
-	d->control = g->conns[0];
-	g->conns[0] = NULL;
-	gw_frame_free(&d->inbox);
-	d->inbox = g->first;
-	memset(&g->first, 0, sizeof(g->first));
-	d->held_back = true;
-	rc = gw_kept_remember(d);
-	gw_transport_close(&d->control);
-	return rc;
-}
-
-static bool comes_again(void *arg)
-{
-	struct gw_page *g = arg;
-
-	return ops_of(g)->called(g->d->page_env, g->n) || ops_of(g)->look(g->d->page_env);
-}
-
-static int say_complete(struct gw_page *g)
-{
-	gw_locked(&g->lock);
-	if (!g->up)
-		return gw_fail(-ENOTCONN, "the source cannot be reached");
-	g->conns[0]->send_by = op_now(g) + ASK_NS;
-	return gw_frame_send(g->conns[0], GW_MSG_COMPLETE, 0, NULL, 0);
-}
-
-/*
- * Nothing is missing: the source may go, and leaves its ledger. One whose connections break just
- * now comes again, and is told again; one that is owed nothing but the news asks for it.
- */
-static void complete(struct gw_page *g)
-{
-	struct gw_dest *d = g->d;
-	const int64_t until = op_now(g) + LEDGER_NS;
-	int rc;
-
-	tell_faults(g);
-	for (;;) {
-		rc = say_complete(g);
-		if (!rc && d->reuse)
-			rc = take_ledger(g);
-		/* One that calls and calls keeps nobody for longer. */
-		if (!rc || !d->reuse || op_now(g) >= until ||
-		    d->ops->wait(d->env, comes_again, g, until) ||
-		    !ops_of(g)->called(d->page_env, g->n))
-			break;
-		mend(g);
-	}
-	if (rc && d->reuse)
-		gw_kept_unknown();
-	gw_error_clear();
-}
-
-/* What is kept and nobody has touched yet. */
-static void check_some(void *arg, unsigned int thread)
-{
-	struct gw_page *g = arg;
-	const size_t pages = g->d->memory->nr_pages;
-	size_t first;
-
-	(void)thread;
-	while (!g->checked && (first = g->next++ * GW_CHUNK_PAGES) < pages)
-		gw_pager_check(&g->pager, first,
-			       first + GW_CHUNK_PAGES < pages ? first + GW_CHUNK_PAGES : pages);
-}
-
-/* The guest needs its processors: a page that it touches is compared at once. */
-static void check_aside(void *arg, unsigned int thread)
-{
-	struct gw_page *g = arg;
-
-	ops_of(g)->urgency(g->d->page_env, GW_BACKGROUND);
-	check_some(g, thread);
-}
-
-static void check_begin(struct gw_page *g)
-{
-	int rc = g->pager.unchecked ? g->d->ops->compute(g->d->env, check_aside, g) : 0;
-
-	g->checks = g->pager.unchecked;
-	if (rc >= 0)
-		return;
-	gw_warn("what was kept of the VM's memory is compared by one thread: %s", gw_error());
-	gw_error_clear();
-	check_some(g, 0);
-}
-
-static void check_end(struct gw_page *g)
-{
-	g->checked = true;
-	if (g->checks)
-		g->d->ops->compute_join(g->d->env);
-	g->checks = false;
-}
-
-int gw_page_serve(struct gw_dest *d)
-{
-	struct gw_page *g = d->page;
-	int rc;
-
-	gw_transport_close(&d->control);
-	check_begin(g);
-	do
-		rc = gw_page_pump(d, GW_FOREVER);
-	while (!rc && g->pager.missing.left);
-	check_end(g);
-	if (!rc)
-		rc = ops_of(g)->stop(d->page_env);
-	if (rc)
-		return rc;
-	g->started = false;
-	complete(g);
 	return 0;
 }
 
@@ -750,7 +564,7 @@ int gw_page_take_over(struct gw_dest *d)
 	if (!rc && (d->paging < GW_PAGING_MIN || d->paging > GW_PAGING_MAX))
 		rc = gw_fail(-EINVAL, "a table of missing pages of %u connections", d->paging);
 	if (!rc)
-		rc = ops_of(d->page)->start(d->page_env, &d->page->pager);
+		rc = gw_page_ops_of(d->page)->start(d->page_env, &d->page->pager);
 	if (rc) {
 		gw_page_end(d);
 		return rc;
@@ -767,10 +581,10 @@ void gw_page_end(struct gw_dest *d)
 
 	if (!g)
 		return;
-	check_end(g);
+	gw_page_check_end(g);
 	disconnect(g);
 	if (g->started)
-		ops_of(g)->halt(d->page_env);
+		gw_page_ops_of(g)->halt(d->page_env);
 	gw_pager_free(&g->pager);
 	pthread_mutex_destroy(&g->lock);
 	for (unsigned int i = 0; i < GW_PAGING_MAX; i++)
