@@ -18,11 +18,12 @@
 #include "xxh.h"
 #include "zstd_frame.h"
 
-#define MAGIC	  "GWledger"
-#define FORMAT	  2 /* 1 had digests without a key */
-#define PIECE	  4096UL
-#define LEVEL	  1 /* of zstd: generations are long runs */
-#define TABLE_MAX (GW_LEDGER_PART * 4 + GW_LEDGER_PART / 8)
+#define MAGIC	     "GWledger"
+#define FORMAT	     2 /* 1 had digests without a key */
+#define PIECE	     4096UL
+#define READ_AT_ONCE (64 * PIECE) /* fits into the processor's cache: it is copied from there */
+#define LEVEL	     1		  /* of zstd: generations are long runs */
+#define TABLE_MAX    (GW_LEDGER_PART * 4 + GW_LEDGER_PART / 8)
 
 struct gw_ledger_head {
 	char magic[8];
@@ -99,20 +100,43 @@ static int write_tables(const struct gw_ledger *l)
 	return rc ? gw_fail(rc, "ledger %s: %s", l->path, strerror(-rc)) : 0;
 }
 
-static int read_tables(struct gw_ledger *l)
+/* Add @len bytes of the file, from @at on, to its checksum: all of it but the checksum itself. */
+static void add_to_checksum(XXH3_state_t *sum, const uint8_t *bytes, size_t at, size_t len)
 {
-	gw_autofree uint8_t *piece = malloc(PIECE);
+	const size_t field = offsetof(struct gw_ledger_head, checksum);
+	const size_t after = field + sizeof(((struct gw_ledger_head *)NULL)->checksum);
+
+	if (at < field)
+		XXH3_128bits_update(sum, bytes, field - at < len ? field - at : len);
+	if (at + len > after)
+		XXH3_128bits_update(sum, bytes + (at < after ? after - at : 0),
+				    at < after ? at + len - after : len);
+}
+
+/* Its checksum is that of the bytes as they come: what is zero is never touched. */
+static int read_tables(struct gw_ledger *l, XXH128_hash_t *sum)
+{
+	const size_t size = file_size(l->nr_pages);
+	gw_autofree uint8_t *buf = malloc(READ_AT_ONCE);
 	uint8_t *bytes = (uint8_t *)l->head;
+	XXH3_state_t state;
 	int rc = 0;
 
-	if (!piece)
+	if (!buf)
 		return gw_fail(-ENOMEM, "no memory to read a ledger");
-	for (size_t at = 0, n; !rc && at < file_size(l->nr_pages); at += n) {
-		n = piece_at(l, at);
-		rc = gw_pread_all(l->fd, piece, n, (off_t)at);
-		if (!rc && !is_zero(piece, n))
-			memcpy(bytes + at, piece, n);
+	XXH3_128bits_reset(&state);
+	for (size_t from = 0, len; !rc && from < size; from += len) {
+		len = size - from < READ_AT_ONCE ? size - from : READ_AT_ONCE;
+		rc = gw_pread_all(l->fd, buf, len, (off_t)from);
+		if (!rc)
+			add_to_checksum(&state, buf, from, len);
+		for (size_t at = 0, n; !rc && at < len; at += n) {
+			n = piece_at(l, from + at);
+			if (!is_zero(buf + at, n))
+				memcpy(bytes + from + at, buf + at, n);
+		}
 	}
+	*sum = XXH3_128bits_digest(&state);
 	return rc;
 }
 
@@ -140,26 +164,16 @@ int gw_ledger_create(struct gw_ledger *l, const char *path, size_t nr_pages)
 	return 0;
 }
 
-/* Of the whole file but the checksum itself. */
-static XXH128_hash_t checksum(const struct gw_ledger *l)
-{
-	const size_t field = offsetof(struct gw_ledger_head, checksum);
-	const size_t after = field + sizeof(l->head->checksum);
-	const uint8_t *bytes = (const uint8_t *)l->head;
-	XXH3_state_t state;
-
-	XXH3_128bits_reset(&state);
-	XXH3_128bits_update(&state, bytes, field);
-	XXH3_128bits_update(&state, bytes + after, file_size(l->nr_pages) - after);
-	return XXH3_128bits_digest(&state);
-}
-
 int gw_ledger_seal(struct gw_ledger *l)
 {
 	gw_autofree char *unsealed = l->path ? unsealed_path(l) : NULL;
-	const XXH128_hash_t sum = checksum(l);
+	XXH128_hash_t sum;
+	XXH3_state_t state;
 	int rc;
 
+	XXH3_128bits_reset(&state);
+	add_to_checksum(&state, (const uint8_t *)l->head, 0, file_size(l->nr_pages));
+	sum = XXH3_128bits_digest(&state);
 	l->head->checksum[0] = sum.low64;
 	l->head->checksum[1] = sum.high64;
 	rc = unsealed ? write_tables(l) : 0;
@@ -179,7 +193,7 @@ static int damaged(const char *path)
 int gw_ledger_open(struct gw_ledger *l, const char *path)
 {
 	struct gw_ledger_head head;
-	XXH128_hash_t sum;
+	XXH128_hash_t sum = { 0 };
 	struct stat st;
 	int rc;
 
@@ -200,11 +214,10 @@ int gw_ledger_open(struct gw_ledger *l, const char *path)
 	l->nr_pages = head.nr_pages;
 	rc = make_tables(l);
 	if (!rc)
-		rc = read_tables(l);
+		rc = read_tables(l, &sum);
 	if (rc)
 		return rc;
 	mprotect(l->head, file_size(l->nr_pages), PROT_READ);
-	sum = checksum(l);
 	if (sum.low64 != head.checksum[0] || sum.high64 != head.checksum[1])
 		return damaged(path);
 	return 0;
