@@ -62,6 +62,12 @@ static const struct {
 	[GW_MSG_COMPLETE] = { "COMPLETE", 0 },
 	[GW_MSG_REFUSED] = { "REFUSED", 48 * KIB },
 	[GW_MSG_FAULTS] = { "FAULTS", 4096 },
+	[GW_MSG_HOLD] = { "HOLD", 64 * KIB },
+	[GW_MSG_HOLDING] = { "HOLDING", 4 * KIB },
+	[GW_MSG_STORED] = { "STORED", 0 },
+	[GW_MSG_RELEASE] = { "RELEASE", 48 * KIB },
+	[GW_MSG_DISMISS] = { "DISMISS", 0 },
+	[GW_MSG_DISMISSED] = { "DISMISSED", 0 },
 };
 
 const char *gw_message_name(unsigned int type)

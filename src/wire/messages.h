@@ -75,6 +75,29 @@
  *                                       <-   COMPLETE (0)
  *     LEDGER ... LEDGER_END             ->   (0; not after RUNNING on control)
  *
+ *   A VM whose memory lies on several hosts (split, decision 32): its main host, to the memory
+ *   server of a sub-host, on connections 0 for requests and 1 for what leaves it and what is
+ *   fetched ahead
+ *     OPEN {kind memory, id, index}     ->   (id: of the split)
+ *                                       <-   ACCEPT {version}
+ *   on 0, first, and again after any is lost
+ *     HOLD {json}                       ->   (the VM, its blocks, what may be put here)
+ *                                       <-   HOLDING {json} {pages that lie here}
+ *     MISSING {runs} ..., MISSING_END   ->   (of these, what the main host has not: the rest goes)
+ *                                       <-   ABSENT {runs} ... HOLDING {pages}: of these, what is
+ *                                              not here
+ *   from then on
+ *     PAGES {chunk, records}            ->   (1: they leave the main host)
+ *                                       <-   STORED {PAGES frames that lie here, since this
+ *                                              connection's OPEN} (1)
+ *     REQUEST {runs}                    ->
+ *                                       <-   PAGES {chunk, records} ..., or ABSENT {runs}, on the
+ *                                              connection of the request
+ *     RELEASE {runs}                    ->   (1: the main host has them, they are dropped)
+ *   the VM has ended, or has all of its memory
+ *     DISMISS                           ->   (0)
+ *                                       <-   DISMISSED: nothing of it is here
+ *
  *   At any moment before COMMIT either side may end it:
  *     ERROR {text} or CANCEL {text}, then closes.
  *   After it a source whose memory is lost says so, on paging connection 0, to who lacks some:
@@ -133,6 +156,11 @@
 #define GW_PAGING_MIN 2
 #define GW_PAGING_MAX 16
 
+/* Connections to a memory server: for requests, and for what leaves and is fetched ahead. */
+#define GW_MEMORY_REQUESTS    0
+#define GW_MEMORY_BULK	      1
+#define GW_MEMORY_CONNECTIONS 2
+
 /* Pages that one WANT asks for at most. */
 #define GW_WANT_PAGES 2048
 
@@ -179,6 +207,13 @@ enum gw_message {
 	GW_MSG_COMPLETE,
 	GW_MSG_REFUSED, /* with the feature return-at-once */
 	GW_MSG_FAULTS,
+	/* with a memory server */
+	GW_MSG_HOLD,
+	GW_MSG_HOLDING,
+	GW_MSG_STORED,
+	GW_MSG_RELEASE,
+	GW_MSG_DISMISS,
+	GW_MSG_DISMISSED,
 	GW_MSG_COUNT,
 };
 
@@ -191,6 +226,7 @@ enum gw_open_kind {
 	GW_OPEN_FORBID, /* make sure that migration @id's guest never runs there, if it does not */
 	GW_OPEN_CLAIM,	/* to its source: it is committed here; may it run? */
 	GW_OPEN_PAGING, /* connection @stream for the missing pages of migration @id */
+	GW_OPEN_MEMORY, /* connection @stream to what this host holds of split @id */
 	GW_OPEN_KINDS,
 };
 
