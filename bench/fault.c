@@ -186,7 +186,7 @@ int main(int argc, char **argv)
 	    gw_missing_add(&pager.missing, pager.memory, 0, HALF) ||
 	    gw_watch_begin(&watch, pid, &memory, descriptors) ||
 	    gw_watch_open(&watch, pid, &paged) || gw_watch_page(&watch, &paged) ||
-	    gw_faults_start(&faults, &pager, &paged))
+	    gw_faults_start(&faults, gw_pager_hear, &pager, &paged))
 		die("pager");
 	gw_missing_seal(&pager.missing);
 	began = gw_now();

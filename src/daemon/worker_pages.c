@@ -189,7 +189,7 @@ static int op_start(void *env, struct gw_pager *p)
 	if (!rc)
 		rc = gw_vm_save(g->w->paths, g->vm);
 	if (!rc)
-		rc = gw_faults_start(&g->faults, p, &g->paged);
+		rc = gw_faults_start(&g->faults, gw_pager_hear, p, &g->paged);
 	g->hearing = !rc;
 	return rc;
 }

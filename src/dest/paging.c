@@ -428,11 +428,11 @@ static bool wants_a_look(void *arg)
 
 static void count(struct gw_page *g, uint64_t faults[GW_FAULT_NUMBERS])
 {
-	struct gw_pager_stats s;
+	struct gw_fault_stats s;
 
-	gw_pager_stats(&g->pager, &s);
+	gw_fault_stats(&g->pager.times, &s);
 	faults[GW_FAULT_ALL] = s.faults;
-	faults[GW_FAULT_LOCAL] = s.local;
+	faults[GW_FAULT_LOCAL] = g->pager.local;
 	faults[GW_FAULT_MEASURED] = s.measured;
 	faults[GW_FAULT_SUM_NS] = s.sum_ns;
 	faults[GW_FAULT_MOST_NS] = s.most_ns;
@@ -465,11 +465,11 @@ void gw_page_tell_faults(struct gw_page *g)
 static void count_rate(struct gw_page *g)
 {
 	const int64_t now = op_now(g), past = now - g->counted_ns;
-	struct gw_pager_stats s;
+	struct gw_fault_stats s;
 
 	if (past < LOOK_NS)
 		return;
-	gw_pager_stats(&g->pager, &s);
+	gw_fault_stats(&g->pager.times, &s);
 	g->per_s = g->counted_ns ? (s.faults - g->counted) * GW_S / (uint64_t)past : 0;
 	g->counted = s.faults;
 	g->counted_ns = now;

@@ -33,7 +33,7 @@ int gw_pager_init(struct gw_pager *p)
 	p->claimed = bits(p->len);
 	p->wanted = bits(p->len);
 	p->refused = bits(p->len);
-	pthread_mutex_init(&p->lock, NULL);
+	gw_fault_times_init(&p->times);
 	return p->claimed && p->wanted && p->refused ? 0
 						     : gw_fail(-ENOMEM, "no memory to page with");
 }
@@ -45,7 +45,7 @@ void gw_pager_free(struct gw_pager *p)
 	if (p->wanted)
 		munmap((void *)p->wanted, p->len);
 	if (p->len)
-		pthread_mutex_destroy(&p->lock);
+		gw_fault_times_free(&p->times);
 	p->claimed = p->wanted = NULL;
 	if (p->unchecked)
 		munmap((void *)p->unchecked, p->len);
@@ -70,53 +70,6 @@ static bool set(_Atomic uint64_t *map, size_t page)
 static bool clear(_Atomic uint64_t *map, size_t page)
 {
 	return atomic_fetch_and(&map[page / 64], ~(1ULL << page % 64)) >> (page % 64) & 1;
-}
-
-static void time_begin(struct gw_pager *p, const struct gw_fault *fault)
-{
-	const int64_t now = p->ops->now(p->env);
-	gw_locked(&p->lock);
-
-	p->stats.faults++;
-	for (size_t i = 0; i < 4; i++) {
-		size_t k = (fault->page + i) % GW_PAGER_TIMED;
-
-		if (p->timed[k].since)
-			continue;
-		p->timed[k].fault = *fault;
-		p->timed[k].since = now;
-		break;
-	}
-}
-
-static void time_end(struct gw_pager *p, size_t page)
-{
-	const int64_t now = p->ops->now(p->env);
-	gw_locked(&p->lock);
-
-	for (size_t i = 0; i < 4; i++) {
-		size_t k = (page + i) % GW_PAGER_TIMED;
-		const unsigned int vcpu = p->timed[k].fault.vcpu;
-		uint64_t ns, us;
-		int bucket;
-
-		if (!p->timed[k].since || p->timed[k].fault.page != page)
-			continue;
-		ns = (uint64_t)(now - p->timed[k].since);
-		us = ns / 1000;
-		bucket = us ? 63 - __builtin_clzll(us) : 0;
-		p->timed[k].since = 0;
-		p->stats.measured++;
-		p->stats.sum_ns += ns;
-		if (ns > p->stats.most_ns)
-			p->stats.most_ns = ns;
-		if (vcpu < GW_FAULT_VCPUS_MAX) {
-			p->stats.vcpus[vcpu].measured++;
-			p->stats.vcpus[vcpu].sum_ns += ns;
-		}
-		p->stats.latency[bucket < GW_LATENCIES ? bucket : GW_LATENCIES - 1]++;
-		break;
-	}
 }
 
 /* What map() or map_zero() could not do, and nobody but this host can help. */
@@ -178,10 +131,7 @@ static void local(struct gw_pager *p, size_t page)
 {
 	size_t mapped, n;
 
-	{
-		gw_locked(&p->lock);
-		p->stats.local++;
-	}
+	p->local++;
 	if (go_on(p, page))
 		return;
 	/* Nobody waits for the rest; who would touch it next need not. */
@@ -265,14 +215,14 @@ static bool heed(struct gw_pager *p, const struct gw_fault *fault)
 	}
 	if (set(p->wanted, page))
 		return false; /* somebody waits for it already, and it was asked for */
-	time_begin(p, fault);
+	gw_fault_begins(&p->times, fault, p->ops->now(p->env));
 	park(p, GW_PARK_WANTED, page);
 	if (gw_missing_test(&p->missing, page))
 		return !is_here(p, page);
 	/* It has come meanwhile, and whoever placed it may have seen nobody wait. */
 	if (clear(p->wanted, page)) {
 		go_on(p, page);
-		time_end(p, page);
+		gw_fault_ends(&p->times, page, p->ops->now(p->env));
 	}
 	return false;
 }
@@ -294,6 +244,11 @@ void gw_pager_fault(struct gw_pager *p, const struct gw_fault *faults, unsigned 
 	}
 	if (nr)
 		p->ops->request(p->env, ask, nr);
+}
+
+void gw_pager_hear(void *pager, const struct gw_fault *faults, unsigned int n)
+{
+	gw_pager_fault(pager, faults, n);
 }
 
 size_t gw_pager_claim(struct gw_pager *p, size_t *page, size_t end)
@@ -345,7 +300,7 @@ void gw_pager_placed(struct gw_pager *p, size_t page, size_t count)
 		if (!test(p->wanted, page + i) || !clear(p->wanted, page + i))
 			continue;
 		go_on(p, page + i);
-		time_end(p, page + i);
+		gw_fault_ends(&p->times, page + i, p->ops->now(p->env));
 	}
 	if (!p->missing.left)
 		p->ops->notify(p->env);
@@ -471,10 +426,4 @@ unsigned int gw_pager_wanted(const struct gw_pager *p, size_t *at, size_t *pages
 		(*at)++;
 	}
 	return n;
-}
-
-void gw_pager_stats(struct gw_pager *p, struct gw_pager_stats *stats)
-{
-	gw_locked(&p->lock);
-	*stats = p->stats;
 }

@@ -24,13 +24,8 @@
 #ifndef GW_PAGER_H
 #define GW_PAGER_H
 
-#include <pthread.h>
-
-#include "faults.h"
 #include "missing.h"
-
-/* Faults that one read of a userfaultfd brings at most. */
-#define GW_FAULTS_MAX 64
+#include "times.h"
 
 /* Pages around one that is there which are let be seen with it, as the kernel does. */
 #define GW_FAULT_AROUND 16
@@ -78,30 +73,6 @@ struct gw_pager_ops {
 	void (*park)(void *env, enum gw_park where, size_t page);
 };
 
-#define GW_LATENCIES GW_FAULT_LATENCIES
-
-/** struct gw_fault - somebody waits for a page: a vCPU, or whoever else in QEMU. */
-struct gw_fault {
-	size_t page;
-	unsigned int vcpu;
-};
-
-#define GW_NO_VCPU (~0U)
-
-/** struct gw_pager_stats - what has happened in this process. Latencies: from fault to going on. */
-struct gw_pager_stats {
-	uint64_t faults;   /* on pages that were missing, the same page once */
-	uint64_t local;	   /* on pages that were there */
-	uint64_t measured; /* of the first, for how many the latency is known */
-	uint64_t sum_ns, most_ns;
-	uint64_t latency[GW_LATENCIES];
-	struct {
-		uint64_t measured, sum_ns;
-	} vcpus[GW_FAULT_VCPUS_MAX]; /* of a page, whoever waited first */
-};
-
-#define GW_PAGER_TIMED 256
-
 struct gw_pager {
 	/* set by the caller */
 	const struct gw_pager_ops *ops;
@@ -121,12 +92,8 @@ struct gw_pager {
 	_Atomic bool retry; /* somebody waits for memory of this host */
 	_Atomic bool gone;  /* QEMU has ended */
 
-	pthread_mutex_t lock; /* of what follows */
-	struct gw_pager_stats stats;
-	struct {
-		struct gw_fault fault;
-		int64_t since; /* 0: free */
-	} timed[GW_PAGER_TIMED];
+	struct gw_fault_times times; /* of faults on pages that were missing */
+	_Atomic uint64_t local;	     /* faults on pages that were there */
 };
 
 /** gw_pager_init() - for what @p->memory holds. The table is made or opened by the caller.
@@ -138,6 +105,9 @@ void gw_pager_free(struct gw_pager *p);
 
 /** gw_pager_fault() - @n that wait (GW_FAULTS_MAX at most). Any thread. */
 void gw_pager_fault(struct gw_pager *p, const struct gw_fault *faults, unsigned int n);
+
+/** gw_pager_hear() - the same, of a struct gw_pager, for gw_faults_start(). */
+void gw_pager_hear(void *pager, const struct gw_fault *faults, unsigned int n);
 
 /**
  * gw_pager_claim() - the next pages of [*page, end) that are ours to place.
@@ -190,8 +160,5 @@ void gw_pager_placed(struct gw_pager *p, size_t page, size_t count);
  */
 unsigned int gw_pager_wanted(const struct gw_pager *p, size_t *at, size_t *pages,
 			     unsigned int most);
-
-/** gw_pager_stats() - a copy. */
-void gw_pager_stats(struct gw_pager *p, struct gw_pager_stats *stats);
 
 #endif

@@ -2,6 +2,7 @@
 /* uffd.c - faults from userfaultfds; see uffd.h. */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -76,6 +77,51 @@ void gw_uffd_wake(const struct gw_paged *paged, size_t page, size_t count)
 		gw_debug("UFFDIO_WAKE: %s", strerror(errno));
 }
 
+int gw_uffd_copy(const struct gw_paged *paged, size_t page, size_t count, const void *bytes,
+		 size_t *copied)
+{
+	const struct gw_watched *part = part_of(paged, page);
+	struct uffdio_copy copy = { .src = (uintptr_t)bytes };
+	struct uffdio_range range;
+
+	*copied = 0;
+	if (!part)
+		return -ENOENT;
+	range = range_of(part, page, count);
+	copy.dst = range.start;
+	copy.len = range.len;
+	if (!ioctl(part->uffd, UFFDIO_COPY, &copy)) {
+		*copied = range.len / GW_PAGE_SIZE;
+		return 0;
+	}
+	if (copy.copy > 0)
+		*copied = (size_t)copy.copy / GW_PAGE_SIZE;
+	return *copied ? 0 : -errno;
+}
+
+int gw_uffd_protect(const struct gw_paged *paged, size_t page, size_t count, bool on)
+{
+	const uint64_t mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
+
+	while (count) {
+		const struct gw_watched *part = part_of(paged, page);
+		struct uffdio_writeprotect wp = { .mode = mode };
+		int rc;
+
+		if (!part)
+			return -ENOENT;
+		wp.range = range_of(part, page, count);
+		do
+			rc = ioctl(part->uffd, UFFDIO_WRITEPROTECT, &wp) ? -errno : 0;
+		while (rc == -EAGAIN && !sched_yield());
+		if (rc)
+			return rc;
+		page += wp.range.len / GW_PAGE_SIZE;
+		count -= wp.range.len / GW_PAGE_SIZE;
+	}
+	return 0;
+}
+
 _Static_assert(GW_WATCH_VCPUS <= GW_FAULT_VCPUS_MAX, "each is told");
 
 static unsigned int vcpu_of(const struct gw_paged *paged, uint32_t thread)
@@ -104,6 +150,7 @@ static unsigned int faults_of(const struct gw_paged *paged, int uffd, const stru
 			faults[nr++] = (struct gw_fault){
 				.page = r->first_page + (size_t)(at - r->hva) / GW_PAGE_SIZE,
 				.vcpu = vcpu_of(paged, msgs[i].arg.pagefault.feat.ptid),
+				.protected = msgs[i].arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP,
 			};
 			break;
 		}
@@ -130,9 +177,9 @@ static void *hear(void *arg)
 			break;
 		n = read(t->uffd, msgs, sizeof(msgs));
 		if (n > 0)
-			gw_pager_fault(f->pager, faults,
-				       faults_of(f->paged, t->uffd, msgs,
-						 (size_t)n / sizeof(msgs[0]), faults));
+			f->hear(f->env, faults,
+				faults_of(f->paged, t->uffd, msgs, (size_t)n / sizeof(msgs[0]),
+					  faults));
 		if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
 			continue;
 		/* Nobody is there any more who could fault. */
@@ -150,18 +197,21 @@ void gw_faults_stop(struct gw_faults *f)
 		gw_err("eventfd: %s", strerror(errno));
 	while (f->nr)
 		pthread_join(f->threads[--f->nr].thread, NULL);
-	if (f->pager)
+	if (f->hear)
 		close(f->stop);
-	f->pager = NULL;
+	f->hear = NULL;
 }
 
-int gw_faults_start(struct gw_faults *f, struct gw_pager *pager, const struct gw_paged *paged)
+int gw_faults_start(struct gw_faults *f,
+		    void (*hear_them)(void *env, const struct gw_fault *faults, unsigned int n),
+		    void *env, const struct gw_paged *paged)
 {
 	memset(f, 0, sizeof(*f));
 	f->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (f->stop < 0)
 		return gw_fail(-errno, "eventfd: %s", strerror(errno));
-	f->pager = pager;
+	f->hear = hear_them;
+	f->env = env;
 	f->paged = paged;
 	while (f->nr < paged->nr_uffds) {
 		struct gw_fault_thread *t = &f->threads[f->nr];

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * uffd.h - the pager's faults and its page table entries on a real QEMU: a thread for each
- * userfaultfd of the watch (track/watch.h), and the ioctls behind struct gw_pager_ops.
+ * uffd.h - a pager's faults and its page table entries on a real QEMU: a thread for each
+ * userfaultfd of the watch (track/watch.h), and the ioctls behind struct gw_pager_ops and
+ * struct gw_split_ops.
  */
 #ifndef GW_UFFD_H
 #define GW_UFFD_H
 
 #include <pthread.h>
 
-#include "pager.h"
+#include "times.h"
 #include "watch.h"
 
 struct gw_faults;
@@ -20,7 +21,8 @@ struct gw_fault_thread {
 };
 
 struct gw_faults {
-	struct gw_pager *pager;
+	void (*hear)(void *env, const struct gw_fault *faults, unsigned int n);
+	void *env;
 	const struct gw_paged *paged;
 	int stop; /* eventfd */
 	struct gw_fault_thread threads[GW_TRACK_RANGES];
@@ -28,12 +30,15 @@ struct gw_faults {
 };
 
 /**
- * gw_faults_start() - hear the faults of @paged, which is in mode paging, and hand them to
- * @pager. Both stay the caller's. What an earlier process has heard is heard again.
+ * gw_faults_start() - hear the faults of @paged, which is in a mode that has any.
+ * @hear: is told of them, GW_FAULTS_MAX at most, by any of the threads
  *
- * Return: 0 or -errno with a message, and nothing runs.
+ * What an earlier process has heard is heard again. Return: 0 or -errno with a message, and
+ * nothing runs.
  */
-int gw_faults_start(struct gw_faults *f, struct gw_pager *pager, const struct gw_paged *paged);
+int gw_faults_start(struct gw_faults *f,
+		    void (*hear)(void *env, const struct gw_fault *faults, unsigned int n),
+		    void *env, const struct gw_paged *paged);
 
 /** gw_faults_stop() - and wait for its threads. Who faults from here on waits. */
 void gw_faults_stop(struct gw_faults *f);
@@ -42,5 +47,12 @@ void gw_faults_stop(struct gw_faults *f);
 int gw_uffd_map(const struct gw_paged *paged, size_t page, size_t count, size_t *mapped);
 int gw_uffd_map_zero(const struct gw_paged *paged, size_t page);
 void gw_uffd_wake(const struct gw_paged *paged, size_t page, size_t count);
+
+/** gw_uffd_copy() - as in struct gw_split_ops. */
+int gw_uffd_copy(const struct gw_paged *paged, size_t page, size_t count, const void *bytes,
+		 size_t *copied);
+
+/** gw_uffd_protect() - or unprotect, and wake: all of [page, page + count). 0 or -errno. */
+int gw_uffd_protect(const struct gw_paged *paged, size_t page, size_t count, bool on);
 
 #endif

@@ -12,10 +12,20 @@
 #include "log.h"
 #include "watch.h"
 
+/* Not in Debian 12's headers, as those of written_uffd.c. */
+#ifndef UFFD_FEATURE_WP_HUGETLBFS_SHMEM
+#define UFFD_FEATURE_WP_HUGETLBFS_SHMEM (1 << 12)
+#endif
+
+#define SPLIT_FEATURES                                                           \
+	((uint64_t)UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM | \
+	 UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_THREAD_ID)
+
 static const char *const modes[] = {
 	[GW_WATCH_NONE] = "none",
 	[GW_WATCH_TRACKING] = "tracking",
 	[GW_WATCH_PAGING] = "paging",
+	[GW_WATCH_SPLIT] = "split",
 };
 
 json_t *gw_watch_json(const struct gw_memory_watch *w)
@@ -213,6 +223,76 @@ int gw_watch_unpage(struct gw_memory_watch *w, const struct gw_paged *paged)
 	return gw_watch_wake(paged);
 }
 
+int gw_watch_unsplit(struct gw_memory_watch *w, pid_t pid)
+{
+	int rc = w->nr ? gw_inject_close(pid, w->numbers, w->nr) : 0;
+
+	memset(w, 0, sizeof(*w));
+	return rc;
+}
+
+static int register_split(int uffd, const struct gw_track_range *r)
+{
+	struct uffdio_register reg = {
+		.range = { r->hva, r->nr_pages * GW_PAGE_SIZE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
+	};
+
+	return ioctl(uffd, UFFDIO_REGISTER, &reg)
+		       ? gw_fail(-errno,
+				 "the VM's memory cannot be watched for paging "
+				 "(UFFDIO_REGISTER: %s); see godwit check, F9",
+				 strerror(errno))
+		       : 0;
+}
+
+/* Have @uffds, which are closed here afterwards, watch all of @w's ranges. */
+static int begin_split(const struct gw_memory_watch *w, const int *uffds)
+{
+	int rc = 0;
+
+	for (unsigned int i = 0; !rc && i < w->nr; i++) {
+		struct uffdio_api api = { .api = UFFD_API, .features = SPLIT_FEATURES };
+
+		if (ioctl(uffds[i], UFFDIO_API, &api))
+			rc = gw_fail(-ENOTSUP, "this kernel cannot page memory out from outside "
+					       "(Linux 5.19 or newer); see godwit check, F9");
+	}
+	for (unsigned int i = 0; !rc && i < w->nr * w->nr_ranges; i++) {
+		struct gw_track_range part;
+
+		if (gw_track_part(&w->ranges[i / w->nr], i % w->nr, w->nr, &part))
+			rc = register_split(uffds[i % w->nr], &part);
+	}
+	for (unsigned int i = 0; i < w->nr; i++)
+		close(uffds[i]);
+	return rc;
+}
+
+int gw_watch_split(struct gw_memory_watch *w, pid_t pid, const struct gw_ram *ram,
+		   unsigned int parts)
+{
+	int uffds[GW_WATCH_PARTS], rc = gw_watch_unsplit(w, pid);
+
+	if (rc)
+		return rc;
+	w->nr_ranges = ranges_of(ram, w->ranges);
+	inject(w, pid, parts < 1 || parts > GW_WATCH_PARTS ? 1 : parts, uffds, &rc);
+	if (rc) {
+		for (unsigned int i = 0; i < w->nr; i++)
+			close(uffds[i]);
+	} else {
+		rc = begin_split(w, uffds);
+	}
+	if (!rc) {
+		w->mode = GW_WATCH_SPLIT;
+		return 0;
+	}
+	if (gw_watch_unsplit(w, pid))
+		gw_warn("what was made to watch process %d stays there: %s", (int)pid, gw_error());
+	return rc;
+}
+
 int gw_watch_wake(const struct gw_paged *paged)
 {
 	for (unsigned int i = 0; i < paged->nr_parts; i++) {
@@ -257,6 +337,11 @@ struct gw_tracker *gw_watch_track(struct gw_memory_watch *w, pid_t pid, const st
 	if (w->mode == GW_WATCH_PAGING) {
 		gw_fail(-EBUSY, "memory of the VM is still to come from where it came from; "
 				"'godwit status' says how much");
+		return NULL;
+	}
+	if (w->mode == GW_WATCH_SPLIT) {
+		gw_fail(-EBUSY, "memory of the VM is at other hosts; 'godwit merge' brings it "
+				"back, 'godwit status' says where it is");
 		return NULL;
 	}
 	if (w->mode == GW_WATCH_TRACKING)

@@ -6,12 +6,16 @@
  * A VM's memory is registered with one kind of watch at a time.
  *
  *   none ──> tracking   gw_watch_begin(): stays in QEMU, whoever of Godwit lives
- *     │       │    ^    gw_watch_track(): goes on with it, or one for a migration alone
- *     │       v    │
- *     │      paging     gw_watch_page(), gw_watch_unpage(): synchronous, the pager's
+ *     │ ^     │    ^    gw_watch_track(): goes on with it, or one for a migration alone
+ *     │ │     v    │
+ *     │ │    paging     gw_watch_page(), gw_watch_unpage(): synchronous, the pager's
+ *     v │
+ *    split              gw_watch_split(), gw_watch_unsplit(): a pager's that pages out, too
  *
  * Tracking is WP, with WP_ASYNC; paging is MISSING | MINOR, without WP (the kernel never
- * lets go of a part of a registration: what is registered for all three stays so).
+ * lets go of a part of a registration: what is registered for all three stays so). Split is
+ * MISSING | WP, and whoever writes what is protected waits (F9): WP_ASYNC belongs to a
+ * descriptor, so it has its own, and what was tracked ends with the others.
  * From one to the other is a call a range, however large it is, and nothing is lost
  * on the way: a page that nobody touched keeps the marker that tracking gave it, in
  * either mode; one that is touched while it is paged gets an entry without protection,
@@ -43,6 +47,7 @@ enum gw_watch_mode {
 	GW_WATCH_NONE,
 	GW_WATCH_TRACKING,
 	GW_WATCH_PAGING,
+	GW_WATCH_SPLIT,
 };
 
 /** struct gw_memory_watch - what the VM's record says of it; zero: none. */
@@ -112,6 +117,24 @@ int gw_watch_page(struct gw_memory_watch *w, const struct gw_paged *paged);
 
 /** gw_watch_unpage() - the reverse, when nothing is missing. Wakes who waits. */
 int gw_watch_unpage(struct gw_memory_watch *w, const struct gw_paged *paged);
+
+/**
+ * gw_watch_split() - instead of whatever watch there is: who touches a page that is not in the
+ * file, or writes one that is protected, waits for a pager. Nothing is missing or protected yet.
+ * @ram: as QEMU maps it
+ * @parts: userfaultfds, GW_WATCH_PARTS at most
+ *
+ * Sets @w, for the caller to save; the guest may run. Return: 0, or -errno with a message and
+ * no watch at all.
+ */
+int gw_watch_split(struct gw_memory_watch *w, pid_t pid, const struct gw_ram *ram,
+		   unsigned int parts);
+
+/**
+ * gw_watch_unsplit() - the reverse, when nothing is missing: there is no watch any more. 0 or
+ * -errno with a message. Whoever has the descriptors open closes them first (gw_watch_close()).
+ */
+int gw_watch_unsplit(struct gw_memory_watch *w, pid_t pid);
 
 /**
  * gw_watch_wake() - let everybody who waits try again: what the kernel has told a pager that

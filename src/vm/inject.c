@@ -238,6 +238,25 @@ int gw_inject_found(pid_t pid, int number)
 		      : fd;
 }
 
+int gw_inject_close(pid_t pid, const int *numbers, unsigned int n)
+{
+	struct gw_inject inj;
+	long remote = 0;
+	int rc = gw_inject_begin(&inj, pid);
+
+	if (rc)
+		return rc;
+	for (unsigned int i = 0; i < n; i++) {
+		const long one = gw_inject_call(&inj, SYS_close, (unsigned long)numbers[i], 0, 0);
+
+		remote = remote ? remote : one;
+	}
+	gw_inject_end(&inj);
+	return remote ? gw_fail((int)remote, "close in process %d: %s", (int)pid,
+				strerror((int)-remote))
+		      : 0;
+}
+
 int gw_inject_unmap(pid_t pid, uint64_t at, uint64_t len)
 {
 	struct gw_inject inj;

@@ -66,6 +66,9 @@ int gw_inject_staying(pid_t pid, int *number);
  */
 int gw_inject_found(pid_t pid, int number);
 
+/** gw_inject_close() - close @n descriptors of @pid. 0 or -errno with a message. */
+int gw_inject_close(pid_t pid, const int *numbers, unsigned int n);
+
 /**
  * gw_inject_unmap() - let @pid see nothing of the shared file that it has mapped at
  * [@at, @at + @len), until it touches it again; the file keeps what it holds.

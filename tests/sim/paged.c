@@ -192,7 +192,8 @@ static void listen(void *arg, unsigned int part)
 		for (unsigned int i = 0; i < PAGED_CPUS && !p->halting && !process->dead; i++)
 			if (p->cpu[i].state == CPU_FAULTS) {
 				p->cpu[i].state = CPU_WAITS;
-				faults[n++] = (struct gw_fault){ p->cpu[i].page, i };
+				faults[n++] = (struct gw_fault){ .page = p->cpu[i].page,
+								 .vcpu = i };
 			}
 		if (n && !sim_step(process, "faults", 0))
 			gw_pager_fault(p->pager, faults, n);

@@ -228,7 +228,7 @@ static void touch(struct world *w, size_t page)
 	if (w->seen[page])
 		return;
 	w->waits[page] = true;
-	gw_pager_fault(&w->p, &(struct gw_fault){ page, 1 }, 1);
+	gw_pager_fault(&w->p, &(struct gw_fault){ .page = page, .vcpu = 1 }, 1);
 }
 
 static int bring(struct world *w, size_t page, unsigned int count, uint8_t byte)
@@ -336,9 +336,12 @@ static void table(void **state)
 /* Faults are asked for once, answered once, and what nobody waits for is not mapped. */
 static void pages_come(void **state)
 {
-	static const struct gw_fault order[] = { { 9, 0 }, { 3, 1 }, { 5, GW_NO_VCPU }, { 3, 0 } };
+	static const struct gw_fault order[] = { { .page = 9, .vcpu = 0 },
+						 { .page = 3, .vcpu = 1 },
+						 { .page = 5, .vcpu = GW_NO_VCPU },
+						 { .page = 3, .vcpu = 0 } };
 	struct world *w = begin();
-	struct gw_pager_stats stats;
+	struct gw_fault_stats stats;
 
 	(void)state;
 	miss(w, 0, 20);
@@ -375,15 +378,18 @@ static void pages_come(void **state)
 	assert_int_equal(w->in.sink.same(&w->in.sink, FIRST, 1), 0);
 	assert_true(w->seen[FIRST] && byte_of(w, FIRST) == OLD);
 	assert_int_equal(w->p.missing.left, 20 - 4 - 4);
-	gw_pager_stats(&w->p, &stats);
-	assert_true(stats.faults == 4 && stats.measured == 4 && stats.local == 3);
+	gw_fault_stats(&w->p.times, &stats);
+	assert_true(stats.faults == 4 && stats.measured == 4 && w->p.local == 3);
 	assert_true(stats.most_ns == 70000 && stats.latency[6] == 3 && stats.latency[0] == 1);
 	/* Of two that wait for a page it is the first one's; nobody's is no vCPU's. */
 	assert_true(stats.vcpus[0].measured == 1 && stats.vcpus[0].sum_ns == 70000);
 	assert_true(stats.vcpus[1].measured == 2 && stats.vcpus[2].measured == 0);
 	/* Padding and what is beyond are nobody's, whatever the kernel says. */
 	gw_pager_fault(&w->p,
-		       (const struct gw_fault[]){ { BIG, 0 }, { PAGES, 0 }, { SIZE_MAX, 0 } }, 3);
+		       (const struct gw_fault[]){ { .page = BIG, .vcpu = 0 },
+						  { .page = PAGES, .vcpu = 0 },
+						  { .page = SIZE_MAX, .vcpu = 0 } },
+		       3);
 	assert_int_equal(w->requests, 4);
 	assert_int_equal(w->notices, 0);
 	assert_int_equal(bring(w, 0, 2, NEW) | bring(w, 6, 2, NEW) | bring(w, 12, 8, NEW), 0);
@@ -466,7 +472,7 @@ static void fault_meanwhile(void **state)
 	assert_false(w->waits[12]);
 	/* One that was read late, when the page is seen already: woken, not left. */
 	w->waits[12] = true;
-	gw_pager_fault(&w->p, (const struct gw_fault[]){ { 12, 0 } }, 1);
+	gw_pager_fault(&w->p, (const struct gw_fault[]){ { .page = 12, .vcpu = 0 } }, 1);
 	assert_false(w->waits[12]);
 	finish(w);
 }
@@ -620,7 +626,7 @@ static void *vcpu(void *arg)
 
 		if (w->seen[at])
 			continue;
-		gw_pager_fault(&w->p, &(struct gw_fault){ at, 0 }, 1);
+		gw_pager_fault(&w->p, &(struct gw_fault){ .page = at, .vcpu = 0 }, 1);
 	}
 	return NULL;
 }

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* netpt.c - which pages of a split VM are where; see netpt.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "netpt.h"
+
+#define MAGIC 0x31303070746e7767ULL /* "gwntp001" */
+
+/* First page and how many, in one word: who dies leaves both or neither. */
+#define NOTE_COUNT_BITS 16
+_Static_assert(GW_UNIT_PAGES_MAX < 1 << NOTE_COUNT_BITS, "a unit fits into a note");
+
+struct gw_netpt_head {
+	uint64_t magic;
+	uint64_t nr_pages;
+	uint64_t unit_pages;
+	uint8_t id[GW_ID_LEN];
+	_Atomic uint64_t placing[GW_NETPT_STRIPES]; /* 0: nothing */
+};
+
+#define HEAD GW_PAGE_SIZE
+_Static_assert(sizeof(struct gw_netpt_head) <= HEAD, "it fits");
+
+void gw_units_init(struct gw_units *u, const struct gw_memory *memory, unsigned int pages)
+{
+	memset(u, 0, sizeof(*u));
+	u->memory = memory;
+	u->pages = pages;
+	for (unsigned int i = 0; i < memory->nr_blocks; i++) {
+		u->first[i] = u->nr;
+		u->nr += (memory->blocks[i].nr_pages + pages - 1) / pages;
+	}
+}
+
+size_t gw_unit_of(const struct gw_units *u, size_t page)
+{
+	unsigned int i = u->memory->nr_blocks - 1;
+
+	while (i && page < u->memory->blocks[i].first_page)
+		i--;
+	return u->first[i] + (page - u->memory->blocks[i].first_page) / u->pages;
+}
+
+size_t gw_unit_pages(const struct gw_units *u, size_t unit, size_t *first)
+{
+	unsigned int i = u->memory->nr_blocks - 1;
+	const struct gw_memory_block *b;
+	size_t at;
+
+	while (i && unit < u->first[i])
+		i--;
+	b = &u->memory->blocks[i];
+	at = (unit - u->first[i]) * u->pages;
+	*first = b->first_page + at;
+	return b->nr_pages - at < u->pages ? b->nr_pages - at : u->pages;
+}
+
+static int map(struct gw_netpt *t, int fd, const char *path)
+{
+	uint8_t *at = mmap(NULL, t->len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (at == MAP_FAILED)
+		return gw_fail(-errno, "%s: %s", path, strerror(errno));
+	t->head = (struct gw_netpt_head *)at;
+	t->words = (_Atomic uint64_t *)(at + HEAD);
+	return 0;
+}
+
+static size_t words_len(const struct gw_memory *memory)
+{
+	return (memory->nr_pages + 63) / 64 * sizeof(uint64_t);
+}
+
+/* Where the parts of a table of such units lie. */
+static void lay_out(struct gw_netpt *t, const struct gw_memory *memory, unsigned int unit_pages)
+{
+	gw_units_init(&t->units, memory, unit_pages);
+	t->nr_pages = memory->nr_pages;
+	t->len = HEAD + words_len(memory) + t->units.nr;
+}
+
+int gw_netpt_create(struct gw_netpt *t, const char *path, const struct gw_memory *memory,
+		    const uint8_t id[GW_ID_LEN], unsigned int unit_pages)
+{
+	gw_autofd int fd = -1;
+	int rc;
+
+	memset(t, 0, sizeof(*t));
+	lay_out(t, memory, unit_pages);
+	if (unlink(path) && errno != ENOENT)
+		return gw_fail(-errno, "%s: %s", path, strerror(errno));
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, (off_t)t->len))
+		return gw_fail(-errno, "%s: %s", path, strerror(errno));
+	rc = map(t, fd, path);
+	if (rc)
+		return rc;
+	t->holders = (_Atomic uint8_t *)((uint8_t *)t->words + words_len(memory));
+	t->head->nr_pages = memory->nr_pages;
+	t->head->unit_pages = unit_pages;
+	memcpy(t->head->id, id, GW_ID_LEN);
+	t->head->magic = MAGIC;
+	return 0;
+}
+
+/* Its bits: none where there is no memory. */
+static int check_bits(struct gw_netpt *t, const struct gw_memory *memory)
+{
+	size_t at = 0, first, n;
+
+	while ((n = gw_netpt_next(t, &at, t->nr_pages, &first))) {
+		const struct gw_memory_block *b = gw_memory_block_of(memory, first);
+		const size_t left = b ? b->first_page + b->nr_pages - first : 0;
+
+		if (!b)
+			return -EINVAL;
+		if (n > left) {
+			/* The next block's may follow. */
+			n = left;
+			at = first + n;
+		}
+		t->away += n;
+	}
+	return 0;
+}
+
+int gw_netpt_open(struct gw_netpt *t, const char *path, const struct gw_memory *memory,
+		  const uint8_t id[GW_ID_LEN])
+{
+	gw_autofd int fd = open(path, O_RDWR | O_CLOEXEC);
+	uint64_t unit_pages;
+	struct stat st;
+	int rc;
+
+	memset(t, 0, sizeof(*t));
+	if (fd < 0 || fstat(fd, &st))
+		return gw_fail(-errno, "%s: %s", path, strerror(errno));
+	if (!S_ISREG(st.st_mode) || st.st_size < (off_t)HEAD)
+		return gw_fail(-EINVAL, "%s is no page table", path);
+	t->len = (size_t)st.st_size;
+	rc = map(t, fd, path);
+	if (rc)
+		return rc;
+	unit_pages = t->head->unit_pages;
+	if (t->head->magic == MAGIC && t->head->nr_pages == memory->nr_pages &&
+	    memcmp(t->head->id, id, GW_ID_LEN) == 0 && unit_pages &&
+	    unit_pages <= GW_UNIT_PAGES_MAX && !(unit_pages & (unit_pages - 1))) {
+		lay_out(t, memory, (unsigned int)unit_pages);
+		t->holders = (_Atomic uint8_t *)((uint8_t *)t->words + words_len(memory));
+	}
+	/* lay_out() has said how long it must be. */
+	if (!t->holders || t->len != (size_t)st.st_size || check_bits(t, memory)) {
+		t->len = (size_t)st.st_size;
+		return gw_fail(-EINVAL, "%s is damaged, or of another VM", path);
+	}
+	return 0;
+}
+
+void gw_netpt_close(struct gw_netpt *t)
+{
+	if (t->head)
+		munmap(t->head, t->len);
+	memset(t, 0, sizeof(*t));
+}
+
+/* The bits of [first, stop) that lie in the word of @first. */
+static uint64_t mask_of(size_t first, size_t stop)
+{
+	const size_t n = stop - first < 64 - first % 64 ? stop - first : 64 - first % 64;
+
+	return (n == 64 ? ~0ULL : (1ULL << n) - 1) << first % 64;
+}
+
+void gw_netpt_leaves(struct gw_netpt *t, size_t first, size_t count)
+{
+	for (size_t page = first; page < first + count; page += 64 - page % 64) {
+		const uint64_t mask = mask_of(page, first + count);
+		const uint64_t was = atomic_fetch_or(&t->words[page / 64], mask);
+
+		t->away += (size_t)__builtin_popcountll(mask & ~was);
+	}
+}
+
+void gw_netpt_place(struct gw_netpt *t, size_t unit, size_t first, size_t count)
+{
+	t->head->placing[unit % GW_NETPT_STRIPES] = (uint64_t)first << NOTE_COUNT_BITS | count;
+}
+
+void gw_netpt_unplace(struct gw_netpt *t, size_t unit)
+{
+	t->head->placing[unit % GW_NETPT_STRIPES] = 0;
+}
+
+void gw_netpt_placed(struct gw_netpt *t, size_t unit, size_t first, size_t count)
+{
+	for (size_t page = first; page < first + count; page += 64 - page % 64) {
+		const uint64_t mask = mask_of(page, first + count);
+		const uint64_t was = atomic_fetch_and(&t->words[page / 64], ~mask);
+
+		t->away -= (size_t)__builtin_popcountll(mask & was);
+	}
+	gw_netpt_unplace(t, unit);
+}
+
+size_t gw_netpt_torn(const struct gw_netpt *t, unsigned int stripe, size_t *first)
+{
+	const uint64_t note = t->head->placing[stripe];
+	const size_t count = note & ((1U << NOTE_COUNT_BITS) - 1);
+
+	*first = (size_t)(note >> NOTE_COUNT_BITS);
+	return *first < t->nr_pages && count <= t->nr_pages - *first ? count : 0;
+}
+
+/* The first page in [from, end) whose bit is @value. */
+static size_t find(const struct gw_netpt *t, size_t from, size_t end, bool value)
+{
+	while (from < end) {
+		uint64_t word = atomic_load(&t->words[from / 64]);
+
+		word = (value ? word : ~word) & ~0ULL << from % 64;
+		from -= from % 64;
+		if (word) {
+			from += (size_t)__builtin_ctzll(word);
+			return from < end ? from : end;
+		}
+		from += 64;
+	}
+	return end;
+}
+
+size_t gw_netpt_next(const struct gw_netpt *t, size_t *at, size_t end, size_t *first)
+{
+	*first = find(t, *at, end, true);
+	*at = find(t, *first, end, false);
+	return *at - *first;
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * netpt.h - the network page table of a split VM: which of its pages are not here, and which
+ * holder has them (decision 32). The one truth, kept in the VM's folder so that it outlives
+ * whoever pages.
+ *
+ *   away       a bit a page: its newest bytes are at its unit's holder, and it is a hole here
+ *   holder     a byte a unit: where its pages go to and come from
+ *   placing    what each stripe of units is bringing just now
+ *
+ * A page that came is *here* from when it was placed (UFFDIO_COPY), which the guest sees at once;
+ * so it is noted as placing before that, and cleared after its bit. One that leaves is away
+ * before it is punched, and write-protected until after. So whoever dies leaves only pages
+ * that are both away and in the file, and these say which is true: noted, it came; else it
+ * was leaving (gw_netpt_torn()).
+ *
+ * The file is a shared mapping on tmpfs: what is never set costs no memory.
+ *
+ * Locking: bits and bytes of a unit, and its stripe's note, belong to whoever holds the lock of
+ * that stripe (split.h); anybody may look.
+ */
+#ifndef GW_NETPT_H
+#define GW_NETPT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "memory.h"
+#include "messages.h"
+
+#define GW_NETPT_STRIPES  64
+#define GW_UNIT_PAGES_MAX 512
+
+/** struct gw_units - units over a memory: each block's, in order, from its first page on. */
+struct gw_units {
+	const struct gw_memory *memory;
+	unsigned int
+		pages; /* of each but a block's last: a power of two, GW_UNIT_PAGES_MAX at most */
+	size_t first[GW_MEMORY_BLOCKS_MAX]; /* of each block */
+	size_t nr;
+};
+
+/** gw_units_init() - units of @pages pages. */
+void gw_units_init(struct gw_units *u, const struct gw_memory *memory, unsigned int pages);
+
+/** gw_unit_of() - the unit of @page, which is memory. */
+size_t gw_unit_of(const struct gw_units *u, size_t page);
+
+/** gw_unit_pages() - how many pages unit @unit has, from @first. */
+size_t gw_unit_pages(const struct gw_units *u, size_t unit, size_t *first);
+
+struct gw_netpt_head;
+
+struct gw_netpt {
+	struct gw_netpt_head *head;
+	_Atomic uint64_t *words;
+	_Atomic uint8_t *holders;
+	struct gw_units units;
+	size_t nr_pages, len;
+	_Atomic size_t away; /* pages */
+};
+
+/**
+ * gw_netpt_create() - a table at @path of a VM that is all here, in place of what is there.
+ * @id: of the split
+ *
+ * Return: 0 or -errno with a message; gw_netpt_close() either way.
+ */
+int gw_netpt_create(struct gw_netpt *t, const char *path, const struct gw_memory *memory,
+		    const uint8_t id[GW_ID_LEN], unsigned int unit_pages);
+
+/**
+ * gw_netpt_open() - the table that somebody else has made.
+ *
+ * Return: 0; -ENOENT; -EINVAL if it is not of this split, or damaged; gw_netpt_close() either way.
+ */
+int gw_netpt_open(struct gw_netpt *t, const char *path, const struct gw_memory *memory,
+		  const uint8_t id[GW_ID_LEN]);
+void gw_netpt_close(struct gw_netpt *t);
+
+/** gw_netpt_is_away() - whether @page is not here. */
+static inline bool gw_netpt_is_away(const struct gw_netpt *t, size_t page)
+{
+	return atomic_load(&t->words[page / 64]) >> (page % 64) & 1;
+}
+
+/** gw_netpt_leaves() - @count pages from @first, of one unit, are away from here on. */
+void gw_netpt_leaves(struct gw_netpt *t, size_t first, size_t count);
+
+/** gw_netpt_place() - @count pages from @first, of unit @unit, are about to be placed. */
+void gw_netpt_place(struct gw_netpt *t, size_t unit, size_t first, size_t count);
+
+/** gw_netpt_placed() - these are here; none of the unit is being placed. */
+void gw_netpt_placed(struct gw_netpt *t, size_t unit, size_t first, size_t count);
+
+/** gw_netpt_unplace() - they could not be placed, and are away still. */
+void gw_netpt_unplace(struct gw_netpt *t, size_t unit);
+
+/**
+ * gw_netpt_torn() - what the @stripe-th stripe was placing when its process died.
+ * Return: how many pages from @first; 0: nothing.
+ */
+size_t gw_netpt_torn(const struct gw_netpt *t, unsigned int stripe, size_t *first);
+
+/** gw_netpt_holder() - of unit @unit. */
+static inline unsigned int gw_netpt_holder(const struct gw_netpt *t, size_t unit)
+{
+	return atomic_load(&t->holders[unit]);
+}
+
+/** gw_netpt_assign() - its pages go to @holder from here on; none of them is away. */
+static inline void gw_netpt_assign(struct gw_netpt *t, size_t unit, unsigned int holder)
+{
+	atomic_store(&t->holders[unit], (uint8_t)holder);
+}
+
+/**
+ * gw_netpt_next() - the next run of pages in [*at, end) that are away.
+ * Return: how many from @first; 0: there is none.
+ */
+size_t gw_netpt_next(const struct gw_netpt *t, size_t *at, size_t end, size_t *first);
+
+#endif

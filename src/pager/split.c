@@ -1,0 +1,641 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* split.c - pages that come to a split VM, and units that leave it; see split.h. */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "log.h"
+#include "split.h"
+
+/* The kernel asks for patience while QEMU changes its mappings. */
+#define PATIENCE 1000
+
+/* Of a unit. */
+enum {
+	STAYS,	 /* nothing leaves */
+	LEAVES,	 /* it is write-protected, and its bytes are read or sent */
+	WRITTEN, /* it was leaving when it was written: it stays, and is not protected */
+};
+
+static void park(const struct gw_split *s, enum gw_split_park where, size_t page)
+{
+	if (s->ops->park)
+		s->ops->park(s->env, where, page);
+}
+
+static void *table(size_t len)
+{
+	void *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+int gw_split_init(struct gw_split *s, unsigned int threads)
+{
+	s->threads = threads;
+	s->bits_len = (s->memory->nr_pages + 63) / 64 * sizeof(uint64_t);
+	s->units_len = s->table.units.nr;
+	s->wanted = table(s->bits_len);
+	s->asked = table(s->bits_len);
+	s->leaving = table(s->units_len);
+	pthread_mutex_init(&s->lock, NULL);
+	gw_fault_times_init(&s->times);
+	for (unsigned int i = 0; i < GW_NETPT_STRIPES; i++)
+		pthread_mutex_init(&s->stripes[i], NULL);
+	return s->wanted && s->asked && s->leaving ? 0 : gw_fail(-ENOMEM, "no memory to page with");
+}
+
+void gw_split_free(struct gw_split *s)
+{
+	if (!s->bits_len)
+		return;
+	if (s->wanted)
+		munmap((void *)s->wanted, s->bits_len);
+	if (s->asked)
+		munmap((void *)s->asked, s->bits_len);
+	if (s->leaving)
+		munmap((void *)s->leaving, s->units_len);
+	for (unsigned int i = 0; i < GW_NETPT_STRIPES; i++)
+		pthread_mutex_destroy(&s->stripes[i]);
+	gw_fault_times_free(&s->times);
+	pthread_mutex_destroy(&s->lock);
+	s->bits_len = 0;
+	gw_netpt_close(&s->table);
+}
+
+static bool test(const _Atomic uint64_t *map, size_t page)
+{
+	return atomic_load(&map[page / 64]) >> (page % 64) & 1;
+}
+
+/* Return: whether it was set. */
+static bool set(_Atomic uint64_t *map, size_t page)
+{
+	return atomic_fetch_or(&map[page / 64], 1ULL << page % 64) >> (page % 64) & 1;
+}
+
+static bool clear(_Atomic uint64_t *map, size_t page)
+{
+	return atomic_fetch_and(&map[page / 64], ~(1ULL << page % 64)) >> (page % 64) & 1;
+}
+
+static pthread_mutex_t *stripe_of(struct gw_split *s, size_t unit)
+{
+	return &s->stripes[unit % GW_NETPT_STRIPES];
+}
+
+static void count_here(struct gw_split *s, int64_t pages)
+{
+	s->here += (uint64_t)pages;
+}
+
+uint64_t gw_split_count(struct gw_split *s)
+{
+	const uint64_t here = gw_memory_resident(s->memory) / GW_PAGE_SIZE;
+
+	s->here = here;
+	return here;
+}
+
+/* Whether a page that somebody waits for may come now (invariant 8). */
+static bool may_come(const struct gw_split *s)
+{
+	return s->here + s->coming < s->limit + (uint64_t)s->threads * s->table.units.pages;
+}
+
+bool gw_split_has_room(const struct gw_split *s)
+{
+	return s->here + s->coming + s->table.units.pages <= s->limit;
+}
+
+/* It is written, or given back by the guest: what was leaving of it stays. Its stripe is locked. */
+static void keep(struct gw_split *s, size_t unit)
+{
+	size_t first, count = gw_unit_pages(&s->table.units, unit, &first);
+
+	s->leaving[unit] = WRITTEN;
+	if (s->ops->unprotect(s->env, first, count) == -ESRCH)
+		s->gone = true;
+}
+
+/* What the kernel would not do, and nobody but this host can help. */
+static void refused(struct gw_split *s, size_t page, int rc)
+{
+	if (rc == -ESRCH)
+		s->gone = true;
+	else if (!atomic_exchange(&s->retry, true))
+		gw_err("the guest waits for page %zu for want of memory on this host: %s", page,
+		       strerror(-rc));
+	s->ops->notify(s->env);
+}
+
+/* A page that is a hole, and here. Its stripe is locked. */
+static void give_zeros(struct gw_split *s, size_t page)
+{
+	int rc = -EAGAIN;
+
+	for (int i = 0; i < PATIENCE && rc == -EAGAIN; i++) {
+		rc = s->ops->zero(s->env, page);
+		if (rc == -EAGAIN)
+			sched_yield();
+	}
+	if (!rc) {
+		count_here(s, 1);
+		gw_locked(&s->lock);
+		s->stats.zeros++;
+	} else if (rc == -EEXIST || rc == -ENOENT || rc == -EAGAIN) {
+		/* Another has come first; or it is not watched any more. */
+		s->ops->wake(s->env, page, 1);
+	} else {
+		refused(s, page, rc);
+	}
+}
+
+static bool is_present(struct gw_split *s, size_t page)
+{
+	uint64_t bits[GW_UNIT_WORDS] = { 0 };
+
+	return !s->ops->present(s->env, page, 1, bits) && bits[0] & 1;
+}
+
+/* There is no room for it now. Its stripe is locked. */
+static void defer(struct gw_split *s, size_t page)
+{
+	{
+		gw_locked(&s->lock);
+		s->stats.deferred++;
+		if (s->nr_deferred < GW_SPLIT_DEFERRED)
+			s->deferred[s->nr_deferred++] = page;
+		else
+			s->overflown = true;
+	}
+	s->ops->notify(s->env);
+}
+
+/* Whoever waits for them goes on. Their stripe is locked. Return: how many were waited for. */
+static unsigned int satisfied(struct gw_split *s, size_t page, size_t count)
+{
+	unsigned int n = 0;
+
+	for (size_t i = page; i < page + count; i++) {
+		if (clear(s->asked, i))
+			s->coming--;
+		if (!clear(s->wanted, i))
+			continue;
+		gw_fault_ends(&s->times, i, s->ops->now(s->env));
+		n++;
+	}
+	return n;
+}
+
+/* @page is wanted. Return: whether it is to be asked for by us, now. Its stripe is locked. */
+static bool serve(struct gw_split *s, size_t page)
+{
+	const bool away = gw_netpt_is_away(&s->table, page);
+
+	if (away && test(s->asked, page))
+		return false;
+	if (!away && is_present(s, page)) {
+		satisfied(s, page, 1);
+		s->ops->wake(s->env, page, 1);
+		return false;
+	}
+	if (!may_come(s)) {
+		defer(s, page);
+		return false;
+	}
+	if (!away) {
+		give_zeros(s, page);
+		satisfied(s, page, 1);
+		return false;
+	}
+	set(s->asked, page);
+	s->coming++;
+	return true;
+}
+
+/* Whether its page is to be asked for by us. */
+static bool heed(struct gw_split *s, const struct gw_fault *fault)
+{
+	const size_t page = fault->page;
+	size_t unit;
+
+	if (page >= s->table.nr_pages || !gw_memory_block_of(s->memory, page))
+		return false;
+	park(s, GW_SPLIT_FAULT, page);
+	unit = gw_unit_of(&s->table.units, page);
+	gw_locked(stripe_of(s, unit));
+	if (s->leaving[unit] == LEAVES)
+		keep(s, unit);
+	else if (fault->protected)
+		s->ops->unprotect(s->env, page, 1);
+	if (fault->protected)
+		return false;
+	if (!set(s->wanted, page) && gw_netpt_is_away(&s->table, page))
+		gw_fault_begins(&s->times, fault, s->ops->now(s->env));
+	return serve(s, page);
+}
+
+/* Ask for @pages, ascending, each of its unit's holder. */
+static void request(struct gw_split *s, const size_t *pages, unsigned int n)
+{
+	while (n) {
+		const size_t unit = gw_unit_of(&s->table.units, pages[0]);
+		const unsigned int holder = gw_netpt_holder(&s->table, unit);
+		unsigned int k = 1;
+
+		while (k < n &&
+		       gw_netpt_holder(&s->table, gw_unit_of(&s->table.units, pages[k])) == holder)
+			k++;
+		s->ops->request(s->env, holder, pages, k);
+		for (unsigned int i = 0; i < k; i++)
+			if (!i || gw_unit_of(&s->table.units, pages[i]) !=
+					  gw_unit_of(&s->table.units, pages[i - 1]))
+				s->ops->fetch(s->env, holder,
+					      gw_unit_of(&s->table.units, pages[i]));
+		pages += k;
+		n -= k;
+	}
+}
+
+/* Insert @page into the @n ascending @pages. */
+static void insert(size_t *pages, unsigned int n, size_t page)
+{
+	for (; n && pages[n - 1] > page; n--)
+		pages[n] = pages[n - 1];
+	pages[n] = page;
+}
+
+void gw_split_fault(struct gw_split *s, const struct gw_fault *faults, unsigned int n)
+{
+	size_t ask[GW_FAULTS_MAX];
+	unsigned int nr = 0;
+
+	for (unsigned int i = 0; i < n; i++)
+		if (heed(s, &faults[i]))
+			insert(ask, nr++, faults[i].page);
+	if (nr)
+		request(s, ask, nr);
+}
+
+/* Ask for @page if it is wanted still. */
+static void ask_one(struct gw_split *s, size_t page)
+{
+	const size_t unit = gw_unit_of(&s->table.units, page);
+	bool ask;
+
+	{
+		gw_locked(stripe_of(s, unit));
+		ask = test(s->wanted, page) && serve(s, page);
+	}
+	if (ask)
+		request(s, &page, 1);
+}
+
+void gw_split_ask(struct gw_split *s)
+{
+	size_t pages[GW_SPLIT_DEFERRED];
+	unsigned int n;
+	bool all;
+
+	if (!may_come(s))
+		return;
+	{
+		gw_locked(&s->lock);
+		n = s->nr_deferred;
+		memcpy(pages, s->deferred, n * sizeof(pages[0]));
+		all = s->overflown;
+		s->nr_deferred = 0;
+		s->overflown = false;
+	}
+	for (unsigned int i = 0; i < n; i++)
+		ask_one(s, pages[i]);
+	for (size_t i = 0; all && i < s->bits_len / sizeof(uint64_t); i++)
+		for (uint64_t word = s->wanted[i] & ~s->asked[i]; word; word &= word - 1)
+			ask_one(s, i * 64 + (size_t)__builtin_ctzll(word));
+}
+
+void gw_split_unask(struct gw_split *s, unsigned int holder)
+{
+	for (size_t i = 0; i < s->bits_len / sizeof(uint64_t); i++) {
+		for (uint64_t word = s->asked[i]; word; word &= word - 1) {
+			const size_t page = i * 64 + (size_t)__builtin_ctzll(word);
+			const size_t unit = gw_unit_of(&s->table.units, page);
+			gw_locked(stripe_of(s, unit));
+
+			if (gw_netpt_holder(&s->table, unit) == holder && clear(s->asked, page))
+				s->coming--;
+		}
+	}
+	gw_locked(&s->lock);
+	s->overflown = true; /* whoever wants one asks again, once the holder is there */
+}
+
+unsigned int gw_split_rest(struct gw_split *s, size_t unit, size_t *pages)
+{
+	size_t first, count = gw_unit_pages(&s->table.units, unit, &first);
+	size_t at = first, run, n;
+	unsigned int nr = 0;
+	gw_locked(stripe_of(s, unit));
+
+	if (s->leaving[unit] == LEAVES)
+		return 0;
+	while ((n = gw_netpt_next(&s->table, &at, first + count, &run)))
+		for (size_t i = 0; i < n; i++)
+			if (!set(s->asked, run + i))
+				pages[nr++] = run + i;
+	s->coming += nr;
+	return nr;
+}
+
+/*
+ * Pages of one unit, all of them away and asked for, into the guest's memory. Its stripe is locked.
+ * Return: how many; or -errno.
+ */
+static int copy(struct gw_split *s, size_t unit, size_t page, size_t count, const uint8_t *bytes)
+{
+	size_t copied = 0;
+	int rc = -EAGAIN;
+
+	gw_netpt_place(&s->table, unit, page, count);
+	park(s, GW_SPLIT_NOTED, page);
+	for (int i = 0; i < PATIENCE && rc == -EAGAIN && !copied; i++) {
+		rc = s->ops->copy(s->env, page, count, bytes, &copied);
+		/* Away, so what is in the file there is nobody's. */
+		if (rc == -EEXIST && !copied)
+			rc = gw_memory_punch(s->memory, page, 1) ? -EIO : -EAGAIN;
+		if (rc == -EAGAIN && !copied)
+			sched_yield();
+	}
+	if (!copied) {
+		gw_netpt_unplace(&s->table, unit);
+		return rc ? rc : -EIO;
+	}
+	park(s, GW_SPLIT_COPIED, page);
+	gw_netpt_placed(&s->table, unit, page, copied);
+	park(s, GW_SPLIT_CAME, page);
+	return (int)copied;
+}
+
+/* A page that was asked for is zero: it is a hole, and here. Its stripe is locked. */
+static void came_zero(struct gw_split *s, size_t unit, size_t page)
+{
+	gw_netpt_placed(&s->table, unit, page, 1);
+	if (test(s->wanted, page))
+		give_zeros(s, page);
+}
+
+/* Pages of one unit. 0 or -errno without a message. */
+static int place(struct gw_split *s, size_t unit, size_t page, size_t count, const uint8_t *bytes)
+{
+	const unsigned int holder = gw_netpt_holder(&s->table, unit);
+	size_t at = page, n;
+	unsigned int wanted = 0, placed = 0;
+	int rc = 0;
+
+	{
+		gw_locked(stripe_of(s, unit));
+		for (; rc >= 0 && at < page + count; at += n) {
+			n = 1;
+			if (!gw_netpt_is_away(&s->table, at) || !test(s->asked, at))
+				continue;
+			while (bytes && at + n < page + count &&
+			       gw_netpt_is_away(&s->table, at + n) && test(s->asked, at + n))
+				n++;
+			if (bytes) {
+				rc = copy(s, unit, at, n, bytes + (at - page) * GW_PAGE_SIZE);
+				n = rc > 0 ? (size_t)rc : n;
+				count_here(s, rc > 0 ? rc : 0);
+			} else {
+				came_zero(s, unit, at);
+			}
+			if (rc < 0)
+				break;
+			wanted += satisfied(s, at, n);
+			placed += (unsigned int)n;
+			s->ops->release(s->env, holder, at, n);
+		}
+		if (rc < 0) /* they are asked for again */
+			for (; at < page + count; at++)
+				if (clear(s->asked, at))
+					s->coming--;
+	}
+	s->ops->touched(s->env, page, 1);
+	gw_locked(&s->lock);
+	s->stats.page_ins += placed;
+	s->stats.ahead += placed - wanted;
+	return rc < 0 ? rc : 0;
+}
+
+void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t *bytes)
+{
+	int rc = 0;
+
+	while (!rc && count) {
+		const size_t unit = gw_unit_of(&s->table.units, page);
+		size_t first, n = gw_unit_pages(&s->table.units, unit, &first);
+
+		if (page >= first + n) /* padding: nobody asked for it */
+			return;
+		n = first + n - page;
+		n = n < count ? n : count;
+		rc = place(s, unit, page, n, bytes);
+		page += n;
+		count -= n;
+		bytes = bytes ? bytes + n * GW_PAGE_SIZE : NULL;
+	}
+	s->ops->notify(s->env);
+	if (!rc)
+		return;
+	refused(s, page, rc);
+	gw_locked(&s->lock);
+	s->overflown = true;
+}
+
+size_t gw_split_absent(struct gw_split *s, size_t page, size_t count)
+{
+	size_t lost = 0;
+
+	for (size_t i = page; i < page + count && i < s->table.nr_pages; i++) {
+		gw_locked(stripe_of(s, gw_unit_of(&s->table.units, i)));
+		if (!gw_netpt_is_away(&s->table, i) || !clear(s->asked, i))
+			continue;
+		s->coming--;
+		lost++;
+	}
+	return lost;
+}
+
+void gw_split_stats(struct gw_split *s, struct gw_split_stats *stats)
+{
+	struct gw_fault_stats faults;
+
+	gw_fault_stats(&s->times, &faults);
+	gw_locked(&s->lock);
+	*stats = s->stats;
+	stats->faults = faults;
+}
+
+static bool any_asked(const struct gw_split *s, size_t first, size_t count)
+{
+	for (size_t page = first; page < first + count; page++)
+		if (test(s->asked, page) || test(s->wanted, page))
+			return true;
+	return false;
+}
+
+static unsigned int population(const uint64_t bits[GW_UNIT_WORDS])
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < GW_UNIT_WORDS; i++)
+		n += (unsigned int)__builtin_popcountll(bits[i]);
+	return n;
+}
+
+int gw_split_leave(struct gw_split *s, size_t unit, struct gw_leaving *l)
+{
+	int rc;
+	gw_locked(stripe_of(s, unit));
+
+	memset(l, 0, sizeof(*l));
+	l->unit = unit;
+	l->count = gw_unit_pages(&s->table.units, unit, &l->first);
+	if (s->leaving[unit] != STAYS || any_asked(s, l->first, l->count))
+		return 0;
+	rc = s->ops->present(s->env, l->first, l->count, l->pages);
+	if (rc || !population(l->pages))
+		return rc;
+	rc = s->ops->protect(s->env, l->first, l->count);
+	if (rc)
+		return rc;
+	park(s, GW_SPLIT_PROTECTED, l->first);
+	s->leaving[unit] = LEAVES;
+	park(s, GW_SPLIT_LEAVING, l->first);
+	return (int)population(l->pages);
+}
+
+bool gw_split_stays(const struct gw_split *s, const struct gw_leaving *l)
+{
+	return s->leaving[l->unit] != LEAVES;
+}
+
+/* The next run of @bits, of @count, from *@at on. Return: its length; 0: there is none. */
+static size_t next_run(const uint64_t *bits, size_t count, size_t *at, size_t *first)
+{
+	while (*at < count && !(bits[*at / 64] >> (*at % 64) & 1))
+		(*at)++;
+	*first = *at;
+	while (*at < count && bits[*at / 64] >> (*at % 64) & 1)
+		(*at)++;
+	return *at - *first;
+}
+
+/*
+ * All of it is stored, or zero: it is here no more. Its stripe is locked. What is zero is not away:
+ * a hole that is here is a page of zeros. It is punched as a whole: a huge page is not torn.
+ */
+static int punch(struct gw_split *s, const struct gw_leaving *l)
+{
+	uint64_t away[GW_UNIT_WORDS];
+	size_t at = 0, run, n;
+	int rc;
+
+	for (unsigned int i = 0; i < GW_UNIT_WORDS; i++)
+		away[i] = l->pages[i] & ~l->zero[i];
+	while ((n = next_run(away, l->count, &at, &run)))
+		gw_netpt_leaves(&s->table, l->first + run, n);
+	park(s, GW_SPLIT_AWAY, l->first);
+	rc = gw_memory_punch(s->memory, l->first, l->count);
+	park(s, GW_SPLIT_PUNCHED, l->first);
+	if (!rc)
+		count_here(s, -(int64_t)population(l->pages));
+	/* Else they are here still, as they were, and protected. */
+	for (at = 0; rc && (n = next_run(away, l->count, &at, &run));)
+		gw_netpt_placed(&s->table, l->unit, l->first + run, n);
+	return rc;
+}
+
+int gw_split_left(struct gw_split *s, const struct gw_leaving *l, bool stored)
+{
+	const unsigned int holder = gw_netpt_holder(&s->table, l->unit);
+	bool left = false;
+	size_t at = 0, run, n;
+	int rc = 0;
+
+	park(s, GW_SPLIT_STORED, l->first);
+	{
+		gw_locked(stripe_of(s, l->unit));
+		if (stored && s->leaving[l->unit] == LEAVES) {
+			rc = punch(s, l);
+			left = !rc;
+		}
+		if (s->leaving[l->unit] == LEAVES)
+			s->ops->unprotect(s->env, l->first, l->count);
+		while (stored && !left && (n = next_run(l->pages, l->count, &at, &run)))
+			s->ops->release(s->env, holder, l->first + run, n);
+		s->leaving[l->unit] = STAYS;
+		park(s, GW_SPLIT_LEFT, l->first);
+	}
+	{
+		gw_locked(&s->lock);
+		s->stats.units_out++;
+		s->stats.units_kept += !left;
+		s->stats.page_outs += left ? population(l->pages) : 0;
+	}
+	gw_split_ask(s);
+	s->ops->notify(s->env);
+	return rc;
+}
+
+/* A run of data that nobody has finished: what of it is away was leaving, or was being placed. */
+static int mend_run(struct gw_split *s, size_t first, size_t stop)
+{
+	size_t at = first, run, n;
+	int rc = 0;
+
+	while (!rc && (n = gw_netpt_next(&s->table, &at, stop, &run)))
+		rc = gw_memory_punch(s->memory, run, n);
+	return rc;
+}
+
+/* What the dead process was placing: it is here if it is in the file. */
+static int mend_placing(struct gw_split *s, unsigned int stripe)
+{
+	uint64_t bits[GW_UNIT_WORDS] = { 0 };
+	size_t first, unit, count = gw_netpt_torn(&s->table, stripe, &first);
+	int rc = 0;
+
+	if (!count || count > GW_UNIT_PAGES_MAX || !gw_memory_block_of(s->memory, first))
+		return 0;
+	unit = gw_unit_of(&s->table.units, first);
+	rc = s->ops->present(s->env, first, count, bits);
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < count; i++)
+		if (bits[i / 64] >> (i % 64) & 1)
+			gw_netpt_placed(&s->table, unit, first + i, 1);
+	gw_netpt_unplace(&s->table, unit);
+	return 0;
+}
+
+int gw_split_mend(struct gw_split *s)
+{
+	struct gw_memory_walk walk = gw_memory_walk(s->memory);
+	size_t first, stop;
+	int rc = 0;
+
+	for (unsigned int i = 0; !rc && i < GW_NETPT_STRIPES; i++)
+		rc = mend_placing(s, i);
+	while (!rc && (rc = gw_memory_walk_next(&walk, &first, &stop)) > 0)
+		rc = mend_run(s, first, stop);
+	for (unsigned int i = 0; !rc && i < s->memory->nr_blocks; i++)
+		rc = s->ops->unprotect(s->env, s->memory->blocks[i].first_page,
+				       s->memory->blocks[i].nr_pages);
+	gw_split_count(s);
+	return rc;
+}
