@@ -65,6 +65,33 @@ int gw_encoder_init(struct gw_encoder *e, const struct gw_page_options *options,
 	return rc;
 }
 
+/* Stages that need to know what the other side holds. */
+#define KNOWING                                                                  \
+	(1U << GW_STAGE_SAME | 1U << GW_STAGE_DUPLICATE | 1U << GW_STAGE_DELTA | \
+	 1U << GW_STAGE_PATCH)
+
+/* Of a chunk's pages, where nobody knows. */
+static const struct gw_digest unknown[GW_CHUNK_PAGES] = {
+	[0 ... GW_CHUNK_PAGES - 1] = { ~0ULL, ~0ULL },
+};
+
+int gw_encoder_bare(struct gw_encoder *e, const struct gw_page_options *options,
+		    int64_t (*now)(void *env), void *env)
+{
+	int rc = 0;
+
+	memset(e, 0, sizeof(*e));
+	e->options = *options;
+	e->options.off |= KNOWING;
+	e->now = now;
+	e->env = env;
+	e->paging = true;
+	for (size_t s = 0; !rc && s < NR_STAGES; s++)
+		if (stages[s]->open && is_on(e, stages[s]))
+			rc = stages[s]->open(e);
+	return rc;
+}
+
 void gw_encoder_free(struct gw_encoder *e)
 {
 	for (size_t s = 0; s < NR_STAGES; s++)
@@ -208,21 +235,27 @@ static void leave_what_changes(struct gw_batch *batch)
 	}
 }
 
+static struct gw_digest digest_of(const struct gw_encoder *e, const void *page)
+{
+	if (e->held.table)
+		return gw_hash_page(e->options.hash, e->options.key, page);
+	return gw_page_is_zero(page) ? (struct gw_digest){ 0 } : GW_DIGEST_UNKNOWN;
+}
+
 void gw_pipeline_encode(struct gw_batch *batch)
 {
 	struct gw_encoder *e = batch->encoder;
 	const size_t first = batch->chunk * GW_CHUNK_PAGES;
 	struct gw_pageset all;
 
-	batch->held = &e->held.table[first];
+	batch->held = e->held.table ? &e->held.table[first] : unknown;
 	batch->nr_parts = 0;
 	batch->nr_records = 0;
 	batch->reused = 0;
 	memset(batch->count, 0, sizeof(batch->count));
 	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++)
 		if (gw_pageset_test(&batch->left, i))
-			batch->digest[i] = gw_hash_page(e->options.hash, e->options.key,
-							batch->bytes + i * GW_PAGE_SIZE);
+			batch->digest[i] = digest_of(e, batch->bytes + i * GW_PAGE_SIZE);
 	leave_what_changes(batch);
 	all = batch->left;
 	for (size_t s = 0; s < NR_STAGES && !gw_pageset_empty(&batch->left); s++)
@@ -234,7 +267,7 @@ void gw_pipeline_encode(struct gw_batch *batch)
 	for (size_t s = 0; s < NR_STAGES; s++)
 		if (stages[s]->remember && is_on(e, stages[s]))
 			stages[s]->remember(batch, &all);
-	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++)
+	for (unsigned int i = 0; e->held.table && i < GW_CHUNK_PAGES; i++)
 		if (gw_pageset_test(&all, i))
 			gw_digests_set(&e->held, first + i, batch->digest[i]);
 }

@@ -22,6 +22,14 @@ int gw_encoder_init(struct gw_encoder *e, const struct gw_page_options *options,
 void gw_encoder_free(struct gw_encoder *e);
 
 /**
+ * gw_encoder_bare() - one that knows nothing of what the other side holds, and keeps no table:
+ * every page gets a record of its own, and none is hashed. For a memory server, and for what
+ * goes there (decision 32). 0 or -errno; gw_encoder_free() either way.
+ */
+int gw_encoder_bare(struct gw_encoder *e, const struct gw_page_options *options,
+		    int64_t (*now)(void *env), void *env);
+
+/**
  * gw_encoder_reuse() - the destination holds page @page with @digest, from an image it kept.
  * @digest: GW_DIGEST_UNKNOWN: it holds something, not known what
  *

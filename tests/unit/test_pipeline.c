@@ -435,6 +435,32 @@ static void stages_have_names(void **state)
 	assert_null(gw_stage_name(GW_STAGE_MAX));
 }
 
+/* Without a table each page gets a record each time, whatever went before, and knows no other. */
+static void bare(void **state)
+{
+	struct road *r = *state;
+	struct gw_pageset all = all_pages();
+	struct rng rng = { 11 };
+
+	gw_batch_free(&r->batch);
+	gw_encoder_free(&r->encoder);
+	assert_int_equal(gw_encoder_bare(&r->encoder, &(struct gw_page_options){ 0 }, road_now, r),
+			 0);
+	assert_int_equal(gw_batch_init(&r->batch, &r->encoder, 0), 0);
+	rng_fill(&rng, r->source + GW_CHUNK_SIZE, GW_PAGE_SIZE);
+	memcpy(r->source + GW_CHUNK_SIZE + 5 * GW_PAGE_SIZE, r->source + GW_CHUNK_SIZE,
+	       GW_PAGE_SIZE);
+	for (unsigned int i = 0; i < 2; i++) {
+		memset(r->shadow.bytes, 0xff, PAGES * GW_PAGE_SIZE);
+		r->shadow.placed = r->shadow.zeroed = 0;
+		send_chunk(r, 1, &all);
+		assert_int_equal(r->shadow.placed, 2);
+		assert_int_equal(r->shadow.zeroed, GW_CHUNK_PAGES - 2);
+		assert_memory_equal(r->shadow.bytes + GW_CHUNK_SIZE, r->source + GW_CHUNK_SIZE,
+				    GW_CHUNK_SIZE);
+	}
+}
+
 #define road_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
 
 int main(void)
@@ -454,6 +480,7 @@ int main(void)
 		road_test(nothing_changed_costs_nothing),
 		road_test(written_again),
 		cmocka_unit_test(without_zero_and_same),
+		road_test(bare),
 		cmocka_unit_test(only_what_can_be_read),
 		cmocka_unit_test(stages_have_names),
 	};
