@@ -101,13 +101,14 @@ int gw_memory_read(const struct gw_memory *m, size_t page, size_t count, void *b
 
 /**
  * gw_memory_write() - write @count pages from @page, all in one chunk.
- * Only dest/place.c may, and only while the guest does not run there (invariant 6).
+ * Only dest/place.c may, and only while the guest does not run there (invariant 6); and
+ * memserver/store.c, in memory that no guest has.
  */
 int gw_memory_write(const struct gw_memory *m, size_t page, size_t count, const void *buf);
 
 /**
  * gw_memory_punch() - make @count pages holes, hence zero; all in one block. Same rule,
- * and store/image_cache.c may in kept memory, which no guest has.
+ * and store/image_cache.c and memserver/store.c may in memory that no guest has.
  */
 int gw_memory_punch(const struct gw_memory *m, size_t page, size_t count);
 

@@ -78,25 +78,26 @@
  *   A VM whose memory lies on several hosts (split, decision 32): its main host, to the memory
  *   server of a sub-host, on connections 0 for requests and 1 for what leaves it and what is
  *   fetched ahead
- *     OPEN {kind memory, id, index}     ->   (id: of the split)
+ *     OPEN {kind memory, id, index}     ->   (id: of the split; 0 before 1)
  *                                       <-   ACCEPT {version}
  *   on 0, first, and again after any is lost
- *     HOLD {json}                       ->   (the VM, its blocks, what may be put here)
+ *     HOLD {json}                       ->   (the VM, its blocks, what may be put here; hold.h)
  *                                       <-   HOLDING {json} {pages that lie here}
  *     MISSING {runs} ..., MISSING_END   ->   (of these, what the main host has not: the rest goes)
  *                                       <-   ABSENT {runs} ... HOLDING {pages}: of these, what is
- *                                              not here
+ *                                              not here (if that is much, before MISSING_END)
  *   from then on
  *     PAGES {chunk, records}            ->   (1: they leave the main host)
  *                                       <-   STORED {PAGES frames that lie here, since this
  *                                              connection's OPEN} (1)
- *     REQUEST {runs}                    ->
- *                                       <-   PAGES {chunk, records} ..., or ABSENT {runs}, on the
- *                                              connection of the request
+ *     REQUEST {runs}                    ->   (GW_MEMORY_REQUEST_PAGES pages at most)
+ *                                       <-   PAGES {chunk, records} ..., and ABSENT {runs} of
+ *                                              what is not here, on the connection of the request
  *     RELEASE {runs}                    ->   (1: the main host has them, they are dropped)
- *   the VM has ended, or has all of its memory
+ *   the VM has ended, or has all of its memory; any time after the first HOLDING
  *     DISMISS                           ->   (0)
  *                                       <-   DISMISSED: nothing of it is here
+ *   Each of the two goes on reading a connection while it sends on it, but for the sub-host.
  *
  *   At any moment before COMMIT either side may end it:
  *     ERROR {text} or CANCEL {text}, then closes.
@@ -160,6 +161,9 @@
 #define GW_MEMORY_REQUESTS    0
 #define GW_MEMORY_BULK	      1
 #define GW_MEMORY_CONNECTIONS 2
+
+/* Pages that one REQUEST to a memory server asks for at most. */
+#define GW_MEMORY_REQUEST_PAGES 4096UL
 
 /* Pages that one WANT asks for at most. */
 #define GW_WANT_PAGES 2048
