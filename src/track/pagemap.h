@@ -7,6 +7,7 @@
 #define GW_PAGEMAP_H
 
 #include <linux/fs.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
 
@@ -31,5 +32,17 @@ struct pm_scan_arg {
 #define PM_SCAN_CHECK_WPASYNC (1 << 1)
 
 #endif
+
+/**
+ * gw_scanned_to() - where to go on after a call that returned @n of @room regions, or the end.
+ *
+ * Linux (6.18 at least) leaves walk_end at the last pause of its inner walk
+ * when it then reaches the end of the range, so it counts only for a full
+ * buffer, and even then may lie before the last region: a part is scanned twice.
+ */
+static inline uint64_t gw_scanned_to(const struct pm_scan_arg *arg, long n, size_t room)
+{
+	return (size_t)n < room ? arg->end : arg->walk_end;
+}
 
 #endif

@@ -49,17 +49,6 @@
 
 #define REGIONS 4096
 
-/*
- * Where to go on after a call that returned @n of @room regions, or the end.
- * Linux (6.18 at least) leaves walk_end at the last pause of its inner walk
- * when it then reaches the end of the range, so it counts only for a full
- * buffer, and even then may lie before the last region: a part is scanned twice.
- */
-static uint64_t scanned_to(const struct pm_scan_arg *arg, long n, size_t room)
-{
-	return (size_t)n < room ? arg->end : arg->walk_end;
-}
-
 /* errno of @call; a process without memory has ended. */
 static int gone_or(const char *call)
 {
@@ -151,7 +140,7 @@ static int scan_range(struct uffd_tracker *u, const struct gw_track_range *r, ui
 			sort_region(u, regions[k].categories, first, count, due);
 			next = first + count;
 		}
-		arg.start = scanned_to(&arg, n, REGIONS);
+		arg.start = gw_scanned_to(&arg, n, REGIONS);
 		stop = page_at(r, arg.start);
 		if (stop > next)
 			gw_bitmap_set_range(&u->mapped, next, stop - next);
@@ -216,7 +205,7 @@ static int uffd_peek(struct gw_tracker *t, size_t first, size_t count, struct gw
 				gw_bitmap_set_range(written, page_at(r, regions[k].start),
 						    page_at(r, regions[k].end) -
 							    page_at(r, regions[k].start));
-			arg.start = scanned_to(&arg, n, GW_ARRAY_SIZE(regions));
+			arg.start = gw_scanned_to(&arg, n, GW_ARRAY_SIZE(regions));
 		}
 	}
 	return 0;
