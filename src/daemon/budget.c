@@ -96,7 +96,7 @@ static uint64_t used_by(const struct gw_paths *p, const struct gw_vm *vm)
 static void add_up(const struct gw_paths *p, const struct gw_vm *vm, struct account *a)
 {
 	const uint64_t used = used_by(p, vm);
-	const uint64_t all = reserved(p, gw_definition_bytes(&vm->def), used);
+	const uint64_t all = reserved(p, gw_vm_promised(vm), used);
 	const uint64_t expected = at_least_zero(all, used);
 
 	a->expected_all += expected;
@@ -153,9 +153,9 @@ static uint64_t least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* What may be promised to @def, where others have @a. */
+/* What may be promised to @def, which uses @used of it already, where others have @a. */
 static uint64_t room(const struct gw_paths *p, const struct gw_definition *def,
-		     const struct account *a)
+		     const struct account *a, uint64_t used)
 {
 	const bool discards = def && def->discards;
 	const char *except = def ? def->name : NULL, *folder = discards ? p->ram_small : p->ram;
@@ -163,8 +163,8 @@ static uint64_t room(const struct gw_paths *p, const struct gw_definition *def,
 	uint64_t host = available() + gw_image_held(&p->store, NULL, except, false);
 	uint64_t free;
 
-	here = at_least_zero(here, expected_in(p, a, discards));
-	host = at_least_zero(host, a->expected_all + RESERVE);
+	here = at_least_zero(here + used, expected_in(p, a, discards));
+	host = at_least_zero(host + used, a->expected_all + RESERVE);
 	free = least(here, host);
 	if (p->limit)
 		free = least(free,
@@ -180,7 +180,7 @@ uint64_t gw_budget_free(const struct gw_paths *p, const struct gw_definition *de
 	uint64_t free;
 
 	take_stock(p, def ? def->name : NULL, &a);
-	free = room(p, def, &a);
+	free = room(p, def, &a, 0);
 	return free / 100 * percent + free % 100 * percent / 100;
 }
 
@@ -232,8 +232,24 @@ int gw_budget_reserve(const struct gw_paths *p, const char *host, const struct g
 	if (lock < 0)
 		return lock;
 	take_stock(p, vm->def.name, &a);
-	free = room(p, &vm->def, &a);
+	free = room(p, &vm->def, &a, 0);
 	if (free < reserved(p, gw_definition_bytes(&vm->def), resident))
+		return refuse(p, host, vm, &a, free);
+	return gw_vm_save(p, vm);
+}
+
+int gw_budget_grow(const struct gw_paths *p, const char *host, const struct gw_vm *vm)
+{
+	const uint64_t used = used_by(p, vm);
+	gw_autofd int lock = lock_promises(p);
+	struct account a;
+	uint64_t free;
+
+	if (lock < 0)
+		return lock;
+	take_stock(p, vm->def.name, &a);
+	free = room(p, &vm->def, &a, used);
+	if (free < reserved(p, gw_vm_promised(vm), used))
 		return refuse(p, host, vm, &a, free);
 	return gw_vm_save(p, vm);
 }

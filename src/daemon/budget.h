@@ -46,6 +46,12 @@ uint64_t gw_budget_free(const struct gw_paths *p, const struct gw_definition *de
 int gw_budget_reserve(const struct gw_paths *p, const char *host, const struct gw_vm *vm,
 		      uint64_t resident);
 
+/**
+ * gw_budget_grow() - promise @vm, which is here and uses a part of it, what its record says now.
+ * The same otherwise.
+ */
+int gw_budget_grow(const struct gw_paths *p, const char *host, const struct gw_vm *vm);
+
 /** gw_budget_make_room() - images give way until there is room for all promises. Bytes freed. */
 uint64_t gw_budget_make_room(const struct gw_paths *p, int64_t deadline);
 

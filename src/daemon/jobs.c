@@ -37,6 +37,7 @@ static const struct {
 	{ "migrate", gw_worker_migrate, true }, { "recover", gw_worker_recover, false },
 	{ "images", gw_worker_images, false },	{ "plan", gw_worker_plan, false },
 	{ "page", gw_worker_page, true },	{ "serve", gw_worker_serve, true },
+	{ "split", gw_worker_split, true },	{ "merge", gw_worker_merge, false },
 };
 
 struct gw_jobs *gw_jobs_new(struct gw_loop *loop, const struct gw_paths *paths, const char *host)
@@ -114,6 +115,7 @@ static void note_progress(struct gw_job *job, json_t *status)
 		job->arrived = job->arrived || job->paging || !strcmp(is, "completed");
 	}
 	job->serving = !job->incoming && !strncmp(is, "postcopy-", 9);
+	job->splits = !strncmp(is, "split-", 6);
 	job->interrupted = job->serving && !strcmp(is, "postcopy-paused");
 	job->lost = (job->serving || job->paging) && json_object_get(status, "error-desc");
 	if (job->migrates && job->name[0])
@@ -142,6 +144,7 @@ static void on_ctl(void *arg)
 		status = json_object_get(json, "progress");
 		if (status)
 			note_progress(job, status);
+		gw_job_heed_answer(job, json);
 		if (json_is_true(json_object_get(json, "late"))) {
 			job->late = true;
 			gw_job_answer_cancellers(job, gw_job_too_late(job));
@@ -323,6 +326,23 @@ static int give_up(const struct gw_job *job, const json_t *args)
 		       : 0;
 }
 
+/* What can be done to a VM whose memory is at other hosts, its keeper does, and ends. */
+static int ask_keeper(const struct gw_job *keeper, job_fn fn, const json_t *args)
+{
+	const char *what = fn == gw_worker_stop_vm ? "stop" : "merge";
+
+	if (fn != gw_worker_stop_vm && fn != gw_worker_merge)
+		return gw_fail(-EBUSY,
+			       "some memory of VM '%s' is at other hosts, where 'godwit status %s' "
+			       "says: bring it back with 'godwit merge %s' before",
+			       keeper->name, keeper->name, keeper->name);
+	json_object_set_new((json_t *)(uintptr_t)args, "waited", json_true());
+	return gw_ctl_send(keeper->ctl, json_pack("{s:b}", what, 1), -1)
+		       ? gw_fail(-EBUSY, "the worker of VM '%s' does not listen; try again",
+				 keeper->name)
+		       : 0;
+}
+
 struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const json_t *args,
 			     struct gw_job_client client)
 {
@@ -353,10 +373,13 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 			return NULL;
 		}
 	}
+	if (busy && busy->splits && ask_keeper(busy, commands[i].fn, args))
+		return NULL;
 	given_up = busy && busy->serving && commands[i].fn == gw_worker_recover;
 	if (given_up && give_up(busy, args))
 		return NULL;
-	if (busy && !given_up && (!busy->pid || (busy->migrates && !busy->arrived))) {
+	if (busy && !given_up && !busy->splits &&
+	    (!busy->pid || (busy->migrates && !busy->arrived))) {
 		gw_fail(-EBUSY, "VM '%s' is busy: %s of it is under way%s", name,
 			busy->migrates ? "a migration" : "another operation",
 			busy->migrates ? "; see 'godwit status', or end it with 'godwit cancel'"
@@ -480,6 +503,17 @@ struct gw_job *gw_jobs_keep(struct gw_jobs *jobs, const char *name, const struct
 	job->asked = asked;
 	job->forbids = forbid;
 	memcpy(job->id, j->id, GW_ID_LEN);
+	return job;
+}
+
+struct gw_job *gw_jobs_keep_split(struct gw_jobs *jobs, const char *name)
+{
+	json_t *args = json_pack("{s:s,s:b}", "name", name, "resumed", 1);
+	struct gw_job *job = gw_jobs_start(jobs, "split", args, (struct gw_job_client){ 0 });
+
+	json_decref(args);
+	if (job)
+		job->keeper = job->splits = true;
 	return job;
 }
 

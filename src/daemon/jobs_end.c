@@ -234,15 +234,33 @@ static struct gw_job *waiting_job(struct gw_jobs *jobs, const char *name)
 }
 
 /* End a job that has not begun: nothing was done, so nothing is to be undone. */
-static void call_off(struct gw_job *job)
+static void call_off(struct gw_job *job, const char *why)
 {
 	gw_job_unlist(job);
-	job->result = json_pack("{s:s,s:{s:s,s:s}}", "error", "cancelled before it began", "status",
-				"status", "cancelled", "error-desc", "cancelled before it began");
+	job->result = json_pack("{s:s,s:{s:s,s:s}}", "error", why, "status", "status", "cancelled",
+				"error-desc", why);
 	finish(job, 0);
 	if (job->client.on_end)
 		job->client.on_end(job->client.arg, job->result);
 	gw_job_free(job);
+}
+
+void gw_job_heed_answer(struct gw_job *job, const json_t *json)
+{
+	json_t *answer = json_object_get(json, "answer");
+	const char *refused = json_string_value(json_object_get(json, "refused"));
+	struct gw_job *next;
+
+	if (answer && job->client.on_end) {
+		json_t *result = json_pack("{s:O}", "return", answer);
+
+		job->client.on_end(job->client.arg, result);
+		json_decref(result);
+		memset(&job->client, 0, sizeof(job->client));
+	}
+	job->keeper = job->keeper || answer;
+	while (refused && (next = waiting_job(job->jobs, job->name)))
+		call_off(next, refused);
 }
 
 int gw_jobs_cancel(struct gw_jobs *jobs, const char *name, struct gw_job_client client,
@@ -256,14 +274,14 @@ int gw_jobs_cancel(struct gw_jobs *jobs, const char *name, struct gw_job_client 
 
 	*waits = NULL;
 	if (job) {
-		call_off(job);
+		call_off(job, "cancelled before it began");
 		done = json_pack("{s:{}}", "return");
 		client.on_end(client.arg, done);
 		json_decref(done);
 		return 0;
 	}
 	job = gw_jobs_of(jobs, name);
-	if (!job || !job->migrates)
+	if (!job || !job->migrates || (job->splits && job->keeper))
 		return gw_fail(-ENOENT, "no migration of VM '%s' is under way", name);
 	/* Neither end heeds it from COMMIT on: phase 0 is the one before, at both. */
 	if (!gw_journal_load(jobs->paths, name, &j) && j.phase != 0)

@@ -31,6 +31,7 @@ struct gw_job {
 	bool serving;		/* its guest runs elsewhere, and is served from here */
 	bool interrupted;	/* ... and cannot be reached */
 	bool lost;		/* serving or paging: what is missing is nowhere any more */
+	bool splits;		/* some of its memory is at other hosts: its keeper pages */
 	int64_t began;		/* ns */
 	uint8_t id[GW_ID_LEN];
 	pid_t pid;	/* 0: waits for the VM's present job to end */
@@ -87,6 +88,12 @@ void gw_jobs_next(struct gw_jobs *jobs, const char *name);
  */
 void gw_job_end(struct gw_job *job, int status);
 
+/**
+ * gw_job_heed_answer() - a packet of @job's worker: what its client has waited for, or what those
+ * wait for in vain who wait for its end (worker.h).
+ */
+void gw_job_heed_answer(struct gw_job *job, const json_t *json);
+
 /** gw_job_too_late() - the answer to who would end @job when that cannot be; new reference. */
 json_t *gw_job_too_late(const struct gw_job *job);
 
@@ -105,6 +112,9 @@ void gw_jobs_tried(struct gw_jobs *jobs, const struct gw_job *job);
  */
 struct gw_job *gw_jobs_keep(struct gw_jobs *jobs, const char *name, const struct gw_journal *j,
 			    bool asked, bool forbid);
+
+/** gw_jobs_keep_split() - the same for one whose memory is at other hosts. */
+struct gw_job *gw_jobs_keep_split(struct gw_jobs *jobs, const char *name);
 
 /** gw_jobs_of() - the oldest job on VM @name, or NULL: younger ones wait for it. */
 struct gw_job *gw_jobs_of(struct gw_jobs *jobs, const char *name);

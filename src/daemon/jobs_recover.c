@@ -369,6 +369,10 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 				gw_info("VM '%s': putting an interrupted migration right", name);
 			start_recovery(jobs, name, NULL);
 		}
+	} else if (!rc && !ended && vm.split) {
+		close(gw_steal_fd(&lock));
+		if (due && !gw_jobs_keep_split(jobs, name))
+			gw_err("VM '%s': %s", name, gw_error());
 	} else if (ended && !launched_unrecorded(dir, &vm)) {
 		bury(jobs, &vm);
 		json_object_del(jobs->retries, name);

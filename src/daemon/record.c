@@ -16,6 +16,7 @@
 #include "log.h"
 #include "own.h"
 #include "record.h"
+#include "split_record.h"
 
 #define RECORD_MAX (4U << 20)
 
@@ -27,6 +28,7 @@ void gw_vm_free(struct gw_vm *vm)
 	gw_definition_free(&vm->def);
 	free(vm->qmp);
 	json_decref(vm->blocks);
+	json_decref(vm->split);
 	memset(vm, 0, sizeof(*vm));
 }
 
@@ -65,13 +67,23 @@ int gw_vm_save(const struct gw_paths *p, const struct gw_vm *vm)
 
 	gw_secret_format(vm->secret, secret);
 	return save_json(path,
-			 json_pack("{s:o,s:i,s:I,s:s,s:b,s:o,s:s*,s:b,s:o,s:O?}", "definition",
+			 json_pack("{s:o,s:i,s:I,s:s,s:b,s:o,s:s*,s:b,s:o,s:O?,s:O*}", "definition",
 				   gw_definition_json(&vm->def), "pid", (int)vm->process.pid,
 				   "pid-start", (json_int_t)vm->process.start, "qmp", vm->qmp,
 				   "attached", vm->attached, "watch", gw_watch_json(&vm->watch),
 				   "secret", vm->has_secret ? secret : NULL, "ram-folder",
 				   !vm->def.flat, "legs", gw_legs_json(&vm->legs), "blocks",
-				   vm->blocks));
+				   vm->blocks, "split", vm->split));
+}
+
+uint64_t gw_vm_promised(const struct gw_vm *vm)
+{
+	const uint64_t all = gw_definition_bytes(&vm->def);
+	struct gw_split_record r;
+
+	if (!vm->split || gw_split_record_parse(&r, vm->split) || r.merging)
+		return all;
+	return r.main_memory < all ? r.main_memory : all;
 }
 
 int gw_vm_need_secret(const struct gw_paths *p, struct gw_vm *vm)
@@ -130,6 +142,7 @@ int gw_vm_load(const struct gw_paths *p, const char *name, struct gw_vm *vm)
 	vm->def.flat = !json_is_true(json_object_get(json, "ram-folder"));
 	gw_legs_parse(&vm->legs, json_object_get(json, "legs"));
 	vm->blocks = json_incref(json_object_get(json, "blocks"));
+	vm->split = json_incref(json_object_get(json, "split"));
 	vm->qmp = qmp ? strdup(qmp) : NULL;
 	json_decref(json);
 	if (!rc && !vm->qmp)

@@ -42,6 +42,7 @@ struct gw_vm {
 	uint8_t secret[GW_SECRET_LEN];
 	struct gw_legs legs; /* what its last moves took */
 	json_t *blocks;
+	json_t *split; /* split_record.h; NULL: all of its memory is here */
 };
 
 enum gw_role {
@@ -71,6 +72,9 @@ void gw_vm_free(struct gw_vm *vm);
 
 /** gw_vm_save() - write vm.json. 0 or -errno. */
 int gw_vm_save(const struct gw_paths *p, const struct gw_vm *vm);
+
+/** gw_vm_promised() - bytes of this host's memory that are the VM's. */
+uint64_t gw_vm_promised(const struct gw_vm *vm);
 
 /** gw_vm_need_secret() - give @vm a secret unless it has one, and save it. 0 or -errno. */
 int gw_vm_need_secret(const struct gw_paths *p, struct gw_vm *vm);

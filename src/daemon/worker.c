@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "clock.h"
 #include "error.h"
 #include "io.h"
 #include "log.h"
@@ -135,6 +136,8 @@ void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index)
 			w->give_up = true;
 		if (json_is_true(json_object_get(json, "stop")))
 			w->stop = true;
+		if (json_is_true(json_object_get(json, "merge")))
+			w->merge = true;
 		if (fd >= 0 && json_object_get(json, "paging")) {
 			keep_paging(w, fd, json_integer_value(json_object_get(json, "paging")));
 			fd = -1;
@@ -149,4 +152,29 @@ void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index)
 			close(fd); /* a stream that nobody waits for */
 		json_decref(json);
 	}
+}
+
+bool gw_worker_replaced(const struct gw_worker *w, int64_t *next)
+{
+	gw_autofree char *path = NULL;
+	gw_autofd int fd = -1;
+
+	if (!w->orphaned || gw_now() < *next)
+		return false;
+	*next = gw_now() + GW_S / 2;
+	path = gw_path("%s/control.sock", w->paths->run);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	return fd >= 0 && !gw_unix_connect(fd, path);
+}
+
+void gw_worker_answer(struct gw_worker *w, json_t *json)
+{
+	if (gw_ctl_send(w->ctl, json_pack("{s:o}", "answer", json), -1))
+		gw_warn("godwitd does not take an answer");
+}
+
+void gw_worker_refuse(struct gw_worker *w, const char *why)
+{
+	if (gw_ctl_send(w->ctl, json_pack("{s:s}", "refused", why), -1))
+		gw_warn("godwitd does not take an answer: %s", why);
 }

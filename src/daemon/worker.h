@@ -12,7 +12,10 @@
  *                      {"stop":true}: end the VM that it pages
  *                      {"retry":true}: try now what is tried again and again
  *                      {"give-up":true}: do not try it any more
+ *                      {"merge":true}: all of its memory is to come back
  *   worker -> daemon   {"progress":{...}}
+ *                      {"answer":{...}}: what its client waits for; it goes on by itself
+ *                      {"refused":"text"}: why it does not do what others wait for
  *   the file           {"return":...} or {"error":"text","status":{...}?}, when it ends
  *
  * Neither waits for the other, who may be stopped or asleep (invariant 16): a
@@ -46,6 +49,7 @@ struct gw_worker {
 	bool stop;	  /* the VM is to end */
 	bool retry;	  /* what is tried again and again is to be tried now */
 	bool give_up;	  /* ... or not any more */
+	bool merge;	  /* the memory of a split VM is to come back */
 	/* Paging connections that came and nobody has taken: a descriptor, or 0. */
 	int paging[GW_PAGING_MAX];
 };
@@ -74,6 +78,19 @@ json_t *gw_worker_result_load(int fd);
 /** gw_worker_progress() - tell the daemon how it stands; @status is taken over. */
 void gw_worker_progress(struct gw_worker *w, json_t *status);
 
+/** gw_worker_answer() - give its client the result, and go on; @json is taken over. */
+void gw_worker_answer(struct gw_worker *w, json_t *json);
+
+/** gw_worker_refuse() - tell those who wait for our end why there will be none. */
+void gw_worker_refuse(struct gw_worker *w, const char *why);
+
+/**
+ * gw_worker_replaced() - whether our godwitd is gone, and a younger one answers: it cannot hand us
+ * connections, and starts another in our place as soon as we are gone, too.
+ * @next: when to look again (ns)
+ */
+bool gw_worker_replaced(const struct gw_worker *w, int64_t *next);
+
 /** gw_worker_late() - answer a cancellation that came when it could not be heeded any more. */
 void gw_worker_late(struct gw_worker *w);
 
@@ -99,6 +116,10 @@ int gw_worker_plan(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_serve(struct gw_worker *w, const json_t *args, json_t **result);
 /* A keeper: goes on bringing memory to a guest that came here before it (dest/paging.h). */
 int gw_worker_page(struct gw_worker *w, const json_t *args, json_t **result);
+/* A keeper: of a VM whose memory is only in part here (pager/split.h). */
+int gw_worker_split(struct gw_worker *w, const json_t *args, json_t **result);
+/* Whoever asked a split VM's keeper to merge it waits for its end; this says how that was. */
+int gw_worker_merge(struct gw_worker *w, const json_t *args, json_t **result);
 
 /**
  * gw_worker_receive() - the destination's end of a migration.

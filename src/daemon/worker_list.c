@@ -89,6 +89,11 @@ static void begin(struct gw_worker *w, struct asked *a)
 		snprintf(a->state, sizeof(a->state), "%s", moving_state(w, &a->vm, &j));
 		return;
 	}
+	/* Its monitor may wait for a page. */
+	if (a->vm.split && gw_process_alive(&a->vm.process)) {
+		snprintf(a->state, sizeof(a->state), "split");
+		return;
+	}
 	snprintf(a->state, sizeof(a->state), "busy");
 	lock = gw_vm_lock(w->paths, name);
 	if (lock < 0)
@@ -177,9 +182,10 @@ static json_t *describe(const struct asked *a)
 
 	for (unsigned int m = 0; m < vm->def.nr_memory; m++)
 		memory += vm->def.memory[m].size;
-	return json_pack("{s:s,s:s,s:I,s:i,s:s,s:b,s:O?}", "name", vm->def.name, "state", a->state,
-			 "memory", (json_int_t)memory, "pid", (int)vm->process.pid, "machine",
-			 vm->def.machine, "attached", vm->attached, "blocks", vm->blocks);
+	return json_pack("{s:s,s:s,s:I,s:i,s:s,s:b,s:O?,s:O*}", "name", vm->def.name, "state",
+			 a->state, "memory", (json_int_t)memory, "pid", (int)vm->process.pid,
+			 "machine", vm->def.machine, "attached", vm->attached, "blocks", vm->blocks,
+			 "split", vm->split);
 }
 
 static void answer_lot(struct gw_worker *w, struct asked *lot, size_t n, json_t *list)

@@ -50,8 +50,7 @@ void gw_pages_free(struct gw_pages *g)
 	g->table = NULL;
 }
 
-/* The threads of the guest's vCPUs, as many as a watch keeps; none: QEMU does not say. */
-static unsigned int find_vcpus(struct gw_qmp *qmp, pid_t threads[GW_WATCH_VCPUS])
+unsigned int gw_pages_vcpus(struct gw_qmp *qmp, pid_t threads[GW_WATCH_VCPUS])
 {
 	json_t *cpus = NULL, *one;
 	unsigned int n = 0;
@@ -97,7 +96,7 @@ static int unmap(pid_t pid, const struct gw_ram *ram)
 int gw_pages_prepare(struct gw_pages *g, struct gw_qmp *qmp, const struct gw_ram *ram)
 {
 	pid_t threads[GW_WATCH_VCPUS];
-	const unsigned int vcpus = find_vcpus(qmp, threads);
+	const unsigned int vcpus = gw_pages_vcpus(qmp, threads);
 	int rc = gw_track_has_uffd() ? 0 : -ENOTSUP;
 
 	if (!rc)
@@ -279,23 +278,6 @@ static bool op_connections(void *env, struct gw_transport **t, unsigned int n)
 	return true;
 }
 
-/*
- * Our godwitd is gone. A younger one could not hand us connections: it starts another
- * in our place as soon as we are gone, too.
- */
-static bool replaced(struct gw_pages *g)
-{
-	gw_autofree char *path = NULL;
-	gw_autofd int fd = -1;
-
-	if (!g->w->orphaned || gw_now() < g->next_look)
-		return false;
-	g->next_look = gw_now() + GW_S / 2;
-	path = gw_path("%s/control.sock", g->w->paths->run);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	return fd >= 0 && !gw_unix_connect(fd, path);
-}
-
 /* The guest is to end, whatever it waits for. */
 static int end_it(struct gw_pages *g)
 {
@@ -344,7 +326,9 @@ static int op_look(void *env)
 	listen_in(g);
 	if (g->w->stop)
 		return end_it(g);
-	return replaced(g) ? gw_fail(-ESTALE, "a younger godwitd starts another") : 0;
+	return gw_worker_replaced(g->w, &g->next_look)
+		       ? gw_fail(-ESTALE, "a younger godwitd starts another")
+		       : 0;
 }
 
 const struct gw_dest_page_ops gw_pages_ops = {

@@ -41,6 +41,9 @@ void gw_pages_free(struct gw_pages *g);
  */
 int gw_pages_prepare(struct gw_pages *g, struct gw_qmp *qmp, const struct gw_ram *ram);
 
+/** gw_pages_vcpus() - the threads of the guest's vCPUs, as many as a watch keeps; 0: not told. */
+unsigned int gw_pages_vcpus(struct gw_qmp *qmp, pid_t threads[GW_WATCH_VCPUS]);
+
 /** gw_pages_remember() - write down DEFINE's @reuse (may be NULL), for whoever takes over. */
 int gw_pages_remember(struct gw_pages *g, const json_t *reuse);
 

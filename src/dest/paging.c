@@ -74,24 +74,15 @@ static void op_request(void *env, const size_t *pages, unsigned int n)
 {
 	struct gw_page *g = env;
 	uint8_t runs[GW_FAULTS_MAX * GW_RUN_LEN];
-	size_t len = 0;
 	int rc = 0;
 
-	for (unsigned int i = 0; i < n; len += GW_RUN_LEN) {
-		unsigned int count = 1;
-
-		while (i + count < n && pages[i + count] == pages[i] + count)
-			count++;
-		gw_put64(runs + len, pages[i]);
-		gw_put32(runs + len + 8, count);
-		i += count;
-	}
 	{
 		gw_locked(&g->lock);
 		if (!g->up)
 			return;
 		g->conns[0]->send_by = op_now(g) + ASK_NS;
-		rc = gw_frame_send_buf(g->conns[0], GW_MSG_REQUEST, 0, runs, len);
+		rc = gw_frame_send_buf(g->conns[0], GW_MSG_REQUEST, 0, runs,
+				       gw_runs_list(pages, n, runs));
 	}
 	if (rc)
 		note_failure(g, rc);
@@ -138,8 +129,7 @@ static int refuse(struct gw_page *g, size_t page, size_t count)
 	uint8_t run[GW_RUN_LEN];
 	int rc;
 
-	gw_put64(run, page);
-	gw_put32(run + 8, (uint32_t)count);
+	gw_run_put(run, page, count);
 	rc = send_on_push(g, i, GW_MSG_REFUSED, 0, run, sizeof(run));
 	if (rc)
 		note_failure(g, rc);
@@ -241,8 +231,7 @@ static int send_list(struct gw_page *g)
 	while (!rc && (n = gw_pager_lacking(&g->pager, &at, &first))) {
 		for (size_t part; n; first += part, n -= part) {
 			part = n > UINT32_MAX ? UINT32_MAX : n;
-			gw_put64(runs + len, first);
-			gw_put32(runs + len + 8, (uint32_t)part);
+			gw_run_put(runs + len, first, part);
 			len += GW_RUN_LEN;
 			if (len < GW_RUNS_MAX * GW_RUN_LEN)
 				continue;

@@ -11,8 +11,14 @@
  *
  * While it runs, only pages that are missing are installed, likewise (decision 28): no page
  * table has them, and whoever touches one waits until the table says that it is there.
- * What is not missing is left alone whatever the source sends: it is the guest's.
+ * What is not missing is left alone whatever the source sends: it is the guest's. Pages of a split
+ * VM, which come back to where they were, are copied by the kernel as it maps them (UFFDIO_COPY):
+ * who looks at the guest's memory past its page tables, as the sampling of what it accesses does,
+ * must not find them half written (decision 32).
  */
+#include <errno.h>
+
+#include "error.h"
 #include "place.h"
 
 static int place(struct gw_sink *sink, uint64_t page, unsigned int count, const uint8_t *bytes)
@@ -116,4 +122,31 @@ void gw_page_in_init(struct gw_page_in *p, struct gw_pager *pager, const struct 
 	p->sink.check = key ? check_held : NULL;
 	p->pager = pager;
 	p->key = key;
+}
+
+static int bring_back(struct gw_sink *sink, uint64_t page, unsigned int count, const uint8_t *bytes)
+{
+	gw_split_place(((struct gw_split_in *)sink)->split, page, count, bytes);
+	return 0;
+}
+
+static int bring_back_zeros(struct gw_sink *sink, uint64_t page, unsigned int count)
+{
+	gw_split_place(((struct gw_split_in *)sink)->split, page, count, NULL);
+	return 0;
+}
+
+static int refers(struct gw_sink *sink, uint64_t page, unsigned int count, uint8_t *bytes)
+{
+	(void)sink;
+	(void)count;
+	(void)bytes;
+	return gw_fail(-EPROTO, "page %llu from a memory server refers to others",
+		       (unsigned long long)page);
+}
+
+void gw_split_in_init(struct gw_split_in *p, struct gw_split *split)
+{
+	p->sink = (struct gw_sink){ .place = bring_back, .zero = bring_back_zeros, .read = refers };
+	p->split = split;
 }

@@ -6,6 +6,7 @@
 #include "key.h"
 #include "memory.h"
 #include "pager.h"
+#include "split.h"
 #include "stage.h"
 
 /** struct gw_place - a sink that writes into memory while the guest does not run. */
@@ -29,5 +30,14 @@ struct gw_page_in {
  * @key: the VM's, by which pages are told; NULL: none are
  */
 void gw_page_in_init(struct gw_page_in *p, struct gw_pager *pager, const struct gw_key *key);
+
+/** struct gw_split_in - a sink that brings pages of a split VM, whose guest runs. */
+struct gw_split_in {
+	struct gw_sink sink;
+	struct gw_split *split;
+};
+
+/** gw_split_in_init() - one for @split, which must outlive it. */
+void gw_split_in_init(struct gw_split_in *p, struct gw_split *split);
 
 #endif

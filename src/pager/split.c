@@ -16,9 +16,10 @@
 
 /* Of a unit. */
 enum {
-	STAYS,	 /* nothing leaves */
-	LEAVES,	 /* it is write-protected, and its bytes are read or sent */
-	WRITTEN, /* it was leaving when it was written: it stays, and is not protected */
+	STAYS,	  /* nothing leaves */
+	PREPARED, /* it is write-protected, and may leave */
+	LEAVES,	  /* it is write-protected, and its bytes are read or sent */
+	WRITTEN,  /* it was leaving when it was written: it stays, and is not protected */
 };
 
 static void park(const struct gw_split *s, enum gw_split_park where, size_t page)
@@ -88,28 +89,28 @@ static pthread_mutex_t *stripe_of(struct gw_split *s, size_t unit)
 	return &s->stripes[unit % GW_NETPT_STRIPES];
 }
 
-static void count_here(struct gw_split *s, int64_t pages)
+uint64_t gw_split_here(const struct gw_split *s)
 {
-	s->here += (uint64_t)pages;
+	return gw_memory_resident(s->memory) / GW_PAGE_SIZE;
 }
 
-uint64_t gw_split_count(struct gw_split *s)
+/*
+ * Whether one page more may come now, that somebody waits for (invariant 8): it counts as coming
+ * from here on. What is here is what the file says, not what we believe.
+ */
+static bool reserve(struct gw_split *s)
 {
-	const uint64_t here = gw_memory_resident(s->memory) / GW_PAGE_SIZE;
+	const uint64_t most = s->limit + (uint64_t)s->threads * s->table.units.pages;
 
-	s->here = here;
-	return here;
-}
-
-/* Whether a page that somebody waits for may come now (invariant 8). */
-static bool may_come(const struct gw_split *s)
-{
-	return s->here + s->coming < s->limit + (uint64_t)s->threads * s->table.units.pages;
+	if (++s->coming + gw_split_here(s) <= most)
+		return true;
+	s->coming--;
+	return false;
 }
 
 bool gw_split_has_room(const struct gw_split *s)
 {
-	return s->here + s->coming + s->table.units.pages <= s->limit;
+	return gw_split_here(s) + s->coming + s->table.units.pages <= s->limit;
 }
 
 /* It is written, or given back by the guest: what was leaving of it stays. Its stripe is locked. */
@@ -117,9 +118,10 @@ static void keep(struct gw_split *s, size_t unit)
 {
 	size_t first, count = gw_unit_pages(&s->table.units, unit, &first);
 
-	s->leaving[unit] = WRITTEN;
+	s->leaving[unit] = s->leaving[unit] == LEAVES ? WRITTEN : STAYS;
 	if (s->ops->unprotect(s->env, first, count) == -ESRCH)
 		s->gone = true;
+	s->ops->touched(s->env, first, count);
 }
 
 /* What the kernel would not do, and nobody but this host can help. */
@@ -144,7 +146,6 @@ static void give_zeros(struct gw_split *s, size_t page)
 			sched_yield();
 	}
 	if (!rc) {
-		count_here(s, 1);
 		gw_locked(&s->lock);
 		s->stats.zeros++;
 	} else if (rc == -EEXIST || rc == -ENOENT || rc == -EAGAIN) {
@@ -204,17 +205,17 @@ static bool serve(struct gw_split *s, size_t page)
 		s->ops->wake(s->env, page, 1);
 		return false;
 	}
-	if (!may_come(s)) {
+	if (!reserve(s)) {
 		defer(s, page);
 		return false;
 	}
 	if (!away) {
 		give_zeros(s, page);
+		s->coming--;
 		satisfied(s, page, 1);
 		return false;
 	}
 	set(s->asked, page);
-	s->coming++;
 	return true;
 }
 
@@ -229,7 +230,7 @@ static bool heed(struct gw_split *s, const struct gw_fault *fault)
 	park(s, GW_SPLIT_FAULT, page);
 	unit = gw_unit_of(&s->table.units, page);
 	gw_locked(stripe_of(s, unit));
-	if (s->leaving[unit] == LEAVES)
+	if (s->leaving[unit] == LEAVES || s->leaving[unit] == PREPARED)
 		keep(s, unit);
 	else if (fault->protected)
 		s->ops->unprotect(s->env, page, 1);
@@ -240,6 +241,19 @@ static bool heed(struct gw_split *s, const struct gw_fault *fault)
 	return serve(s, page);
 }
 
+/* They were not asked for, after all. */
+static void unask(struct gw_split *s, const size_t *pages, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		gw_locked(stripe_of(s, gw_unit_of(&s->table.units, pages[i])));
+
+		if (clear(s->asked, pages[i]))
+			s->coming--;
+	}
+	gw_locked(&s->lock);
+	s->overflown = true;
+}
+
 /* Ask for @pages, ascending, each of its unit's holder. */
 static void request(struct gw_split *s, const size_t *pages, unsigned int n)
 {
@@ -247,12 +261,16 @@ static void request(struct gw_split *s, const size_t *pages, unsigned int n)
 		const size_t unit = gw_unit_of(&s->table.units, pages[0]);
 		const unsigned int holder = gw_netpt_holder(&s->table, unit);
 		unsigned int k = 1;
+		bool asked;
 
 		while (k < n &&
 		       gw_netpt_holder(&s->table, gw_unit_of(&s->table.units, pages[k])) == holder)
 			k++;
-		s->ops->request(s->env, holder, pages, k);
-		for (unsigned int i = 0; i < k; i++)
+		asked = !s->ops->request(s->env, holder, pages, k);
+
+		if (!asked)
+			unask(s, pages, k);
+		for (unsigned int i = 0; asked && i < k; i++)
 			if (!i || gw_unit_of(&s->table.units, pages[i]) !=
 					  gw_unit_of(&s->table.units, pages[i - 1]))
 				s->ops->fetch(s->env, holder,
@@ -302,8 +320,6 @@ void gw_split_ask(struct gw_split *s)
 	unsigned int n;
 	bool all;
 
-	if (!may_come(s))
-		return;
 	{
 		gw_locked(&s->lock);
 		n = s->nr_deferred;
@@ -409,7 +425,6 @@ static int place(struct gw_split *s, size_t unit, size_t page, size_t count, con
 			if (bytes) {
 				rc = copy(s, unit, at, n, bytes + (at - page) * GW_PAGE_SIZE);
 				n = rc > 0 ? (size_t)rc : n;
-				count_here(s, rc > 0 ? rc : 0);
 			} else {
 				came_zero(s, unit, at);
 			}
@@ -497,20 +512,43 @@ static unsigned int population(const uint64_t bits[GW_UNIT_WORDS])
 	return n;
 }
 
-int gw_split_leave(struct gw_split *s, size_t unit, struct gw_leaving *l)
+bool gw_split_prepare(struct gw_split *s, size_t unit)
 {
+	size_t first, count = gw_unit_pages(&s->table.units, unit, &first);
+	gw_locked(stripe_of(s, unit));
+
+	if (s->leaving[unit] != STAYS || any_asked(s, first, count))
+		return s->leaving[unit] == PREPARED;
+	if (s->ops->protect(s->env, first, count))
+		return false;
+	s->leaving[unit] = PREPARED;
+	return true;
+}
+
+int gw_split_leave(struct gw_split *s, size_t unit, unsigned int holder, struct gw_leaving *l)
+{
+	size_t at, run;
 	int rc;
 	gw_locked(stripe_of(s, unit));
 
 	memset(l, 0, sizeof(*l));
 	l->unit = unit;
+	l->holder = holder;
 	l->count = gw_unit_pages(&s->table.units, unit, &l->first);
-	if (s->leaving[unit] != STAYS || any_asked(s, l->first, l->count))
+	if (s->leaving[unit] != (s->pinned ? PREPARED : STAYS) || any_asked(s, l->first, l->count))
+		return 0;
+	at = l->first;
+	if (gw_netpt_next(&s->table, &at, l->first + l->count, &run) &&
+	    gw_netpt_holder(&s->table, unit) != holder)
 		return 0;
 	rc = s->ops->present(s->env, l->first, l->count, l->pages);
-	if (rc || !population(l->pages))
+	if (rc || !population(l->pages)) {
+		if (s->leaving[unit] == PREPARED)
+			keep(s, unit);
 		return rc;
-	rc = s->ops->protect(s->env, l->first, l->count);
+	}
+	gw_netpt_assign(&s->table, unit, holder);
+	rc = s->pinned ? 0 : s->ops->protect(s->env, l->first, l->count);
 	if (rc)
 		return rc;
 	park(s, GW_SPLIT_PROTECTED, l->first);
@@ -552,9 +590,7 @@ static int punch(struct gw_split *s, const struct gw_leaving *l)
 	park(s, GW_SPLIT_AWAY, l->first);
 	rc = gw_memory_punch(s->memory, l->first, l->count);
 	park(s, GW_SPLIT_PUNCHED, l->first);
-	if (!rc)
-		count_here(s, -(int64_t)population(l->pages));
-	/* Else they are here still, as they were, and protected. */
+	/* They are here still, as they were, and protected. */
 	for (at = 0; rc && (n = next_run(away, l->count, &at, &run));)
 		gw_netpt_placed(&s->table, l->unit, l->first + run, n);
 	return rc;
@@ -562,7 +598,7 @@ static int punch(struct gw_split *s, const struct gw_leaving *l)
 
 int gw_split_left(struct gw_split *s, const struct gw_leaving *l, bool stored)
 {
-	const unsigned int holder = gw_netpt_holder(&s->table, l->unit);
+	uint64_t sent[GW_UNIT_WORDS];
 	bool left = false;
 	size_t at = 0, run, n;
 	int rc = 0;
@@ -576,9 +612,13 @@ int gw_split_left(struct gw_split *s, const struct gw_leaving *l, bool stored)
 		}
 		if (s->leaving[l->unit] == LEAVES)
 			s->ops->unprotect(s->env, l->first, l->count);
-		while (stored && !left && (n = next_run(l->pages, l->count, &at, &run)))
-			s->ops->release(s->env, holder, l->first + run, n);
+		for (unsigned int i = 0; i < GW_UNIT_WORDS; i++)
+			sent[i] = l->pages[i] & ~l->zero[i];
+		while (stored && !left && (n = next_run(sent, l->count, &at, &run)))
+			s->ops->release(s->env, l->holder, l->first + run, n);
 		s->leaving[l->unit] = STAYS;
+		if (!left)
+			s->ops->touched(s->env, l->first, l->count);
 		park(s, GW_SPLIT_LEFT, l->first);
 	}
 	{
@@ -636,6 +676,5 @@ int gw_split_mend(struct gw_split *s)
 	for (unsigned int i = 0; !rc && i < s->memory->nr_blocks; i++)
 		rc = s->ops->unprotect(s->env, s->memory->blocks[i].first_page,
 				       s->memory->blocks[i].nr_pages);
-	gw_split_count(s);
 	return rc;
 }

@@ -16,6 +16,10 @@
  *    │ └────────┘          │      a write came in between, or nobody could store it
  *    └─────────────────────┘      place: noted, UFFDIO_COPY, not away, not noted
  *
+ * Where pages may be pinned by direct I/O (F10), which no protection stops, a unit is protected
+ * while none is in flight, and may leave after that: gw_split_prepare(). Whoever pins a page of it
+ * from then on faults.
+ *
  * Rules: what changes a unit's state is done under the lock of its stripe, the kernel's calls
  * included; so no fault finds a page in between. Nothing waits under it but for the kernel. A page
  * is asked for once, and what was not asked for is not placed: an answer that is late would be
@@ -62,8 +66,11 @@ struct gw_split_ops {
 	void (*wake)(void *env, size_t page, size_t count);
 	/* Which of @count pages, of one unit, are in the file: bit i for page @page + i. */
 	int (*present)(void *env, size_t page, size_t count, uint64_t bits[GW_UNIT_WORDS]);
-	/* Ask @holder for @n pages, ascending, now. Must not wait. */
-	void (*request)(void *env, unsigned int holder, const size_t *pages, unsigned int n);
+	/*
+	 * Ask @holder for @n pages, ascending, now. Must not wait. -errno: it cannot be asked:
+	 * gw_split_ask(), once it can.
+	 */
+	int (*request)(void *env, unsigned int holder, const size_t *pages, unsigned int n);
 	/* The rest of @unit is worth fetching, too. Must not wait. */
 	void (*fetch)(void *env, unsigned int holder, size_t unit);
 	/* @holder need not keep these: in order with what is sent to it. Must not wait. */
@@ -95,9 +102,9 @@ struct gw_split {
 	struct gw_netpt table;
 	_Atomic uint64_t limit; /* pages that may be here */
 
-	_Atomic uint64_t here;	 /* pages in the files, about: gw_split_count() looks */
-	_Atomic uint64_t coming; /* asked for */
+	_Atomic uint64_t coming; /* pages asked for, or just being made */
 	unsigned int threads;	 /* that place pages */
+	bool pinned;		 /* pages may be: only what was prepared leaves */
 	_Atomic bool gone;	 /* QEMU has ended */
 	_Atomic bool retry;	 /* this host has no memory for a page that somebody waits for */
 
@@ -159,17 +166,25 @@ bool gw_split_has_room(const struct gw_split *s);
 /** struct gw_leaving - a unit on its way out, the caller's. */
 struct gw_leaving {
 	size_t unit, first, count;
+	unsigned int holder;
 	uint64_t pages[GW_UNIT_WORDS]; /* of it, that leave; bit i is page first + i */
 	uint64_t zero[GW_UNIT_WORDS];  /* of these, that are zero: set by the caller */
 };
 
 /**
- * gw_split_leave() - write-protect @unit: what is here of it is leaving. The caller reads it from
- * the memory, sends what is not zero to the unit's holder, and calls gw_split_left().
- *
- * Return: how many pages; 0: none, or not now, and nothing is to be done; -errno.
+ * gw_split_prepare() - write-protect @unit, with no direct I/O in flight: it may leave from here
+ * on. Return: whether it may.
  */
-int gw_split_leave(struct gw_split *s, size_t unit, struct gw_leaving *l);
+bool gw_split_prepare(struct gw_split *s, size_t unit);
+
+/**
+ * gw_split_leave() - write-protect @unit: what is here of it is leaving. The caller reads it from
+ * the memory, sends what is not zero to @holder, and calls gw_split_left().
+ *
+ * Return: how many pages; 0: none, or not now, or another holder has the rest of it, and
+ * nothing is to be done; -errno.
+ */
+int gw_split_leave(struct gw_split *s, size_t unit, unsigned int holder, struct gw_leaving *l);
 
 /** gw_split_stays() - whether a unit that is leaving was written meanwhile: no need to send it. */
 bool gw_split_stays(const struct gw_split *s, const struct gw_leaving *l);
@@ -180,8 +195,8 @@ bool gw_split_stays(const struct gw_split *s, const struct gw_leaving *l);
  */
 int gw_split_left(struct gw_split *s, const struct gw_leaving *l, bool stored);
 
-/** gw_split_count() - see how much is here. Pages. */
-uint64_t gw_split_count(struct gw_split *s);
+/** gw_split_here() - how many pages are here, as the files say. */
+uint64_t gw_split_here(const struct gw_split *s);
 
 /** gw_split_stats() - a copy. */
 void gw_split_stats(struct gw_split *s, struct gw_split_stats *stats);

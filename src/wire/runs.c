@@ -18,11 +18,22 @@ size_t gw_runs_put(const struct gw_bitmap *map, size_t *at, size_t most, size_t 
 		stop = gw_bitmap_next(map, start, map->bits, false);
 		if (stop - start > most - *pages)
 			stop = start + most - *pages;
-		gw_put64(out + len, start);
-		gw_put32(out + len + 8, (uint32_t)(stop - start));
+		gw_run_put(out + len, start, stop - start);
 		len += GW_RUN_LEN;
 		*pages += stop - start;
 		*at = stop;
+	}
+	return len;
+}
+
+size_t gw_runs_list(const size_t *pages, unsigned int n, uint8_t *out)
+{
+	size_t len = 0;
+
+	for (unsigned int i = 0, count; i < n; i += count, len += GW_RUN_LEN) {
+		for (count = 1; i + count < n && pages[i + count] == pages[i] + count;)
+			count++;
+		gw_run_put(out + len, pages[i], count);
 	}
 	return len;
 }

@@ -27,6 +27,20 @@
 size_t gw_runs_put(const struct gw_bitmap *map, size_t *at, size_t most, size_t *pages,
 		   uint8_t *out);
 
+/** gw_run_put() - one run, GW_RUN_LEN bytes at @out. */
+static inline void gw_run_put(uint8_t *out, size_t first, size_t count)
+{
+	gw_put64(out, first);
+	gw_put32(out + 8, (uint32_t)count);
+}
+
+/**
+ * gw_runs_list() - @n pages, ascending, as a message's payload.
+ * @out: n * GW_RUN_LEN bytes
+ * Return: bytes.
+ */
+size_t gw_runs_list(const size_t *pages, unsigned int n, uint8_t *out);
+
 /**
  * gw_runs_take() - the next run of a payload.
  * @end: number of pages that there are

@@ -123,7 +123,8 @@ static _Noreturn void page(const struct paged *p, int sock, int at)
 	gw_page_in_init(&in, &pager, NULL);
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || gw_pager_init(&pager) ||
 	    gw_missing_open(&pager.missing, p->path, pager.memory, p->id, &n) ||
-	    gw_watch_open(&p->watch, p->g.pid, &paged) || gw_faults_start(&faults, gw_pager_hear, &pager, &paged))
+	    gw_watch_open(&p->watch, p->g.pid, &paged) ||
+	    gw_faults_start(&faults, gw_pager_hear, &pager, &paged))
 		_exit(2);
 	while (write(sock, "", 1) == 1 && read(sock, &o, sizeof(o)) == sizeof(o)) {
 		if (o.page == SIZE_MAX)

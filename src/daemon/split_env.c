@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* split_env.c - a split VM's pager on a real QEMU; see split_env.h. */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "log.h"
+#include "peers.h"
+#include "split_env.h"
+
+static int64_t op_now(void *env)
+{
+	(void)env;
+	return gw_now();
+}
+
+static int op_copy(void *env, size_t page, size_t count, const void *bytes, size_t *copied)
+{
+	return gw_uffd_copy(&((struct gw_keeper *)env)->paged, page, count, bytes, copied);
+}
+
+static void filled(struct gw_keeper *k, size_t page)
+{
+	gw_bitmap_put(&k->filled, gw_unit_of(&k->split.table.units, page));
+}
+
+static int op_zero(void *env, size_t page)
+{
+	struct gw_keeper *k = env;
+	int rc = gw_uffd_map_zero(&k->paged, page);
+
+	if (!rc)
+		filled(k, page);
+	return rc;
+}
+
+static int op_protect(void *env, size_t page, size_t count)
+{
+	return gw_uffd_protect(&((struct gw_keeper *)env)->paged, page, count, true);
+}
+
+static int op_unprotect(void *env, size_t page, size_t count)
+{
+	return gw_uffd_protect(&((struct gw_keeper *)env)->paged, page, count, false);
+}
+
+static void op_wake(void *env, size_t page, size_t count)
+{
+	gw_uffd_wake(&((struct gw_keeper *)env)->paged, page, count);
+}
+
+static int op_present(void *env, size_t page, size_t count, uint64_t bits[GW_UNIT_WORDS])
+{
+	const struct gw_keeper *k = env;
+	const struct gw_memory_block *b = gw_memory_block_of(k->split.memory, page);
+	unsigned char in[GW_UNIT_PAGES_MAX];
+	const size_t i = (size_t)(b - k->split.memory->blocks);
+
+	if (mincore(k->maps[i] + (page - b->first_page) * GW_PAGE_SIZE, count * GW_PAGE_SIZE, in))
+		return gw_fail(-errno, "mincore: %s", strerror(errno));
+	memset(bits, 0, GW_UNIT_WORDS * sizeof(bits[0]));
+	for (size_t n = 0; n < count; n++)
+		bits[n / 64] |= (uint64_t)(in[n] & 1) << n % 64;
+	return 0;
+}
+
+static int op_request(void *env, unsigned int holder, const size_t *pages, unsigned int n)
+{
+	return gw_servers_request(&((struct gw_keeper *)env)->all, holder, pages, n);
+}
+
+static void op_fetch(void *env, unsigned int holder, size_t unit)
+{
+	gw_servers_fetch(&((struct gw_keeper *)env)->all, holder, unit);
+}
+
+static void op_release(void *env, unsigned int holder, size_t page, size_t count)
+{
+	gw_servers_release(&((struct gw_keeper *)env)->all, holder, page, count);
+}
+
+static void op_touched(void *env, size_t page, size_t count)
+{
+	struct gw_keeper *k = env;
+
+	filled(k, page);
+	gw_locked(&k->lock);
+	gw_ageing_touch(&k->ageing, page, count);
+}
+
+static void op_notify(void *env)
+{
+	const struct gw_keeper *k = env;
+	const uint64_t one = 1;
+
+	if (write(k->event, &one, sizeof(one)) != sizeof(one) && errno != EAGAIN)
+		gw_err("eventfd: %s", strerror(errno));
+}
+
+const struct gw_split_ops gw_split_live_ops = {
+	.now = op_now,
+	.copy = op_copy,
+	.zero = op_zero,
+	.protect = op_protect,
+	.unprotect = op_unprotect,
+	.wake = op_wake,
+	.present = op_present,
+	.request = op_request,
+	.fetch = op_fetch,
+	.release = op_release,
+	.touched = op_touched,
+	.notify = op_notify,
+};
+
+static struct gw_transport *op_connect(void *env, const struct gw_server *server,
+				       unsigned int index, int64_t deadline)
+{
+	const struct gw_keeper *k = env;
+	const struct gw_peer peer = { .address = server->address, .wake = { .fd = -1 } };
+	struct gw_open open = { .kind = GW_OPEN_MEMORY, .stream = index, .version_min = 2 };
+	struct gw_transport *t = gw_peer_connect(&peer, deadline);
+	struct gw_frame f = { 0 };
+
+	memcpy(open.id, k->record.id, GW_ID_LEN);
+	if (t && gw_peer_open(t, &open, GW_MSG_ACCEPT, &f, deadline))
+		gw_transport_close(&t);
+	gw_frame_free(&f);
+	return t;
+}
+
+static json_t *op_hold(void *env, const struct gw_server *server)
+{
+	const struct gw_keeper *k = env;
+
+	(void)server;
+	return json_pack("{s:s,s:s}", "name", k->vm.def.name, "host", k->w->host);
+}
+
+uint64_t gw_keeper_aim(const struct gw_keeper *k)
+{
+	const uint64_t spare = 4ULL * k->record.unit_pages;
+
+	return k->split.limit > 8 * spare ? k->split.limit - spare
+					  : k->split.limit - k->split.limit / 8;
+}
+
+/* Where a unit may go that is nowhere yet: to whoever is there and has most room. */
+static bool is_for(const struct gw_keeper *k, size_t unit, unsigned int server)
+{
+	const struct gw_netpt *t = &k->split.table;
+	size_t first, run, count = gw_unit_pages(&t->units, unit, &first), at = first;
+	uint64_t best = 0;
+	unsigned int to = server;
+
+	if (gw_netpt_next(t, &at, first + count, &run))
+		return gw_netpt_holder(t, unit) == server;
+	for (unsigned int i = 0; i < k->all.nr; i++) {
+		const struct gw_server *s = &k->servers[i];
+		const uint64_t has = s->away * GW_PAGE_SIZE;
+		const uint64_t room = s->up && s->size > has ? s->size - has : 0;
+
+		if (room <= best)
+			continue;
+		best = room;
+		to = i;
+	}
+	return to == server && best >= count * GW_PAGE_SIZE;
+}
+
+static bool op_victim(void *env, unsigned int server, size_t *unit)
+{
+	struct gw_keeper *k = env;
+	gw_locked(&k->lock);
+
+	if (gw_split_here(&k->split) <= gw_keeper_aim(k) || k->record.merging)
+		return false;
+	if (!k->nr_victims && !k->record.direct_io)
+		k->nr_victims = gw_ageing_coldest(&k->ageing, &k->filled, GW_VICTIMS, k->victims);
+	for (unsigned int i = 0; i < k->nr_victims; i++) {
+		const size_t one = k->victims[i];
+
+		if (!is_for(k, one, server))
+			continue;
+		memmove(k->victims + i, k->victims + i + 1,
+			(--k->nr_victims - i) * sizeof(k->victims[0]));
+		/* It is looked for again when something comes to it. */
+		gw_bitmap_take(&k->filled, one);
+		*unit = one;
+		return true;
+	}
+	return false;
+}
+
+const struct gw_servers_ops gw_servers_live_ops = {
+	.connect = op_connect,
+	.hold = op_hold,
+	.victim = op_victim,
+	.notify = op_notify,
+};

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* split_record.c - what is written down of a VM's split; see split_record.h. */
+#include <errno.h>
+#include <string.h>
+
+#include "address.h"
+#include "cleanup.h"
+#include "error.h"
+#include "io.h"
+#include "split_record.h"
+
+#define PERIOD_MS     1000
+#define SHIFT_PERIODS 10
+
+json_t *gw_split_record_json(const struct gw_split_record *r)
+{
+	char id[2 * GW_ID_LEN + 1];
+	json_t *servers = json_array();
+
+	gw_id_format(r->id, id);
+	for (unsigned int i = 0; i < r->nr_servers; i++)
+		json_array_append_new(servers,
+				      json_pack("{s:s,s:I}", "address", r->servers[i].address,
+						"size", (json_int_t)r->servers[i].size));
+	return json_pack("{s:s,s:I,s:i,s:i,s:i,s:b,s:b,s:o}", "id", id, "main-memory",
+			 (json_int_t)r->main_memory, "chunk-pages", (int)r->unit_pages,
+			 "history-period-ms", (int)r->period_ms, "history-shift",
+			 (int)r->shift_periods, "direct-io", (int)r->direct_io, "merging",
+			 (int)r->merging, "servers", servers);
+}
+
+static int take_server(struct gw_split_record *r, const json_t *one, uint64_t size)
+{
+	const char *address = json_string_value(json_object_get(one, "address"));
+	const json_t *said = json_object_get(one, "size");
+	const unsigned int i = r->nr_servers;
+
+	if (i == GW_HOLDERS_MAX)
+		return gw_fail(-EINVAL, "more than %d sub-hosts", GW_HOLDERS_MAX);
+	if (!address || gw_address_check(address, false))
+		return address ? -EINVAL : gw_fail(-EINVAL, "a sub-host without an address");
+	if (said && json_integer_value(said) <= 0)
+		return gw_fail(-EINVAL, "sub-host %s with a size of nothing", address);
+	snprintf(r->servers[i].address, sizeof(r->servers[i].address), "%s", address);
+	r->servers[i].size = said ? (uint64_t)json_integer_value(said) : size;
+	r->nr_servers++;
+	return 0;
+}
+
+static unsigned int number(const json_t *json, const char *key, unsigned int usual)
+{
+	const json_t *value = json_object_get(json, key);
+	const json_int_t n = json_integer_value(value);
+
+	return !value ? usual : n < 0 || n > INT32_MAX ? 0 : (unsigned int)n;
+}
+
+static int check(const struct gw_split_record *r)
+{
+	if (!r->nr_servers)
+		return gw_fail(-EINVAL, "no sub-host is named");
+	if (!r->unit_pages || r->unit_pages > GW_UNIT_PAGES_MAX ||
+	    r->unit_pages & (r->unit_pages - 1))
+		return gw_fail(-EINVAL, "a chunk has 1 to %d pages, a power of two",
+			       GW_UNIT_PAGES_MAX);
+	if (r->period_ms < 10 || r->period_ms > 3600000)
+		return gw_fail(-EINVAL, "the history's period is 10 ms to an hour");
+	if (!r->shift_periods || r->shift_periods > 100000)
+		return gw_fail(-EINVAL, "the history is shifted every 1 to 100000 periods");
+	return 0;
+}
+
+int gw_split_record_parse(struct gw_split_record *r, const json_t *json)
+{
+	const json_t *one;
+	size_t i;
+	int rc;
+
+	memset(r, 0, sizeof(*r));
+	rc = gw_id_parse(json_string_value(json_object_get(json, "id")), r->id);
+	r->main_memory = (uint64_t)json_integer_value(json_object_get(json, "main-memory"));
+	r->unit_pages = number(json, "chunk-pages", 0);
+	r->period_ms = number(json, "history-period-ms", 0);
+	r->shift_periods = number(json, "history-shift", 0);
+	r->direct_io = json_is_true(json_object_get(json, "direct-io"));
+	r->merging = json_is_true(json_object_get(json, "merging"));
+	json_array_foreach(json_object_get(json, "servers"), i, one) {
+		rc = rc ? rc : take_server(r, one, 0);
+	}
+	return rc ? rc : check(r);
+}
+
+int gw_split_record_ask(struct gw_split_record *r, const json_t *args, uint64_t memory)
+{
+	const json_t *one;
+	uint64_t sizes = 0;
+	size_t i;
+	int rc = 0;
+
+	memset(r, 0, sizeof(*r));
+	r->main_memory = (uint64_t)json_integer_value(json_object_get(args, "main-memory"));
+	r->unit_pages = number(args, "chunk-pages", GW_CHUNK_PAGES);
+	r->period_ms = number(args, "history-period-ms", PERIOD_MS);
+	r->shift_periods = number(args, "history-shift", SHIFT_PERIODS);
+	if (r->main_memory < GW_MAIN_MEMORY_LEAST || r->main_memory >= memory)
+		return gw_fail(-EINVAL,
+			       "--main-memory is what stays here: at least %llu MiB, and less than "
+			       "the VM's %llu MiB",
+			       GW_MAIN_MEMORY_LEAST >> 20, (unsigned long long)memory >> 20);
+	json_array_foreach(json_object_get(args, "to"), i, one) {
+		rc = rc ? rc : take_server(r, one, memory - r->main_memory);
+	}
+	for (i = 0; i < r->nr_servers; i++)
+		sizes += r->servers[i].size;
+	if (!rc)
+		rc = check(r);
+	if (!rc && sizes < memory - r->main_memory)
+		rc = gw_fail(-EINVAL,
+			     "the sub-hosts are to take %llu MiB in all, but the VM has %llu MiB "
+			     "beyond --main-memory",
+			     (unsigned long long)sizes >> 20,
+			     (unsigned long long)(memory - r->main_memory) >> 20);
+	return rc;
+}

@@ -1,0 +1,581 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * worker_split.c - the keeper of a VM whose memory is only in part here (decision 32): from
+ * "split" until "merge", or its guest's end.
+ *
+ *   begin      the VM as it runs; its memory is watched from here on, and nothing is away
+ *   take over  where another process has paged: what it left is mended first
+ *   keep       faults, servers and their threads work; this one looks after all of it:
+ *              history, room, how it stands, and what the daemon says
+ *   merge      all of it comes back, and the VM is like any other
+ *
+ * Who dies is followed by another: record, table and watch say how it stands.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "attach.h"
+#include "blocks.h"
+#include "budget.h"
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "io.h"
+#include "log.h"
+#include "split_env.h"
+#include "worker_pages.h"
+
+#define LOOK_NS	   (100 * GW_MS)
+#define REPORT_NS  (500 * GW_MS)
+#define DISMISS_NS (5 * GW_S)
+#define QUIESCE_NS (100 * GW_MS)
+/* Its I/O is drained before it stands still, which takes what its storage takes. */
+#define QUIESCE_MS 10000
+
+static void hear(void *env, const struct gw_fault *faults, unsigned int n)
+{
+	gw_split_fault(&((struct gw_keeper *)env)->split, faults, n);
+}
+
+/* The VM's memory, without its monitor: QEMU may wait for a page. */
+static int open_memory(struct gw_keeper *k)
+{
+	const struct gw_definition *def = &k->vm.def;
+	int rc = 0;
+
+	if (k->vm.watch.nr_ranges != def->nr_memory)
+		return gw_fail(-EINVAL, "the record of VM '%s' does not say where its memory is",
+			       def->name);
+	for (unsigned int i = 0; !rc && i < def->nr_memory; i++) {
+		uint64_t hva = k->vm.watch.ranges[i].hva;
+		const int fd = gw_blocks_open(k->vm.process.pid, def->memory[i].id, NULL,
+					      def->memory[i].size, &hva);
+
+		rc = fd < 0 ? fd
+			    : gw_ram_add(&k->ram, def->memory[i].id, fd, def->memory[i].size, hva);
+	}
+	return rc;
+}
+
+static int map_memory(struct gw_keeper *k)
+{
+	const struct gw_memory *m = &k->ram.memory;
+
+	for (unsigned int i = 0; i < m->nr_blocks; i++) {
+		void *at = mmap(NULL, m->blocks[i].nr_pages * GW_PAGE_SIZE, PROT_READ, MAP_SHARED,
+				k->ram.files[i].fd, 0);
+
+		if (at == MAP_FAILED)
+			return gw_fail(-errno, "RAM file of backend '%s': %s", m->blocks[i].id,
+				       strerror(errno));
+		k->maps[i] = at;
+	}
+	return 0;
+}
+
+static int make_id(uint8_t id[GW_ID_LEN])
+{
+	uint8_t secret[GW_SECRET_LEN];
+	int rc = gw_secret_make(secret);
+
+	_Static_assert(GW_SECRET_LEN >= GW_ID_LEN, "enough of it");
+	memcpy(id, secret, GW_ID_LEN);
+	return rc;
+}
+
+/* How QEMU is now: its memory, and how many vCPUs fault. */
+static int look_at_qemu(struct gw_keeper *k)
+{
+	struct gw_qmp *qmp = gw_qmp_open(k->vm.qmp, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS);
+	struct gw_guest_facts facts;
+	unsigned int vcpus;
+	int rc = qmp ? gw_qmp_check(qmp, k->vm.process.pid) : -EPIPE;
+
+	if (!rc)
+		rc = gw_attach(qmp, k->vm.process.pid, &k->ram, &facts);
+	if (!rc) {
+		pid_t threads[GW_WATCH_VCPUS];
+
+		k->record.direct_io = facts.direct_io;
+		vcpus = gw_pages_vcpus(qmp, threads);
+		rc = gw_watch_split(&k->vm.watch, k->vm.process.pid, &k->ram,
+				    vcpus < GW_WATCH_PARTS ? vcpus : GW_WATCH_PARTS);
+		if (!rc) {
+			k->vm.watch.nr_vcpus = vcpus;
+			memcpy(k->vm.watch.vcpus, threads, sizeof(threads[0]) * vcpus);
+		}
+	}
+	gw_qmp_close(qmp);
+	return rc;
+}
+
+static int save(struct gw_keeper *k)
+{
+	json_decref(k->vm.split);
+	k->vm.split = gw_split_record_json(&k->record);
+	return gw_vm_save(k->w->paths, &k->vm);
+}
+
+/* A part of a huge page that is punched may stay, as zeros; so a unit is a whole one. */
+static void fit_units(struct gw_keeper *k)
+{
+	if (gw_ram_has_huge_pages(&k->ram) || k->vm.attached)
+		k->record.unit_pages = GW_UNIT_PAGES_MAX;
+}
+
+static int begin(struct gw_keeper *k, const json_t *args)
+{
+	int rc;
+
+	if (k->vm.split)
+		return gw_fail(-EBUSY, "VM '%s' is split already; 'godwit status %s' says how",
+			       k->vm.def.name, k->vm.def.name);
+	if (k->vm.watch.mode == GW_WATCH_PAGING)
+		return gw_fail(-EBUSY, "memory of VM '%s' is still to come", k->vm.def.name);
+	rc = gw_split_record_ask(&k->record, args, gw_definition_bytes(&k->vm.def));
+	if (!rc)
+		rc = make_id(k->record.id);
+	if (!rc)
+		rc = look_at_qemu(k);
+	if (rc)
+		return rc;
+	fit_units(k);
+	k->split.memory = &k->ram.memory;
+	rc = gw_netpt_create(&k->split.table, k->table, &k->ram.memory, k->record.id,
+			     k->record.unit_pages);
+	return rc ? rc : save(k);
+}
+
+static int take_over(struct gw_keeper *k)
+{
+	int rc = gw_split_record_parse(&k->record, k->vm.split);
+
+	if (!rc)
+		rc = open_memory(k);
+	if (rc)
+		return rc;
+	k->split.memory = &k->ram.memory;
+	k->told = true;
+	return gw_netpt_open(&k->split.table, k->table, &k->ram.memory, k->record.id);
+}
+
+/* From here on faults are heard, and servers called. */
+static int start(struct gw_keeper *k, bool took_over)
+{
+	const struct gw_memory *m = &k->ram.memory;
+	int rc = map_memory(k);
+
+	k->split.ops = &gw_split_live_ops;
+	k->split.env = k;
+	k->split.pinned = k->record.direct_io;
+	k->split.limit = k->record.merging ? m->nr_pages : k->record.main_memory / GW_PAGE_SIZE;
+	if (!rc)
+		rc = gw_split_init(&k->split, GW_MEMORY_CONNECTIONS * k->record.nr_servers);
+	if (!rc)
+		rc = gw_ageing_init(&k->ageing, m, k->record.unit_pages);
+	if (!rc)
+		rc = gw_bitmap_init(&k->filled, k->split.table.units.nr);
+	if (!rc)
+		rc = gw_bitmap_init(&k->sampled, m->nr_pages);
+	if (!rc)
+		rc = gw_watch_open(&k->vm.watch, k->vm.process.pid, &k->paged);
+	if (rc)
+		return rc;
+	k->watched = true;
+	gw_bitmap_set_range(&k->filled, 0, k->split.table.units.nr);
+	rc = took_over ? gw_split_mend(&k->split) : 0;
+	if (!rc)
+		rc = gw_accessed_open(&k->accessed, k->vm.process.pid, k->vm.watch.ranges,
+				      k->vm.watch.nr_ranges);
+	if (rc)
+		return rc;
+	k->sampling = true;
+	gw_split_in_init(&k->in, &k->split);
+	k->all.ops = &gw_servers_live_ops;
+	k->all.env = k;
+	k->all.split = &k->split;
+	k->all.sink = &k->in.sink;
+	k->all.options = (struct gw_page_options){ .compress = GW_COMPRESS_AUTO };
+	k->all.servers = k->servers;
+	k->all.nr = k->record.nr_servers;
+	k->all.merging = k->record.merging;
+	for (unsigned int i = 0; i < k->all.nr; i++) {
+		snprintf(k->servers[i].address, sizeof(k->servers[i].address), "%s",
+			 k->record.servers[i].address);
+		k->servers[i].size = k->record.servers[i].size;
+	}
+	rc = gw_faults_start(&k->faults, hear, k, &k->paged);
+	return rc ? rc : gw_servers_start(&k->all);
+}
+
+static json_t *latencies(const struct gw_fault_stats *f)
+{
+	json_t *list = json_array();
+
+	for (unsigned int i = 0; i < GW_LATENCIES; i++)
+		json_array_append_new(list, json_integer((json_int_t)f->latency[i]));
+	return list;
+}
+
+static json_t *status_of(struct gw_keeper *k, const char *state)
+{
+	struct gw_split_stats s;
+	json_t *split;
+
+	gw_split_stats(&k->split, &s);
+	split = json_pack(
+		"{s:I,s:I,s:I,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o}", "resident",
+		(json_int_t)(gw_split_here(&k->split) * GW_PAGE_SIZE), "main-memory",
+		(json_int_t)k->record.main_memory, "away-pages", (json_int_t)k->split.table.away,
+		"chunk-pages", (int)k->record.unit_pages, "page-ins", (json_int_t)s.page_ins,
+		"page-outs", (json_int_t)s.page_outs, "fetched-ahead", (json_int_t)s.ahead,
+		"written-while-leaving", (json_int_t)s.units_kept, "faults",
+		(json_int_t)s.faults.faults, "faults-per-s", (json_int_t)k->per_s,
+		"faults-deferred", (json_int_t)s.deferred, "latency",
+		(json_int_t)(s.faults.measured ? s.faults.sum_ns / s.faults.measured : 0),
+		"latency-dist", latencies(&s.faults), "holders", gw_servers_json(&k->all));
+	return json_pack("{s:s,s:{s:s,s:o}}", "status", state, "godwit", "mode", "split", "split",
+			 split);
+}
+
+static const char *state_of(struct gw_keeper *k)
+{
+	for (unsigned int i = 0; i < k->all.nr; i++)
+		if (!k->servers[i].up && k->servers[i].away)
+			return "split-paused";
+	return k->record.merging ? "split-merging" : "split-active";
+}
+
+static void report(struct gw_keeper *k)
+{
+	const int64_t now = gw_now();
+	struct gw_split_stats s;
+
+	if (now < k->next_report)
+		return;
+	gw_split_stats(&k->split, &s);
+	if (k->counted_ns)
+		k->per_s = (s.faults.faults - k->counted) * GW_S / (uint64_t)(now - k->counted_ns);
+	k->counted = s.faults.faults;
+	k->counted_ns = now;
+	k->next_report = now + REPORT_NS;
+	gw_worker_progress(k->w, status_of(k, state_of(k)));
+}
+
+/* What the guest has accessed since, and what that makes of its history. */
+static int sample(struct gw_keeper *k)
+{
+	int rc;
+
+	if (gw_now() < k->next_sample)
+		return 0;
+	k->next_sample = gw_now() + (int64_t)k->record.period_ms * GW_MS;
+	gw_bitmap_zero(&k->sampled);
+	rc = gw_accessed_sample(&k->accessed, &k->sampled);
+	if (rc == -EAGAIN)
+		return 0;
+	if (rc)
+		return rc;
+	gw_locked(&k->lock);
+	gw_ageing_add(&k->ageing, &k->sampled);
+	if (!k->record.direct_io)
+		k->nr_victims = 0; /* there may be colder ones now */
+	if (++k->periods % k->record.shift_periods == 0)
+		gw_ageing_shift(&k->ageing);
+	return 0;
+}
+
+/* The coldest units are protected with no direct I/O in flight (F10); it runs on at once. */
+static int protect_quiesced(struct gw_keeper *k, struct gw_qmp *qmp)
+{
+	size_t units[GW_VICTIMS];
+	unsigned int n = 0, all;
+	char status[32];
+	bool runs;
+	int rc = gw_qmp_status(qmp, status, sizeof(status));
+
+	runs = !rc && !strcmp(status, "running");
+	if (runs)
+		rc = gw_qmp_call(qmp, "stop", NULL, NULL);
+	if (rc)
+		return rc;
+	{
+		gw_locked(&k->lock);
+		all = gw_ageing_coldest(&k->ageing, &k->filled, GW_VICTIMS, units);
+	}
+	for (unsigned int i = 0; i < all; i++)
+		if (gw_split_prepare(&k->split, units[i]))
+			units[n++] = units[i];
+	if (runs)
+		rc = gw_qmp_call(qmp, "cont", NULL, NULL);
+	gw_locked(&k->lock);
+	memcpy(k->victims, units, n * sizeof(units[0]));
+	k->nr_victims = n;
+	return rc;
+}
+
+/* Of a VM whose pages may be pinned: what is to leave next. */
+static void prepare(struct gw_keeper *k)
+{
+	struct gw_qmp *qmp;
+	bool enough;
+
+	{
+		gw_locked(&k->lock);
+		enough = k->nr_victims;
+	}
+	if (!k->record.direct_io || k->record.merging || enough || gw_now() < k->next_prepare ||
+	    gw_split_here(&k->split) <= gw_keeper_aim(k))
+		return;
+	k->next_prepare = gw_now() + QUIESCE_NS;
+	qmp = gw_qmp_open(k->vm.qmp, gw_now() + QUIESCE_MS * GW_MS);
+	if (!qmp || gw_qmp_check(qmp, k->vm.process.pid) || protect_quiesced(k, qmp)) {
+		gw_warn("VM '%s' has direct I/O, and nothing more can leave while that cannot be "
+			"quiesced: %s",
+			k->vm.def.name, gw_error());
+		gw_error_clear();
+	}
+	gw_qmp_close(qmp);
+	gw_servers_wake(&k->all);
+}
+
+/* Whoever asked for the split hears of it once its memory is within the limit. */
+static int tell(struct gw_keeper *k)
+{
+	bool all_up = true;
+
+	if (k->told)
+		return 0;
+	for (unsigned int i = 0; i < k->all.nr; i++) {
+		struct gw_server *s = &k->servers[i];
+		char why[sizeof(s->error)];
+
+		{
+			gw_locked(&s->lock);
+			snprintf(why, sizeof(why), "%s", s->error);
+		}
+		all_up = all_up && s->up;
+		if (why[0] && !s->up && !s->away)
+			return gw_fail(-EHOSTUNREACH, "sub-host %s: %s", s->address, why);
+	}
+	if (!all_up || gw_split_here(&k->split) > k->split.limit)
+		return 0;
+	gw_worker_answer(k->w, status_of(k, "split-active"));
+	k->told = true;
+	return 0;
+}
+
+static int merge(struct gw_keeper *k)
+{
+	int rc;
+
+	if (k->record.merging)
+		return 0;
+	k->record.merging = true;
+	json_decref(k->vm.split);
+	k->vm.split = gw_split_record_json(&k->record);
+	rc = gw_budget_grow(k->w->paths, k->w->host, &k->vm);
+	if (rc) {
+		gw_worker_refuse(k->w, gw_error());
+		gw_error_clear();
+		k->record.merging = false;
+		return save(k);
+	}
+	gw_budget_make_room(k->w->paths, gw_now() + GW_BUDGET_DEMOTE_S * GW_S);
+	k->split.limit = k->ram.memory.nr_pages;
+	k->all.merging = true;
+	gw_servers_wake(&k->all);
+	return 0;
+}
+
+/* Nothing is away any more: the VM is like any other. */
+static int end_split(struct gw_keeper *k)
+{
+	int rc;
+
+	gw_servers_stop(&k->all);
+	gw_servers_dismiss(&k->all, gw_now() + DISMISS_NS);
+	gw_faults_stop(&k->faults);
+	gw_watch_close(&k->paged);
+	k->watched = false;
+	rc = gw_watch_unsplit(&k->vm.watch, k->vm.process.pid);
+	if (rc)
+		return rc;
+	json_decref(k->vm.split);
+	k->vm.split = NULL;
+	rc = gw_vm_save(k->w->paths, &k->vm);
+	if (!rc && unlink(k->table))
+		gw_warn("%s: %s", k->table, strerror(errno));
+	return rc;
+}
+
+/* 1: QEMU has ended; 0: it has not. */
+static int qemu_ended(const struct gw_keeper *k)
+{
+	struct pollfd pfd = { .fd = k->qemu, .events = POLLIN };
+
+	return k->split.gone || poll(&pfd, 1, 0) > 0;
+}
+
+static void wait_a_while(const struct gw_keeper *k)
+{
+	struct pollfd fds[] = { { .fd = k->event, .events = POLLIN },
+				{ .fd = k->w->ctl, .events = POLLIN },
+				{ .fd = k->qemu, .events = POLLIN } };
+	uint64_t n;
+
+	poll(fds, GW_ARRAY_SIZE(fds), (int)(LOOK_NS / GW_MS));
+	if (read(k->event, &n, sizeof(n)) < 0 && errno != EAGAIN)
+		gw_err("eventfd: %s", strerror(errno));
+}
+
+/* Until the guest ends, or all of its memory is here. 0: it is; -ECHILD: it has ended. */
+static int keep(struct gw_keeper *k)
+{
+	int rc = 0;
+
+	while (!rc) {
+		wait_a_while(k);
+		gw_worker_heed(k->w, NULL, NULL);
+		if (qemu_ended(k))
+			return gw_fail(-ECHILD, "the QEMU of VM '%s' has ended", k->vm.def.name);
+		if (k->w->stop)
+			gw_process_end(&k->vm.process, 0);
+		if (gw_worker_replaced(k->w, &k->next_look))
+			return gw_fail(-ESTALE, "a younger godwitd starts another");
+		if (atomic_exchange(&k->split.retry, false))
+			gw_watch_wake(&k->paged);
+		gw_split_ask(&k->split);
+		if (gw_split_here(&k->split) > gw_keeper_aim(k))
+			gw_servers_wake(&k->all);
+		rc = sample(k);
+		prepare(k);
+		if (!rc && (k->w->merge || k->w->cancelled))
+			rc = merge(k);
+		k->w->merge = k->w->cancelled = false;
+		if (!rc)
+			rc = tell(k);
+		report(k);
+		if (!rc && k->record.merging && !k->split.table.away)
+			return 0;
+	}
+	return rc;
+}
+
+static void free_keeper(struct gw_keeper *k)
+{
+	gw_servers_stop(&k->all);
+	if (k->faults.hear)
+		gw_faults_stop(&k->faults);
+	if (k->watched)
+		gw_watch_close(&k->paged);
+	if (k->sampling)
+		gw_accessed_close(&k->accessed);
+	gw_ageing_free(&k->ageing);
+	gw_bitmap_free(&k->filled);
+	gw_bitmap_free(&k->sampled);
+	gw_split_free(&k->split);
+	for (unsigned int i = 0; i < k->ram.memory.nr_blocks; i++)
+		if (k->maps[i])
+			munmap(k->maps[i], k->ram.memory.blocks[i].nr_pages * GW_PAGE_SIZE);
+	gw_ram_close(&k->ram);
+	if (k->qemu >= 0)
+		close(k->qemu);
+	if (k->event >= 0)
+		close(k->event);
+	free(k->table);
+	pthread_mutex_destroy(&k->lock);
+	gw_vm_free(&k->vm);
+	free(k);
+}
+
+static int open_vm(struct gw_keeper *k, const char *name)
+{
+	gw_autofree char *dir = gw_vm_dir(k->w->paths, name);
+	int rc = gw_vm_load(k->w->paths, name, &k->vm);
+
+	if (rc == -ENOENT)
+		return gw_fail(rc, "no VM '%s' on this host; see godwit list", name);
+	if (rc)
+		return rc;
+	k->table = gw_path("%s/pages", dir);
+	k->qemu = gw_process_open(&k->vm.process);
+	k->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return k->qemu < 0 ? k->qemu : k->event < 0 ? -errno : 0;
+}
+
+/* It could not begin: nothing is away, so the VM is as it was. */
+static void undo(struct gw_keeper *k)
+{
+	gw_autofree char *why = strdup(gw_error());
+
+	if (end_split(k))
+		gw_err("VM '%s' is still watched: %s", k->vm.def.name, gw_error());
+	gw_fail(-ECANCELED, "%s", why ? why : "");
+}
+
+int gw_worker_split(struct gw_worker *w, const json_t *args, json_t **result)
+{
+	const char *name = json_string_value(json_object_get(args, "name"));
+	const bool resumed = json_is_true(json_object_get(args, "resumed"));
+	gw_autofd int lock = gw_vm_lock(w->paths, name);
+	struct gw_keeper *k = calloc(1, sizeof(*k));
+	int rc = k ? 0 : gw_fail(-ENOMEM, "no memory");
+
+	if (lock < 0 || rc) {
+		free(k);
+		return lock < 0 ? lock : rc;
+	}
+	k->w = w;
+	k->qemu = k->event = -1;
+	pthread_mutex_init(&k->lock, NULL);
+	rc = open_vm(k, name);
+	if (!rc)
+		rc = resumed ? take_over(k) : begin(k, args);
+	if (!rc)
+		rc = start(k, resumed);
+	if (!rc)
+		rc = keep(k);
+	if (!rc) {
+		rc = end_split(k);
+		*result = rc ? NULL : json_pack("{s:s}", "status", "completed");
+	} else if (rc == -ECHILD) {
+		gw_servers_stop(&k->all);
+		gw_servers_dismiss(&k->all, gw_now() + DISMISS_NS);
+		gw_info("%s", "the guest of a split VM has ended");
+		*result = json_pack("{s:s}", "status", "completed");
+		rc = 0;
+	} else if (rc != -ESTALE && !k->told && k->vm.split && !k->split.table.away) {
+		undo(k);
+	}
+	free_keeper(k);
+	return rc;
+}
+
+int gw_worker_merge(struct gw_worker *w, const json_t *args, json_t **result)
+{
+	const char *name = json_string_value(json_object_get(args, "name"));
+	struct gw_vm vm;
+	int rc = gw_vm_load(w->paths, name, &vm);
+
+	if (rc == -ENOENT)
+		return gw_fail(rc, "no VM '%s' on this host; see godwit list", name);
+	if (rc)
+		return rc;
+	if (vm.split)
+		rc = gw_fail(-EAGAIN,
+			     "VM '%s' is still split; 'godwit status %s' says how it "
+			     "stands",
+			     name, name);
+	else if (!json_is_true(json_object_get(args, "waited")))
+		rc = gw_fail(-EINVAL, "all memory of VM '%s' is here", name);
+	else
+		*result = json_pack("{s:s}", "name", name);
+	gw_vm_free(&vm);
+	return rc;
+}

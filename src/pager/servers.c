@@ -1,0 +1,568 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* servers.c - the memory servers of a split VM; see servers.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "feature.h"
+#include "frame.h"
+#include "log.h"
+#include "runs.h"
+#include "servers_internal.h"
+#include "urgency.h"
+
+#define CONNECT_NS     (5 * GW_S)
+#define ANSWER_NS      (10 * GW_S)
+#define LIST_NS	       (60 * GW_S)
+/* A fault's request is some bytes: a connection that does not take them is of no use. */
+#define ASK_NS	       (200 * GW_MS)
+#define RETRY_LEAST_NS (100 * GW_MS)
+#define RETRY_MOST_NS  (5 * GW_S)
+/* How often somebody looks who was not woken. */
+#define LOOK_NS	       (50 * GW_MS)
+
+static int64_t now(void *env)
+{
+	(void)env;
+	return gw_now();
+}
+
+static void note_failure(struct gw_server *s)
+{
+	{
+		gw_locked(&s->lock);
+		if (!s->failed)
+			snprintf(s->error, sizeof(s->error), "%.255s", gw_error());
+		s->failed = true;
+		pthread_cond_signal(&s->work);
+	}
+	s->all->ops->notify(s->all->env);
+}
+
+int gw_servers_request(struct gw_servers *v, unsigned int server, const size_t *pages,
+		       unsigned int n)
+{
+	struct gw_server *s = &v->servers[server];
+	uint8_t runs[GW_FAULTS_MAX * GW_RUN_LEN];
+	int rc;
+
+	if (server >= v->nr)
+		return -ENODEV;
+	{
+		gw_locked(&s->send);
+		if (!s->up || s->failed)
+			return -ENOTCONN;
+		s->conns[GW_MEMORY_REQUESTS]->send_by = gw_now() + ASK_NS;
+		rc = gw_frame_send_buf(s->conns[GW_MEMORY_REQUESTS], GW_MSG_REQUEST, 0, runs,
+				       gw_runs_list(pages, n, runs));
+	}
+	if (rc)
+		note_failure(s);
+	return rc;
+}
+
+void gw_servers_fetch(struct gw_servers *v, unsigned int server, size_t unit)
+{
+	struct gw_server *s = &v->servers[server];
+
+	if (server >= v->nr || !s->up)
+		return;
+	gw_locked(&s->lock);
+	for (unsigned int i = 0; i < s->nr_fetches; i++)
+		if (s->fetches[i] == unit)
+			return;
+	if (s->nr_fetches < GW_FETCHES_MAX)
+		s->fetches[s->nr_fetches++] = unit;
+	pthread_cond_signal(&s->work);
+}
+
+void gw_servers_release(struct gw_servers *v, unsigned int server, size_t page, size_t count)
+{
+	struct gw_server *s = &v->servers[server];
+
+	if (server >= v->nr)
+		return;
+	gw_locked(&s->lock);
+	if (!s->up) /* it is told what is away once it is there again */
+		return;
+	if (s->releases.n == GW_RELEASES_MAX) {
+		s->overrun = true;
+		return;
+	}
+	s->releases.runs[s->releases.n].first = page;
+	s->releases.runs[s->releases.n++].count = (uint32_t)count;
+	if (s->releases.n == GW_RELEASES_MAX / 2)
+		pthread_cond_signal(&s->work);
+}
+
+void gw_servers_wake(struct gw_servers *v)
+{
+	for (unsigned int i = 0; i < v->nr; i++) {
+		gw_locked(&v->servers[i].lock);
+		pthread_cond_signal(&v->servers[i].work);
+	}
+}
+
+/* Units that its holder has: they are here no more. */
+static int take_stored(struct gw_server *s, uint64_t frames)
+{
+	for (;;) {
+		struct gw_leaving l;
+		int rc;
+
+		{
+			gw_locked(&s->lock);
+			if (frames > s->frames_sent)
+				return gw_fail(-EPROTO, "has stored more than it was sent");
+			if (!s->nr_leaving || s->leaving[s->first_leaving].frames > frames)
+				break;
+			l = s->leaving[s->first_leaving].l;
+			s->first_leaving = (s->first_leaving + 1) % GW_LEAVING_MAX;
+			s->nr_leaving--;
+			pthread_cond_signal(&s->work);
+		}
+		rc = gw_split_left(gw_server_split(s), &l, true);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int take_absent(struct gw_server *s, const struct gw_frame *f)
+{
+	struct gw_reader r = { f->payload, f->len };
+	size_t first = 0, count = 0, lost = 0;
+	int rc;
+
+	while ((rc = gw_runs_take(&r, gw_server_split(s)->table.nr_pages, &first, &count)) > 0)
+		lost += gw_split_absent(gw_server_split(s), first, count);
+	if (lost)
+		gw_err("memory server %s does not have %zu pages that it was given", s->address,
+		       lost);
+	s->lost += lost;
+	return rc;
+}
+
+static int take(struct gw_receiver *r, struct gw_decoder *decoder, const struct gw_frame *f)
+{
+	struct gw_server *s = r->s;
+
+	switch (f->type) {
+	case GW_MSG_PAGES:
+		return gw_pipeline_decode(decoder, f->arg, f->payload, f->len);
+	case GW_MSG_ABSENT:
+		return take_absent(s, f);
+	case GW_MSG_STORED:
+		if (r->index == GW_MEMORY_BULK)
+			return take_stored(s, f->arg);
+		break;
+	case GW_MSG_ERROR:
+		return gw_fail(-EREMOTEIO, "%.*s", (int)f->len, (const char *)f->payload);
+	default:
+		break;
+	}
+	return gw_fail(-EPROTO, "a %s frame from a memory server", gw_message_name(f->type));
+}
+
+static void *receive(void *arg)
+{
+	struct gw_receiver *r = arg;
+	struct gw_server *s = r->s;
+	struct gw_decoder decoder;
+	struct gw_frame f = { 0 };
+	int rc = 0;
+
+	gw_thread_urgency(r->index == GW_MEMORY_REQUESTS ? GW_URGENT : GW_BULK);
+	gw_decoder_init(&decoder, s->all->sink, gw_server_split(s)->table.nr_pages);
+	while (!rc) {
+		rc = gw_frame_recv(s->conns[r->index], &f, GW_FOREVER);
+		if (!rc)
+			rc = take(r, &decoder, &f);
+	}
+	gw_frame_free(&f);
+	gw_decoder_free(&decoder);
+	note_failure(s);
+	return NULL;
+}
+
+static int expect(struct gw_server *s, struct gw_frame *f, unsigned int type)
+{
+	int rc = gw_frame_recv(s->conns[GW_MEMORY_REQUESTS], f, gw_now() + ANSWER_NS);
+
+	if (!rc && f->type == GW_MSG_ERROR)
+		rc = gw_fail(-EREMOTEIO, "%.*s", (int)f->len, (const char *)f->payload);
+	else if (!rc && type && f->type != type)
+		rc = gw_fail(-EPROTO, "a %s frame where %s is due", gw_message_name(f->type),
+			     gw_message_name(type));
+	return rc;
+}
+
+static json_t *blocks_json(const struct gw_memory *memory)
+{
+	json_t *list = json_array();
+
+	for (unsigned int i = 0; i < memory->nr_blocks; i++)
+		json_array_append_new(list, json_pack("{s:s,s:I}", "id", memory->blocks[i].id,
+						      "size", (json_int_t)memory->blocks[i].size));
+	return list;
+}
+
+static int say_hold(struct gw_server *s)
+{
+	json_t *hold = s->all->ops->hold(s->all->env, s);
+	gw_autofree char *text = NULL;
+
+	json_object_set_new(hold, "blocks", blocks_json(gw_server_split(s)->memory));
+	json_object_set_new(hold, "size", json_integer((json_int_t)s->size));
+	json_object_set_new(hold, "features", gw_features_json());
+	json_object_set_new(hold, "stages", gw_stages_json());
+	text = json_dumps(hold, JSON_COMPACT);
+	json_decref(hold);
+	if (!text)
+		return gw_fail(-ENOMEM, "no memory to call a memory server");
+	s->conns[GW_MEMORY_REQUESTS]->send_by = gw_now() + ANSWER_NS;
+	return gw_frame_send_buf(s->conns[GW_MEMORY_REQUESTS], GW_MSG_HOLD, 0, text, strlen(text));
+}
+
+/* What it is called, and which pages' records it reads. */
+static int heed_holding(struct gw_server *s, const struct gw_frame *f,
+			struct gw_page_options *options)
+{
+	json_t *json = json_loadb((const char *)f->payload, f->len, 0, NULL);
+	const char *host = json_string_value(json_object_get(json, "host"));
+	uint32_t stages = 0;
+	int rc = 0;
+
+	if (!host || strlen(host) >= sizeof(s->host))
+		rc = gw_fail(-EPROTO, "HOLDING without a host's name");
+	if (!rc)
+		rc = gw_names_parse(json_object_get(json, "stages"), GW_STAGE_MAX, gw_stage_name,
+				    &stages);
+	if (!rc)
+		rc = gw_stages_limit(options, stages);
+	if (!rc) {
+		gw_locked(&s->lock);
+		snprintf(s->host, sizeof(s->host), "%s", host);
+	}
+	json_decref(json);
+	return rc;
+}
+
+/* What of its units is not here, so must be there. */
+static int send_list(struct gw_session *e)
+{
+	struct gw_server *s = e->s;
+	const struct gw_netpt *table = &gw_server_split(s)->table;
+	struct gw_transport *t = s->conns[GW_MEMORY_REQUESTS];
+	size_t at = 0, first, n, len = 0;
+	uint64_t away = 0;
+	int rc = 0;
+
+	t->send_by = gw_now() + LIST_NS;
+	for (size_t unit = 0; !rc && unit < table->units.nr; unit++) {
+		size_t count;
+
+		if (gw_netpt_holder(table, unit) != s->index)
+			continue;
+		count = gw_unit_pages(&table->units, unit, &first);
+		at = first;
+		for (const size_t end = first + count;
+		     !rc && (n = gw_netpt_next(table, &at, end, &first));) {
+			gw_run_put(e->runs + len, first, n);
+			len += GW_RUN_LEN;
+			away += n;
+			if (len < GW_RUNS_MAX * GW_RUN_LEN)
+				continue;
+			rc = gw_frame_send_buf(t, GW_MSG_MISSING, 0, e->runs, len);
+			len = 0;
+		}
+	}
+	if (!rc && len)
+		rc = gw_frame_send_buf(t, GW_MSG_MISSING, 0, e->runs, len);
+	s->away = away;
+	return rc ? rc : gw_frame_send(t, GW_MSG_MISSING_END, away, NULL, 0);
+}
+
+/* Which of these it has not got. */
+static int take_list(struct gw_server *s, struct gw_frame *f)
+{
+	size_t lost = 0;
+	int rc;
+
+	while (!(rc = expect(s, f, 0)) && f->type == GW_MSG_ABSENT) {
+		struct gw_reader r = { f->payload, f->len };
+		size_t first = 0, count = 0;
+
+		while ((rc = gw_runs_take(&r, gw_server_split(s)->table.nr_pages, &first, &count)) >
+		       0)
+			lost += count;
+		if (rc)
+			return rc;
+	}
+	if (!rc && f->type != GW_MSG_HOLDING)
+		rc = gw_fail(-EPROTO, "a %s frame where HOLDING is due", gw_message_name(f->type));
+	if (!rc)
+		s->lost = lost;
+	if (!rc && lost)
+		gw_err("memory server %s has lost %zu pages of the VM", s->address, lost);
+	return rc;
+}
+
+static int greet(struct gw_session *e)
+{
+	struct gw_server *s = e->s;
+	const int64_t by = gw_now() + CONNECT_NS;
+	struct gw_page_options options = s->all->options;
+	struct gw_frame f = { 0 };
+	int rc = 0;
+
+	s->conns[0] = s->all->ops->connect(s->all->env, s, 0, by);
+	if (!s->conns[0])
+		return -ECONNREFUSED;
+	rc = say_hold(s);
+	if (!rc)
+		rc = expect(s, &f, GW_MSG_HOLDING);
+	if (!rc)
+		rc = heed_holding(s, &f, &options);
+	if (!rc) {
+		s->conns[1] = s->all->ops->connect(s->all->env, s, 1, by);
+		rc = s->conns[1] ? 0 : -ECONNREFUSED;
+	}
+	if (!rc)
+		rc = send_list(e);
+	if (!rc)
+		rc = take_list(s, &f);
+	gw_frame_free(&f);
+	if (!rc)
+		rc = gw_encoder_bare(&e->encoder, &options, now, NULL);
+	if (!rc)
+		rc = gw_batch_init(&e->batch, &e->encoder, 0);
+	return rc;
+}
+
+/* From here on it is asked for what is wanted. */
+static int begin(struct gw_session *e)
+{
+	struct gw_server *s = e->s;
+
+	gw_split_unask(gw_server_split(s), s->index);
+	{
+		gw_locked(&s->lock);
+		s->frames_sent = 0;
+		s->nr_leaving = s->nr_fetches = 0;
+		s->releases.n = 0;
+		s->overrun = false;
+		s->failed = false;
+		s->error[0] = '\0';
+		s->up = true;
+	}
+	for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++) {
+		struct gw_receiver *r = &e->receivers[i];
+
+		r->s = s;
+		r->index = i;
+		r->runs = !pthread_create(&r->thread, NULL, receive, r);
+		if (!r->runs)
+			return gw_fail(-EAGAIN, "no thread to receive with");
+	}
+	gw_info("memory server %s ('%s') is there, and has %llu pages of the VM", s->address,
+		s->host, (unsigned long long)s->away);
+	gw_split_ask(gw_server_split(s));
+	return 0;
+}
+
+/* Nobody uses them any more, or begins to. */
+static void close_connections(struct gw_server *s)
+{
+	pthread_mutex_lock(&s->send);
+	pthread_mutex_lock(&s->lock);
+	s->up = false;
+	for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++) {
+		if (s->conns[i])
+			s->bytes += s->conns[i]->sent + s->conns[i]->received;
+		gw_transport_close(&s->conns[i]);
+	}
+	pthread_mutex_unlock(&s->lock);
+	pthread_mutex_unlock(&s->send);
+}
+
+static void end(struct gw_session *e)
+{
+	struct gw_server *s = e->s;
+	struct gw_leaving l;
+
+	s->failed = true;
+	for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++)
+		if (s->conns[i])
+			s->conns[i]->ops->shutdown(s->conns[i]);
+	for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++)
+		if (e->receivers[i].runs)
+			pthread_join(e->receivers[i].thread, NULL);
+	close_connections(s);
+	while (s->nr_leaving) {
+		l = s->leaving[s->first_leaving].l;
+		s->first_leaving = (s->first_leaving + 1) % GW_LEAVING_MAX;
+		s->nr_leaving--;
+		gw_split_left(gw_server_split(s), &l, false);
+	}
+	gw_split_unask(gw_server_split(s), s->index);
+	gw_batch_free(&e->batch);
+	gw_encoder_free(&e->encoder);
+	memset(e->receivers, 0, sizeof(e->receivers));
+}
+
+static void rest(struct gw_server *s, int64_t ns)
+{
+	const int64_t until = gw_now() + ns;
+	const struct timespec when = { until / GW_S, until % GW_S };
+	gw_locked(&s->lock);
+
+	if (!s->stop && !s->failed && !s->nr_fetches)
+		pthread_cond_timedwait(&s->work, &s->lock, &when);
+}
+
+static int serve(struct gw_session *e)
+{
+	struct gw_server *s = e->s;
+	int rc = 0;
+
+	while (!rc && !s->failed && !s->stop) {
+		bool did = false;
+
+		rc = gw_bulk_step(e, &did);
+		if (!rc && !did)
+			rest(s, LOOK_NS);
+	}
+	return rc;
+}
+
+static void *keep_up(void *arg)
+{
+	struct gw_server *s = arg;
+	struct gw_session e = { .s = s, .runs = malloc(GW_RUNS_MAX * GW_RUN_LEN) };
+	int64_t pause = RETRY_LEAST_NS;
+
+	gw_thread_urgency(GW_BULK);
+	while (!s->stop && e.runs) {
+		const int64_t since = gw_now();
+		int rc = greet(&e);
+
+		s->failed = false;
+		if (!rc)
+			rc = begin(&e);
+		if (!rc)
+			rc = serve(&e);
+		if (rc)
+			note_failure(s);
+		end(&e);
+		if (!s->stop)
+			gw_warn("memory server %s: %s", s->address, s->error);
+		if (gw_now() - since > RETRY_MOST_NS)
+			pause = RETRY_LEAST_NS;
+		s->failed = false;
+		rest(s, pause);
+		pause = pause * 2 < RETRY_MOST_NS ? pause * 2 : RETRY_MOST_NS;
+	}
+	free(e.runs);
+	return NULL;
+}
+
+int gw_servers_start(struct gw_servers *v)
+{
+	pthread_condattr_t monotonic;
+	unsigned int n = 0;
+
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	for (; n < v->nr; n++) {
+		struct gw_server *s = &v->servers[n];
+
+		s->all = v;
+		s->index = n;
+		pthread_mutex_init(&s->send, NULL);
+		pthread_mutex_init(&s->lock, NULL);
+		pthread_cond_init(&s->work, &monotonic);
+		if (pthread_create(&s->thread, NULL, keep_up, s))
+			break;
+	}
+	pthread_condattr_destroy(&monotonic);
+	v->started = true;
+	if (n == v->nr)
+		return 0;
+	v->nr = n;
+	gw_servers_stop(v);
+	return gw_fail(-EAGAIN, "no thread for a memory server");
+}
+
+void gw_servers_stop(struct gw_servers *v)
+{
+	if (!v->started)
+		return;
+	v->started = false;
+	for (unsigned int i = 0; i < v->nr; i++) {
+		struct gw_server *s = &v->servers[i];
+
+		s->stop = true;
+		gw_locked(&s->lock);
+		s->failed = true;
+		pthread_cond_signal(&s->work);
+		for (unsigned int k = 0; k < GW_MEMORY_CONNECTIONS; k++)
+			if (s->conns[k])
+				s->conns[k]->ops->shutdown(s->conns[k]);
+	}
+	for (unsigned int i = 0; i < v->nr; i++)
+		pthread_join(v->servers[i].thread, NULL);
+}
+
+static int dismiss(struct gw_server *s, int64_t deadline)
+{
+	struct gw_frame f = { 0 };
+	int rc;
+
+	s->conns[0] = s->all->ops->connect(s->all->env, s, 0, deadline);
+	if (!s->conns[0])
+		return -ECONNREFUSED;
+	rc = say_hold(s);
+	if (!rc)
+		rc = expect(s, &f, GW_MSG_HOLDING);
+	if (!rc)
+		rc = gw_frame_send(s->conns[0], GW_MSG_DISMISS, 0, NULL, 0);
+	if (!rc)
+		rc = expect(s, &f, GW_MSG_DISMISSED);
+	gw_frame_free(&f);
+	gw_transport_close(&s->conns[0]);
+	return rc;
+}
+
+void gw_servers_dismiss(struct gw_servers *v, int64_t deadline)
+{
+	for (unsigned int i = 0; i < v->nr; i++) {
+		if (!dismiss(&v->servers[i], deadline))
+			continue;
+		gw_warn("memory server %s keeps what it holds of the VM, until somebody there "
+			"drops it: %s",
+			v->servers[i].address, gw_error());
+		gw_error_clear();
+	}
+}
+
+json_t *gw_servers_json(struct gw_servers *v)
+{
+	json_t *list = json_array();
+
+	for (unsigned int i = 0; i < v->nr; i++) {
+		struct gw_server *s = &v->servers[i];
+		gw_locked(&s->lock);
+
+		json_array_append_new(list, json_pack("{s:s,s:s,s:b,s:I,s:I,s:I,s:s}", "address",
+						      s->address, "host", s->host, "connected",
+						      (int)s->up, "pages", (json_int_t)s->away,
+						      "size", (json_int_t)s->size, "lost",
+						      (json_int_t)s->lost, "error-desc", s->error));
+	}
+	return list;
+}

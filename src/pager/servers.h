@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * servers.h - the memory servers of a split VM, as its main host sees them: connections, what is
+ * asked of them, and what leaves for them (messages.h, split.h).
+ *
+ *   a thread for each server   down ──> up      connect, tell what is away; then, until a
+ *                               ^        │      connection fails: release, fetch, page out
+ *                               └────────┘      nothing that was asked for will come; what
+ *                                               was leaving stays
+ *   two more while it is up    receive: pages, what is stored, what is not there
+ *   anybody                    gw_servers_request(): a fault's, on the requests' connection
+ *
+ * Rules: whoever has a fault to serve never waits for a server: what cannot be sent at once is
+ * asked for when it is there again. A slow server keeps nobody waiting but those who need its
+ * pages. What is sent on the bulk connection is sent by one thread, so releases and what leaves
+ * stay in order. Queues are bounded: a full one of fetches drops, of releases waits for no one
+ * either, but has the server tell what is left (it connects again).
+ */
+#ifndef GW_SERVERS_H
+#define GW_SERVERS_H
+
+#include <jansson.h>
+
+#include "pipeline.h"
+#include "split.h"
+#include "transport.h"
+
+/* Units on their way out to one server at a time. */
+#define GW_LEAVING_MAX 16
+
+#define GW_FETCHES_MAX	64
+#define GW_RELEASES_MAX 4096
+
+struct gw_servers;
+
+/** struct gw_server - one of them. What is not atomic belongs to its thread, or to its lock. */
+struct gw_server {
+	/* set by the caller */
+	char address[GW_ADDRESS_MAX];
+	uint64_t size; /* bytes that may be put there */
+
+	struct gw_servers *all;
+	unsigned int index;
+	pthread_t thread;
+	_Atomic bool up, failed;
+	_Atomic bool stop;
+	_Atomic uint64_t away;	/* pages that are there, and not here */
+	_Atomic uint64_t lost;	/* pages that should be there, and are not */
+	_Atomic uint64_t bytes; /* on all of its connections, in both directions */
+
+	pthread_mutex_t send; /* of the requests' connection */
+	pthread_mutex_t lock; /* of what follows */
+	pthread_cond_t work;
+	char host[GW_HOST_MAX]; /* what it calls itself; "" until it was up */
+	char error[256];	/* why it is down */
+	struct gw_transport *conns[GW_MEMORY_CONNECTIONS];
+	struct gw_runs_queue {
+		struct {
+			size_t first;
+			uint32_t count;
+		} runs[GW_RELEASES_MAX];
+		unsigned int n;
+	} releases;
+	bool overrun; /* of releases: it must be told what is left */
+	size_t fetches[GW_FETCHES_MAX];
+	unsigned int nr_fetches;
+	struct {
+		struct gw_leaving l;
+		uint64_t frames; /* sent when all of it was */
+	} leaving[GW_LEAVING_MAX];
+	unsigned int first_leaving, nr_leaving;
+	uint64_t frames_sent;
+	size_t next; /* unit that is to come, when all is to */
+};
+
+struct gw_servers_ops {
+	/* A connection of @server, past OPEN and ACCEPT, or NULL with a message. */
+	struct gw_transport *(*connect)(void *env, const struct gw_server *server,
+					unsigned int index, int64_t deadline);
+	/* What HOLD says, besides the blocks; owned by the caller. */
+	json_t *(*hold)(void *env, const struct gw_server *server);
+	/*
+	 * The next unit that is to leave for @server, if one should now.
+	 * Return: whether there is one.
+	 */
+	bool (*victim)(void *env, unsigned int server, size_t *unit);
+	/* Something has changed that whoever watches the whole should look at. */
+	void (*notify)(void *env);
+};
+
+struct gw_servers {
+	/* set by the caller */
+	const struct gw_servers_ops *ops;
+	void *env;
+	struct gw_split *split;
+	struct gw_sink *sink; /* gw_split_place(), and place.c's */
+	struct gw_page_options options;
+
+	struct gw_server *servers; /* @nr, the caller's */
+	unsigned int nr;
+	bool started;
+	_Atomic bool merging; /* nothing leaves; all comes */
+};
+
+/** gw_servers_start() - a thread for each. 0 or -errno with a message, and nothing runs. */
+int gw_servers_start(struct gw_servers *v);
+
+/** gw_servers_stop() - end them, and what is on its way stays here. */
+void gw_servers_stop(struct gw_servers *v);
+
+/**
+ * gw_servers_dismiss() - tell all of them that they need to hold nothing any more; each by
+ * @deadline. After gw_servers_stop(). One that cannot be reached keeps what it has.
+ */
+void gw_servers_dismiss(struct gw_servers *v, int64_t deadline);
+
+/** gw_servers_request() - as in struct gw_split_ops, and so are the next two. */
+int gw_servers_request(struct gw_servers *v, unsigned int server, const size_t *pages,
+		       unsigned int n);
+void gw_servers_fetch(struct gw_servers *v, unsigned int server, size_t unit);
+void gw_servers_release(struct gw_servers *v, unsigned int server, size_t page, size_t count);
+
+/** gw_servers_wake() - there may be something to do. */
+void gw_servers_wake(struct gw_servers *v);
+
+/** gw_servers_json() - how each stands; the caller's. */
+json_t *gw_servers_json(struct gw_servers *v);
+
+#endif
