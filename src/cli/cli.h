@@ -68,6 +68,8 @@ int gw_cmd_images(int argc, char **argv);
 int gw_cmd_recover(int argc, char **argv);
 int gw_cmd_plan(int argc, char **argv);
 int gw_cmd_check(int argc, char **argv);
+int gw_cmd_split(int argc, char **argv);
+int gw_cmd_merge(int argc, char **argv);
 
 struct gw_progress;
 
@@ -87,5 +89,11 @@ void gw_progress_round(const json_t *status, char *text, size_t len);
 
 /** gw_progress_postcopy() - how far post-copy is, at either host. False: it is not under way. */
 bool gw_progress_postcopy(const json_t *status, char *text, size_t len);
+
+/** gw_progress_split() - where a split VM's memory is, in words. False: it is not split. */
+bool gw_progress_split(const json_t *status, char *text, size_t len);
+
+/** gw_print_split() - the same for each sub-host, a line each on standard output. */
+void gw_print_split(const json_t *status);
 
 #endif

@@ -256,11 +256,12 @@ static void print_status(const char *name, const json_t *status)
 {
 	const char *error = json_string_value(json_object_get(status, "error-desc"));
 	const json_t *ram = json_object_get(status, "ram");
-	char sent[32], left[32], round[100], postcopy[240];
+	char sent[32], left[32], round[100], text[240];
 
 	printf("%s: %s", name, json_string_value(json_object_get(status, "status")));
-	if (gw_progress_postcopy(status, postcopy, sizeof(postcopy))) {
-		printf(", %s", postcopy);
+	if (gw_progress_postcopy(status, text, sizeof(text)) ||
+	    gw_progress_split(status, text, sizeof(text))) {
+		printf(", %s", text);
 	} else if (ram) {
 		gw_format_size((uint64_t)json_integer_value(json_object_get(ram, "transferred")),
 			       sent, sizeof(sent));
@@ -274,6 +275,7 @@ static void print_status(const char *name, const json_t *status)
 		       json_real_value(json_object_get(ram, "mbps")), round);
 	}
 	printf("%s%s\n", error ? ": " : "", error ? error : "");
+	gw_print_split(status);
 }
 
 int gw_cmd_status(int argc, char **argv)

@@ -129,8 +129,9 @@ static const char list_help[] =
 	"\n"
 	"Show the VMs of this host. States: running, paused (and QEMU's other words for a guest\n"
 	"that does not run), migrating, incoming, recovering (an interrupted migration is being put\n"
-	"right; the guest may be stopped until then), in-doubt (see godwit recover), unreachable\n"
-	"(another program uses its monitor), ended, busy.\n";
+	"right; the guest may be stopped until then), in-doubt (see godwit recover), split (some of\n"
+	"its memory is at other hosts; see godwit status), unreachable (another program uses its\n"
+	"monitor), ended, busy.\n";
 
 int gw_cmd_list(int argc, char **argv)
 {

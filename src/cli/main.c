@@ -21,6 +21,8 @@ static const struct {
 	{ "migrate", gw_cmd_migrate, "move a running VM to another host" },
 	{ "status", gw_cmd_status, "show a VM's current or last migration" },
 	{ "cancel", gw_cmd_cancel, "end a migration; the guest runs on here" },
+	{ "split", gw_cmd_split, "put a part of a VM's memory on other hosts" },
+	{ "merge", gw_cmd_merge, "bring all of it back" },
 	{ "recover", gw_cmd_recover, "settle a migration that ended in doubt" },
 	{ "stop", gw_cmd_stop, "end a VM" },
 	{ "images", gw_cmd_images, "show, pin or remove the memory that VMs left here" },

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* cmd_split.c - split, merge: a VM's memory at other hosts, and back. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "cli.h"
+#include "clock.h"
+#include "error.h"
+#include "io.h"
+
+static const char split_help[] =
+	"usage: godwit split NAME --to HOST:PORT[=SIZE][,...] --main-memory SIZE [options]\n"
+	"\n"
+	"Keep only a part of a VM's memory on this host while it runs here. The rest, what it has\n"
+	"not touched for longest, goes to memory servers: godwitds of other hosts that have a\n"
+	"--memory-server-limit. What the guest touches comes back, and something colder leaves.\n"
+	"Ends when no more than --main-memory is here; the VM stays split until godwit merge.\n"
+	"\n"
+	"  --to HOST:PORT[=SIZE]   a sub-host, and how much may be put there (default: all that\n"
+	"                          is more than --main-memory); several with commas\n"
+	"  --main-memory SIZE      what may stay here, e.g. 2G\n"
+	"  --chunk-pages N         pages that leave and come together, a power of two up to 512\n"
+	"                          (default 256; on huge pages always 512)\n"
+	"  --history-period MS     how often to look which pages are used (default 1000)\n"
+	"  --history-shift N       a use counts half as much after N periods (default 10)\n"
+	"  --json                  print the result as JSON\n"
+	"\n"
+	"A VM that is split cannot migrate: merge it before. A sub-host that is lost stops those of\n"
+	"the guest's processors that need what is there, until it is back.\n";
+
+static uint64_t number_of(const json_t *object, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
+static const json_t *split_of(const json_t *status)
+{
+	return json_object_get(json_object_get(status, "godwit"), "split");
+}
+
+bool gw_progress_split(const json_t *status, char *text, size_t len)
+{
+	const json_t *split = split_of(status);
+	char here[32], limit[32], away[32];
+
+	if (!split)
+		return false;
+	gw_format_size(number_of(split, "resident"), here, sizeof(here));
+	gw_format_size(number_of(split, "main-memory"), limit, sizeof(limit));
+	gw_format_size(number_of(split, "away-pages") * 4096, away, sizeof(away));
+	snprintf(text, len,
+		 "%s here (of %s), %s away, %" PRIu64 " faults/s, each %.2f ms, %" PRIu64
+		 " pages in, %" PRIu64 " out",
+		 here, limit, away, number_of(split, "faults-per-s"),
+		 (double)number_of(split, "latency") / GW_MS, number_of(split, "page-ins"),
+		 number_of(split, "page-outs"));
+	return true;
+}
+
+void gw_print_split(const json_t *status)
+{
+	json_t *one, *holders = json_object_get(split_of(status), "holders");
+	size_t i;
+
+	json_array_foreach(holders, i, one) {
+		const char *why = json_string_value(json_object_get(one, "error-desc"));
+		const bool up = json_is_true(json_object_get(one, "connected"));
+		const uint64_t lost = number_of(one, "lost");
+		char has[32];
+
+		gw_format_size(number_of(one, "pages") * 4096, has, sizeof(has));
+		printf("  %-24s %10s  %s%s%s\n", json_string_value(json_object_get(one, "address")),
+		       has, up ? "connected" : "not connected", !up && why && *why ? ": " : "",
+		       !up && why ? why : "");
+		if (lost)
+			printf("  %-24s it has lost %" PRIu64 " pages of the guest\n", "", lost);
+	}
+}
+
+static void show(void *arg, const json_t *status)
+{
+	const bool *terminal = arg;
+	char text[240];
+
+	if (*terminal && gw_progress_split(status, text, sizeof(text)))
+		fprintf(stderr, "\r\033[K%s", text);
+}
+
+/* HOST:PORT[=SIZE],... 0 or -EINVAL with a message. */
+static int parse_to(const char *text, json_t *to)
+{
+	gw_autofree char *copy = strdup(text);
+	char *save = NULL;
+
+	for (char *one = strtok_r(copy, ",", &save); one; one = strtok_r(NULL, ",", &save)) {
+		char *size = strchr(one, '=');
+		uint64_t bytes = 0;
+
+		if (size)
+			*size++ = '\0';
+		if (size && gw_parse_size(size, &bytes))
+			return -EINVAL;
+		if (!*one)
+			return gw_fail(-EINVAL, "--to needs HOST:PORT");
+		json_array_append_new(
+			to, size ? json_pack("{s:s,s:I}", "address", one, "size", (json_int_t)bytes)
+				 : json_pack("{s:s}", "address", one));
+	}
+	return json_array_size(to) ? 0 : gw_fail(-EINVAL, "--to needs HOST:PORT");
+}
+
+/* What --to and the others say, into @args. 0 or -EINVAL with a message. */
+static int take_option(int opt, json_t *args, json_t *to)
+{
+	const char *const keys[] = { "chunk-pages", "history-period-ms", "history-shift" };
+	const char *const letters = "cps";
+	uint64_t bytes;
+	long value;
+	int rc;
+
+	if (opt == 't')
+		return parse_to(optarg, to);
+	if (opt == 'm') {
+		rc = gw_parse_size(optarg, &bytes);
+		if (!rc)
+			json_object_set_new(args, "main-memory", json_integer((json_int_t)bytes));
+		return rc;
+	}
+	rc = gw_cli_number(optarg, 1, 3600000, &value);
+	if (!rc)
+		json_object_set_new(args, keys[strchr(letters, opt) - letters],
+				    json_integer(value));
+	return rc;
+}
+
+static int call(const char *command, json_t *args, bool json, const char *cancel_name)
+{
+	bool terminal = isatty(STDERR_FILENO);
+	struct gw_call c = { .command = command,
+			     .args = args,
+			     .on_progress = show,
+			     .arg = &terminal,
+			     .cancel_name = cancel_name };
+	json_t *result = NULL;
+	char text[240];
+	int rc = gw_cli_call(&c, &result);
+
+	json_decref(c.status);
+	if (terminal)
+		fprintf(stderr, "\r\033[K");
+	if (rc)
+		return gw_cli_fail();
+	if (json) {
+		gw_cli_print(result);
+		return 0;
+	}
+	if (gw_progress_split(result, text, sizeof(text)))
+		printf("%s\n", text);
+	gw_print_split(result);
+	json_decref(result);
+	return 0;
+}
+
+int gw_cmd_split(int argc, char **argv)
+{
+	static const struct option longs[] = { { "to", 1, NULL, 't' },
+					       { "main-memory", 1, NULL, 'm' },
+					       { "chunk-pages", 1, NULL, 'c' },
+					       { "history-period", 1, NULL, 'p' },
+					       { "history-shift", 1, NULL, 's' },
+					       { "json", 0, NULL, 'j' },
+					       { "help", 0, NULL, 'h' },
+					       { NULL, 0, NULL, 0 } };
+	json_t *args = json_object(), *to = json_array();
+	const char *name = NULL;
+	bool json = false;
+	int opt, rc = 0;
+
+	for (;;) {
+		while ((opt = gw_cli_options(argc, argv, longs, split_help)) != -1) {
+			if (opt == 'j')
+				json = true;
+			else if (!rc)
+				rc = take_option(opt, args, to);
+		}
+		if (name || optind >= argc)
+			break;
+		name = argv[optind++];
+	}
+	if (!rc && name && optind == argc && json_array_size(to) &&
+	    json_object_get(args, "main-memory")) {
+		json_object_set_new(args, "name", json_string(name));
+		json_object_set_new(args, "to", to);
+		return call("split", args, json, name);
+	}
+	json_decref(args);
+	json_decref(to);
+	return gw_cli_usage("split", rc ? gw_error()
+					: "one NAME, --to HOST:PORT and --main-memory SIZE are "
+					  "needed");
+}
+
+static const char merge_help[] =
+	"usage: godwit merge NAME [--json]\n"
+	"\n"
+	"Bring all memory of a split VM back to this host while it runs, and release it at the\n"
+	"sub-hosts. Ends when all of it is here. Refused if this host has no room for it.\n"
+	"\n"
+	"  --json  print the result as JSON\n";
+
+int gw_cmd_merge(int argc, char **argv)
+{
+	static const struct option longs[] = { { "json", 0, NULL, 'j' },
+					       { "help", 0, NULL, 'h' },
+					       { NULL, 0, NULL, 0 } };
+	const char *name = NULL;
+	bool json = false;
+
+	for (;;) {
+		while (gw_cli_options(argc, argv, longs, merge_help) != -1)
+			json = true;
+		if (name || optind >= argc)
+			break;
+		name = argv[optind++];
+	}
+	if (!name || optind < argc)
+		return gw_cli_usage("merge", "one NAME is needed");
+	return call("merge", json_pack("{s:s}", "name", name), json, NULL);
+}
