@@ -1,0 +1,841 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * test_split.c - pages that come and units that leave, on a real userfaultfd: threads of this
+ * process are the guest, which counts in each page, and an array is what a memory server holds.
+ *
+ * Every race is held at its point (enum gw_split_park): the one who works there stands still, or
+ * is taken for dead, and the guest goes on.
+ */
+#include "unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "ram.h"
+#include "rng.h"
+#include "split.h"
+#include "uffd.h"
+
+#define UNIT	32U
+#define UNITS	16UL
+#define PAGES	(UNIT * UNITS)
+#define PATIENT (60 * GW_S)
+#define NOBODY	(-1)
+
+struct world {
+	struct gw_ram ram;
+	volatile uint64_t *guest; /* where it sees its memory */
+	uint8_t *file;		  /* the same, past its page tables */
+	char path[96];
+	struct gw_paged paged;
+	struct gw_faults faults;
+	struct gw_split split;
+	pthread_mutex_t lock; /* of what follows */
+	pthread_cond_t changed;
+	uint8_t *store;
+	bool *held, silent;
+	size_t asked[PAGES];
+	unsigned int nr_asked, released;
+	int stop_at; /* enum gw_split_park; NOBODY */
+	bool stopped, go_on;
+	pthread_t server;
+	bool serves;
+};
+
+static int64_t op_now(void *env)
+{
+	(void)env;
+	return gw_now();
+}
+
+static int op_copy(void *env, size_t page, size_t count, const void *bytes, size_t *copied)
+{
+	return gw_uffd_copy(&((struct world *)env)->paged, page, count, bytes, copied);
+}
+
+static int op_zero(void *env, size_t page)
+{
+	return gw_uffd_map_zero(&((struct world *)env)->paged, page);
+}
+
+static int op_protect(void *env, size_t page, size_t count)
+{
+	return gw_uffd_protect(&((struct world *)env)->paged, page, count, true);
+}
+
+static int op_unprotect(void *env, size_t page, size_t count)
+{
+	return gw_uffd_protect(&((struct world *)env)->paged, page, count, false);
+}
+
+static void op_wake(void *env, size_t page, size_t count)
+{
+	gw_uffd_wake(&((struct world *)env)->paged, page, count);
+}
+
+static int op_present(void *env, size_t page, size_t count, uint64_t bits[GW_UNIT_WORDS])
+{
+	unsigned char in[GW_UNIT_PAGES_MAX];
+
+	if (mincore(((struct world *)env)->file + page * GW_PAGE_SIZE, count * GW_PAGE_SIZE, in))
+		return -errno;
+	memset(bits, 0, GW_UNIT_WORDS * sizeof(bits[0]));
+	for (size_t i = 0; i < count; i++)
+		bits[i / 64] |= (uint64_t)(in[i] & 1) << i % 64;
+	return 0;
+}
+
+static int op_request(void *env, unsigned int holder, const size_t *pages, unsigned int n)
+{
+	struct world *w = env;
+	gw_locked(&w->lock);
+
+	assert_int_equal(holder, 1);
+	if (w->silent)
+		return -ENOTCONN;
+	memcpy(w->asked + w->nr_asked, pages, n * sizeof(pages[0]));
+	w->nr_asked += n;
+	pthread_cond_broadcast(&w->changed);
+	return 0;
+}
+
+static void op_fetch(void *env, unsigned int holder, size_t unit)
+{
+	(void)env;
+	(void)holder;
+	(void)unit;
+}
+
+static void op_release(void *env, unsigned int holder, size_t page, size_t count)
+{
+	struct world *w = env;
+	gw_locked(&w->lock);
+
+	(void)holder;
+	memset(w->held + page, 0, count);
+	memset(w->store + page * GW_PAGE_SIZE, 0xee, count * GW_PAGE_SIZE);
+	w->released += (unsigned int)count;
+}
+
+static void op_touched(void *env, size_t page, size_t count)
+{
+	(void)env;
+	(void)page;
+	(void)count;
+}
+
+static void op_notify(void *env)
+{
+	(void)env;
+}
+
+static void op_park(void *env, enum gw_split_park where, size_t page)
+{
+	struct world *w = env;
+	gw_locked(&w->lock);
+
+	(void)page;
+	if ((int)where != w->stop_at)
+		return;
+	w->stop_at = NOBODY;
+	w->stopped = true;
+	pthread_cond_broadcast(&w->changed);
+	while (!w->go_on)
+		pthread_cond_wait(&w->changed, &w->lock);
+}
+
+static const struct gw_split_ops ops = {
+	.now = op_now,
+	.copy = op_copy,
+	.zero = op_zero,
+	.protect = op_protect,
+	.unprotect = op_unprotect,
+	.wake = op_wake,
+	.present = op_present,
+	.request = op_request,
+	.fetch = op_fetch,
+	.release = op_release,
+	.touched = op_touched,
+	.notify = op_notify,
+	.park = op_park,
+};
+
+/* What is asked for comes, a page after the other. */
+static void *serve(void *arg)
+{
+	struct world *w = arg;
+	uint8_t bytes[GW_PAGE_SIZE];
+
+	for (;;) {
+		size_t page;
+
+		{
+			gw_locked(&w->lock);
+			while (w->serves && !w->nr_asked)
+				pthread_cond_wait(&w->changed, &w->lock);
+			if (!w->serves)
+				return NULL;
+			page = w->asked[0];
+			memmove(w->asked, w->asked + 1, --w->nr_asked * sizeof(w->asked[0]));
+			assert_true(w->held[page]);
+			memcpy(bytes, w->store + page * GW_PAGE_SIZE, sizeof(bytes));
+		}
+		gw_split_place(&w->split, page, 1, bytes);
+	}
+}
+
+static void hear(void *env, const struct gw_fault *faults, unsigned int n)
+{
+	gw_split_fault(&((struct world *)env)->split, faults, n);
+}
+
+static void begin(struct world *w, bool took_over)
+{
+	static const uint8_t id[GW_ID_LEN] = { 7 };
+
+	memset(&w->split, 0, sizeof(w->split));
+	w->split.ops = &ops;
+	w->split.env = w;
+	w->split.memory = &w->ram.memory;
+	w->split.limit = PAGES;
+	if (took_over)
+		assert_int_equal(gw_netpt_open(&w->split.table, w->path, &w->ram.memory, id), 0);
+	else
+		assert_int_equal(
+			gw_netpt_create(&w->split.table, w->path, &w->ram.memory, id, UNIT), 0);
+	assert_int_equal(gw_split_init(&w->split, 1), 0);
+	if (took_over)
+		assert_int_equal(gw_split_mend(&w->split), 0);
+	assert_int_equal(gw_faults_start(&w->faults, hear, w, &w->paged), 0);
+	w->serves = true;
+	assert_int_equal(pthread_create(&w->server, NULL, serve, w), 0);
+}
+
+static void end(struct world *w)
+{
+	{
+		gw_locked(&w->lock);
+		w->serves = false;
+		pthread_cond_broadcast(&w->changed);
+	}
+	pthread_join(w->server, NULL);
+	gw_faults_stop(&w->faults);
+}
+
+static int make(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	struct uffdio_api api = { .api = UFFD_API,
+				  .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+					      UFFD_FEATURE_MISSING_SHMEM | 1 << 12 };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING |
+					       UFFDIO_REGISTER_MODE_WP };
+	const int fd = memfd_create("guest", MFD_CLOEXEC);
+	const int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	assert_true(fd >= 0 && uffd >= 0 && !ftruncate(fd, PAGES * GW_PAGE_SIZE));
+	w->guest = mmap(NULL, PAGES * GW_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	w->file = mmap(NULL, PAGES * GW_PAGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	w->store = calloc(PAGES, GW_PAGE_SIZE);
+	w->held = calloc(PAGES, sizeof(*w->held));
+	assert_int_equal(gw_ram_add(&w->ram, "ram", fd, PAGES * GW_PAGE_SIZE, (uintptr_t)w->guest),
+			 0);
+	reg.range = (struct uffdio_range){ (uintptr_t)w->guest, PAGES * GW_PAGE_SIZE };
+	assert_false(ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &reg));
+	w->paged.uffds[0] = uffd;
+	w->paged.nr_uffds = w->paged.nr_parts = 1;
+	w->paged.parts[0] = (struct gw_watched){
+		.uffd = uffd, .range = { .hva = (uintptr_t)w->guest, .nr_pages = PAGES }
+	};
+	snprintf(w->path, sizeof(w->path), "/tmp/gw-netpt-%d", getpid());
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->changed, NULL);
+	w->stop_at = NOBODY;
+	*state = w;
+	begin(w, false);
+	return 0;
+}
+
+static int drop(void **state)
+{
+	struct world *w = *state;
+
+	end(w);
+	gw_split_free(&w->split);
+	close(w->paged.uffds[0]);
+	munmap((void *)w->guest, PAGES * GW_PAGE_SIZE);
+	munmap(w->file, PAGES * GW_PAGE_SIZE);
+	gw_ram_close(&w->ram);
+	unlink(w->path);
+	free(w->store);
+	free(w->held);
+	free(w);
+	return 0;
+}
+
+static volatile uint64_t *word_of(struct world *w, size_t page)
+{
+	return w->guest + page * (GW_PAGE_SIZE / sizeof(uint64_t)) + page % 512;
+}
+
+/* As a memory server takes it. */
+static int send_out(struct world *w, size_t unit)
+{
+	struct gw_leaving l;
+	uint8_t bytes[GW_PAGE_SIZE];
+	const int n = gw_split_leave(&w->split, unit, 1, &l);
+
+	if (n <= 0)
+		return n;
+	for (size_t i = 0; i < l.count; i++) {
+		if (!(l.pages[i / 64] >> i % 64 & 1))
+			continue;
+		assert_int_equal(gw_memory_read(&w->ram.memory, l.first + i, 1, bytes), 0);
+		if (gw_page_is_zero(bytes)) {
+			l.zero[i / 64] |= 1ULL << i % 64;
+			continue;
+		}
+		gw_locked(&w->lock);
+		memcpy(w->store + (l.first + i) * GW_PAGE_SIZE, bytes, sizeof(bytes));
+		w->held[l.first + i] = true;
+	}
+	assert_int_equal(gw_split_left(&w->split, &l, true), 0);
+	return n;
+}
+
+static bool in_file(const struct world *w, size_t page)
+{
+	unsigned char in;
+
+	assert_int_equal(mincore(w->file + page * GW_PAGE_SIZE, GW_PAGE_SIZE, &in), 0);
+	return in & 1;
+}
+
+/* Once so many have come: the guest goes on before they are counted. */
+static struct gw_split_stats stats_at(struct world *w, uint64_t page_ins)
+{
+	struct gw_split_stats s;
+
+	do
+		gw_split_stats(&w->split, &s);
+	while (s.page_ins < page_ins && !sched_yield());
+	return s;
+}
+
+static void leaves_and_comes_back(void **state)
+{
+	struct world *w = *state;
+	struct gw_split_stats s;
+
+	for (size_t page = 0; page < 2 * UNIT; page += 2)
+		*word_of(w, page) = page + 1;
+	*word_of(w, 6) = 0; /* all zero, and in the file */
+	assert_int_equal(gw_split_here(&w->split), UNIT);
+	assert_int_equal(send_out(w, 0), UNIT / 2);
+	assert_int_equal(gw_split_here(&w->split), UNIT / 2);
+	assert_int_equal(w->split.table.away, UNIT / 2 - 1);
+	assert_true(gw_netpt_is_away(&w->split.table, 0) && !gw_netpt_is_away(&w->split.table, 6));
+	for (size_t page = 0; page < 2 * UNIT; page++)
+		assert_int_equal(*word_of(w, page), page % 2 || page == 6 ? 0 : page + 1);
+	s = stats_at(w, UNIT / 2 - 1);
+	assert_int_equal(w->split.table.away, 0);
+	while (w->split.coming) /* the last page of zeros is seen before it is counted */
+		sched_yield();
+	assert_true(s.page_ins == UNIT / 2 - 1 && s.page_outs == UNIT / 2 && s.units_out == 1 &&
+		    !s.units_kept && s.faults.faults == UNIT / 2 - 1);
+	assert_int_equal(w->released, UNIT / 2 - 1);
+	/* Nothing is left protected: this would wait for ever. */
+	for (size_t page = 0; page < 2 * UNIT; page++)
+		*word_of(w, page) = page;
+}
+
+struct act {
+	struct world *w;
+	size_t unit;
+	pthread_t thread;
+};
+
+static void *act_out(void *arg)
+{
+	struct act *a = arg;
+
+	send_out(a->w, a->unit);
+	return NULL;
+}
+
+static void stop_at(struct world *w, int where)
+{
+	gw_locked(&w->lock);
+
+	w->stopped = w->go_on = false;
+	w->stop_at = where;
+}
+
+static void until_stopped(struct world *w)
+{
+	gw_locked(&w->lock);
+
+	while (!w->stopped)
+		pthread_cond_wait(&w->changed, &w->lock);
+}
+
+static void go_on(struct world *w)
+{
+	gw_locked(&w->lock);
+
+	w->go_on = true;
+	pthread_cond_broadcast(&w->changed);
+}
+
+/* The guest, which reads or writes a page and may have to wait. */
+struct vcpu {
+	struct world *w;
+	size_t page;
+	uint64_t adds, saw;
+	_Atomic bool done;
+	pthread_t thread;
+};
+
+static void *access_page(void *arg)
+{
+	struct vcpu *v = arg;
+
+	uint64_t *at = (uint64_t *)(uintptr_t)word_of(v->w, v->page);
+
+	v->saw = __atomic_load_n(at, __ATOMIC_SEQ_CST);
+	if (v->adds)
+		__atomic_fetch_add(at, v->adds, __ATOMIC_SEQ_CST);
+	v->done = true;
+	return NULL;
+}
+
+static void touch(struct vcpu *v, struct world *w, size_t page, uint64_t adds)
+{
+	*v = (struct vcpu){ .w = w, .page = page, .adds = adds };
+	assert_int_equal(pthread_create(&v->thread, NULL, access_page, v), 0);
+}
+
+static void written_as_it_leaves(void **state)
+{
+	static const int where[] = { GW_SPLIT_LEAVING, GW_SPLIT_STORED };
+	struct world *w = *state;
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(where); i++) {
+		struct act a = { .w = w, .unit = 3 };
+		struct vcpu v;
+		const size_t page = 3 * UNIT + 5;
+		struct gw_split_stats s;
+
+		*word_of(w, page) = 40;
+		*word_of(w, page + 1) = 50;
+		stop_at(w, GW_SPLIT_STORED);
+		assert_int_equal(pthread_create(&a.thread, NULL, act_out, &a), 0);
+		until_stopped(w);
+		/* Its holder has it, and the guest writes it. */
+		touch(&v, w, page, 2);
+		pthread_join(v.thread, NULL);
+		assert_int_equal(v.saw, 40);
+		go_on(w);
+		pthread_join(a.thread, NULL);
+		assert_int_equal(*word_of(w, page), 42);
+		assert_true(in_file(w, page) && in_file(w, page + 1));
+		assert_int_equal(w->split.table.away, 0);
+		assert_false(w->held[page] || w->held[page + 1]);
+		gw_split_stats(&w->split, &s);
+		assert_int_equal(s.units_kept, i + 1);
+		/* And now it goes. */
+		assert_true(send_out(w, 3) > 0);
+		assert_false(in_file(w, page));
+		assert_int_equal(*word_of(w, page), 42);
+		assert_int_equal(*word_of(w, page + 1), 50);
+	}
+}
+
+/* Whatever is done to it then, it waits, and sees the newest bytes. */
+static void touched_as_it_goes(void **state)
+{
+	static const int where[] = { GW_SPLIT_PROTECTED, GW_SPLIT_AWAY, GW_SPLIT_PUNCHED };
+	struct world *w = *state;
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(where); i++) {
+		for (uint64_t adds = 0; adds < 2; adds++) {
+			struct act a = { .w = w, .unit = 2 };
+			struct vcpu v;
+			const size_t page = 2 * UNIT;
+
+			*word_of(w, page) = 70;
+			stop_at(w, where[i]);
+			assert_int_equal(pthread_create(&a.thread, NULL, act_out, &a), 0);
+			until_stopped(w);
+			touch(&v, w, page, adds);
+			go_on(w);
+			pthread_join(a.thread, NULL);
+			pthread_join(v.thread, NULL);
+			assert_int_equal(v.saw, 70);
+			assert_int_equal(*word_of(w, page), 70 + adds);
+		}
+	}
+}
+
+/* Where pages may be pinned nothing leaves that was not protected before. */
+static void only_what_was_prepared(void **state)
+{
+	struct world *w = *state;
+
+	w->split.pinned = true;
+	*word_of(w, 0) = 3;
+	*word_of(w, UNIT) = 4;
+	assert_int_equal(send_out(w, 0), 0);
+	assert_true(gw_split_prepare(&w->split, 0) && gw_split_prepare(&w->split, 0));
+	assert_true(gw_split_prepare(&w->split, 1) && gw_split_prepare(&w->split, 9));
+	*word_of(w, 1) = 5; /* whoever pins one does as much */
+	assert_int_equal(send_out(w, 0), 0);
+	assert_int_equal(send_out(w, 1), 1);
+	assert_int_equal(send_out(w, 9), 0);
+	assert_true(in_file(w, 0) && !in_file(w, UNIT));
+	*word_of(w, 9 * UNIT) = 1;
+	assert_int_equal(*word_of(w, UNIT), 4);
+}
+
+/* Two on one page, which is asked for once. */
+static void two_on_one_page(void **state)
+{
+	struct world *w = *state;
+	struct gw_split_stats s;
+	struct vcpu v[2];
+
+	*word_of(w, 9) = 1;
+	assert_true(send_out(w, 0) > 0);
+	stop_at(w, GW_SPLIT_NOTED);
+	touch(&v[0], w, 9, 1);
+	until_stopped(w);
+	touch(&v[1], w, 9, 0);
+	go_on(w);
+	for (unsigned int i = 0; i < 2; i++)
+		pthread_join(v[i].thread, NULL);
+	assert_int_equal(*word_of(w, 9), 2);
+	s = stats_at(w, 1);
+	assert_int_equal(s.page_ins, 1);
+}
+
+/* What was not asked for, and what is here, is not placed. */
+static void unasked(void **state)
+{
+	struct world *w = *state;
+	uint8_t bytes[GW_PAGE_SIZE];
+
+	memset(bytes, 0x77, sizeof(bytes));
+	*word_of(w, 1) = 5;
+	gw_split_place(&w->split, 1, 1, bytes);
+	gw_split_place(&w->split, 2, 1, bytes);
+	assert_int_equal(*word_of(w, 1), 5);
+	assert_int_equal(*word_of(w, 2), 0);
+	assert_true(send_out(w, 0) > 0);
+	gw_split_place(&w->split, 1, 1, bytes);
+	assert_true(gw_netpt_is_away(&w->split.table, 1));
+	assert_int_equal(*word_of(w, 1), 5);
+}
+
+static void until_deferred(struct world *w, uint64_t n)
+{
+	struct gw_split_stats s;
+
+	do
+		gw_split_stats(&w->split, &s);
+	while (s.deferred < n && !sched_yield());
+}
+
+/* Somebody is to be asked for later. */
+static void until_overflown(struct world *w)
+{
+	for (bool is = false; !is; sched_yield()) {
+		gw_locked(&w->split.lock);
+		is = w->split.overflown;
+	}
+}
+
+/* No more is here than may be: whoever wants more waits until a unit has left. */
+static void no_room(void **state)
+{
+	struct world *w = *state;
+	struct vcpu v[3];
+
+	w->split.limit = UNIT;
+	for (size_t page = 0; page < 2 * UNIT; page++)
+		*word_of(w, page) = page + 1;
+	assert_int_equal(gw_split_here(&w->split), 2 * UNIT);
+	touch(&v[0], w, 5 * UNIT, 1);
+	until_deferred(w, 1);
+	gw_split_ask(&w->split);
+	assert_false(v[0].done);
+	assert_true(send_out(w, 0) > 0);
+	pthread_join(v[0].thread, NULL);
+	touch(&v[1], w, 3, 1); /* away */
+	pthread_join(v[1].thread, NULL);
+	assert_int_equal(v[1].saw, 4);
+	for (size_t page = 6 * UNIT; gw_split_here(&w->split) < 2 * UNIT; page++)
+		*word_of(w, page) = 1;
+	touch(&v[2], w, UNIT - 1, 0);
+	until_deferred(w, 2);
+	assert_false(v[2].done);
+	assert_true(send_out(w, 1) > 0);
+	pthread_join(v[2].thread, NULL);
+	assert_int_equal(v[2].saw, UNIT);
+}
+
+static void set_silent(struct world *w, bool silent)
+{
+	gw_locked(&w->lock);
+
+	w->silent = silent;
+}
+
+/* A server that is not there: what is wanted is asked for when it is. */
+static void silent_server(void **state)
+{
+	struct world *w = *state;
+	struct vcpu v;
+
+	*word_of(w, 4) = 8;
+	assert_true(send_out(w, 0) > 0);
+	set_silent(w, true);
+	touch(&v, w, 4, 0);
+	until_overflown(w);
+	gw_split_ask(&w->split);
+	assert_false(v.done);
+	assert_int_equal(w->split.coming, 0);
+	set_silent(w, false);
+	gw_split_ask(&w->split);
+	pthread_join(v.thread, NULL);
+	assert_int_equal(v.saw, 8);
+}
+
+/* The same guest and memory server, and nobody of those who paged. */
+static struct world *successor(struct world *w)
+{
+	struct world *n = calloc(1, sizeof(*n));
+	const uint64_t one = 1;
+
+	assert_true(n && write(w->faults.stop, &one, sizeof(one)) == sizeof(one));
+	pthread_detach(w->faults.threads[0].thread);
+	pthread_detach(w->server);
+	n->ram = w->ram;
+	n->guest = w->guest;
+	n->file = w->file;
+	n->paged = w->paged;
+	n->store = w->store;
+	n->held = w->held;
+	memcpy(n->path, w->path, sizeof(n->path));
+	pthread_mutex_init(&n->lock, NULL);
+	pthread_cond_init(&n->changed, NULL);
+	n->stop_at = NOBODY;
+	begin(n, true);
+	return n;
+}
+
+/* What the dead one heard last, nobody else has. */
+static void until_done(struct world *w, struct vcpu *v)
+{
+	while (pthread_tryjoin_np(v->thread, NULL)) {
+		assert_int_equal(gw_watch_wake(&w->paged), 0);
+		sched_yield();
+	}
+}
+
+/* Whoever works dies at @where, and another takes over. */
+static void die(struct world *w, int where, bool comes)
+{
+	const size_t page = UNIT + 3;
+	struct act a = { .w = w, .unit = 1 };
+	struct vcpu v, late;
+	struct world *n;
+
+	*word_of(w, page) = 11;
+	*word_of(w, page + 1) = 12;
+	if (comes)
+		assert_true(send_out(w, 1) > 0);
+	stop_at(w, where);
+	if (comes)
+		touch(&v, w, page, 1);
+	else
+		assert_int_equal(pthread_create(&a.thread, NULL, act_out, &a), 0);
+	until_stopped(w);
+	if (!comes)
+		touch(&v, w, page, 1);
+	if (!comes)
+		pthread_detach(a.thread);
+	n = successor(w);
+	touch(&late, n, page + 1, 0);
+	until_done(n, &late);
+	until_done(n, &v);
+	assert_int_equal(late.saw, 12);
+	assert_int_equal(*word_of(n, page), 12);
+	end(n);
+}
+
+static void in_a_child(void (*fn)(struct world *w, int where, bool comes), void **state, int where,
+		       bool comes)
+{
+	const pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		struct world *w;
+		void *made;
+
+		alarm(120);
+		(void)state;
+		make(&made);
+		w = made;
+		fn(w, where, comes);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (!WIFEXITED(status) || WEXITSTATUS(status))
+		fail_msg("who dies at %d%s: %#x", where, comes ? ", as a page comes" : "", status);
+}
+
+static void deaths(void **state)
+{
+	for (int where = GW_SPLIT_PROTECTED; where <= GW_SPLIT_PUNCHED; where++)
+		in_a_child(die, state, where, false);
+	for (int where = GW_SPLIT_NOTED; where <= GW_SPLIT_CAME; where++)
+		in_a_child(die, state, where, true);
+}
+
+/* Everybody at once, at random: each page counts what was added to it. */
+#define VCPUS  3
+#define ROUNDS 6000
+
+struct counter {
+	struct world *w;
+	struct rng rng;
+	uint32_t added[PAGES];
+	pthread_t thread;
+};
+
+static void *count_on(void *arg)
+{
+	struct counter *c = arg;
+
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		const size_t page = rng_below(&c->rng, PAGES);
+		uint64_t *at = (uint64_t *)(uintptr_t)word_of(c->w, page);
+
+		if (rng_one_in(&c->rng, 3)) {
+			(void)__atomic_load_n(at, __ATOMIC_SEQ_CST);
+			continue;
+		}
+		__atomic_fetch_add(at, 1, __ATOMIC_SEQ_CST);
+		c->added[page]++;
+	}
+	return NULL;
+}
+
+static void everybody(void **state)
+{
+	static struct counter c[VCPUS];
+	struct world *w = *state;
+	struct rng rng = { 99 };
+	unsigned int left = 0;
+
+	w->split.limit = PAGES / 4;
+	for (unsigned int i = 0; i < VCPUS; i++) {
+		memset(&c[i], 0, sizeof(c[i]));
+		c[i].w = w;
+		c[i].rng.state = i;
+		assert_int_equal(pthread_create(&c[i].thread, NULL, count_on, &c[i]), 0);
+	}
+	for (unsigned int done = 0; done < VCPUS;) {
+		left += send_out(w, rng_below(&rng, UNITS)) > 0;
+		assert_true(gw_split_here(&w->split) <= PAGES / 4 + UNIT);
+		if (!pthread_tryjoin_np(c[done].thread, NULL))
+			done++;
+	}
+	assert_true(left > 20);
+	w->split.limit = PAGES;
+	gw_split_ask(&w->split);
+	for (size_t page = 0; page < PAGES; page++) {
+		uint64_t sum = 0;
+
+		for (unsigned int i = 0; i < VCPUS; i++)
+			sum += c[i].added[page];
+		if (*word_of(w, page) != sum)
+			fail_msg("page %zu: %llu of %llu", page,
+				 (unsigned long long)*word_of(w, page), (unsigned long long)sum);
+	}
+}
+
+static void units(void **state)
+{
+	struct gw_memory m = { .nr_blocks = 2, .nr_pages = 1024 };
+	struct gw_units u;
+	size_t first;
+
+	(void)state;
+	m.blocks[0].nr_pages = 700;
+	m.blocks[1].first_page = 768;
+	m.blocks[1].nr_pages = 100;
+	gw_units_init(&u, &m, 512);
+	assert_int_equal(u.nr, 3);
+	assert_int_equal(gw_unit_of(&u, 699), 1);
+	assert_int_equal(gw_unit_of(&u, 768), 2);
+	assert_int_equal(gw_unit_pages(&u, 1, &first), 188);
+	assert_int_equal(first, 512);
+	assert_int_equal(gw_unit_pages(&u, 2, &first), 100);
+	assert_int_equal(first, 768);
+}
+
+static void damaged_tables(void **state)
+{
+	static const uint8_t id[GW_ID_LEN] = { 7 }, other[GW_ID_LEN] = { 8 };
+	struct world *w = *state;
+	struct gw_netpt t;
+	gw_autofd int fd = -1;
+
+	assert_int_equal(gw_netpt_open(&t, w->path, &w->ram.memory, other), -EINVAL);
+	gw_netpt_close(&t);
+	assert_int_equal(gw_netpt_open(&t, w->path, &w->ram.memory, id), 0);
+	gw_netpt_close(&t);
+	fd = open(w->path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(ftruncate(fd, GW_PAGE_SIZE + 5), 0);
+	assert_int_equal(gw_netpt_open(&t, w->path, &w->ram.memory, id), -EINVAL);
+	gw_netpt_close(&t);
+	assert_int_equal(ftruncate(fd, 5), 0);
+	assert_int_equal(gw_netpt_open(&t, w->path, &w->ram.memory, id), -EINVAL);
+	gw_netpt_close(&t);
+	assert_int_equal(gw_netpt_open(&t, "/tmp/gw-no-such", &w->ram.memory, id), -ENOENT);
+	gw_netpt_close(&t);
+	assert_int_equal(ftruncate(fd, (off_t)w->split.table.len), 0);
+}
+
+#define split_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(units),
+		split_test(leaves_and_comes_back),
+		split_test(written_as_it_leaves),
+		split_test(touched_as_it_goes),
+		split_test(only_what_was_prepared),
+		split_test(two_on_one_page),
+		split_test(unasked),
+		split_test(no_room),
+		split_test(silent_server),
+		split_test(everybody),
+		split_test(damaged_tables),
+		cmocka_unit_test(deaths),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
