@@ -10,6 +10,7 @@ import subprocess
 from godwit_lab import (BUILD, MIB, Failure, Qmp, check, cmdline, socket_in,
                         wait_for)
 from godwit_runner import Group
+from godwit_wire import HOLD, Proxy
 
 GIB = 1 << 30
 
@@ -187,9 +188,11 @@ class Kinds(Pair):
         vm.wait_line(r"wset: filled")
         check(not os.listdir(os.path.join(self.a.run, "ram")), "huge pages under a balloon")
         qmp = self.lab.closing(vm.qmp())
-        command = vm.migrate(self.b.address, "--max-bandwidth", "25M", "--downtime-limit", "3000",
-                             "--json")
-        wait_for("the first round", lambda: self.a.status("bal").get("status") == "active")
+        # However long the guest takes, its first round does not end before.
+        proxy = self.lab.closing(Proxy(self.b.address))
+        rule = proxy.at("PAGES", HOLD, 10)
+        command = vm.migrate(proxy.address, "--downtime-limit", "3000", "--json")
+        proxy.reached(rule)
         for target in (128 * MIB, 240 * MIB, 144 * MIB):
             qmp.call("balloon", value=target)
             wait_for("the balloon", lambda t=target: qmp.call("query-balloon")["actual"] == t)
@@ -197,6 +200,7 @@ class Kinds(Pair):
         check(now["status"] == "active" and now["ram"]["dirty-sync-count"] < 3,
               f"the balloon came too late: {now}")
         qmp.close()
+        proxy.release()
         result = command.finish().ok().json()
         check(result["godwit"]["verified"] is True, "not verified")
         vm.arrived(self.b)
