@@ -18,6 +18,7 @@
 #include "io.h"
 #include "log.h"
 #include "budget.h"
+#include "promise.h"
 
 /* What must stay free on the host beside all promises. */
 #define RESERVE (64ULL << 20)
@@ -35,6 +36,7 @@ struct account {
 	uint64_t used;	       /* of it */
 	uint64_t expected[2];  /* and not used yet, in ram and ram_small */
 	uint64_t expected_all; /* attached VMs included */
+	uint64_t held;	       /* of what was promised: to VMs of other hosts */
 };
 
 static uint64_t at_least_zero(uint64_t from, uint64_t what)
@@ -107,6 +109,25 @@ static void add_up(const struct gw_paths *p, const struct gw_vm *vm, struct acco
 	a->expected[vm->def.discards] += expected;
 }
 
+struct stock {
+	const struct gw_paths *p;
+	struct account *a;
+};
+
+/* Not overcommitted: what leaves another host leaves it because it is used. */
+static void add_held(void *arg, const char *id, const struct gw_hold *hold)
+{
+	const struct stock *s = arg;
+	const uint64_t used = gw_promise_used(s->p, id);
+	const uint64_t expected = at_least_zero(hold->size, used);
+
+	s->a->held += hold->size;
+	s->a->promised += hold->size;
+	s->a->used += used;
+	s->a->expected[1] += expected;
+	s->a->expected_all += expected;
+}
+
 /* Of all VMs but @except (may be NULL). */
 static void take_stock(const struct gw_paths *p, const char *except, struct account *a)
 {
@@ -126,6 +147,7 @@ static void take_stock(const struct gw_paths *p, const char *except, struct acco
 	}
 	if (dir)
 		closedir(dir);
+	gw_promise_each(p, add_held, &(struct stock){ p, a });
 	gw_error_clear();
 }
 
@@ -153,12 +175,14 @@ static uint64_t least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* What may be promised to @def, which uses @used of it already, where others have @a. */
-static uint64_t room(const struct gw_paths *p, const struct gw_definition *def,
-		     const struct account *a, uint64_t used)
+/*
+ * What may be promised of one of the folders, of which it uses @used already, where others have
+ * @a; @except: whose image goes.
+ */
+static uint64_t room_in(const struct gw_paths *p, bool discards, const char *except,
+			const struct account *a, uint64_t used)
 {
-	const bool discards = def && def->discards;
-	const char *except = def ? def->name : NULL, *folder = discards ? p->ram_small : p->ram;
+	const char *folder = discards ? p->ram_small : p->ram;
 	uint64_t here = fs_free(folder) + gw_image_held(&p->store, folder, except, false);
 	uint64_t host = available() + gw_image_held(&p->store, NULL, except, false);
 	uint64_t free;
@@ -171,6 +195,13 @@ static uint64_t room(const struct gw_paths *p, const struct gw_definition *def,
 			     at_least_zero(p->limit, a->promised + gw_image_held(&p->store, NULL,
 										 except, true)));
 	return free;
+}
+
+/* What may be promised to @def, which uses @used of it already, where others have @a. */
+static uint64_t room(const struct gw_paths *p, const struct gw_definition *def,
+		     const struct account *a, uint64_t used)
+{
+	return room_in(p, def && def->discards, def ? def->name : NULL, a, used);
 }
 
 uint64_t gw_budget_free(const struct gw_paths *p, const struct gw_definition *def)
@@ -252,6 +283,78 @@ int gw_budget_grow(const struct gw_paths *p, const char *host, const struct gw_v
 	if (free < reserved(p, gw_vm_promised(vm), used))
 		return refuse(p, host, vm, &a, free);
 	return gw_vm_save(p, vm);
+}
+
+int gw_budget_serves(const struct gw_paths *p, const char *host)
+{
+	return p->server_limit
+		       ? 0
+		       : gw_fail(-EPERM,
+				 "host '%s' holds no memory for VMs of other hosts; to let "
+				 "it, start its godwitd with --memory-server-limit SIZE, or "
+				 "set memory-server-limit in godwit.conf(5)",
+				 host);
+}
+
+/* @more bytes for a VM of another host. */
+static int check_more(const struct gw_paths *p, const char *host, const struct gw_hold *hold,
+		      uint64_t more)
+{
+	char need[32], have[32], all[32];
+	struct account a;
+	int rc = gw_budget_serves(p, host);
+
+	if (rc)
+		return rc;
+	take_stock(p, NULL, &a);
+	if (more > at_least_zero(p->server_limit, a.held))
+		return gw_fail(
+			-ENOMEM,
+			"host '%s' holds %s for VMs of other hosts at most, of which %s were "
+			"promised; '%s' needs %s more: choose another host or a smaller "
+			"size, or see memory-server-limit in godwit.conf(5)",
+			host, gw_format_size(p->server_limit, all, sizeof(all)),
+			gw_format_size(a.held, have, sizeof(have)), hold->name,
+			gw_format_size(more, need, sizeof(need)));
+	if (more > room_in(p, true, NULL, &a, 0))
+		return gw_fail(-ENOMEM,
+			       "host '%s' has %s of memory for VMs of other hosts, '%s' needs %s "
+			       "more: choose another host or a smaller size",
+			       host,
+			       gw_format_size(room_in(p, true, NULL, &a, 0), have, sizeof(have)),
+			       hold->name, gw_format_size(more, need, sizeof(need)));
+	return 0;
+}
+
+int gw_budget_promise(const struct gw_paths *p, const char *host, const char *id,
+		      const struct gw_hold *hold)
+{
+	gw_autofd int lock = lock_promises(p);
+	struct gw_hold before = { .size = 0 };
+	char need[32], have[32];
+	uint64_t used;
+	int rc;
+
+	if (lock < 0)
+		return lock;
+	rc = gw_promise_load(p, id, &before);
+	if (rc && rc != -ENOENT)
+		return rc;
+	if (!rc && !gw_hold_same_blocks(&before, hold))
+		return gw_fail(-EINVAL,
+			       "what host '%s' holds there is of VM '%s', whose memory is not the "
+			       "same as that of '%s'",
+			       host, before.name, hold->name);
+	used = gw_promise_used(p, id);
+	if (hold->size < before.size && hold->size < used)
+		return gw_fail(
+			-EBUSY,
+			"%s of VM '%s' lie on host '%s' already, more than the %s that it is "
+			"to hold from now on",
+			gw_format_size(used, have, sizeof(have)), hold->name, host,
+			gw_format_size(hold->size, need, sizeof(need)));
+	rc = hold->size > before.size ? check_more(p, host, hold, hold->size - before.size) : 0;
+	return rc ? rc : gw_promise_save(p, id, hold);
 }
 
 /* What images have to give back. */

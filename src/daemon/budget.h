@@ -7,7 +7,8 @@
  * from before its RAM files exist until its folder is removed. So whoever dies
  * leaves no reservation that nobody releases, and there is nothing to keep in step.
  *
- *   limit    >=  memory promised to VMs  +  images that are pinned
+ *   limit    >=  memory promised to VMs, and to those of other hosts (promise.h)
+ *                +  images that are pinned
  *   free     >=  what VMs were promised and do not use yet, and a reserve
  *
  * The first is asked of --memory-limit, the second of the file system of the RAM
@@ -20,6 +21,7 @@
 #ifndef GW_BUDGET_H
 #define GW_BUDGET_H
 
+#include "hold.h"
 #include "record.h"
 
 /* How long a VM that starts or arrives waits until images are on disk. */
@@ -51,6 +53,23 @@ int gw_budget_reserve(const struct gw_paths *p, const char *host, const struct g
  * The same otherwise.
  */
 int gw_budget_grow(const struct gw_paths *p, const char *host, const struct gw_vm *vm);
+
+/** gw_budget_serves() - whether memory is held here for VMs of other hosts. 0, or -EPERM. */
+int gw_budget_serves(const struct gw_paths *p, const char *host);
+
+/**
+ * gw_budget_promise() - promise what @hold asks for by writing down its record (promise.h).
+ * @host: our name, for the message
+ * @id: of the split, whose lock is held
+ *
+ * Of what was promised to it before, only the difference is looked for; no more lies here than
+ * it asks for now. Otherwise as gw_budget_reserve(): two that fit one at a time do not get it
+ * both.
+ *
+ * Return: 0, -EPERM: none is held here, -ENOMEM with the figures, or -errno.
+ */
+int gw_budget_promise(const struct gw_paths *p, const char *host, const char *id,
+		      const struct gw_hold *hold);
 
 /** gw_budget_make_room() - images give way until there is room for all promises. Bytes freed. */
 uint64_t gw_budget_make_room(const struct gw_paths *p, int64_t deadline);

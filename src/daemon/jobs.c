@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "budget.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "dest.h"
@@ -18,12 +19,16 @@
 #include "io.h"
 #include "jobs_internal.h"
 #include "log.h"
+#include "promise.h"
 #include "worker.h"
 
 /* Packets of a worker that are read at a time. */
 #define PACKETS 64
 
 #define STRANGERS_MAX 64
+
+/* Memory servers at a time. */
+#define HOLDERS_MAX 1024
 
 typedef int (*job_fn)(struct gw_worker *w, const json_t *args, json_t **result);
 
@@ -38,6 +43,7 @@ static const struct {
 	{ "images", gw_worker_images, false },	{ "plan", gw_worker_plan, false },
 	{ "page", gw_worker_page, true },	{ "serve", gw_worker_serve, true },
 	{ "split", gw_worker_split, true },	{ "merge", gw_worker_merge, false },
+	{ "held", gw_worker_held, false },
 };
 
 struct gw_jobs *gw_jobs_new(struct gw_loop *loop, const struct gw_paths *paths, const char *host)
@@ -107,6 +113,7 @@ static void note_progress(struct gw_job *job, json_t *status)
 	const char *incoming = json_string_value(json_object_get(status, "incoming"));
 	const char *is = json_string_value(json_object_get(status, "status")) ?: "";
 
+	job->promised = job->promised || json_is_true(json_object_get(status, "promised"));
 	/* An incoming worker learns its VM's name from the source. */
 	if (job->incoming && incoming && !job->name[0])
 		snprintf(job->name, sizeof(job->name), "%s", incoming);
@@ -343,6 +350,25 @@ static int ask_keeper(const struct gw_job *keeper, job_fn fn, const json_t *args
 		       : 0;
 }
 
+static struct gw_job *holder_of(struct gw_jobs *jobs, const uint8_t id[GW_ID_LEN])
+{
+	for (struct gw_job *job = jobs->list; job; job = job->next)
+		if (job->holds && !memcmp(job->id, id, GW_ID_LEN))
+			return job;
+	return NULL;
+}
+
+/* What is to be dropped has a keeper, perhaps, which leaves unless it is in use. */
+static void free_held(struct gw_jobs *jobs, const json_t *args)
+{
+	const char *text = json_string_value(json_object_get(args, "drop"));
+	uint8_t id[GW_ID_LEN];
+	const struct gw_job *job = text && !gw_id_parse(text, id) ? holder_of(jobs, id) : NULL;
+
+	if (job && gw_ctl_send(job->ctl, json_pack("{s:b}", "stop", 1), -1))
+		gw_debug("a memory server does not listen"); /* and holds its lock */
+}
+
 struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const json_t *args,
 			     struct gw_job_client client)
 {
@@ -360,7 +386,10 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 		gw_fail(-EINVAL, "unknown command '%s'", command);
 		return NULL;
 	}
-	if (commands[i].fn == gw_worker_list || commands[i].fn == gw_worker_images)
+	if (commands[i].fn == gw_worker_held)
+		free_held(jobs, args);
+	if (commands[i].fn == gw_worker_list || commands[i].fn == gw_worker_images ||
+	    commands[i].fn == gw_worker_held)
 		name = "";
 	else if (!gw_name_ok(name))
 		return NULL;
@@ -483,6 +512,65 @@ int gw_jobs_paging(struct gw_jobs *jobs, int conn, const struct gw_open *open)
 	rc = gw_ctl_send(job->ctl, json_pack("{s:i}", "paging", (int)open->stream), conn);
 	if (rc)
 		return gw_fail(rc, "that migration does not take its connections now");
+	close(conn);
+	return 0;
+}
+
+/* Another memory server, for who has connection 0. */
+static int start_holder(struct gw_jobs *jobs, int conn, const struct gw_open *open,
+			uint16_t version)
+{
+	unsigned int new = 0, all = 0;
+	struct gw_worker w;
+	struct gw_job *job;
+	int rc;
+
+	for (job = jobs->list; job; job = job->next) {
+		new += job->holds && !job->promised;
+		all += job->holds;
+	}
+	if (new >= STRANGERS_MAX || all >= HOLDERS_MAX)
+		return gw_fail(-EAGAIN, "host '%s' serves memory to too many VMs; try again",
+			       jobs->host);
+	job = new_job(jobs, "");
+	if (!job)
+		return -ENOMEM;
+	job->holds = true;
+	memcpy(job->id, open->id, GW_ID_LEN);
+	rc = spawn(job, &w, "hold", conn);
+	if (rc > 0)
+		worker_end(&w, gw_worker_hold(&w, conn, open, version), NULL);
+	if (rc) {
+		gw_job_unlist(job);
+		gw_job_free(job);
+		return rc;
+	}
+	close(conn);
+	return 0;
+}
+
+int gw_jobs_hold(struct gw_jobs *jobs, int conn, const struct gw_open *open, uint16_t version)
+{
+	const struct gw_job *job = holder_of(jobs, open->id);
+	char id[GW_ID_TEXT];
+	struct gw_hold hold;
+	int rc = 0;
+
+	gw_id_format(open->id, id);
+	if (version < 2 || open->stream >= GW_MEMORY_CONNECTIONS)
+		return gw_fail(-EPROTO, "connection %u to a memory server", open->stream);
+	if (!job && open->stream != GW_MEMORY_REQUESTS)
+		return gw_fail(-ENOENT, "a connection to what is not held here at this moment");
+	/* What was promised is kept, whatever the limit is now. */
+	if (!job && gw_promise_load(jobs->paths, id, &hold))
+		rc = gw_budget_serves(jobs->paths, jobs->host);
+	if (rc)
+		return rc;
+	if (!job)
+		return start_holder(jobs, conn, open, version);
+	rc = gw_ctl_send(job->ctl, json_pack("{s:i}", "paging", (int)open->stream), conn);
+	if (rc)
+		return gw_fail(rc, "that memory server does not take its connections now");
 	close(conn);
 	return 0;
 }

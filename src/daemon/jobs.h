@@ -40,7 +40,7 @@ void gw_jobs_free(struct gw_jobs *jobs);
 
 /**
  * gw_jobs_start() - fork a worker for a command of the control socket.
- * @command: "run", "attach", "stop", "list", "migrate", "recover", "plan"
+ * @command: "run", "attach", "stop", "list", "migrate", "recover", "plan", "images", "held"
  * @args: borrowed; args.name is the VM
  *
  * Return: the job, or NULL with a message (unknown command, VM busy).
@@ -64,6 +64,15 @@ int gw_jobs_stream(struct gw_jobs *jobs, int conn, const struct gw_open *open);
 
 /** gw_jobs_paging() - the same for a paging connection, to whoever pages that VM now. */
 int gw_jobs_paging(struct gw_jobs *jobs, int conn, const struct gw_open *open);
+
+/**
+ * gw_jobs_hold() - hand a connection of a VM whose memory lies here in part to its memory
+ * server, which is started for the first (decision 32).
+ * @conn: closed when it was handed on; open after a failure
+ *
+ * Return: 0; -EPERM: no memory is held here for others; -ENOENT; -EAGAIN.
+ */
+int gw_jobs_hold(struct gw_jobs *jobs, int conn, const struct gw_open *open, uint16_t version);
 
 /**
  * gw_jobs_settle() - find out, once and for all, what became of migration @id.

@@ -28,6 +28,8 @@ struct gw_job {
 	bool arrived;		/* incoming, and the guest runs here: only housekeeping is left */
 	bool paging;		/* ... or its memory: whoever does that is a keeper (jobs.h) */
 	bool keeper;		/* of one whose worker died */
+	bool holds;		/* a memory server of a VM that runs elsewhere (promise.h) */
+	bool promised;		/* ... to which something was promised */
 	bool serving;		/* its guest runs elsewhere, and is served from here */
 	bool interrupted;	/* ... and cannot be reached */
 	bool lost;		/* serving or paging: what is missing is nowhere any more */

@@ -48,7 +48,7 @@
 
 struct options {
 	char *root, *listen, *name, *ram_dir, *registry;
-	uint64_t memory_limit;
+	uint64_t memory_limit, server_limit;
 	uint64_t image_quota; /* UINT64_MAX: as gw_paths_ram() has it */
 	uint64_t image_disk;
 	unsigned int overcommit;
@@ -82,6 +82,8 @@ static void usage(FILE *out)
 		"  --name HOST          this host's name in messages and registry (default: the\n"
 		"                       host name)\n"
 		"  --memory-limit SIZE  memory that VMs may use here (default: all)\n"
+		"  --memory-server-limit SIZE  memory that VMs which run on other hosts may have\n"
+		"                       here (default: none): godwitd(8), MEMORY\n"
 		"  --memory-overcommit PERCENT  promise VMs more than there is: godwitd(8), MEMORY\n"
 		"  --ram-dir DIR        put RAM files in DIR, which should be a tmpfs (default: two\n"
 		"                       tmpfs of our own, with and without huge pages)\n"
@@ -144,6 +146,8 @@ static int set_option(struct options *o, const char *key, const char *value)
 	}
 	if (!strcmp(key, "memory-limit"))
 		return gw_parse_size(value, &o->memory_limit);
+	if (!strcmp(key, "memory-server-limit"))
+		return gw_parse_size(value, &o->server_limit);
 	if (!strcmp(key, "memory-overcommit"))
 		return set_percent(&o->overcommit, key, value);
 	if (!strcmp(key, "image-quota"))
@@ -197,6 +201,7 @@ static int parse_options(struct options *o, int argc, char **argv)
 		{ "ram-dir", 1, NULL, 'o' },
 		{ "registry", 1, NULL, 'o' },
 		{ "memory-limit", 1, NULL, 'o' },
+		{ "memory-server-limit", 1, NULL, 'o' },
 		{ "config", 1, NULL, 'c' },
 		{ "image-quota", 1, NULL, 'o' },
 		{ "memory-overcommit", 1, NULL, 'o' },
@@ -395,6 +400,7 @@ static int run(struct options *o)
 			paths.store.quota = o->image_quota;
 		paths.store.disk_quota = o->image_disk;
 		paths.overcommit = o->overcommit;
+		paths.server_limit = o->server_limit;
 		paths.store.untracked = o->untracked;
 		paths.listen = o->listen;
 		choose_registry(o, &paths);

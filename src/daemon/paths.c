@@ -60,6 +60,8 @@ int gw_paths_init(struct gw_paths *p, const char *root)
 		rc = place_below(p->run, "image", false);
 	if (!rc)
 		rc = place_below(p->run, "log", false);
+	if (!rc)
+		rc = place_below(p->run, "held", false);
 	if (rc)
 		return rc;
 	p->images = gw_path("%s/image", p->run);
@@ -151,6 +153,8 @@ int gw_paths_ram(struct gw_paths *p, const char *ram_dir, uint64_t limit)
 	rc = make_ram_folders(p, ram_dir);
 	for (size_t i = 0; !rc && i < 4; i++)
 		rc = place_below(i / 2 ? p->ram_small : p->ram, i % 2 ? "kept" : "vm", false);
+	if (!rc)
+		rc = place_below(p->ram_small, "held", false);
 	p->store = (struct gw_store){ .images = p->images,
 				      .ram = p->ram,
 				      .ram_small = p->ram_small,
@@ -165,7 +169,12 @@ void gw_paths_unmount(struct gw_paths *p)
 
 	for (size_t i = 0; p->mounted && i < GW_ARRAY_SIZE(paths); i++) {
 		gw_autofree char *kept = gw_path("%s/kept", paths[i]);
+		gw_autofree char *held = gw_path("%s/held", paths[i]);
 
+		if (rmdir(held) && errno != ENOENT) {
+			gw_info("what VMs of other hosts have here stays, for the next godwitd");
+			continue;
+		}
 		if (rmdir(kept) && errno != ENOENT) {
 			gw_info("kept images stay in memory, for the next godwitd");
 			continue;

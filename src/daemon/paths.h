@@ -11,6 +11,9 @@
  *     qmp.sock, qemu.log    made by launch.c
  *   RUN/ram/, RUN/ram-small/  tmpfs with and without huge pages
  *     vm/NAME/ID            RAM files
+ *     held/ID/BLOCK         in the second: pages of VMs that run elsewhere (promise.h), of which
+ *                           each can be given back by itself
+ *   RUN/held/ID/            what was promised of such a VM (promise.h)
  *   RUN/image/NAME/         kept images, whose RAM files are in kept/ of those (store/image.h)
  *   RUN/log/NAME-TIME.log   what QEMUs said that ended (qemu_log.h)
  *   RUN/settled/ID          what became of an arrived migration (record.h)
@@ -34,6 +37,7 @@ struct gw_paths {
 	char *ram_small;	 /* RAM files of guests that do (track/holes.c) */
 	bool mounted;		 /* the two are our own tmpfs */
 	uint64_t limit;		 /* bytes for all VMs, 0: no limit */
+	uint64_t server_limit;	 /* bytes that are held for VMs of other hosts; 0: none */
 	unsigned int overcommit; /* percent of the memory that there is may be promised; 0: 100 */
 	char *images, *disk_images;
 	struct gw_store store; /* of the strings above */
@@ -56,8 +60,8 @@ void gw_paths_free(struct gw_paths *p);
 int gw_paths_ram(struct gw_paths *p, const char *ram_dir, uint64_t limit);
 
 /**
- * gw_paths_unmount() - unmount what gw_paths_ram() mounted, if no VM uses it and no
- * image is kept in it. What stays is found by the next godwitd.
+ * gw_paths_unmount() - unmount what gw_paths_ram() mounted, if no VM uses it, no image is kept
+ * in it and nothing is held for other hosts. What stays is found by the next godwitd.
  */
 void gw_paths_unmount(struct gw_paths *p);
 

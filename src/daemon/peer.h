@@ -3,9 +3,9 @@
  * peer.h - the daemon's --listen socket: other hosts.
  *
  * The daemon reads only OPEN, 64 bytes, and hands the connection on: to a new
- * worker (migrate), to the worker that waits for it (stream), to a process that
- * answers for the registry, or answers when the outcome is known (settle). Rules: nothing a peer
- * sends makes the daemon wait or allocate (invariant 10). One that says nothing is dropped
+ * worker (migrate), to the worker that waits for it (stream), to a memory server, to a process
+ * that answers for the registry, or answers when the outcome is known (settle). Rules: nothing a
+ * peer sends makes the daemon wait or allocate (invariant 10). One that says nothing is dropped
  * after a while; or earlier, where too many do, the oldest first: of one address, before
  * those of others.
  */

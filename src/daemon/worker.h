@@ -8,7 +8,8 @@
  *
  *   daemon -> worker   {"cancel":true}
  *                      {"stream":N} with the accepted connection
- *                      {"paging":N} likewise, for missing pages (post-copy)
+ *                      {"paging":N} likewise, for missing pages (post-copy), or to a
+ *                      memory server
  *                      {"stop":true}: end the VM that it pages
  *                      {"retry":true}: try now what is tried again and again
  *                      {"give-up":true}: do not try it any more
@@ -112,6 +113,7 @@ int gw_worker_images(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_plan(struct gw_worker *w, const json_t *args, json_t **result);
+int gw_worker_held(struct gw_worker *w, const json_t *args, json_t **result);
 /* A keeper at the source of a guest that left before its memory, which it brings (serve.c). */
 int gw_worker_serve(struct gw_worker *w, const json_t *args, json_t **result);
 /* A keeper: goes on bringing memory to a guest that came here before it (dest/paging.h). */
@@ -126,6 +128,13 @@ int gw_worker_merge(struct gw_worker *w, const json_t *args, json_t **result);
  * @conn: the control connection, past OPEN; owned by the worker
  */
 int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open, uint16_t version);
+
+/**
+ * gw_worker_hold() - a memory server for one VM of another host: until that dismisses it, or a
+ * younger godwitd is there (decision 32).
+ * @conn: connection 0, past OPEN; owned by the worker
+ */
+int gw_worker_hold(struct gw_worker *w, int conn, const struct gw_open *open, uint16_t version);
 
 /** struct gw_said - what another host says of a migration. */
 struct gw_said {

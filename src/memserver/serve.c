@@ -112,7 +112,6 @@ static int end(struct gw_memserve *s, struct gw_transport *t, int rc)
 		return gw_fail_prefix(rc, "main host: ");
 	if (rc == -EREMOTEIO)
 		return rc;
-	rc = gw_fail_prefix(rc, "host '%s': ", s->host);
 	t->send_by = s->ops->now(s->env) + ERROR_NS;
 	{
 		gw_autofree char *why = strdup(gw_error());

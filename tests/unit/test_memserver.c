@@ -184,7 +184,7 @@ static void no_more_than_promised(void **state)
 	leave(h, 80, 20); /* ten of them again */
 	leave(h, 0, 100);
 	assert_int_equal(put(h, 99, 2), 0);
-	hear_error(h, 1, "host 'B': more pages than the 100 that were promised room");
+	hear_error(h, 1, "more pages than the 100 that were promised room");
 	assert_int_equal(resident(h), 100);
 	begin(h, 0, 100);
 	say_run(h, 1, GW_MSG_RELEASE, 0, 1);
@@ -201,7 +201,7 @@ static void a_refusal_is_told(void **state)
 	h->refuses = "no memory for that, see --memory-server-limit";
 	host_connect(h);
 	say(h, 0, GW_MSG_HOLD, text, strlen(text));
-	hear_error(h, 0, "host 'B': no memory for that, see --memory-server-limit");
+	hear_error(h, 0, "no memory for that, see --memory-server-limit");
 }
 
 static void dismissed(void **state)
