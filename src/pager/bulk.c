@@ -158,13 +158,13 @@ static int send_chunk(struct gw_session *e, struct gw_leaving *l, size_t chunk)
 	b->left = pages;
 	memset(&b->again, 0, sizeof(b->again));
 	gw_pipeline_encode(b);
-	s->conns[GW_MEMORY_BULK]->send_by = gw_now() + BULK_NS;
-	rc = gw_frame_send(s->conns[GW_MEMORY_BULK], GW_MSG_PAGES, chunk, b->parts, b->nr_parts);
-	if (!rc) {
+	{
+		/* Before it is: its server may say that it has it before we come back. */
 		gw_locked(&s->lock);
 		s->frames_sent++;
 	}
-	return rc;
+	s->conns[GW_MEMORY_BULK]->send_by = gw_now() + BULK_NS;
+	return gw_frame_send(s->conns[GW_MEMORY_BULK], GW_MSG_PAGES, chunk, b->parts, b->nr_parts);
 }
 
 static uint64_t sent_pages(const struct gw_leaving *l)
@@ -176,7 +176,7 @@ static uint64_t sent_pages(const struct gw_leaving *l)
 	return n;
 }
 
-/* Which are stored once the server says so; or at once if nothing was sent. */
+/* Which are stored once the server says so; or at once if it has, or nothing was sent. */
 static int is_sent(struct gw_session *e, const struct gw_leaving *l, uint64_t before)
 {
 	struct gw_server *s = e->s;
@@ -184,7 +184,7 @@ static int is_sent(struct gw_session *e, const struct gw_leaving *l, uint64_t be
 
 	{
 		gw_locked(&s->lock);
-		waits = s->frames_sent > before;
+		waits = s->frames_sent > before && s->frames_sent > s->frames_stored;
 		if (waits) {
 			const unsigned int k = (s->first_leaving + s->nr_leaving++) %
 					       GW_LEAVING_MAX;

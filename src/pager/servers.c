@@ -118,6 +118,7 @@ static int take_stored(struct gw_server *s, uint64_t frames)
 			gw_locked(&s->lock);
 			if (frames > s->frames_sent)
 				return gw_fail(-EPROTO, "has stored more than it was sent");
+			s->frames_stored = frames;
 			if (!s->nr_leaving || s->leaving[s->first_leaving].frames > frames)
 				break;
 			l = s->leaving[s->first_leaving].l;
@@ -352,7 +353,7 @@ static int begin(struct gw_session *e)
 	gw_split_unask(gw_server_split(s), s->index);
 	{
 		gw_locked(&s->lock);
-		s->frames_sent = 0;
+		s->frames_sent = s->frames_stored = 0;
 		s->nr_leaving = s->nr_fetches = 0;
 		s->releases.n = 0;
 		s->overrun = false;

@@ -69,7 +69,7 @@ struct gw_server {
 		uint64_t frames; /* sent when all of it was */
 	} leaving[GW_LEAVING_MAX];
 	unsigned int first_leaving, nr_leaving;
-	uint64_t frames_sent;
+	uint64_t frames_sent, frames_stored;
 	size_t next; /* unit that is to come, when all is to */
 };
 
