@@ -116,7 +116,7 @@ static int take_stored(struct gw_server *s, uint64_t frames)
 
 		{
 			gw_locked(&s->lock);
-			if (frames > s->frames_sent)
+			if (frames > s->frames_sent || frames < s->frames_stored)
 				return gw_fail(-EPROTO, "has stored more than it was sent");
 			s->frames_stored = frames;
 			if (!s->nr_leaving || s->leaving[s->first_leaving].frames > frames)
@@ -449,12 +449,13 @@ static void *keep_up(void *arg)
 
 	gw_thread_urgency(GW_BULK);
 	while (!s->stop && e.runs) {
-		const int64_t since = gw_now();
 		int rc = greet(&e);
 
 		s->failed = false;
 		if (!rc)
 			rc = begin(&e);
+		if (!rc) /* whoever waits for its pages waits no longer than need be */
+			pause = RETRY_LEAST_NS;
 		if (!rc)
 			rc = serve(&e);
 		if (rc)
@@ -462,8 +463,6 @@ static void *keep_up(void *arg)
 		end(&e);
 		if (!s->stop)
 			gw_warn("memory server %s: %s", s->address, s->error);
-		if (gw_now() - since > RETRY_MOST_NS)
-			pause = RETRY_LEAST_NS;
 		s->failed = false;
 		rest(s, pause);
 		pause = pause * 2 < RETRY_MOST_NS ? pause * 2 : RETRY_MOST_NS;

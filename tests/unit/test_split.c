@@ -6,37 +6,15 @@
  * Every race is held at its point (enum gw_split_park): the one who works there stands still, or
  * is taken for dead, and the guest goes on.
  */
-#include "unit.h"
+#include "split_guest.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/userfaultfd.h>
-#include <pthread.h>
-#include <sched.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "clock.h"
-#include "ram.h"
-#include "rng.h"
-#include "split.h"
-#include "uffd.h"
-
-#define UNIT	32U
-#define UNITS	16UL
-#define PAGES	(UNIT * UNITS)
-#define PATIENT (60 * GW_S)
-#define NOBODY	(-1)
+#define NOBODY (-1)
 
 struct world {
-	struct gw_ram ram;
-	volatile uint64_t *guest; /* where it sees its memory */
-	uint8_t *file;		  /* the same, past its page tables */
+	struct split_guest g;
 	char path[96];
-	struct gw_paged paged;
 	struct gw_faults faults;
 	struct gw_split split;
 	pthread_mutex_t lock; /* of what follows */
@@ -50,49 +28,6 @@ struct world {
 	pthread_t server;
 	bool serves;
 };
-
-static int64_t op_now(void *env)
-{
-	(void)env;
-	return gw_now();
-}
-
-static int op_copy(void *env, size_t page, size_t count, const void *bytes, size_t *copied)
-{
-	return gw_uffd_copy(&((struct world *)env)->paged, page, count, bytes, copied);
-}
-
-static int op_zero(void *env, size_t page)
-{
-	return gw_uffd_map_zero(&((struct world *)env)->paged, page);
-}
-
-static int op_protect(void *env, size_t page, size_t count)
-{
-	return gw_uffd_protect(&((struct world *)env)->paged, page, count, true);
-}
-
-static int op_unprotect(void *env, size_t page, size_t count)
-{
-	return gw_uffd_protect(&((struct world *)env)->paged, page, count, false);
-}
-
-static void op_wake(void *env, size_t page, size_t count)
-{
-	gw_uffd_wake(&((struct world *)env)->paged, page, count);
-}
-
-static int op_present(void *env, size_t page, size_t count, uint64_t bits[GW_UNIT_WORDS])
-{
-	unsigned char in[GW_UNIT_PAGES_MAX];
-
-	if (mincore(((struct world *)env)->file + page * GW_PAGE_SIZE, count * GW_PAGE_SIZE, in))
-		return -errno;
-	memset(bits, 0, GW_UNIT_WORDS * sizeof(bits[0]));
-	for (size_t i = 0; i < count; i++)
-		bits[i / 64] |= (uint64_t)(in[i] & 1) << i % 64;
-	return 0;
-}
 
 static int op_request(void *env, unsigned int holder, const size_t *pages, unsigned int n)
 {
@@ -205,17 +140,17 @@ static void begin(struct world *w, bool took_over)
 	memset(&w->split, 0, sizeof(w->split));
 	w->split.ops = &ops;
 	w->split.env = w;
-	w->split.memory = &w->ram.memory;
+	w->split.memory = &w->g.ram.memory;
 	w->split.limit = PAGES;
 	if (took_over)
-		assert_int_equal(gw_netpt_open(&w->split.table, w->path, &w->ram.memory, id), 0);
+		assert_int_equal(gw_netpt_open(&w->split.table, w->path, &w->g.ram.memory, id), 0);
 	else
 		assert_int_equal(
-			gw_netpt_create(&w->split.table, w->path, &w->ram.memory, id, UNIT), 0);
+			gw_netpt_create(&w->split.table, w->path, &w->g.ram.memory, id, UNIT), 0);
 	assert_int_equal(gw_split_init(&w->split, 1), 0);
 	if (took_over)
 		assert_int_equal(gw_split_mend(&w->split), 0);
-	assert_int_equal(gw_faults_start(&w->faults, hear, w, &w->paged), 0);
+	assert_int_equal(gw_faults_start(&w->faults, hear, w, &w->g.paged), 0);
 	w->serves = true;
 	assert_int_equal(pthread_create(&w->server, NULL, serve, w), 0);
 }
@@ -234,28 +169,10 @@ static void end(struct world *w)
 static int make(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
-	struct uffdio_api api = { .api = UFFD_API,
-				  .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP |
-					      UFFD_FEATURE_MISSING_SHMEM | 1 << 12 };
-	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING |
-					       UFFDIO_REGISTER_MODE_WP };
-	const int fd = memfd_create("guest", MFD_CLOEXEC);
-	const int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 
-	assert_true(fd >= 0 && uffd >= 0 && !ftruncate(fd, PAGES * GW_PAGE_SIZE));
-	w->guest = mmap(NULL, PAGES * GW_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	w->file = mmap(NULL, PAGES * GW_PAGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	split_guest_make(&w->g);
 	w->store = calloc(PAGES, GW_PAGE_SIZE);
 	w->held = calloc(PAGES, sizeof(*w->held));
-	assert_int_equal(gw_ram_add(&w->ram, "ram", fd, PAGES * GW_PAGE_SIZE, (uintptr_t)w->guest),
-			 0);
-	reg.range = (struct uffdio_range){ (uintptr_t)w->guest, PAGES * GW_PAGE_SIZE };
-	assert_false(ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &reg));
-	w->paged.uffds[0] = uffd;
-	w->paged.nr_uffds = w->paged.nr_parts = 1;
-	w->paged.parts[0] = (struct gw_watched){
-		.uffd = uffd, .range = { .hva = (uintptr_t)w->guest, .nr_pages = PAGES }
-	};
 	snprintf(w->path, sizeof(w->path), "/tmp/gw-netpt-%d", getpid());
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->changed, NULL);
@@ -271,10 +188,7 @@ static int drop(void **state)
 
 	end(w);
 	gw_split_free(&w->split);
-	close(w->paged.uffds[0]);
-	munmap((void *)w->guest, PAGES * GW_PAGE_SIZE);
-	munmap(w->file, PAGES * GW_PAGE_SIZE);
-	gw_ram_close(&w->ram);
+	split_guest_drop(&w->g);
 	unlink(w->path);
 	free(w->store);
 	free(w->held);
@@ -284,7 +198,7 @@ static int drop(void **state)
 
 static volatile uint64_t *word_of(struct world *w, size_t page)
 {
-	return w->guest + page * (GW_PAGE_SIZE / sizeof(uint64_t)) + page % 512;
+	return word_in(&w->g, page);
 }
 
 /* As a memory server takes it. */
@@ -299,7 +213,7 @@ static int send_out(struct world *w, size_t unit)
 	for (size_t i = 0; i < l.count; i++) {
 		if (!(l.pages[i / 64] >> i % 64 & 1))
 			continue;
-		assert_int_equal(gw_memory_read(&w->ram.memory, l.first + i, 1, bytes), 0);
+		assert_int_equal(gw_memory_read(&w->g.ram.memory, l.first + i, 1, bytes), 0);
 		if (gw_page_is_zero(bytes)) {
 			l.zero[i / 64] |= 1ULL << i % 64;
 			continue;
@@ -316,7 +230,7 @@ static bool in_file(const struct world *w, size_t page)
 {
 	unsigned char in;
 
-	assert_int_equal(mincore(w->file + page * GW_PAGE_SIZE, GW_PAGE_SIZE, &in), 0);
+	assert_int_equal(mincore(w->g.file + page * GW_PAGE_SIZE, GW_PAGE_SIZE, &in), 0);
 	return in & 1;
 }
 
@@ -628,10 +542,7 @@ static struct world *successor(struct world *w)
 	assert_true(n && write(w->faults.stop, &one, sizeof(one)) == sizeof(one));
 	pthread_detach(w->faults.threads[0].thread);
 	pthread_detach(w->server);
-	n->ram = w->ram;
-	n->guest = w->guest;
-	n->file = w->file;
-	n->paged = w->paged;
+	n->g = w->g;
 	n->store = w->store;
 	n->held = w->held;
 	memcpy(n->path, w->path, sizeof(n->path));
@@ -646,7 +557,7 @@ static struct world *successor(struct world *w)
 static void until_done(struct world *w, struct vcpu *v)
 {
 	while (pthread_tryjoin_np(v->thread, NULL)) {
-		assert_int_equal(gw_watch_wake(&w->paged), 0);
+		assert_int_equal(gw_watch_wake(&w->g.paged), 0);
 		sched_yield();
 	}
 }
@@ -713,34 +624,6 @@ static void deaths(void **state)
 }
 
 /* Everybody at once, at random: each page counts what was added to it. */
-#define VCPUS  3
-#define ROUNDS 6000
-
-struct counter {
-	struct world *w;
-	struct rng rng;
-	uint32_t added[PAGES];
-	pthread_t thread;
-};
-
-static void *count_on(void *arg)
-{
-	struct counter *c = arg;
-
-	for (unsigned int i = 0; i < ROUNDS; i++) {
-		const size_t page = rng_below(&c->rng, PAGES);
-		uint64_t *at = (uint64_t *)(uintptr_t)word_of(c->w, page);
-
-		if (rng_one_in(&c->rng, 3)) {
-			(void)__atomic_load_n(at, __ATOMIC_SEQ_CST);
-			continue;
-		}
-		__atomic_fetch_add(at, 1, __ATOMIC_SEQ_CST);
-		c->added[page]++;
-	}
-	return NULL;
-}
-
 static void everybody(void **state)
 {
 	static struct counter c[VCPUS];
@@ -749,12 +632,7 @@ static void everybody(void **state)
 	unsigned int left = 0;
 
 	w->split.limit = PAGES / 4;
-	for (unsigned int i = 0; i < VCPUS; i++) {
-		memset(&c[i], 0, sizeof(c[i]));
-		c[i].w = w;
-		c[i].rng.state = i;
-		assert_int_equal(pthread_create(&c[i].thread, NULL, count_on, &c[i]), 0);
-	}
+	counters_start(c, &w->g, 6000);
 	for (unsigned int done = 0; done < VCPUS;) {
 		left += send_out(w, rng_below(&rng, UNITS)) > 0;
 		assert_true(gw_split_here(&w->split) <= PAGES / 4 + UNIT);
@@ -764,15 +642,7 @@ static void everybody(void **state)
 	assert_true(left > 20);
 	w->split.limit = PAGES;
 	gw_split_ask(&w->split);
-	for (size_t page = 0; page < PAGES; page++) {
-		uint64_t sum = 0;
-
-		for (unsigned int i = 0; i < VCPUS; i++)
-			sum += c[i].added[page];
-		if (*word_of(w, page) != sum)
-			fail_msg("page %zu: %llu of %llu", page,
-				 (unsigned long long)*word_of(w, page), (unsigned long long)sum);
-	}
+	counters_check(c, &w->g);
 }
 
 static void units(void **state)
@@ -802,18 +672,18 @@ static void damaged_tables(void **state)
 	struct gw_netpt t;
 	gw_autofd int fd = -1;
 
-	assert_int_equal(gw_netpt_open(&t, w->path, &w->ram.memory, other), -EINVAL);
+	assert_int_equal(gw_netpt_open(&t, w->path, &w->g.ram.memory, other), -EINVAL);
 	gw_netpt_close(&t);
-	assert_int_equal(gw_netpt_open(&t, w->path, &w->ram.memory, id), 0);
+	assert_int_equal(gw_netpt_open(&t, w->path, &w->g.ram.memory, id), 0);
 	gw_netpt_close(&t);
 	fd = open(w->path, O_RDWR | O_CLOEXEC);
 	assert_int_equal(ftruncate(fd, GW_PAGE_SIZE + 5), 0);
-	assert_int_equal(gw_netpt_open(&t, w->path, &w->ram.memory, id), -EINVAL);
+	assert_int_equal(gw_netpt_open(&t, w->path, &w->g.ram.memory, id), -EINVAL);
 	gw_netpt_close(&t);
 	assert_int_equal(ftruncate(fd, 5), 0);
-	assert_int_equal(gw_netpt_open(&t, w->path, &w->ram.memory, id), -EINVAL);
+	assert_int_equal(gw_netpt_open(&t, w->path, &w->g.ram.memory, id), -EINVAL);
 	gw_netpt_close(&t);
-	assert_int_equal(gw_netpt_open(&t, "/tmp/gw-no-such", &w->ram.memory, id), -ENOENT);
+	assert_int_equal(gw_netpt_open(&t, "/tmp/gw-no-such", &w->g.ram.memory, id), -ENOENT);
 	gw_netpt_close(&t);
 	assert_int_equal(ftruncate(fd, (off_t)w->split.table.len), 0);
 }

@@ -1,0 +1,471 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * test_servers.c - a guest whose pages are at two memory servers, all of it real but for hosts and
+ * networks: pager, protocol and stores work as they always do, over sockets in this process.
+ *
+ * Connections are cut and servers restarted at random while the guest counts in its pages, so
+ * that a page that is lost, old or torn shows.
+ */
+#include "split_guest.h"
+
+#include <semaphore.h>
+#include <sys/socket.h>
+
+#include "place.h"
+#include "serve.h"
+#include "servers.h"
+
+#define SUBS  2U
+#define LEAST (2 * UNIT)
+#define ALL   (2 * PAGES) /* more than that is nothing */
+
+struct sub {
+	struct gw_memserve serve;
+	struct gw_memstore store;
+	bool open;
+	char *folder;
+	pthread_mutex_t ending; /* one does at a time */
+	pthread_mutex_t lock;	/* of what follows */
+	bool down, busy;	/* whoever calls is refused */
+	struct gw_transport *conns[GW_MEMORY_CONNECTIONS];
+	pthread_t threads[GW_MEMORY_CONNECTIONS];
+	unsigned int nr;
+	sem_t compared;
+	int begun;
+	const char *refuses;
+};
+
+struct world {
+	struct split_guest g;
+	char path[96];
+	struct gw_faults faults;
+	struct gw_split split;
+	struct gw_split_in in;
+	struct gw_servers all;
+	struct gw_server servers[SUBS];
+	struct sub subs[SUBS];
+	_Atomic size_t next; /* victim */
+	_Atomic uint64_t most;
+};
+
+/* The sub-host. */
+
+static int64_t sub_now(void *env)
+{
+	(void)env;
+	return gw_now();
+}
+
+static int sub_hold(void *env, const struct gw_hold *hold, struct gw_memstore **store)
+{
+	struct sub *s = env;
+	int rc = 0;
+
+	if (s->refuses)
+		return gw_fail(-ENOMEM, "%s", s->refuses);
+	if (!s->open)
+		rc = gw_memstore_open(&s->store, s->folder, hold);
+	s->open = true;
+	gw_memstore_resize(&s->store, hold->size);
+	*store = &s->store;
+	return rc;
+}
+
+static const struct gw_memserve_ops sub_ops = { .now = sub_now, .hold = sub_hold };
+
+static void hang_up(struct sub *s)
+{
+	gw_locked(&s->lock);
+
+	for (unsigned int i = 0; i < s->nr; i++)
+		s->conns[i]->ops->shutdown(s->conns[i]);
+}
+
+static void *sub_requests(void *arg)
+{
+	struct sub *s = arg;
+	int rc;
+
+	s->begun = gw_memserve_begin(&s->serve, s->conns[0]);
+	sem_post(&s->compared);
+	rc = s->begun ? s->begun : gw_memserve_requests(&s->serve, s->conns[0]);
+	if (rc == GW_MEMSERVE_DISMISSED) {
+		gw_memstore_release(&s->store, 0, PAGES);
+		gw_memserve_dismissed(s->conns[0]);
+	}
+	hang_up(s);
+	return NULL;
+}
+
+static void *sub_bulk(void *arg)
+{
+	struct sub *s = arg;
+
+	while (sem_wait(&s->compared))
+		;
+	if (!s->begun)
+		gw_memserve_bulk(&s->serve, s->conns[1]);
+	hang_up(s);
+	return NULL;
+}
+
+/* Return: how many connections it has, and no more while it is busy. */
+static unsigned int set_busy(struct sub *s)
+{
+	gw_locked(&s->lock);
+
+	s->busy = true;
+	return s->nr;
+}
+
+static void set_free(struct sub *s)
+{
+	gw_locked(&s->lock);
+
+	s->nr = 0;
+	s->busy = false;
+}
+
+/* Its process ends; what it has stored stays. */
+static void sub_end(struct sub *s, bool restart)
+{
+	gw_locked(&s->ending);
+	const unsigned int nr = set_busy(s);
+
+	hang_up(s);
+	for (unsigned int i = 0; i < nr; i++)
+		pthread_join(s->threads[i], NULL);
+	for (unsigned int i = 0; i < nr; i++)
+		gw_transport_close(&s->conns[i]);
+	while (!sem_trywait(&s->compared))
+		;
+	if (restart) {
+		gw_memserve_free(&s->serve);
+		if (s->open)
+			gw_memstore_close(&s->store);
+		s->open = false;
+		gw_memserve_init(&s->serve, &sub_ops, s, "B");
+	}
+	set_free(s);
+}
+
+/* The main host. */
+
+static struct gw_transport *op_connect(void *env, const struct gw_server *server,
+				       unsigned int index, int64_t deadline)
+{
+	struct sub *s = &((struct world *)env)->subs[server->index];
+	struct gw_transport *t;
+	int socks[2];
+
+	(void)deadline;
+	if (!index)
+		sub_end(s, false); /* as a daemon does, which hands the new ones on */
+	gw_locked(&s->lock);
+	if (s->down || s->busy || s->nr != index) {
+		gw_fail(-ECONNREFUSED, "nobody is there");
+		return NULL;
+	}
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks), 0);
+	s->conns[index] = gw_tcp_adopt(socks[0]);
+	t = gw_tcp_adopt(socks[1]);
+	assert_true(s->conns[index] && t);
+	assert_int_equal(
+		pthread_create(&s->threads[index], NULL, index ? sub_bulk : sub_requests, s), 0);
+	s->nr = index + 1;
+	return t;
+}
+
+static json_t *op_hold(void *env, const struct gw_server *server)
+{
+	(void)env;
+	(void)server;
+	return json_pack("{s:s,s:s}", "name", "web1", "host", "A");
+}
+
+static bool op_victim(void *env, unsigned int server, size_t *unit)
+{
+	struct world *w = env;
+	const uint64_t here = gw_split_here(&w->split);
+
+	if (here > w->most)
+		w->most = here;
+	if (here + 2 * UNIT <= w->split.limit)
+		return false;
+	*unit = w->next++ % UNITS;
+	return *unit % SUBS == server; /* of another one's nothing leaves to it */
+}
+
+static void op_notify(void *env)
+{
+	gw_split_ask(&((struct world *)env)->split);
+}
+
+static const struct gw_servers_ops servers_ops = {
+	.connect = op_connect,
+	.hold = op_hold,
+	.victim = op_victim,
+	.notify = op_notify,
+};
+
+static int op_request(void *env, unsigned int holder, const size_t *pages, unsigned int n)
+{
+	return gw_servers_request(&((struct world *)env)->all, holder, pages, n);
+}
+
+static void op_fetch(void *env, unsigned int holder, size_t unit)
+{
+	gw_servers_fetch(&((struct world *)env)->all, holder, unit);
+}
+
+static void op_release(void *env, unsigned int holder, size_t page, size_t count)
+{
+	gw_servers_release(&((struct world *)env)->all, holder, page, count);
+}
+
+static void op_touched(void *env, size_t page, size_t count)
+{
+	(void)env;
+	(void)page;
+	(void)count;
+}
+
+static void op_quiet(void *env)
+{
+	(void)env;
+}
+
+static const struct gw_split_ops split_ops = {
+	.now = op_now,
+	.copy = op_copy,
+	.zero = op_zero,
+	.protect = op_protect,
+	.unprotect = op_unprotect,
+	.wake = op_wake,
+	.present = op_present,
+	.request = op_request,
+	.fetch = op_fetch,
+	.release = op_release,
+	.touched = op_touched,
+	.notify = op_quiet,
+};
+
+static void hear(void *env, const struct gw_fault *faults, unsigned int n)
+{
+	gw_split_fault(&((struct world *)env)->split, faults, n);
+}
+
+static int make(void **state)
+{
+	static const uint8_t id[GW_ID_LEN] = { 9 };
+	struct world *w = calloc(1, sizeof(*w));
+
+	split_guest_make(&w->g);
+	snprintf(w->path, sizeof(w->path), "/tmp/gw-netpt-servers-%d", getpid());
+	w->split.ops = &split_ops;
+	w->split.env = w;
+	w->split.memory = &w->g.ram.memory;
+	w->split.limit = ALL;
+	assert_int_equal(gw_netpt_create(&w->split.table, w->path, &w->g.ram.memory, id, UNIT), 0);
+	assert_int_equal(gw_split_init(&w->split, 2 * SUBS), 0);
+	gw_split_in_init(&w->in, &w->split);
+	w->all = (struct gw_servers){ .ops = &servers_ops,
+				      .env = w,
+				      .split = &w->split,
+				      .sink = &w->in.sink,
+				      .options = { .compress = GW_COMPRESS_LZ4 },
+				      .servers = w->servers,
+				      .nr = SUBS };
+	for (unsigned int i = 0; i < SUBS; i++) {
+		struct sub *s = &w->subs[i];
+
+		pthread_mutex_init(&s->lock, NULL);
+		pthread_mutex_init(&s->ending, NULL);
+		sem_init(&s->compared, 0, 0);
+		assert_int_equal(unit_folder((void **)&s->folder), 0);
+		gw_memserve_init(&s->serve, &sub_ops, s, i ? "C" : "B");
+		snprintf(w->servers[i].address, sizeof(w->servers[i].address), "sub%u:1", i);
+		w->servers[i].size = PAGES * GW_PAGE_SIZE;
+	}
+	assert_int_equal(gw_faults_start(&w->faults, hear, w, &w->g.paged), 0);
+	assert_int_equal(gw_servers_start(&w->all), 0);
+	*state = w;
+	return 0;
+}
+
+static void until_up(struct world *w)
+{
+	for (unsigned int i = 0; i < SUBS; i++)
+		while (!w->servers[i].up)
+			sched_yield();
+}
+
+static int drop(void **state)
+{
+	struct world *w = *state;
+
+	gw_servers_stop(&w->all);
+	gw_servers_dismiss(&w->all, gw_now() + 10 * GW_S);
+	for (unsigned int i = 0; i < SUBS; i++) {
+		struct sub *s = &w->subs[i];
+
+		assert_int_equal(s->store.pages, 0);
+		sub_end(s, true);
+		gw_memserve_free(&s->serve);
+		assert_int_equal(unit_folder_remove((void **)&s->folder), 0);
+	}
+	gw_faults_stop(&w->faults);
+	gw_split_free(&w->split);
+	split_guest_drop(&w->g);
+	unlink(w->path);
+	free(w);
+	return 0;
+}
+
+static void narrow(struct world *w, uint64_t limit)
+{
+	w->split.limit = limit;
+	gw_servers_wake(&w->all);
+	while (gw_split_here(&w->split) > limit)
+		gw_servers_wake(&w->all);
+}
+
+static void widen(struct world *w)
+{
+	w->split.limit = ALL;
+	w->all.merging = true;
+	gw_split_ask(&w->split);
+	gw_servers_wake(&w->all);
+	while (w->split.table.away) {
+		gw_split_ask(&w->split);
+		sched_yield();
+	}
+	w->all.merging = false;
+}
+
+static void fill(struct world *w)
+{
+	for (size_t page = 0; page < PAGES; page++)
+		*word_in(&w->g, page) = page % 7 ? page + 1 : 0;
+}
+
+static void check_filled(struct world *w)
+{
+	for (size_t page = 0; page < PAGES; page++)
+		assert_int_equal(*word_in(&w->g, page), page % 7 ? page + 1 : 0);
+}
+
+static void there_and_back(void **state)
+{
+	struct world *w = *state;
+
+	fill(w);
+	until_up(w);
+	narrow(w, LEAST);
+	assert_true(w->split.table.away > PAGES / 2);
+	assert_true(w->servers[0].away && w->servers[1].away);
+	w->split.limit = ALL; /* what is touched comes, and its unit with it */
+	check_filled(w);
+	widen(w);
+	check_filled(w);
+	/* And what has come is not kept there. */
+	for (unsigned int i = 0; i < SUBS; i++)
+		while (w->subs[i].store.pages)
+			sched_yield();
+}
+
+/* What a server says when it is called: for whoever waits for it to be there. */
+static void refused(void **state)
+{
+	struct world *w = *state;
+	char why[256] = "";
+
+	until_up(w);
+	w->subs[1].refuses = "no room for it";
+	sub_end(&w->subs[1], false);
+	while (!strstr(why, "no room for it")) {
+		gw_locked(&w->servers[1].lock);
+		memcpy(why, w->servers[1].error, sizeof(why));
+	}
+	w->subs[1].refuses = NULL;
+	until_up(w);
+}
+
+/* Cut and restarted again and again, and nothing is lost. */
+static void in_bad_weather(void **state)
+{
+	static struct counter c[VCPUS];
+	struct world *w = *state;
+	struct rng rng = { 7 };
+	unsigned int cuts = 0;
+
+	until_up(w);
+	w->split.limit = PAGES / 4;
+	counters_start(c, &w->g, 2000);
+	for (unsigned int done = 0; done < VCPUS;) {
+		struct sub *s = &w->subs[rng_below(&rng, SUBS)];
+		const int64_t until = gw_now() + (int64_t)rng_below(&rng, 30) * GW_MS;
+
+		while (gw_now() < until)
+			gw_split_ask(&w->split);
+		if (rng_one_in(&rng, 2))
+			hang_up(s);
+		else
+			sub_end(s, rng_one_in(&rng, 2));
+		cuts++;
+		until_up(w);
+		if (!pthread_tryjoin_np(c[done].thread, NULL))
+			done++;
+	}
+	assert_true(cuts > 3);
+	assert_true(w->most <= PAGES / 4 + (uint64_t)w->split.threads * UNIT);
+	assert_true(w->split.stats.page_outs > PAGES);
+	widen(w);
+	counters_check(c, &w->g);
+}
+
+/* A server that has lost what it held says so, and no more is believed to be there. */
+static void lost(void **state)
+{
+	struct world *w = *state;
+	struct sub *s = &w->subs[0];
+
+	fill(w);
+	until_up(w);
+	narrow(w, LEAST);
+	/* A page that nobody has any more. */
+	w->subs[0].down = true;
+	sub_end(s, false);
+	{
+		size_t at = 0, first;
+
+		assert_true(gw_netpt_next(&w->split.table, &at, UNIT, &first) > 0);
+		assert_int_equal(gw_memstore_release(&s->store, first, 1), 0);
+	}
+	w->subs[0].down = false;
+	while (!w->servers[0].lost)
+		sched_yield();
+	assert_int_equal(w->servers[0].lost, 1);
+	/* The guest would wait for it for ever; here nobody does. */
+	w->split.limit = ALL;
+	w->all.merging = true;
+	while (w->split.table.away > 1) {
+		gw_servers_wake(&w->all);
+		sched_yield();
+	}
+	w->all.merging = false;
+}
+
+#define servers_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		servers_test(there_and_back),
+		servers_test(refused),
+		servers_test(in_bad_weather),
+		servers_test(lost),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
