@@ -24,7 +24,8 @@ int gw_ageing_init(struct gw_ageing *a, const struct gw_memory *memory, unsigned
 	gw_units_init(&a->units, memory, unit_pages);
 	a->pages_len = (memory->nr_pages + 63) / 64 * 64;
 	a->pages = table(a->pages_len);
-	a->unit = table(a->units.nr + sizeof(uint64_t));
+	a->units_len = (a->units.nr + 63) / 64 * 64;
+	a->unit = table(a->units_len);
 	return a->pages && a->unit ? 0
 				   : gw_fail(-ENOMEM, "no memory to note which pages are accessed");
 }
@@ -34,7 +35,7 @@ void gw_ageing_free(struct gw_ageing *a)
 	if (a->pages)
 		munmap(a->pages, a->pages_len);
 	if (a->unit)
-		munmap(a->unit, a->units.nr + sizeof(uint64_t));
+		munmap(a->unit, a->units_len);
 	memset(a, 0, sizeof(*a));
 }
 
@@ -84,10 +85,16 @@ void gw_ageing_add(struct gw_ageing *a, const struct gw_bitmap *accessed)
 
 void gw_ageing_touch(struct gw_ageing *a, size_t first, size_t count)
 {
-	for (size_t page = first; page < first + count; page++)
+	const size_t stop = first + count;
+
+	for (size_t page = first; page < stop; page++)
 		a->pages[page] |= GW_AGEING_NOW;
-	if (count)
-		a->unit[gw_unit_of(&a->units, first)] |= GW_AGEING_NOW;
+	for (size_t page = first; page < stop;) {
+		const size_t unit = gw_unit_of(&a->units, page);
+
+		a->unit[unit] |= GW_AGEING_NOW;
+		page = gw_unit_pages(&a->units, unit, &first) + first;
+	}
 }
 
 static void shift(uint8_t *bytes, size_t n)
@@ -106,7 +113,7 @@ static void shift(uint8_t *bytes, size_t n)
 void gw_ageing_shift(struct gw_ageing *a)
 {
 	shift(a->pages, a->pages_len);
-	shift(a->unit, a->units.nr);
+	shift(a->unit, a->units_len);
 }
 
 void gw_ageing_split(const struct gw_ageing *a, size_t most, struct gw_bitmap *stay)
@@ -128,42 +135,94 @@ void gw_ageing_split(const struct gw_ageing *a, size_t most, struct gw_bitmap *s
 	}
 }
 
-/* Of those eligible with a value in [@from, @upto], from the @start-th unit on and around. */
-static unsigned int collect(const struct gw_ageing *a, const struct gw_bitmap *eligible,
-			    unsigned int value, size_t start, size_t stop, unsigned int most,
-			    size_t *units)
+/* Others may be setting bits. */
+static uint64_t word_of(const struct gw_bitmap *map, size_t i)
 {
-	unsigned int n = 0;
+	return __atomic_load_n(&map->words[i], __ATOMIC_RELAXED);
+}
 
-	for (size_t unit = start; n < most && unit < stop; unit++) {
-		unit = gw_bitmap_next(eligible, unit, stop, true);
-		if (unit < stop && a->unit[unit] == value)
-			units[n++] = unit;
+/* How many of the eligible units have each value. */
+static void count_values(const struct gw_ageing *a, const struct gw_bitmap *eligible,
+			 size_t nr[256])
+{
+	size_t four[4][256] = { 0 }; /* one after the other would wait for each other's sums */
+
+	for (size_t i = 0; i < (a->units.nr + 63) / 64; i++) {
+		const uint8_t *unit = a->unit + i * 64;
+		uint64_t word = word_of(eligible, i);
+
+		if (word == ~0ULL)
+			for (unsigned int k = 0; k < 64; k++)
+				four[k % 4][unit[k]]++;
+		else
+			for (; word; word &= word - 1)
+				four[0][unit[__builtin_ctzll(word)]]++;
 	}
-	return n;
+	for (unsigned int value = 0; value < 256; value++)
+		nr[value] = four[0][value] + four[1][value] + four[2][value] + four[3][value];
+}
+
+static bool has_any(const uint8_t unit[64], uint8_t most)
+{
+	uint8_t least = 255;
+
+	for (unsigned int k = 0; k < 64; k++)
+		least = unit[k] < least ? unit[k] : least;
+	return least <= most;
+}
+
+/* Who is looked for: of each value up to @last so many, to where the next of it belongs. */
+struct search {
+	const struct gw_ageing *a;
+	const struct gw_bitmap *eligible;
+	unsigned int last;
+	size_t left[256], all;
+	size_t *to[256];
+};
+
+/* In [from, end). */
+static void collect(struct search *s, size_t from, size_t end)
+{
+	for (size_t i = from / 64; s->all && i * 64 < end; i++) {
+		uint64_t word = word_of(s->eligible, i);
+
+		if (i == from / 64)
+			word &= ~0ULL << from % 64;
+		if (end - i * 64 < 64)
+			word &= ~(~0ULL << end % 64);
+		if (!word || !has_any(s->a->unit + i * 64, (uint8_t)s->last))
+			continue;
+		for (; word; word &= word - 1) {
+			const size_t unit = i * 64 + (size_t)__builtin_ctzll(word);
+			const unsigned int value = s->a->unit[unit];
+
+			if (value > s->last || !s->left[value])
+				continue;
+			*s->to[value]++ = unit;
+			s->left[value]--;
+			s->all--;
+		}
+	}
 }
 
 unsigned int gw_ageing_coldest(struct gw_ageing *a, const struct gw_bitmap *eligible,
 			       unsigned int most, size_t *units)
 {
-	const size_t end = a->units.nr, from = a->from < end ? a->from : 0;
-	size_t nr[256] = { 0 };
-	unsigned int n = 0;
+	const size_t from = a->from < a->units.nr ? a->from : 0;
+	struct search s = { .a = a, .eligible = eligible };
+	size_t nr[256], n = 0;
 
-	for (size_t unit = 0; unit < end; unit++) {
-		unit = gw_bitmap_next(eligible, unit, end, true);
-		if (unit < end)
-			nr[a->unit[unit]]++;
-	}
+	count_values(a, eligible, nr);
 	for (unsigned int value = 0; value < 256 && n < most; value++) {
-		const unsigned int before = n;
-
-		if (!nr[value])
-			continue;
-		n += collect(a, eligible, value, from, end, most - n, units + n);
-		n += collect(a, eligible, value, 0, from, most - n, units + n);
-		if (n > before)
-			a->from = units[n - 1] + 1;
+		s.left[value] = nr[value] < most - n ? nr[value] : most - n;
+		s.to[value] = units + n;
+		n += s.left[value];
+		s.last = value;
 	}
-	return n;
+	s.all = n;
+	collect(&s, from, a->units.nr);
+	collect(&s, 0, from);
+	if (n)
+		a->from = units[n - 1] + 1;
+	return (unsigned int)n;
 }

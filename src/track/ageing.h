@@ -23,8 +23,9 @@
 
 struct gw_ageing {
 	struct gw_units units;
-	uint8_t *pages, *unit; /* a byte each */
-	size_t pages_len, from;
+	uint8_t *pages, *unit;	     /* a byte each */
+	size_t pages_len, units_len; /* of the tables: multiples of 64 */
+	size_t from;		     /* whom to begin with among equals */
 };
 
 /** gw_ageing_init() - of a guest that has accessed nothing yet. 0/-ENOMEM; gw_ageing_free(). */
@@ -49,7 +50,7 @@ void gw_ageing_split(const struct gw_ageing *a, size_t most, struct gw_bitmap *s
 
 /**
  * gw_ageing_coldest() - units with the least values, the least first.
- * @eligible: a bit a unit: of these
+ * @eligible: a bit a unit: of these. Others may set bits meanwhile, but clear none.
  * @most: @units at most
  *
  * Among equals it goes on where it stopped, so that not always the same ones leave.

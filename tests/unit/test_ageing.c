@@ -142,6 +142,106 @@ static void as_a_model(void **state)
 	}
 }
 
+/* Whom a look at one unit after the other finds, from @from on and around. */
+static size_t coldest_of(const struct gw_ageing *a, const struct gw_bitmap *eligible, size_t from,
+			 size_t most, size_t *units)
+{
+	size_t n = 0;
+
+	for (unsigned int value = 0; value < 256; value++) {
+		for (size_t i = 0; i < a->units.nr; i++) {
+			const size_t unit = (from + i) % a->units.nr;
+
+			if (n < most && a->unit[unit] == value && gw_bitmap_test(eligible, unit))
+				units[n++] = unit;
+		}
+	}
+	return n;
+}
+
+static void coldest_as_a_model(void **state)
+{
+	const struct gw_memory m = two_blocks();
+	struct rng rng = { 3 };
+
+	(void)state;
+	for (unsigned int unit_pages = 1; unit_pages <= 512; unit_pages *= 2) {
+		struct gw_bitmap eligible;
+		struct gw_ageing a;
+
+		assert_int_equal(gw_ageing_init(&a, &m, unit_pages), 0);
+		assert_int_equal(gw_bitmap_init(&eligible, a.units.nr), 0);
+		for (unsigned int step = 0; step < 300; step++) {
+			const uint64_t values = 1 + rng_below(&rng, 256);
+			const uint64_t all = rng_below(&rng, 4); /* now and then: whole words */
+			const size_t most = rng_below(&rng, a.units.nr + 2);
+			const size_t from = a.from < a.units.nr ? a.from : 0;
+			size_t found[PAGES], expected[PAGES], n;
+
+			gw_bitmap_zero(&eligible);
+			for (size_t unit = 0; unit < a.units.nr; unit++) {
+				a.unit[unit] = (uint8_t)rng_below(&rng, values);
+				if (all == 3 || rng_below(&rng, 3) < all)
+					gw_bitmap_set(&eligible, unit);
+			}
+			n = coldest_of(&a, &eligible, from, most, expected);
+			assert_int_equal(
+				gw_ageing_coldest(&a, &eligible, (unsigned int)most, found), n);
+			assert_memory_equal(found, expected, n * sizeof(found[0]));
+			if (n)
+				assert_int_equal(a.from, found[n - 1] + 1);
+		}
+		gw_bitmap_free(&eligible);
+		gw_ageing_free(&a);
+	}
+}
+
+/* What came with one fault may be of several units, and of a part of the first. */
+static void touched_units(void **state)
+{
+	const struct gw_memory m = two_blocks();
+	struct gw_ageing a;
+
+	(void)state;
+	assert_int_equal(gw_ageing_init(&a, &m, 4), 0);
+	gw_ageing_touch(&a, 6, 3);
+	assert_true(!a.pages[5] && a.pages[6] && a.pages[8] && !a.pages[9]);
+	assert_true(!a.unit[0] && a.unit[1] && a.unit[2] && !a.unit[3]);
+	gw_ageing_touch(&a, 511 + 400, 1); /* the last */
+	gw_ageing_touch(&a, 299, 1);
+	gw_ageing_touch(&a, 100, 0);
+	assert_true(a.unit[a.units.nr - 1] && a.unit[74] && !a.unit[25] && !a.unit[75]);
+	gw_ageing_free(&a);
+}
+
+/* What is never accessed costs no memory, whatever is asked of it. */
+static void costs_what_was_accessed(void **state)
+{
+	struct gw_memory m = { .nr_blocks = 1, .nr_pages = 1UL << 30 }; /* 4 TiB */
+	gw_autofree char *before = NULL, *after = NULL;
+	struct gw_bitmap all;
+	struct gw_ageing a;
+	size_t units[4];
+	long grown;
+
+	(void)state;
+	m.blocks[0].nr_pages = m.nr_pages;
+	assert_int_equal(gw_ageing_init(&a, &m, 256), 0);
+	assert_int_equal(gw_bitmap_init(&all, a.units.nr), 0);
+	gw_bitmap_set_range(&all, 0, a.units.nr);
+	before = gw_read_file("/proc/self/statm", 4096, NULL);
+	gw_ageing_touch(&a, 1UL << 29, 1000);
+	for (int i = 0; i < 3; i++)
+		gw_ageing_shift(&a);
+	assert_int_equal(gw_ageing_coldest(&a, &all, 4, units), 4);
+	after = gw_read_file("/proc/self/statm", 4096, NULL);
+	grown = strtol(strchr(after, ' '), NULL, 10) - strtol(strchr(before, ' '), NULL, 10);
+	/* Huge pages, at worst; the table is of 1 GiB. */
+	assert_in_range(grown + 1024, 0, 3 * 1024);
+	gw_bitmap_free(&all);
+	gw_ageing_free(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -149,6 +249,9 @@ int main(void)
 		cmocka_unit_test(splits),
 		cmocka_unit_test(coldest_first),
 		cmocka_unit_test(as_a_model),
+		cmocka_unit_test(coldest_as_a_model),
+		cmocka_unit_test(touched_units),
+		cmocka_unit_test(costs_what_was_accessed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
