@@ -41,6 +41,12 @@ static size_t page_at(const struct gw_track_range *r, uint64_t va)
 	return r->first_page + (size_t)(va - r->hva) / GW_PAGE_SIZE;
 }
 
+static int failed(const struct gw_accessed *a, const char *call)
+{
+	return errno == ESRCH ? gw_fail(-ESRCH, "QEMU (process %d) has ended", (int)a->pid)
+			      : gw_fail(-errno, "%s: %s", call, strerror(errno));
+}
+
 /* What is present of @count pages from the @from-th of @r. */
 static int collect(const struct gw_accessed *a, const struct gw_track_range *r, size_t from,
 		   size_t count, struct gw_bitmap *accessed)
@@ -60,16 +66,15 @@ static int collect(const struct gw_accessed *a, const struct gw_track_range *r, 
 		long n = ioctl(a->pagemap, PAGEMAP_SCAN, &arg);
 
 		if (n < 0)
-			return errno == ESRCH
-				       ? gw_fail(-ESRCH, "QEMU (process %d) has ended", (int)a->pid)
-				       : gw_fail(-errno, "PAGEMAP_SCAN: %s", strerror(errno));
+			return failed(a, "PAGEMAP_SCAN");
 		for (long k = 0; k < n; k++)
 			gw_bitmap_set_range(accessed, page_at(r, regions[k].start),
 					    page_at(r, regions[k].end) -
 						    page_at(r, regions[k].start));
 		arg.start = gw_scanned_to(&arg, n, REGIONS);
 	}
-	return 0;
+	/* Of one that has ended no thread is ever found that could be stopped. */
+	return gw_pagemap_has_memory(a->pagemap, r->hva) ? 0 : failed(a, "pagemap");
 }
 
 int gw_accessed_sample(struct gw_accessed *a, struct gw_bitmap *accessed)

@@ -6,10 +6,15 @@
 #ifndef GW_PAGEMAP_H
 #define GW_PAGEMAP_H
 
-#include <linux/fs.h>
+#include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
+#include <linux/fs.h>
+
+#include "page.h"
 
 #ifndef PAGEMAP_SCAN
 
@@ -43,6 +48,26 @@ struct pm_scan_arg {
 static inline uint64_t gw_scanned_to(const struct pm_scan_arg *arg, long n, size_t room)
 {
 	return (size_t)n < room ? arg->end : arg->walk_end;
+}
+
+/**
+ * gw_pagemap_has_memory() - whether the process behind @pagemap has not ended.
+ *
+ * One that has ended has no memory, in which PAGEMAP_SCAN finds nothing and no fault (Linux
+ * 6.18); or it says ESRCH. Its pagemap reads as an empty file, as soon as nothing of it runs
+ * any more.
+ *
+ * Return: false with errno.
+ */
+static inline bool gw_pagemap_has_memory(int pagemap, uint64_t hva)
+{
+	uint64_t entry;
+	ssize_t n = pread(pagemap, &entry, sizeof(entry),
+			  (off_t)(hva / GW_PAGE_SIZE * sizeof(entry)));
+
+	if (!n)
+		errno = ESRCH;
+	return n > 0;
 }
 
 #endif

@@ -148,22 +148,6 @@ static int scan_range(struct uffd_tracker *u, const struct gw_track_range *r, ui
 	return 0;
 }
 
-/*
- * A process that has ended has no memory, in which the kernel finds nothing written
- * and no fault (Linux 6.18); or it says ESRCH. Its pagemap reads as an empty file.
- */
-static int still_there(const struct gw_tracker *t)
-{
-	uint64_t entry;
-	ssize_t n = pread(t->pagemap, &entry, sizeof(entry),
-			  (off_t)(t->ranges[0].hva / GW_PAGE_SIZE * sizeof(entry)));
-
-	if (n > 0)
-		return 0;
-	errno = n ? errno : ESRCH;
-	return gone_or("pagemap");
-}
-
 static int uffd_scan(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *due)
 {
 	int rc = 0;
@@ -174,7 +158,9 @@ static int uffd_scan(struct gw_tracker *t, size_t first, size_t count, struct gw
 		if (clip(&t->ranges[i], first, count, &start, &end))
 			rc = scan_range(uffd_of(t), &t->ranges[i], start, end, due);
 	}
-	return rc ? rc : still_there(t);
+	if (!rc && !gw_pagemap_has_memory(t->pagemap, t->ranges[0].hva))
+		rc = gone_or("pagemap");
+	return rc;
 }
 
 static int uffd_peek(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *written)

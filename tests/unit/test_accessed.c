@@ -2,7 +2,12 @@
 /* test_accessed.c - pages that a real process has accessed, under either kind of watch. */
 #include "tracked.h"
 
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <linux/userfaultfd.h>
+
 #include "accessed.h"
+#include "clock.h"
 #include "watch.h"
 
 struct watched {
@@ -122,17 +127,167 @@ static void nothing_is_lost_to_the_tracker(void **state)
 	drop(w);
 }
 
-/* Memory that is locked is dropped likewise, and one that has ended is told. */
+#define HAMMERED 3000UL
+
+/* What a round does: the scan, and then the pages that are due, as they are now. */
+static size_t copy_due(struct watched *w, uint8_t *copy)
+{
+	size_t start, stop, n = 0;
+
+	scan(&w->g);
+	gw_bitmap_for_each_run(&w->g.due, 0, HAMMERED, start, stop) {
+		memcpy(copy + start * GW_PAGE_SIZE, page_of(&w->g, start),
+		       (stop - start) * GW_PAGE_SIZE);
+		n += stop - start;
+	}
+	return n;
+}
+
+/*
+ * Neither while it writes all the time: who copies what the tracker reports has a true copy in
+ * the end, wherever between a write and a scan the entries were dropped.
+ */
+static void nothing_is_lost_while_it_writes(void **state)
+{
+	struct watched *w = make(false);
+	gw_autofree uint8_t *copy = calloc(HAMMERED, GW_PAGE_SIZE);
+	size_t copied = 0, sampled = 0;
+	int numbers[2];
+
+	(void)state;
+	for (unsigned int i = 0; i < 2; i++)
+		numbers[i] = gw_inject_found(w->g.pid, w->watch.numbers[i]);
+	w->g.t = gw_tracker_resume(w->g.pid, numbers, 2, w->watch.ranges, w->watch.nr_ranges);
+	assert_non_null(w->g.t);
+	memcpy(copy, page_of(&w->g, 0), HAMMERED * GW_PAGE_SIZE);
+	tell(&w->g, HAMMER, 0, HAMMERED, 1);
+	for (unsigned int i = 0; i < 400; i++) {
+		struct gw_bitmap seen;
+
+		assert_int_equal(gw_bitmap_init(&seen, PAGES), 0);
+		assert_int_equal(gw_accessed_sample(&w->accessed, &seen), 0);
+		sampled += gw_bitmap_count(&seen, 0, HAMMERED);
+		gw_bitmap_free(&seen);
+		if (i % 3 == 0)
+			copied += copy_due(w, copy);
+	}
+	tell(&w->g, REST, 0, 0, 1);
+	look(w); /* of what it wrote last no entry is left */
+	copied += copy_due(w, copy);
+	assert_true(copied > HAMMERED && sampled > HAMMERED); /* or nothing was tried */
+	for (size_t page = 0; page < HAMMERED; page++)
+		if (memcmp(copy + page * GW_PAGE_SIZE, page_of(&w->g, page), GW_PAGE_SIZE) != 0)
+			fail_msg("a write to page %zu was not reported", page);
+	drop(w);
+}
+
+/* The fault that is told next. */
+static struct uffd_msg fault_of(int uffd)
+{
+	struct pollfd p = { .fd = uffd, .events = POLLIN };
+	struct uffd_msg msg = { 0 };
+
+	assert_int_equal(poll(&p, 1, 60000), 1);
+	assert_int_equal(read(uffd, &msg, sizeof(msg)), sizeof(msg));
+	assert_int_equal(msg.event, UFFD_EVENT_PAGEFAULT);
+	return msg;
+}
+
+/*
+ * Of a split VM: what is leaving is protected still when its entry was dropped, read or not, and
+ * what is missing is missing.
+ */
+static void dropped_entries_are_protected(void **state)
+{
+	struct watched *w = make(true);
+	struct gw_paged paged;
+	struct uffd_msg msg;
+
+	(void)state;
+	assert_int_equal(gw_watch_open(&w->watch, w->g.pid, &paged), 0);
+	for (size_t page = 10; page < 13; page++) {
+		struct uffdio_writeprotect wp = {
+			.range = { w->g.ram.files[0].hva + page * GW_PAGE_SIZE, GW_PAGE_SIZE },
+			.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+		};
+
+		if (page == 10) /* present when it is protected, another is not */
+			tell(&w->g, READ, page, 1, 1);
+		assert_int_equal(ioctl(paged.uffds[0], UFFDIO_WRITEPROTECT, &wp), 0);
+		look(w);
+		if (page == 12) { /* dropped twice */
+			tell(&w->g, READ, page, 1, 1);
+			look(w);
+		}
+		send_command(&w->g, WRITE, page, 1, 1);
+		msg = fault_of(paged.uffds[0]);
+		assert_int_equal(msg.arg.pagefault.address / GW_PAGE_SIZE,
+				 wp.range.start / GW_PAGE_SIZE);
+		assert_true(msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP);
+		wp.mode = 0;
+		assert_int_equal(ioctl(paged.uffds[0], UFFDIO_WRITEPROTECT, &wp), 0);
+		await_command(&w->g);
+		assert_int_equal(page_of(&w->g, page)[page], 2);
+	}
+	send_command(&w->g, READ, 2500, 1, 1);
+	msg = fault_of(paged.uffds[0]);
+	assert_false(msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP);
+	{
+		struct uffdio_zeropage zero = {
+			.range = { w->g.ram.files[0].hva + 2500 * GW_PAGE_SIZE, GW_PAGE_SIZE },
+		};
+
+		assert_int_equal(ioctl(paged.uffds[0], UFFDIO_ZEROPAGE, &zero), 0);
+	}
+	await_command(&w->g);
+	gw_watch_close(&paged);
+	drop(w);
+}
+
+/* Memory that is locked, whose entries no ordinary madvise() drops. */
+static void of_locked_memory(bool split)
+{
+	struct watched *w = make(split);
+
+	tell(&w->g, LOCK, FIRST, SMALL, 1); /* which touches all of it */
+	gw_bitmap_set_range(&w->g.expected, FIRST, SMALL);
+	accessed_as_expected(w);
+	accessed_as_expected(w);
+	tell(&w->g, READ, FIRST + 5, 1, 1);
+	tell(&w->g, WRITE, FIRST + 300, 2, 1);
+	gw_bitmap_set(&w->g.expected, FIRST + 5);
+	gw_bitmap_set_range(&w->g.expected, FIRST + 300, 2);
+	accessed_as_expected(w);
+	drop(w);
+}
+
+static void of_locked_memory_split(void **state)
+{
+	(void)state;
+	of_locked_memory(true);
+}
+
+static void of_locked_memory_tracked(void **state)
+{
+	(void)state;
+	of_locked_memory(false);
+}
+
+/* Told at once, also while nobody has asked for its status. */
 static void one_that_has_ended(void **state)
 {
 	struct watched *w = make(true);
-	int rc;
+	int64_t began = gw_now();
+	siginfo_t info;
 
 	(void)state;
 	kill(w->g.pid, SIGKILL);
+	assert_int_equal(waitid(P_PID, (id_t)w->g.pid, &info, WEXITED | WNOWAIT), 0);
+	assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due), -ESRCH);
+	assert_message("has ended");
+	assert_true(gw_now() - began < 2 * GW_S);
 	waitpid(w->g.pid, NULL, 0);
-	rc = gw_accessed_sample(&w->accessed, &w->g.due);
-	assert_int_equal(rc, -ESRCH);
+	assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due), -ESRCH);
 	drop(w);
 }
 
@@ -142,6 +297,10 @@ int main(void)
 		cmocka_unit_test(of_a_split_vm),
 		cmocka_unit_test(of_a_tracked_vm),
 		cmocka_unit_test(nothing_is_lost_to_the_tracker),
+		cmocka_unit_test(nothing_is_lost_while_it_writes),
+		cmocka_unit_test(dropped_entries_are_protected),
+		cmocka_unit_test(of_locked_memory_split),
+		cmocka_unit_test(of_locked_memory_tracked),
 		cmocka_unit_test(one_that_has_ended),
 	};
 

@@ -7,10 +7,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,7 +32,10 @@
 enum op {
 	WRITE,
 	READ,
-	ZAP, /* take its page table entries away; what was written stays in the file */
+	ZAP,	/* take its page table entries away; what was written stays in the file */
+	LOCK,	/* not by mlock(), which sanitizers leave out */
+	HAMMER, /* write there at random, all the time, until REST */
+	REST,
 };
 
 struct command {
@@ -53,14 +59,50 @@ static inline uint8_t *page_of(const struct guest *g, size_t page)
 			    : g->map[1] + (page - FIRST) * GW_PAGE_SIZE;
 }
 
+/* What the child does besides obeying. */
+struct hammer {
+	const struct guest *g;
+	struct command c;
+	_Atomic bool stop;
+	pthread_t thread;
+};
+
+static inline void *hammer(void *arg)
+{
+	struct hammer *h = arg;
+	struct rng rng = { 77 };
+
+	while (!h->stop) {
+		const size_t page = h->c.first + rng_below(&rng, h->c.count);
+
+		page_of(h->g, page)[rng_below(&rng, GW_PAGE_SIZE)]++;
+	}
+	return NULL;
+}
+
 /* The child: obeys, and sits in read() between commands, where a call can be injected. */
 static inline _Noreturn void obey(const struct guest *g, int sock, pid_t parent)
 {
+	static struct hammer h;
 	struct command c;
 
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
 		_exit(1);
 	while (read(sock, &c, sizeof(c)) == sizeof(c)) {
+		if (c.op == HAMMER) {
+			h.g = g;
+			h.c = c;
+			if (pthread_create(&h.thread, NULL, hammer, &h))
+				_exit(1);
+		} else if (c.op == REST) {
+			h.stop = true;
+			pthread_join(h.thread, NULL);
+		} else if (c.op == LOCK &&
+			   syscall(SYS_mlock, page_of(g, c.first), c.count * GW_PAGE_SIZE)) {
+			_exit(1);
+		}
+		if (c.op > ZAP)
+			c.count = 0;
 		for (size_t page = c.first; page < c.first + c.count; page += c.step) {
 			volatile uint8_t *at = page_of(g, page);
 
@@ -77,13 +119,26 @@ static inline _Noreturn void obey(const struct guest *g, int sock, pid_t parent)
 	_exit(0);
 }
 
-static inline void tell(struct guest *g, enum op op, size_t first, size_t count, size_t step)
+/* Without waiting until it has. */
+static inline void send_command(struct guest *g, enum op op, size_t first, size_t count,
+				size_t step)
 {
 	struct command c = { op, first, count, step };
-	char byte;
 
 	assert_int_equal(write(g->sock, &c, sizeof(c)), sizeof(c));
+}
+
+static inline void await_command(struct guest *g)
+{
+	char byte;
+
 	assert_int_equal(read(g->sock, &byte, 1), 1);
+}
+
+static inline void tell(struct guest *g, enum op op, size_t first, size_t count, size_t step)
+{
+	send_command(g, op, first, count, step);
+	await_command(g);
 }
 
 /* The same for each page in g->expected. */
