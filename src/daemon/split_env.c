@@ -88,7 +88,6 @@ static void op_touched(void *env, size_t page, size_t count)
 	struct gw_keeper *k = env;
 
 	filled(k, page);
-	gw_locked(&k->lock);
 	gw_ageing_touch(&k->ageing, page, count);
 }
 

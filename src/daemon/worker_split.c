@@ -277,16 +277,15 @@ static int sample(struct gw_keeper *k)
 	k->next_sample = gw_now() + (int64_t)k->record.period_ms * GW_MS;
 	gw_bitmap_zero(&k->sampled);
 	rc = gw_accessed_sample(&k->accessed, &k->sampled);
-	if (rc == -EAGAIN)
-		return 0;
-	if (rc)
+	if (rc && rc != -EAGAIN)
 		return rc;
-	gw_locked(&k->lock);
 	gw_ageing_add(&k->ageing, &k->sampled);
-	if (!k->record.direct_io)
-		k->nr_victims = 0; /* there may be colder ones now */
 	if (++k->periods % k->record.shift_periods == 0)
 		gw_ageing_shift(&k->ageing);
+	if (!k->record.direct_io) {
+		gw_locked(&k->lock);
+		k->nr_victims = 0; /* there may be colder ones now */
+	}
 	return 0;
 }
 

@@ -47,17 +47,29 @@ static uint64_t spread(uint8_t bits)
 	return (one_each + EIGHT(0x7f)) & EIGHT(GW_AGEING_NOW);
 }
 
+/* Whoever else looks or touches meanwhile sees whole bytes. */
+static uint64_t eight_at(const uint8_t *bytes)
+{
+	return __atomic_load_n((const uint64_t *)(const void *)bytes, __ATOMIC_RELAXED);
+}
+
+static void set_eight(uint8_t *bytes, uint64_t eight)
+{
+	__atomic_store_n((uint64_t *)(void *)bytes, eight, __ATOMIC_RELAXED);
+}
+
+static void set_now(uint8_t *byte)
+{
+	if (!(__atomic_load_n(byte, __ATOMIC_RELAXED) & GW_AGEING_NOW))
+		__atomic_fetch_or(byte, GW_AGEING_NOW, __ATOMIC_RELAXED);
+}
+
+/* May lose what gw_ageing_touch() sets just now, which the next look tells again. */
 static void add_word(uint8_t *pages, uint64_t word)
 {
-	uint64_t eight;
-
-	for (unsigned int i = 0; i < 64; i += 8, word >>= 8) {
-		if (!(word & 0xff))
-			continue;
-		memcpy(&eight, pages + i, sizeof(eight));
-		eight |= spread((uint8_t)word);
-		memcpy(pages + i, &eight, sizeof(eight));
-	}
+	for (unsigned int i = 0; i < 64; i += 8, word >>= 8)
+		if (word & 0xff)
+			set_eight(pages + i, eight_at(pages + i) | spread((uint8_t)word));
 }
 
 /* The units of the pages in @word, the first of which is @page. */
@@ -68,7 +80,7 @@ static void add_units(struct gw_ageing *a, size_t page, uint64_t word)
 		size_t first, unit = gw_unit_of(&a->units, at);
 		const size_t end = gw_unit_pages(&a->units, unit, &first) + first - page;
 
-		a->unit[unit] |= GW_AGEING_NOW;
+		set_now(&a->unit[unit]);
 		word &= end < 64 ? ~0ULL << end : 0;
 	}
 }
@@ -88,32 +100,42 @@ void gw_ageing_touch(struct gw_ageing *a, size_t first, size_t count)
 	const size_t stop = first + count;
 
 	for (size_t page = first; page < stop; page++)
-		a->pages[page] |= GW_AGEING_NOW;
+		set_now(&a->pages[page]);
 	for (size_t page = first; page < stop;) {
 		const size_t unit = gw_unit_of(&a->units, page);
 
-		a->unit[unit] |= GW_AGEING_NOW;
+		set_now(&a->unit[unit]);
 		page = gw_unit_pages(&a->units, unit, &first) + first;
 	}
 }
 
-static void shift(uint8_t *bytes, size_t n)
+/* To write what is zero would cost memory. */
+static void shift_pages(struct gw_ageing *a)
 {
-	for (size_t i = 0; i < n; i += sizeof(uint64_t)) {
-		uint64_t eight;
+	for (size_t i = 0; i < a->pages_len; i += 8) {
+		const uint64_t eight = eight_at(a->pages + i);
 
-		memcpy(&eight, bytes + i, sizeof(eight));
-		if (!eight) /* to write what is zero would cost memory */
-			continue;
-		eight = eight >> 1 & EIGHT(0x7f);
-		memcpy(bytes + i, &eight, sizeof(eight));
+		if (eight)
+			set_eight(a->pages + i, eight >> 1 & EIGHT(0x7f));
+	}
+}
+
+/* And nothing is lost: a unit that was just touched must not look cold. */
+static void shift_units(struct gw_ageing *a)
+{
+	for (size_t i = 0; i < a->units_len; i += 8) {
+		uint64_t *at = (uint64_t *)(void *)(a->unit + i), was = eight_at(a->unit + i);
+
+		while (was && !__atomic_compare_exchange_n(at, &was, was >> 1 & EIGHT(0x7f), true,
+							   __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			;
 	}
 }
 
 void gw_ageing_shift(struct gw_ageing *a)
 {
-	shift(a->pages, a->pages_len);
-	shift(a->unit, a->units_len);
+	shift_pages(a);
+	shift_units(a);
 }
 
 void gw_ageing_split(const struct gw_ageing *a, size_t most, struct gw_bitmap *stay)
@@ -135,6 +157,13 @@ void gw_ageing_split(const struct gw_ageing *a, size_t most, struct gw_bitmap *s
 	}
 }
 
+/* The values of 64 units from the @i-th 64 on. */
+static void values_of(const struct gw_ageing *a, size_t i, uint64_t values[8])
+{
+	for (unsigned int k = 0; k < 8; k++)
+		values[k] = eight_at(a->unit + i * 64 + k * sizeof(values[k]));
+}
+
 /* Others may be setting bits. */
 static uint64_t word_of(const struct gw_bitmap *map, size_t i)
 {
@@ -148,26 +177,29 @@ static void count_values(const struct gw_ageing *a, const struct gw_bitmap *elig
 	size_t four[4][256] = { 0 }; /* one after the other would wait for each other's sums */
 
 	for (size_t i = 0; i < (a->units.nr + 63) / 64; i++) {
-		const uint8_t *unit = a->unit + i * 64;
-		uint64_t word = word_of(eligible, i);
+		uint64_t word = word_of(eligible, i), values[8];
+		const uint8_t *value = (const uint8_t *)values;
 
+		if (!word)
+			continue;
+		values_of(a, i, values);
 		if (word == ~0ULL)
 			for (unsigned int k = 0; k < 64; k++)
-				four[k % 4][unit[k]]++;
+				four[k % 4][value[k]]++;
 		else
 			for (; word; word &= word - 1)
-				four[0][unit[__builtin_ctzll(word)]]++;
+				four[0][value[__builtin_ctzll(word)]]++;
 	}
 	for (unsigned int value = 0; value < 256; value++)
 		nr[value] = four[0][value] + four[1][value] + four[2][value] + four[3][value];
 }
 
-static bool has_any(const uint8_t unit[64], uint8_t most)
+static bool has_any(const uint8_t values[64], uint8_t most)
 {
 	uint8_t least = 255;
 
 	for (unsigned int k = 0; k < 64; k++)
-		least = unit[k] < least ? unit[k] : least;
+		least = values[k] < least ? values[k] : least;
 	return least <= most;
 }
 
@@ -184,44 +216,68 @@ struct search {
 static void collect(struct search *s, size_t from, size_t end)
 {
 	for (size_t i = from / 64; s->all && i * 64 < end; i++) {
-		uint64_t word = word_of(s->eligible, i);
+		uint64_t word = word_of(s->eligible, i), values[8];
+		const uint8_t *of = (const uint8_t *)values;
 
 		if (i == from / 64)
 			word &= ~0ULL << from % 64;
 		if (end - i * 64 < 64)
 			word &= ~(~0ULL << end % 64);
-		if (!word || !has_any(s->a->unit + i * 64, (uint8_t)s->last))
+		if (!word)
+			continue;
+		values_of(s->a, i, values);
+		if (!has_any(of, (uint8_t)s->last))
 			continue;
 		for (; word; word &= word - 1) {
-			const size_t unit = i * 64 + (size_t)__builtin_ctzll(word);
-			const unsigned int value = s->a->unit[unit];
+			const unsigned int k = (unsigned int)__builtin_ctzll(word);
+			const unsigned int value = of[k];
 
 			if (value > s->last || !s->left[value])
 				continue;
-			*s->to[value]++ = unit;
+			*s->to[value]++ = i * 64 + k;
 			s->left[value]--;
 			s->all--;
 		}
 	}
 }
 
-unsigned int gw_ageing_coldest(struct gw_ageing *a, const struct gw_bitmap *eligible,
-			       unsigned int most, size_t *units)
+/* Return: how many; in @wanted how many there were before values changed meanwhile. */
+static size_t choose(struct gw_ageing *a, const struct gw_bitmap *eligible, size_t most,
+		     size_t *units, size_t *wanted)
 {
 	const size_t from = a->from < a->units.nr ? a->from : 0;
 	struct search s = { .a = a, .eligible = eligible };
+	const size_t *begin[256];
 	size_t nr[256], n = 0;
 
 	count_values(a, eligible, nr);
 	for (unsigned int value = 0; value < 256 && n < most; value++) {
 		s.left[value] = nr[value] < most - n ? nr[value] : most - n;
-		s.to[value] = units + n;
+		begin[value] = s.to[value] = units + n;
 		n += s.left[value];
 		s.last = value;
 	}
-	s.all = n;
+	*wanted = s.all = n;
+	if (!n)
+		return 0;
 	collect(&s, from, a->units.nr);
 	collect(&s, 0, from);
+	n = 0;
+	for (unsigned int value = 0; value <= s.last; value++)
+		for (const size_t *unit = begin[value]; unit < s.to[value]; unit++)
+			units[n++] = *unit;
+	return n;
+}
+
+unsigned int gw_ageing_coldest(struct gw_ageing *a, const struct gw_bitmap *eligible,
+			       unsigned int most, size_t *units)
+{
+	size_t n, wanted;
+
+	/* None of some: all were shifted in between. */
+	do
+		n = choose(a, eligible, most, units, &wanted);
+	while (!n && wanted);
 	if (n)
 		a->from = units[n - 1] + 1;
 	return (unsigned int)n;

@@ -10,7 +10,11 @@
  * Nothing is sorted: whoever wants the most or the least likely units counts how many have each of
  * the 256 values.
  *
- * The tables are memory of their own, so what is never accessed costs none. Locking: the caller's.
+ * The tables are memory of their own, so what is never accessed costs none.
+ *
+ * Locking: pages are touched by any thread at any time, so nobody who brings one waits for a walk
+ * over the table of a large guest. The other calls are one thread's at a time, of which add and
+ * shift are one's, coldest another's.
  */
 #ifndef GW_AGEING_H
 #define GW_AGEING_H
@@ -54,7 +58,7 @@ void gw_ageing_split(const struct gw_ageing *a, size_t most, struct gw_bitmap *s
  * @most: @units at most
  *
  * Among equals it goes on where it stopped, so that not always the same ones leave.
- * Return: how many.
+ * Return: how many; fewer than there are where they are touched meanwhile.
  */
 unsigned int gw_ageing_coldest(struct gw_ageing *a, const struct gw_bitmap *eligible,
 			       unsigned int most, size_t *units);

@@ -2,6 +2,8 @@
 /* test_ageing.c - histories of accesses, against the paper's figures and a model. */
 #include "unit.h"
 
+#include <pthread.h>
+
 #include "ageing.h"
 #include "rng.h"
 
@@ -238,7 +240,7 @@ static long resident_at(const void *at)
 /* What is never accessed costs no memory, whatever is asked of it. */
 static void costs_what_was_accessed(void **state)
 {
-	struct gw_memory m = { .nr_blocks = 1, .nr_pages = 1UL << 30 }; /* 4 TiB */
+	struct gw_memory m = { .nr_blocks = 1, .nr_pages = 1UL << 26 }; /* 256 GiB */
 	struct gw_bitmap all;
 	struct gw_ageing a;
 	size_t units[4];
@@ -248,14 +250,81 @@ static void costs_what_was_accessed(void **state)
 	assert_int_equal(gw_ageing_init(&a, &m, 256), 0);
 	assert_int_equal(gw_bitmap_init(&all, a.units.nr), 0);
 	gw_bitmap_set_range(&all, 0, a.units.nr);
-	gw_ageing_touch(&a, 1UL << 29, 1000);
+	gw_ageing_touch(&a, 1UL << 25, 1000);
 	for (int i = 0; i < 3; i++)
 		gw_ageing_shift(&a);
 	assert_int_equal(gw_ageing_coldest(&a, &all, 4, units), 4);
-	/* Huge pages and what lies beside it, at worst; the table is of 1 GiB. */
-	assert_in_range(resident_at(a.pages + (1UL << 29)), 1, 16 * 1024);
+	/* Huge pages and what lies beside it, at worst; the table is of 64 MiB. */
+	assert_in_range(resident_at(a.pages + (1UL << 25)), 1, 16 * 1024);
 	gw_bitmap_free(&all);
 	gw_ageing_free(&a);
+}
+
+struct crowd {
+	struct gw_ageing a;
+	struct gw_bitmap eligible, seen;
+	_Atomic bool stop;
+	_Atomic unsigned int chosen, wrong;
+};
+
+static void *toucher(void *arg)
+{
+	struct crowd *c = arg;
+	struct rng rng = { 21 };
+
+	while (!c->stop)
+		gw_ageing_touch(&c->a, 512 + rng_below(&rng, 399), 1 + rng_below(&rng, 2));
+	return NULL;
+}
+
+static void *chooser(void *arg)
+{
+	struct crowd *c = arg;
+
+	while (!c->stop) {
+		uint8_t chosen[PAGES] = { 0 };
+		size_t units[80];
+		unsigned int n = gw_ageing_coldest(&c->a, &c->eligible, 80, units);
+
+		c->chosen += n;
+		if (!n || n > 80)
+			c->wrong++;
+		for (unsigned int i = 0; i < n; i++)
+			c->wrong += chosen[units[i]]++; /* nobody twice */
+	}
+	return NULL;
+}
+
+/* Pages are touched, and units chosen, while others are added and all are shifted. */
+static void touched_meanwhile(void **state)
+{
+	const struct gw_memory m = two_blocks();
+	struct rng rng = { 22 };
+	pthread_t threads[2];
+	struct crowd c = { 0 };
+
+	(void)state;
+	assert_int_equal(gw_ageing_init(&c.a, &m, 4), 0);
+	assert_int_equal(gw_bitmap_init(&c.eligible, c.a.units.nr), 0);
+	assert_int_equal(gw_bitmap_init(&c.seen, PAGES), 0);
+	gw_bitmap_set_range(&c.eligible, 0, c.a.units.nr);
+	assert_int_equal(pthread_create(&threads[0], NULL, toucher, &c), 0);
+	assert_int_equal(pthread_create(&threads[1], NULL, chooser, &c), 0);
+	for (int i = 0; i < 5000; i++) {
+		gw_bitmap_set(&c.seen, rng_below(&rng, 300));
+		gw_ageing_add(&c.a, &c.seen);
+		gw_ageing_shift(&c.a);
+		/* A unit that was touched does not look cold before its time. */
+		gw_ageing_touch(&c.a, 0, 1);
+		assert_true(__atomic_load_n(&c.a.unit[0], __ATOMIC_RELAXED) & GW_AGEING_NOW);
+	}
+	c.stop = true;
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	assert_true(c.chosen && !c.wrong);
+	gw_bitmap_free(&c.eligible);
+	gw_bitmap_free(&c.seen);
+	gw_ageing_free(&c.a);
 }
 
 int main(void)
@@ -268,6 +337,7 @@ int main(void)
 		cmocka_unit_test(coldest_as_a_model),
 		cmocka_unit_test(touched_units),
 		cmocka_unit_test(costs_what_was_accessed),
+		cmocka_unit_test(touched_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
