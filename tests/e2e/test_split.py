@@ -10,16 +10,15 @@ LIMIT = 40 * MIB
 UNIT = 512 * 4096  # a chunk on huge pages
 
 
-class Split(Group):
-    """A quarter of it stays, and the guest checks all of it, again and again."""
+class Splits(Group):
+    """A part of it stays, and the guest checks all of it, again and again."""
 
-    weight = 120
     timeout = 120
+    folder = "ram"
 
     def setup(self):
         self.a = self.lab.host("a")
         self.subs = [self.lab.host(name, "--memory-server-limit", "512M") for name in "bc"]
-        self.vm = self.lab.vm(memory="160M", run=("memtest:80",)).boot(self.a)
 
     def to(self, *hosts):
         return ",".join(host.address for host in hosts or self.subs)
@@ -31,7 +30,7 @@ class Split(Group):
 
     def resident(self):
         """Bytes of its memory that are here, as the file system counts them."""
-        path = os.path.join(self.a.run, "ram", "vm", "t", "godwit-ram")
+        path = os.path.join(self.a.run, self.folder, "vm", "t", "godwit-ram")
         return os.stat(path).st_blocks * 512
 
     def stays_within(self, passes):
@@ -52,6 +51,16 @@ class Split(Group):
         for host in self.subs:
             wait_for(f"{host.name} to hold nothing", lambda h=host: not h.workers(), 10)
         self.vm.lives()
+
+
+class Split(Splits):
+    """A quarter of it."""
+
+    weight = 90
+
+    def setup(self):
+        super().setup()
+        self.vm = self.lab.vm(memory="160M", run=("memtest:56",)).boot(self.a)
 
     def test_there_and_back(self):
         """Twice; and what cannot be done meanwhile says so."""
@@ -115,3 +124,31 @@ class Split(Group):
         self.vm.stop()
         for host in self.subs:
             wait_for(f"{host.name} to hold nothing", lambda h=host: not h.workers(), 10)
+
+
+class SplitDirect(Splits):
+    """The same with direct I/O, which no write-protection stops, and a balloon."""
+
+    weight = 40
+    folder = "ram-small"
+
+    def setup(self):
+        image = os.path.join(self.lab.dir, "disk.img")
+        with open(image, "wb") as f:
+            f.truncate(16 * MIB)
+        super().setup()
+        self.vm = self.lab.vm(memory="192M", run=("memtest:24", "fill:16", "diskio:4"),
+                              args=("-drive", f"file={image},format=raw,if=virtio,cache=none",
+                                    "-device", "virtio-balloon-pci,id=balloon")).boot(self.a)
+
+    def test_there_and_back(self):
+        self.split()
+        self.stays_within(3)
+        qmp = self.lab.closing(self.vm.qmp())
+        for size in (120, 192):
+            qmp.call("balloon", value=size * MIB)
+            wait_for(f"a balloon to leave {size} MiB",
+                     lambda s=size: qmp.call("query-balloon")["actual"] == s * MIB, 40)
+        qmp.close()
+        self.stays_within(2)
+        self.merge()
