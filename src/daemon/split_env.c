@@ -139,12 +139,17 @@ static json_t *op_hold(void *env, const struct gw_server *server)
 	return json_pack("{s:s,s:s}", "name", k->vm.def.name, "host", k->w->host);
 }
 
-uint64_t gw_keeper_aim(const struct gw_keeper *k)
+uint64_t gw_keeper_spare(const struct gw_keeper *k)
 {
+	const uint64_t target = k->record.main_memory / GW_PAGE_SIZE;
 	const uint64_t spare = 4ULL * k->record.unit_pages;
 
-	return k->split.limit > 8 * spare ? k->split.limit - spare
-					  : k->split.limit - k->split.limit / 8;
+	return target > 8 * spare ? spare : target / 8;
+}
+
+uint64_t gw_keeper_aim(const struct gw_keeper *k)
+{
+	return k->record.main_memory / GW_PAGE_SIZE - gw_keeper_spare(k);
 }
 
 /* Where a unit may go that is nowhere yet: to whoever is there and has most room. */

@@ -48,6 +48,9 @@ struct gw_keeper {
 extern const struct gw_split_ops gw_split_live_ops;
 extern const struct gw_servers_ops gw_servers_live_ops;
 
+/** gw_keeper_spare() - pages that are kept free for what is fetched ahead. */
+uint64_t gw_keeper_spare(const struct gw_keeper *k);
+
 /** gw_keeper_aim() - pages: what is here beyond that leaves, so that there is room to fetch. */
 uint64_t gw_keeper_aim(const struct gw_keeper *k);
 

@@ -173,7 +173,7 @@ static int start(struct gw_keeper *k, bool took_over)
 	k->split.ops = &gw_split_live_ops;
 	k->split.env = k;
 	k->split.pinned = k->record.direct_io;
-	k->split.limit = k->record.merging ? m->nr_pages : k->record.main_memory / GW_PAGE_SIZE;
+	k->split.limit = m->nr_pages; /* lower_limit() */
 	if (!rc)
 		rc = gw_split_init(&k->split, GW_MEMORY_CONNECTIONS * k->record.nr_servers);
 	if (!rc)
@@ -332,6 +332,9 @@ static void prepare(struct gw_keeper *k)
 	    gw_split_here(&k->split) <= gw_keeper_aim(k))
 		return;
 	k->next_prepare = gw_now() + QUIESCE_NS;
+	/* Whoever waits for room would wait for us, who wait for him. */
+	k->split.quiesces = true;
+	gw_split_ask(&k->split);
 	qmp = gw_qmp_open(k->vm.qmp, gw_now() + QUIESCE_MS * GW_MS);
 	if (!qmp || gw_qmp_check(qmp, k->vm.process.pid) || protect_quiesced(k, qmp)) {
 		gw_warn("VM '%s' has direct I/O, and nothing more can leave while that cannot be "
@@ -340,7 +343,22 @@ static void prepare(struct gw_keeper *k)
 		gw_error_clear();
 	}
 	gw_qmp_close(qmp);
+	k->split.quiesces = false;
 	gw_servers_wake(&k->all);
+}
+
+/*
+ * What is here beyond the limit at first is no reason to have the guest wait until it has left: it
+ * may use what it needs as long as it becomes less.
+ */
+static void lower_limit(struct gw_keeper *k)
+{
+	const uint64_t target = k->record.main_memory / GW_PAGE_SIZE;
+	const uint64_t least = gw_split_here(&k->split) + gw_keeper_spare(k);
+
+	if (k->record.merging || k->split.limit <= target || least >= k->split.limit)
+		return;
+	k->split.limit = least > target ? least : target;
 }
 
 /* Whoever asked for the split hears of it once its memory is within the limit. */
@@ -362,7 +380,7 @@ static int tell(struct gw_keeper *k)
 		if (why[0] && !s->up && !s->away)
 			return gw_fail(-EHOSTUNREACH, "sub-host %s: %s", s->address, why);
 	}
-	if (!all_up || gw_split_here(&k->split) > k->split.limit)
+	if (!all_up || k->split.limit * GW_PAGE_SIZE > k->record.main_memory)
 		return 0;
 	gw_worker_answer(k->w, status_of(k, "split-active"));
 	k->told = true;
@@ -449,6 +467,7 @@ static int keep(struct gw_keeper *k)
 			return gw_fail(-ESTALE, "a younger godwitd starts another");
 		if (atomic_exchange(&k->split.retry, false))
 			gw_watch_wake(&k->paged);
+		lower_limit(k);
 		gw_split_ask(&k->split);
 		if (gw_split_here(&k->split) > gw_keeper_aim(k))
 			gw_servers_wake(&k->all);

@@ -102,7 +102,7 @@ static bool reserve(struct gw_split *s)
 {
 	const uint64_t most = s->limit + (uint64_t)s->threads * s->table.units.pages;
 
-	if (++s->coming + gw_split_here(s) <= most)
+	if (++s->coming + gw_split_here(s) <= most || s->quiesces)
 		return true;
 	s->coming--;
 	return false;

@@ -105,6 +105,7 @@ struct gw_split {
 	_Atomic uint64_t coming; /* pages asked for, or just being made */
 	unsigned int threads;	 /* that place pages */
 	bool pinned;		 /* pages may be: only what was prepared leaves */
+	_Atomic bool quiesces;	 /* the guest is to stand still, and must get that far */
 	_Atomic bool gone;	 /* QEMU has ended */
 	_Atomic bool retry;	 /* this host has no memory for a page that somebody waits for */
 

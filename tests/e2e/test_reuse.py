@@ -168,7 +168,7 @@ class There(Two):
 class Direct(Two):
     """The same with direct I/O, that no tracker sees, and a balloon."""
 
-    run, memory = ("memtest:4", "fill:32", "diskio:4"), "256M"
+    run, memory = ("memtest:4", "fill:32", "diskio:/dev/vda:4"), "256M"
 
     def setup(self):
         image = os.path.join(self.lab.dir, "disk.img")

@@ -137,7 +137,7 @@ class SplitDirect(Splits):
         with open(image, "wb") as f:
             f.truncate(16 * MIB)
         super().setup()
-        self.vm = self.lab.vm(memory="192M", run=("memtest:24", "fill:16", "diskio:4"),
+        self.vm = self.lab.vm(memory="256M", run=("memtest:24", "fill:16", "diskio:/dev/vda:4"),
                               args=("-drive", f"file={image},format=raw,if=virtio,cache=none",
                                     "-device", "virtio-balloon-pci,id=balloon")).boot(self.a)
 
@@ -145,7 +145,7 @@ class SplitDirect(Splits):
         self.split()
         self.stays_within(3)
         qmp = self.lab.closing(self.vm.qmp())
-        for size in (120, 192):
+        for size in (190, 256):
             qmp.call("balloon", value=size * MIB)
             wait_for(f"a balloon to leave {size} MiB",
                      lambda s=size: qmp.call("query-balloon")["actual"] == s * MIB, 40)
