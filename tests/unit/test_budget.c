@@ -7,6 +7,8 @@
 #include <sys/wait.h>
 
 #include "budget.h"
+#include "promise.h"
+#include "serve.h"
 #include "vm_folder.h"
 #include "worker.h"
 
@@ -235,6 +237,53 @@ static void images_give_way(void **state)
 	site_close(&s);
 }
 
+/* What is held for a VM of another host counts as a VM here does, and images give way to it. */
+static void other_hosts_count(void **state)
+{
+	static const char id[] = "000102030405060708090a0b0c0d0e0f";
+	struct gw_hold hold = { .name = "far",
+				.host = "A",
+				.blocks = { { "ram", BYTES(2 * LIMIT) } },
+				.nr_blocks = 1,
+				.size = BYTES(LIMIT - 300) };
+	gw_autofree uint8_t *bytes = calloc(GW_CHUNK_PAGES, GW_PAGE_SIZE);
+	gw_autofree char *folder = NULL;
+	struct gw_memstore store;
+	struct site s;
+	struct vm *web;
+	int a, lock;
+
+	if (!may_mount)
+		skip();
+	site_open(&s, *state);
+	s.paths.server_limit = BYTES(LIMIT);
+	s.paths.overcommit = 200; /* not of what leaves another host because it is used */
+	folder = gw_promise_store(&s.paths, id);
+	web = leave_image(&s, "web1");
+	lock = gw_promise_lock(&s.paths, id, GW_FOREVER);
+	assert_true(lock >= 0);
+	assert_int_equal(gw_budget_promise(&s.paths, "here", id, &hold), 0);
+	gw_budget_make_room(&s.paths, GW_FOREVER);
+	assert_in_range(images(&s), BYTES(200), BYTES(300));
+	assert_int_equal(gw_memstore_open(&store, folder, &hold), 0);
+	for (size_t page = 0; page < LIMIT - 300; page += 100)
+		assert_int_equal(gw_memstore_put(&store, page, 50, bytes), 0);
+	assert_int_equal(gw_promise_used(&s.paths, id), BYTES((LIMIT - 300) / 2));
+	assert_int_equal(gw_budget_free(&s.paths, NULL), BYTES(600));
+	s.paths.overcommit = 100;
+	assert_int_equal(come(&s, "a", 301, false), -ENOMEM);
+	a = come(&s, "a", 300, false);
+	assert_true(a >= 0);
+	assert_int_equal(images(&s), 0);
+	gw_memstore_close(&store);
+	assert_int_equal(gw_promise_remove(&s.paths, id), 0);
+	close(lock);
+	assert_int_equal(gw_budget_free(&s.paths, NULL), BYTES(LIMIT - 300));
+	go(&s, "a", a);
+	vm_free(web);
+	site_close(&s);
+}
+
 /* What is pinned is not free for others; to the VM itself it is no obstacle. */
 static void pinned_images_stay(void **state)
 {
@@ -390,15 +439,11 @@ static void older_names_stay(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		host_test(promises_add_up),
-		host_test(two_that_fit_singly),
-		host_test(images_give_way),
-		host_test(pinned_images_stay),
-		host_test(what_is_used_is_not_overcommitted),
-		host_test(dots_do_not_collide),
-		host_test(pressure_evicts),
-		host_test(dots_do_not_collide),
-		host_test(older_names_stay),
+		host_test(promises_add_up),	host_test(two_that_fit_singly),
+		host_test(images_give_way),	host_test(other_hosts_count),
+		host_test(pinned_images_stay),	host_test(what_is_used_is_not_overcommitted),
+		host_test(dots_do_not_collide), host_test(pressure_evicts),
+		host_test(dots_do_not_collide), host_test(older_names_stay),
 	};
 
 	/* Mounts of our own, which nobody else sees and which end with us. */
