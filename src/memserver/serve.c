@@ -139,9 +139,9 @@ static int unexpected(const struct gw_memserve_way *w)
 
 static char *make_holding(const struct gw_memserve *s)
 {
+	const uint64_t size = s->store->most * GW_PAGE_SIZE;
 	json_t *json = json_pack("{s:s,s:I,s:I,s:o,s:o}", "host", s->host, "pages",
-				 (json_int_t)s->store->pages, "size",
-				 (json_int_t)(s->store->most * GW_PAGE_SIZE), "features",
+				 (json_int_t)s->store->pages, "size", (json_int_t)size, "features",
 				 gw_features_json(), "stages", gw_stages_json());
 	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 

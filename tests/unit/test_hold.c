@@ -310,7 +310,7 @@ static void outlives_its_worker(void **state)
 
 	begin_at(s, 1, 0);
 	for (unsigned int n = 1; n < 6; n++) {
-		leave(s->h, (n - 1) * 20, 20);
+		leave(s->h, 20UL * (n - 1), 20);
 		kill(s->jobs->list->pid, SIGKILL);
 		run_until(s, is_idle, s);
 		begin_at(s, 1, 20UL * n);
