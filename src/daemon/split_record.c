@@ -22,11 +22,11 @@ json_t *gw_split_record_json(const struct gw_split_record *r)
 		json_array_append_new(servers,
 				      json_pack("{s:s,s:I}", "address", r->servers[i].address,
 						"size", (json_int_t)r->servers[i].size));
-	return json_pack("{s:s,s:I,s:i,s:i,s:i,s:b,s:b,s:o}", "id", id, "main-memory",
+	return json_pack("{s:s,s:I,s:i,s:i,s:i,s:b,s:b,s:b,s:o}", "id", id, "main-memory",
 			 (json_int_t)r->main_memory, "chunk-pages", (int)r->unit_pages,
 			 "history-period-ms", (int)r->period_ms, "history-shift",
 			 (int)r->shift_periods, "direct-io", (int)r->direct_io, "merging",
-			 (int)r->merging, "servers", servers);
+			 (int)r->merging, "stopped", (int)r->stopped, "servers", servers);
 }
 
 static int take_server(struct gw_split_record *r, const json_t *one, uint64_t size)
@@ -84,6 +84,7 @@ int gw_split_record_parse(struct gw_split_record *r, const json_t *json)
 	r->shift_periods = number(json, "history-shift", 0);
 	r->direct_io = json_is_true(json_object_get(json, "direct-io"));
 	r->merging = json_is_true(json_object_get(json, "merging"));
+	r->stopped = json_is_true(json_object_get(json, "stopped"));
 	json_array_foreach(json_object_get(json, "servers"), i, one) {
 		rc = rc ? rc : take_server(r, one, 0);
 	}

@@ -24,6 +24,7 @@ struct gw_split_record {
 	unsigned int shift_periods; /* after so many its history is shifted (paper, IV-B) */
 	bool direct_io;		    /* pages may be pinned (F10) */
 	bool merging;		    /* all of it is to come back */
+	bool stopped;		    /* by us, for a moment: to be continued */
 	struct {
 		char address[GW_ADDRESS_MAX];
 		uint64_t size; /* bytes that may be put there */

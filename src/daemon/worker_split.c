@@ -289,29 +289,53 @@ static int sample(struct gw_keeper *k)
 	return 0;
 }
 
-/* The coldest units are protected with no direct I/O in flight (F10); it runs on at once. */
-static int protect_quiesced(struct gw_keeper *k, struct gw_qmp *qmp)
+/*
+ * Whoever stops the guest has it go on, whatever comes in between: another process, too, which
+ * finds that written down (invariant 14).
+ */
+static int go_on(struct gw_keeper *k, struct gw_qmp *qmp)
 {
-	size_t units[GW_VICTIMS];
-	unsigned int n = 0, all;
+	int rc = k->record.stopped ? gw_qmp_call(qmp, "cont", NULL, NULL) : 0;
+
+	if (rc || !k->record.stopped)
+		return rc;
+	k->record.stopped = false;
+	return save(k);
+}
+
+static int quiesce(struct gw_keeper *k, struct gw_qmp *qmp)
+{
 	char status[32];
-	bool runs;
 	int rc = gw_qmp_status(qmp, status, sizeof(status));
 
-	runs = !rc && !strcmp(status, "running");
-	if (runs)
-		rc = gw_qmp_call(qmp, "stop", NULL, NULL);
-	if (rc)
+	if (rc || strcmp(status, "running") != 0)
 		return rc;
-	{
+	k->record.stopped = true;
+	rc = save(k);
+	return rc ? rc : gw_qmp_call(qmp, "stop", NULL, NULL);
+}
+
+/* As many of the coldest units as are to leave are protected with no direct I/O in flight (F10). */
+static int protect_quiesced(struct gw_keeper *k, struct gw_qmp *qmp)
+{
+	const uint64_t here = gw_split_here(&k->split), aim = gw_keeper_aim(k);
+	const uint64_t most = here > aim ? (here - aim) / k->record.unit_pages + 4 : 0;
+	size_t units[GW_VICTIMS];
+	unsigned int n = 0, all = 0;
+	int rc = go_on(k, qmp);
+
+	if (!rc)
+		rc = quiesce(k, qmp);
+	if (!rc) {
 		gw_locked(&k->lock);
-		all = gw_ageing_coldest(&k->ageing, &k->filled, GW_VICTIMS, units);
+		all = gw_ageing_coldest(&k->ageing, &k->filled,
+					most < GW_VICTIMS ? (unsigned int)most : GW_VICTIMS, units);
 	}
 	for (unsigned int i = 0; i < all; i++)
 		if (gw_split_prepare(&k->split, units[i]))
 			units[n++] = units[i];
-	if (runs)
-		rc = gw_qmp_call(qmp, "cont", NULL, NULL);
+	if (!rc)
+		rc = go_on(k, qmp);
 	gw_locked(&k->lock);
 	memcpy(k->victims, units, n * sizeof(units[0]));
 	k->nr_victims = n;
@@ -328,8 +352,9 @@ static void prepare(struct gw_keeper *k)
 		gw_locked(&k->lock);
 		enough = k->nr_victims;
 	}
-	if (!k->record.direct_io || k->record.merging || enough || gw_now() < k->next_prepare ||
-	    gw_split_here(&k->split) <= gw_keeper_aim(k))
+	if (gw_now() < k->next_prepare ||
+	    (!k->record.stopped && (!k->record.direct_io || k->record.merging || enough ||
+				    gw_split_here(&k->split) <= gw_keeper_aim(k))))
 		return;
 	k->next_prepare = gw_now() + QUIESCE_NS;
 	/* Whoever waits for room would wait for us, who wait for him. */

@@ -6,7 +6,7 @@ import os
 from godwit_lab import MIB, check, kill, wait_for
 from godwit_runner import Group
 
-LIMIT = 40 * MIB
+LIMIT = 40 * MIB  # of which the guest's kernel uses a half
 UNIT = 512 * 4096  # a chunk on huge pages
 
 
@@ -14,7 +14,7 @@ class Splits(Group):
     """A part of it stays, and the guest checks all of it, again and again."""
 
     timeout = 120
-    folder = "ram"
+    folder, limit = "ram", LIMIT
 
     def setup(self):
         self.a = self.lab.host("a")
@@ -25,7 +25,7 @@ class Splits(Group):
 
     def split(self, *hosts, **more):
         result = self.a.godwit("split", "t", "--to", self.to(*hosts), "--main-memory",
-                               str(LIMIT), "--history-period", "200", "--json", **more)
+                               str(self.limit), "--history-period", "200", "--json", **more)
         return result.ok().json()["godwit"]["split"]
 
     def resident(self):
@@ -42,7 +42,7 @@ class Splits(Group):
             most = max(most, self.resident())
             return self.vm.count() >= goal
         wait_for("the guest to work on", done, 60)
-        check(most <= LIMIT + 8 * UNIT, f"{most} bytes are here, of {LIMIT}")
+        check(most <= self.limit + 8 * UNIT, f"{most} bytes are here, of {self.limit}")
 
     def merge(self):
         self.a.godwit("merge", "t", timeout=100).ok()
@@ -67,7 +67,7 @@ class Split(Splits):
         for _ in range(2):
             before = self.resident()
             split = self.split()
-            check(split["away-pages"] * 4096 >= before - LIMIT - 32 * MIB, split)
+            check(split["away-pages"] * 4096 >= before - self.limit - 32 * MIB, split)
             check(self.a.state("t") == "split", self.a.state("t"))
             self.stays_within(2)
             status = self.a.status("t")["godwit"]["split"]
@@ -130,7 +130,7 @@ class SplitDirect(Splits):
     """The same with direct I/O, which no write-protection stops, and a balloon."""
 
     weight = 40
-    folder = "ram-small"
+    folder, limit = "ram-small", 64 * MIB
 
     def setup(self):
         image = os.path.join(self.lab.dir, "disk.img")
