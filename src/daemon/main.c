@@ -355,6 +355,9 @@ static int serve(const struct options *o, struct gw_paths *paths)
 		gw_jobs_tidy(d.jobs);
 		gw_qemu_logs_prune(paths);
 		note_depth(o, paths);
+		if (o->server_limit && !o->listen)
+			gw_warn("memory-server-limit is of no use without --listen: no other host "
+				"reaches this one");
 		gw_registrar_tick(d.registrar);
 		sd_notify(0, "READY=1");
 		gw_loop_run(d.loop, TICK_MS, on_tick, &d);

@@ -23,6 +23,7 @@
 #include "clock.h"
 #include "crew.h"
 #include "error.h"
+#include "io.h"
 #include "log.h"
 #include "peers.h"
 #include "promise.h"
@@ -72,6 +73,11 @@ static int op_hold(void *env, const struct gw_hold *hold, struct gw_memstore **s
 	rc = gw_budget_promise(p, h->w->host, h->id, hold);
 	if (rc)
 		return rc;
+	if (!h->promised) {
+		gw_autofree char *who = gw_path("godwitd[hold %s]", hold->name);
+
+		gw_log_rename(who);
+	}
 	h->promised = true;
 	h->main = gw_promise_connect(p, h->id);
 	if (h->main < 0)
@@ -199,8 +205,7 @@ static int remove_all(struct holder *h)
 	join(h);
 	gw_info("VM '%s' of host '%s' has dismissed what it had here", h->serve.hold.name,
 		h->serve.hold.host);
-	gw_memstore_close(&h->store);
-	h->open = false;
+	/* The files are open, so that nobody waits until the kernel has freed all of them. */
 	rc = gw_promise_remove(p, h->id);
 	t->send_by = gw_now() + ACCEPT_NS;
 	if (rc)
@@ -277,6 +282,8 @@ static int keep(struct holder *h)
 			end_session(h);
 		if (is_done(h))
 			return 0;
+		/* What is in use is not dropped, so nobody waits for us. */
+		w->stop = false;
 		if (gw_worker_replaced(w, &h->next_look)) {
 			end_session(h);
 			return 0;

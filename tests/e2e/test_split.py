@@ -44,12 +44,22 @@ class Splits(Group):
         wait_for("the guest to work on", done, 60)
         check(most <= self.limit + 8 * UNIT, f"{most} bytes are here, of {self.limit}")
 
+    def is_held(self):
+        """A sub-host shows what it holds, and does not drop what is in use."""
+        for host in self.subs:
+            held = host.godwit("held", "--json").ok().json()["held"]
+            check([one["name"] for one in held] == ["t"], held)
+            check(held[0]["connected"] and 0 < held[0]["held"] <= held[0]["size"], held)
+            host.godwit("held", "--drop", held[0]["id"], "--confirm").failed("is connected")
+
     def merge(self):
         self.a.godwit("merge", "t", timeout=100).ok()
         check(self.a.state("t") == "running", self.a.state("t"))
         check("split" not in self.a.list()["t"], self.a.list()["t"])
         for host in self.subs:
             wait_for(f"{host.name} to hold nothing", lambda h=host: not h.workers(), 10)
+            check("512 MiB" in host.godwit("held").ok().out, host.godwit("held").out)
+            check(not host.godwit("held", "--json").ok().json()["held"], "held")
         self.vm.lives()
 
 
@@ -78,6 +88,7 @@ class Split(Splits):
                   status)
             text = self.a.godwit("status", "t").ok().out
             check("split-active" in text and "away" in text and self.subs[0].address in text, text)
+            self.is_held()
             self.a.godwit("migrate", "t", self.subs[0].address).failed("godwit merge t")
             self.a.godwit("split", "t", "--to", self.to(), "--main-memory",
                           "64M").failed("other hosts")

@@ -436,12 +436,19 @@ static void dropped_by_hand(void **state)
 	static const char id[] = "01010000000000000000000000000000";
 	struct site *s = *state;
 	const char *error;
+	pid_t pid;
 
 	begin_at(s, 1, 0);
 	leave(s->h, 0, 10);
 	assert_null(held(s, json_pack("{s:s,s:b}", "drop", id, "confirm", 1)));
 	error = json_string_value(json_object_get(s->answer, "error"));
 	assert_non_null(strstr(error, "its main host 'A' is connected"));
+	/* Nor does its server leave later for that. */
+	pid = s->jobs->list->pid;
+	close_both(s);
+	run_until(s, is_gone, s);
+	begin_at(s, 1, 10);
+	assert_int_equal(s->jobs->list->pid, pid);
 	close_both(s);
 	run_until(s, is_gone, s);
 	assert_null(held(s, json_pack("{s:s}", "drop", id)));
