@@ -39,6 +39,7 @@ struct gw_keeper {
 	uint64_t counted, per_s;
 	unsigned int periods;
 	bool watched, told, sampling;
+	char *why; /* it is undone, because of that */
 	pthread_mutex_t lock;	 /* of what follows */
 	struct gw_bitmap filled; /* units that may have something here */
 	size_t victims[GW_VICTIMS];

@@ -37,6 +37,8 @@
 /* Its I/O is drained before it stands still, which takes what its storage takes. */
 #define QUIESCE_MS 10000
 
+#define MERGED 1
+
 static void hear(void *env, const struct gw_fault *faults, unsigned int n)
 {
 	gw_split_fault(&((struct gw_keeper *)env)->split, faults, n);
@@ -130,13 +132,18 @@ static void fit_units(struct gw_keeper *k)
 
 static int begin(struct gw_keeper *k, const json_t *args)
 {
+	struct gw_journal journal;
 	int rc;
 
 	if (k->vm.split)
 		return gw_fail(-EBUSY, "VM '%s' is split already; 'godwit status %s' says how",
 			       k->vm.def.name, k->vm.def.name);
-	if (k->vm.watch.mode == GW_WATCH_PAGING)
-		return gw_fail(-EBUSY, "memory of VM '%s' is still to come", k->vm.def.name);
+	if (k->vm.watch.mode == GW_WATCH_PAGING ||
+	    !gw_journal_load(k->w->paths, k->vm.def.name, &journal))
+		return gw_fail(-EBUSY,
+			       "VM '%s' moves, or did and is not settled: see 'godwit list'",
+			       k->vm.def.name);
+	gw_error_clear();
 	rc = gw_split_record_ask(&k->record, args, gw_definition_bytes(&k->vm.def));
 	if (!rc)
 		rc = make_id(k->record.id);
@@ -164,7 +171,21 @@ static int take_over(struct gw_keeper *k)
 	return gw_netpt_open(&k->split.table, k->table, &k->ram.memory, k->record.id);
 }
 
-/* From here on faults are heard, and servers called. */
+/* Its memory is all here, and nobody watches it. */
+static int forget_split(struct gw_keeper *k)
+{
+	int rc;
+
+	json_decref(k->vm.split);
+	k->vm.split = NULL;
+	memset(&k->vm.watch, 0, sizeof(k->vm.watch));
+	rc = gw_vm_save(k->w->paths, &k->vm);
+	if (!rc && unlink(k->table))
+		gw_warn("%s: %s", k->table, strerror(errno));
+	return rc;
+}
+
+/* From here on faults are heard, and servers called. MERGED: there is nothing to do. */
 static int start(struct gw_keeper *k, bool took_over)
 {
 	const struct gw_memory *m = &k->ram.memory;
@@ -184,9 +205,15 @@ static int start(struct gw_keeper *k, bool took_over)
 		rc = gw_bitmap_init(&k->sampled, m->nr_pages);
 	if (!rc)
 		rc = gw_watch_open(&k->vm.watch, k->vm.process.pid, &k->paged);
+	/* All of it is back, and who saw to that died before he had written it down. */
+	if (rc == -ENOENT && took_over && !k->split.table.away)
+		return forget_split(k) ?: MERGED;
 	if (rc)
 		return rc;
 	k->watched = true;
+	rc = gw_watch_splits(&k->paged);
+	if (rc)
+		return rc;
 	gw_bitmap_set_range(&k->filled, 0, k->split.table.units.nr);
 	rc = took_over ? gw_split_mend(&k->split) : 0;
 	if (!rc)
@@ -320,7 +347,7 @@ static int protect_quiesced(struct gw_keeper *k, struct gw_qmp *qmp)
 {
 	const uint64_t here = gw_split_here(&k->split), aim = gw_keeper_aim(k);
 	const uint64_t most = here > aim ? (here - aim) / k->record.unit_pages + 4 : 0;
-	size_t units[GW_VICTIMS];
+	size_t units[GW_VICTIMS] = { 0 };
 	unsigned int n = 0, all = 0;
 	int rc = go_on(k, qmp);
 
@@ -391,7 +418,7 @@ static int tell(struct gw_keeper *k)
 {
 	bool all_up = true;
 
-	if (k->told)
+	if (k->told || k->why)
 		return 0;
 	for (unsigned int i = 0; i < k->all.nr; i++) {
 		struct gw_server *s = &k->servers[i];
@@ -402,7 +429,7 @@ static int tell(struct gw_keeper *k)
 			snprintf(why, sizeof(why), "%s", s->error);
 		}
 		all_up = all_up && s->up;
-		if (why[0] && !s->up && !s->away)
+		if (why[0] && !s->up)
 			return gw_fail(-EHOSTUNREACH, "sub-host %s: %s", s->address, why);
 	}
 	if (!all_up || k->split.limit * GW_PAGE_SIZE > k->record.main_memory)
@@ -435,6 +462,14 @@ static int merge(struct gw_keeper *k)
 	return 0;
 }
 
+/* It cannot be what was asked for: the VM is to be as it was. */
+static void undo(struct gw_keeper *k, const char *why)
+{
+	if (!k->why)
+		k->why = strdup(why);
+	gw_error_clear();
+}
+
 /* Nothing is away any more: the VM is like any other. */
 static int end_split(struct gw_keeper *k)
 {
@@ -446,14 +481,7 @@ static int end_split(struct gw_keeper *k)
 	gw_watch_close(&k->paged);
 	k->watched = false;
 	rc = gw_watch_unsplit(&k->vm.watch, k->vm.process.pid);
-	if (rc)
-		return rc;
-	json_decref(k->vm.split);
-	k->vm.split = NULL;
-	rc = gw_vm_save(k->w->paths, &k->vm);
-	if (!rc && unlink(k->table))
-		gw_warn("%s: %s", k->table, strerror(errno));
-	return rc;
+	return rc ? rc : forget_split(k);
 }
 
 /* 1: QEMU has ended; 0: it has not. */
@@ -498,11 +526,13 @@ static int keep(struct gw_keeper *k)
 			gw_servers_wake(&k->all);
 		rc = sample(k);
 		prepare(k);
-		if (!rc && (k->w->merge || k->w->cancelled))
+		if (!rc && tell(k))
+			undo(k, gw_error());
+		if (!rc && k->w->cancelled && !k->told)
+			undo(k, "cancelled");
+		if (!rc && (k->w->merge || k->why))
 			rc = merge(k);
 		k->w->merge = k->w->cancelled = false;
-		if (!rc)
-			rc = tell(k);
 		report(k);
 		if (!rc && k->record.merging && !k->split.table.away)
 			return 0;
@@ -532,6 +562,7 @@ static void free_keeper(struct gw_keeper *k)
 	if (k->event >= 0)
 		close(k->event);
 	free(k->table);
+	free(k->why);
 	pthread_mutex_destroy(&k->lock);
 	gw_vm_free(&k->vm);
 	free(k);
@@ -552,14 +583,24 @@ static int open_vm(struct gw_keeper *k, const char *name)
 	return k->qemu < 0 ? k->qemu : k->event < 0 ? -errno : 0;
 }
 
-/* It could not begin: nothing is away, so the VM is as it was. */
-static void undo(struct gw_keeper *k)
+/* Its guest has ended, and nobody needs to hold anything of it. */
+static int end_vm(struct gw_keeper *k)
+{
+	gw_info("VM '%s' has ended, which was split", k->vm.def.name);
+	gw_servers_stop(&k->all);
+	gw_servers_dismiss(&k->all, gw_now() + DISMISS_NS);
+	gw_error_clear();
+	return 0;
+}
+
+/* It could not begin: nothing is away, so the VM is as it was. Returns @rc. */
+static int give_up(struct gw_keeper *k, int rc)
 {
 	gw_autofree char *why = strdup(gw_error());
 
 	if (end_split(k))
 		gw_err("VM '%s' is still watched: %s", k->vm.def.name, gw_error());
-	gw_fail(-ECANCELED, "%s", why ? why : "");
+	return gw_fail(rc, "%s", why ? why : "");
 }
 
 int gw_worker_split(struct gw_worker *w, const json_t *args, json_t **result)
@@ -584,18 +625,18 @@ int gw_worker_split(struct gw_worker *w, const json_t *args, json_t **result)
 		rc = start(k, resumed);
 	if (!rc)
 		rc = keep(k);
-	if (!rc) {
+	if (!rc)
 		rc = end_split(k);
-		*result = rc ? NULL : json_pack("{s:s}", "status", "completed");
-	} else if (rc == -ECHILD) {
-		gw_servers_stop(&k->all);
-		gw_servers_dismiss(&k->all, gw_now() + DISMISS_NS);
-		gw_info("%s", "the guest of a split VM has ended");
-		*result = json_pack("{s:s}", "status", "completed");
+	else if (rc == MERGED)
 		rc = 0;
-	} else if (rc != -ESTALE && !k->told && k->vm.split && !k->split.table.away) {
-		undo(k);
-	}
+	else if (rc == -ECHILD)
+		rc = end_vm(k);
+	else if (rc != -ESTALE && !resumed && k->vm.split && !k->split.table.away)
+		rc = give_up(k, rc);
+	if (!rc && k->why)
+		rc = gw_fail(-ECANCELED, "%s", k->why);
+	if (!rc)
+		*result = json_pack("{s:s}", "status", "completed");
 	free_keeper(k);
 	return rc;
 }

@@ -237,9 +237,11 @@ static void leave_what_changes(struct gw_batch *batch)
 
 static struct gw_digest digest_of(const struct gw_encoder *e, const void *page)
 {
+	static const struct gw_digest zero = { 0, 0 };
+
 	if (e->held.table)
 		return gw_hash_page(e->options.hash, e->options.key, page);
-	return gw_page_is_zero(page) ? (struct gw_digest){ 0 } : GW_DIGEST_UNKNOWN;
+	return gw_page_is_zero(page) ? zero : unknown[0];
 }
 
 void gw_pipeline_encode(struct gw_batch *batch)

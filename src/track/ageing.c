@@ -177,7 +177,7 @@ static void count_values(const struct gw_ageing *a, const struct gw_bitmap *elig
 	size_t four[4][256] = { 0 }; /* one after the other would wait for each other's sums */
 
 	for (size_t i = 0; i < (a->units.nr + 63) / 64; i++) {
-		uint64_t word = word_of(eligible, i), values[8];
+		uint64_t word = word_of(eligible, i), values[8] = { 0 };
 		const uint8_t *value = (const uint8_t *)values;
 
 		if (!word)
@@ -216,7 +216,7 @@ struct search {
 static void collect(struct search *s, size_t from, size_t end)
 {
 	for (size_t i = from / 64; s->all && i * 64 < end; i++) {
-		uint64_t word = word_of(s->eligible, i), values[8];
+		uint64_t word = word_of(s->eligible, i), values[8] = { 0 };
 		const uint8_t *of = (const uint8_t *)values;
 
 		if (i == from / 64)

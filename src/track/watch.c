@@ -198,7 +198,7 @@ static int change(const struct gw_paged *paged, uint64_t mode)
 		if (ioctl(paged->parts[i].uffd, UFFDIO_REGISTER, &reg))
 			return gw_fail(-errno,
 				       "the watch over the VM's memory cannot be changed "
-				       "(UFFDIO_REGISTER: %s); see godwit check, F19",
+				       "(UFFDIO_REGISTER: %s); see godwit check, F9 and F19",
 				       strerror(errno));
 	}
 	return 0;
@@ -231,42 +231,18 @@ int gw_watch_unsplit(struct gw_memory_watch *w, pid_t pid)
 	return rc;
 }
 
-static int register_split(int uffd, const struct gw_track_range *r)
-{
-	struct uffdio_register reg = {
-		.range = { r->hva, r->nr_pages * GW_PAGE_SIZE },
-		.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
-	};
-
-	return ioctl(uffd, UFFDIO_REGISTER, &reg)
-		       ? gw_fail(-errno,
-				 "the VM's memory cannot be watched for paging "
-				 "(UFFDIO_REGISTER: %s); see godwit check, F9",
-				 strerror(errno))
-		       : 0;
-}
-
-/* Have @uffds, which are closed here afterwards, watch all of @w's ranges. */
-static int begin_split(const struct gw_memory_watch *w, const int *uffds)
+int gw_watch_splits(const struct gw_paged *paged)
 {
 	int rc = 0;
 
-	for (unsigned int i = 0; !rc && i < w->nr; i++) {
+	for (unsigned int i = 0; !rc && i < paged->nr_uffds; i++) {
 		struct uffdio_api api = { .api = UFFD_API, .features = SPLIT_FEATURES };
 
-		if (ioctl(uffds[i], UFFDIO_API, &api))
-			rc = gw_fail(-ENOTSUP, "this kernel cannot page memory out from outside "
-					       "(Linux 5.19 or newer); see godwit check, F9");
+		/* EINVAL: somebody before us has said so already; or the kernel cannot. */
+		if (ioctl(paged->uffds[i], UFFDIO_API, &api) && errno != EINVAL)
+			rc = gw_fail(-errno, "UFFDIO_API: %s", strerror(errno));
 	}
-	for (unsigned int i = 0; !rc && i < w->nr * w->nr_ranges; i++) {
-		struct gw_track_range part;
-
-		if (gw_track_part(&w->ranges[i / w->nr], i % w->nr, w->nr, &part))
-			rc = register_split(uffds[i % w->nr], &part);
-	}
-	for (unsigned int i = 0; i < w->nr; i++)
-		close(uffds[i]);
-	return rc;
+	return rc ? rc : change(paged, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP);
 }
 
 int gw_watch_split(struct gw_memory_watch *w, pid_t pid, const struct gw_ram *ram,
@@ -278,12 +254,8 @@ int gw_watch_split(struct gw_memory_watch *w, pid_t pid, const struct gw_ram *ra
 		return rc;
 	w->nr_ranges = ranges_of(ram, w->ranges);
 	inject(w, pid, parts < 1 || parts > GW_WATCH_PARTS ? 1 : parts, uffds, &rc);
-	if (rc) {
-		for (unsigned int i = 0; i < w->nr; i++)
-			close(uffds[i]);
-	} else {
-		rc = begin_split(w, uffds);
-	}
+	for (unsigned int i = 0; i < w->nr; i++)
+		close(uffds[i]); /* they stay there */
 	if (!rc) {
 		w->mode = GW_WATCH_SPLIT;
 		return 0;
