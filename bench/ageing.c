@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * ageing RUNS: what the history of a guest's accesses costs (track/ageing.h), for guests of 1 GiB
- * to 2 TiB that need not be here: access bits and histories are random, as in the paper's
- * measurement (S-memV, Fig. 14).
+ * ageing RUNS: what the history of a guest's accesses costs (track/ageing.h, track/accessed.h).
+ *
+ * First for guests of 1 GiB to 2 TiB that need not be here: access bits and histories are random,
+ * as in the paper's measurement (S-memV, Fig. 14).
  *
  *   collect    half of the pages were accessed: into the history of pages and of units
  *   shift      of both, where a period ends
@@ -13,18 +14,32 @@
  * Prints a JSON object a size: medians, in ms of processor, so that a machine which is busy with
  * other things tells nearly the same; and the memory that a history takes, in MiB: of a guest
  * that accesses everything, and of one that accesses a hundredth, in one place.
+ *
+ * Then for a process with 2 GiB of memory, all of which it reads between two looks, and with one of
+ * which it reads nothing: medians of what a look takes (sample, idle), and for how long a thread of
+ * it is stopped (stopped), in ms.
  */
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "accessed.h"
 #include "ageing.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "inject.h"
 #include "io.h"
 #include "rng.h"
+#include "watch.h"
 
 #define UNIT_PAGES GW_CHUNK_PAGES
 #define VICTIMS	   64U
@@ -160,6 +175,115 @@ static int measure(size_t gib, size_t runs)
 	return 0;
 }
 
+#define SAMPLE_GIB 2UL
+
+/* What is sampled: reads all of its memory whenever it is told to. */
+static _Noreturn void guest(const volatile uint8_t *ram, int sock)
+{
+	char byte;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (read(sock, &byte, 1) == 1) {
+		for (size_t at = 0; at < SAMPLE_GIB << 30; at += GW_PAGE_SIZE)
+			(void)ram[at];
+		if (write(sock, &byte, 1) != 1)
+			break;
+	}
+	_exit(0);
+}
+
+struct sampled {
+	struct gw_ram ram;
+	struct gw_memory_watch watch;
+	struct gw_accessed accessed;
+	struct gw_bitmap seen;
+	int sock;
+	pid_t pid;
+};
+
+static int start_guest(struct sampled *s)
+{
+	const size_t len = SAMPLE_GIB << 30;
+	int fd = memfd_create("ageing", MFD_CLOEXEC), socks[2];
+	void *ram;
+
+	if (fd < 0 || ftruncate(fd, (off_t)len) ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks))
+		return gw_fail(-errno, "memory: %s", strerror(errno));
+	ram = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (ram == MAP_FAILED)
+		return gw_fail(-errno, "mmap: %s", strerror(errno));
+	memset(ram, 1, len);
+	s->sock = socks[0];
+	s->pid = fork();
+	if (!s->pid)
+		guest(ram, socks[1]);
+	munmap(ram, len);
+	return gw_ram_add(&s->ram, "ram", fd, len, (uintptr_t)ram);
+}
+
+static int read_all(const struct sampled *s)
+{
+	char byte = 0;
+
+	return write(s->sock, &byte, 1) == 1 && read(s->sock, &byte, 1) == 1
+		       ? 0
+		       : gw_fail(-EPIPE, "the guest has ended");
+}
+
+/* @ns: how long a look takes: when all was read, when nothing was; and how long it stops. */
+static int look(struct sampled *s, int64_t ns[3])
+{
+	int rc = read_all(s);
+
+	for (int i = 0; !rc && i < 2; i++) {
+		gw_bitmap_zero(&s->seen);
+		ns[i] = -gw_now();
+		rc = gw_accessed_sample(&s->accessed, &s->seen, SIZE_MAX);
+		ns[i] += gw_now();
+	}
+	if (!rc)
+		rc = read_all(s);
+	ns[2] = -gw_now();
+	if (!rc)
+		rc = gw_inject_unmap(s->pid, s->watch.ranges[0].hva,
+				     GW_ACCESSED_PART * GW_PAGE_SIZE);
+	ns[2] += gw_now();
+	return rc;
+}
+
+static int measure_samples(size_t runs)
+{
+	int64_t ns[3][RUNS_MAX], three[3];
+	struct sampled s = { 0 };
+	int rc = start_guest(&s);
+
+	if (!rc)
+		rc = gw_watch_split(&s.watch, s.pid, &s.ram, 1);
+	if (!rc)
+		rc = gw_bitmap_init(&s.seen, s.ram.memory.nr_pages);
+	if (!rc)
+		rc = gw_accessed_open(&s.accessed, s.pid, s.watch.ranges, s.watch.nr_ranges);
+	for (size_t i = 0; !rc && i < runs; i++) {
+		rc = look(&s, three);
+		for (int k = 0; k < 3; k++)
+			ns[k][i] = three[k];
+	}
+	if (rc)
+		return rc;
+	for (int k = 0; k < 3; k++)
+		qsort(ns[k], runs, sizeof(ns[k][0]), by_time);
+	printf("{\"sampled-gib\": %lu, \"sample\": %.3f, \"idle\": %.3f, \"stopped\": %.3f}\n",
+	       SAMPLE_GIB, (double)ns[0][runs / 2] / GW_MS, (double)ns[1][runs / 2] / GW_MS,
+	       (double)ns[2][runs / 2] / GW_MS);
+	kill(s.pid, SIGKILL);
+	waitpid(s.pid, NULL, 0);
+	gw_accessed_close(&s.accessed);
+	gw_bitmap_free(&s.seen);
+	gw_ram_close(&s.ram);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const size_t runs = argc == 2 ? strtoul(argv[1], NULL, 10) : 0;
@@ -173,6 +297,10 @@ int main(int argc, char **argv)
 			fprintf(stderr, "ageing: %s\n", gw_error());
 			return 1;
 		}
+	}
+	if (measure_samples(runs)) {
+		fprintf(stderr, "ageing: %s\n", gw_error());
+		return 1;
 	}
 	return 0;
 }

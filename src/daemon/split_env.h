@@ -37,9 +37,11 @@ struct gw_keeper {
 	int event;
 	int64_t next_look, next_sample, next_report, next_prepare, counted_ns;
 	uint64_t counted, per_s;
+	uint64_t sampled_faults;
 	unsigned int periods;
 	bool watched, told, sampling;
-	char *why; /* it is undone, because of that */
+	char *why;		 /* it is undone, because of that */
+	_Atomic bool known;	 /* what is cold, as far as it can be */
 	pthread_mutex_t lock;	 /* of what follows */
 	struct gw_bitmap filled; /* units that may have something here */
 	size_t victims[GW_VICTIMS];

@@ -30,12 +30,22 @@
 #include "split_env.h"
 #include "worker_pages.h"
 
-#define LOOK_NS	   (100 * GW_MS)
-#define REPORT_NS  (500 * GW_MS)
-#define DISMISS_NS (5 * GW_S)
-#define QUIESCE_NS (100 * GW_MS)
+#define LOOK_NS		(100 * GW_MS)
+#define REPORT_NS	(500 * GW_MS)
+#define DISMISS_NS	(5 * GW_S)
+#define QUIESCE_NS	(100 * GW_MS)
+/* Entries that may be dropped of memory whose history nobody knows yet, each time: 0.4 s. */
+#define DROPS_FIRST	(1UL << 20)
+/* And then, each second: which costs a guest that uses all of them 1 % of a processor. */
+#define DROPS_PER_S	4096
+/* More where it pages, and it matters what is cold: 20 us a fault. */
+#define DROPS_PER_FAULT 8
+/* Of this one's time a tenth at most, which are guests of hundreds of GiB. */
+#define LOOK_SHARE	10
+/* So often is looked before anything leaves, however large it is. */
+#define LOOKS_FIRST	10
 /* Its I/O is drained before it stands still, which takes what its storage takes. */
-#define QUIESCE_MS 10000
+#define QUIESCE_MS	10000
 
 #define MERGED 1
 
@@ -168,6 +178,7 @@ static int take_over(struct gw_keeper *k)
 		return rc;
 	k->split.memory = &k->ram.memory;
 	k->told = true;
+	k->known = true; /* or rather: nobody must wait until it is */
 	return gw_netpt_open(&k->split.table, k->table, &k->ram.memory, k->record.id);
 }
 
@@ -294,25 +305,46 @@ static void report(struct gw_keeper *k)
 	gw_worker_progress(k->w, status_of(k, state_of(k)));
 }
 
+/* How many page table entries may be dropped, to see whether they are made again. */
+static size_t drops(struct gw_keeper *k)
+{
+	struct gw_split_stats s;
+	size_t most;
+
+	gw_split_stats(&k->split, &s);
+	most = DROPS_PER_S * (size_t)k->record.period_ms / 1000 +
+	       DROPS_PER_FAULT * (size_t)(s.faults.faults - k->sampled_faults);
+	k->sampled_faults = s.faults.faults;
+	return k->known ? most : DROPS_FIRST;
+}
+
 /* What the guest has accessed since, and what that makes of its history. */
 static int sample(struct gw_keeper *k)
 {
+	int64_t began, took;
 	int rc;
 
-	if (gw_now() < k->next_sample)
+	if (gw_now() < k->next_sample || k->record.merging)
 		return 0;
-	k->next_sample = gw_now() + (int64_t)k->record.period_ms * GW_MS;
+	began = gw_now();
+	k->known = k->known || k->accessed.rounds || k->periods >= LOOKS_FIRST;
 	gw_bitmap_zero(&k->sampled);
-	rc = gw_accessed_sample(&k->accessed, &k->sampled);
+	rc = gw_accessed_sample(&k->accessed, &k->sampled, drops(k));
 	if (rc && rc != -EAGAIN)
 		return rc;
-	gw_ageing_add(&k->ageing, &k->sampled);
+	/* An entry that was never dropped says nothing. */
+	if (k->known)
+		gw_ageing_add(&k->ageing, &k->sampled);
 	if (++k->periods % k->record.shift_periods == 0)
 		gw_ageing_shift(&k->ageing);
 	if (!k->record.direct_io) {
 		gw_locked(&k->lock);
 		k->nr_victims = 0; /* there may be colder ones now */
 	}
+	took = gw_now() - began;
+	k->next_sample = began + (int64_t)k->record.period_ms * GW_MS;
+	if (k->next_sample < began + LOOK_SHARE * took)
+		k->next_sample = began + LOOK_SHARE * took;
 	return 0;
 }
 
@@ -381,7 +413,7 @@ static void prepare(struct gw_keeper *k)
 	}
 	if (gw_now() < k->next_prepare ||
 	    (!k->record.stopped && (!k->record.direct_io || k->record.merging || enough ||
-				    gw_split_here(&k->split) <= gw_keeper_aim(k))))
+				    !k->known || gw_split_here(&k->split) <= gw_keeper_aim(k))))
 		return;
 	k->next_prepare = gw_now() + QUIESCE_NS;
 	/* Whoever waits for room would wait for us, who wait for him. */

@@ -14,9 +14,9 @@
 #include "page.h"
 #include "pagemap.h"
 
-/* So many pages are dropped at a time: 2 GiB, some milliseconds. */
-#define PART	(1UL << 19)
-#define REGIONS 512
+/* A part is of so many pages at most, of which most have no entry. */
+#define PART_SPAN (1UL << 17)
+#define REGIONS	  512
 
 int gw_accessed_open(struct gw_accessed *a, pid_t pid, const struct gw_track_range *ranges,
 		     unsigned int nr_ranges)
@@ -47,15 +47,15 @@ static int failed(const struct gw_accessed *a, const char *call)
 			      : gw_fail(-errno, "%s: %s", call, strerror(errno));
 }
 
-/* What is present of @count pages from the @from-th of @r. */
-static int collect(const struct gw_accessed *a, const struct gw_track_range *r, size_t from,
-		   size_t count, struct gw_bitmap *accessed)
+/* What is present of @r. */
+static int collect(const struct gw_accessed *a, const struct gw_track_range *r,
+		   struct gw_bitmap *accessed)
 {
 	struct page_region regions[REGIONS];
 	struct pm_scan_arg arg = {
 		.size = sizeof(arg),
-		.start = r->hva + from * GW_PAGE_SIZE,
-		.end = r->hva + (from + count) * GW_PAGE_SIZE,
+		.start = r->hva,
+		.end = r->hva + r->nr_pages * GW_PAGE_SIZE,
 		.vec = (uintptr_t)regions,
 		.vec_len = REGIONS,
 		.category_mask = PAGE_IS_PRESENT,
@@ -77,21 +77,72 @@ static int collect(const struct gw_accessed *a, const struct gw_track_range *r, 
 	return gw_pagemap_has_memory(a->pagemap, r->hva) ? 0 : failed(a, "pagemap");
 }
 
-int gw_accessed_sample(struct gw_accessed *a, struct gw_bitmap *accessed)
+/* Where a part ends that begins at @first and has @most entries. @n: how many it has. */
+static size_t part_end(const struct gw_bitmap *accessed, size_t first, size_t end, size_t most,
+		       size_t *n)
+{
+	size_t start, stop, part = first;
+
+	if (most > GW_ACCESSED_PART)
+		most = GW_ACCESSED_PART;
+	if (end - first > PART_SPAN)
+		end = first + PART_SPAN;
+	*n = 0;
+	gw_bitmap_for_each_run(accessed, first, end, start, stop) {
+		part = stop - start < most - *n ? stop : start + (most - *n);
+		*n += part - start;
+		if (*n == most)
+			break;
+	}
+	return part;
+}
+
+/* The hand goes on to the @at-th page of its range. */
+static void move_to(struct gw_accessed *a, size_t at)
+{
+	a->at = at;
+	if (at < a->ranges[a->range].nr_pages)
+		return;
+	a->at = 0;
+	a->range = (a->range + 1) % a->nr_ranges;
+	a->rounds += !a->range;
+}
+
+/* Drop @most entries that are noted in @accessed, from the hand on and once around. */
+static int drop(struct gw_accessed *a, const struct gw_bitmap *accessed, size_t most)
+{
+	size_t left = 0;
+	int rc = 0;
+
+	for (unsigned int i = 0; i < a->nr_ranges; i++)
+		left += a->ranges[i].nr_pages;
+	while (!rc && left && most) {
+		const struct gw_track_range *r = &a->ranges[a->range];
+		const size_t hand = r->first_page + a->at, behind = r->first_page + r->nr_pages;
+		const size_t end = behind - hand < left ? behind : hand + left;
+		const size_t first = gw_bitmap_next(accessed, hand, end, true);
+		size_t n, stop = end;
+
+		if (first < end) {
+			stop = part_end(accessed, first, end, most, &n);
+			rc = gw_inject_unmap(a->pid,
+					     r->hva + (first - r->first_page) * GW_PAGE_SIZE,
+					     (stop - first) * GW_PAGE_SIZE);
+			if (rc)
+				break;
+			most -= n;
+		}
+		left -= stop - hand;
+		move_to(a, stop - r->first_page);
+	}
+	return rc;
+}
+
+int gw_accessed_sample(struct gw_accessed *a, struct gw_bitmap *accessed, size_t most)
 {
 	int rc = 0;
 
-	for (unsigned int i = 0; !rc && i < a->nr_ranges; i++) {
-		const struct gw_track_range *r = &a->ranges[i];
-
-		for (size_t from = 0; !rc && from < r->nr_pages; from += PART) {
-			const size_t n = r->nr_pages - from < PART ? r->nr_pages - from : PART;
-
-			rc = collect(a, r, from, n, accessed);
-			if (!rc)
-				rc = gw_inject_unmap(a->pid, r->hva + from * GW_PAGE_SIZE,
-						     n * GW_PAGE_SIZE);
-		}
-	}
-	return rc;
+	for (unsigned int i = 0; !rc && i < a->nr_ranges; i++)
+		rc = collect(a, &a->ranges[i], accessed);
+	return rc ? rc : drop(a, accessed, most);
 }

@@ -19,7 +19,7 @@ struct watched {
 static void look(struct watched *w)
 {
 	gw_bitmap_zero(&w->g.due);
-	assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due), 0);
+	assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, SIZE_MAX), 0);
 }
 
 /* Exactly what is expected, and nothing of it is expected any more. */
@@ -177,7 +177,7 @@ static void nothing_is_lost_while_it_writes(void **state)
 		struct gw_bitmap seen;
 
 		assert_int_equal(gw_bitmap_init(&seen, PAGES), 0);
-		assert_int_equal(gw_accessed_sample(&w->accessed, &seen), 0);
+		assert_int_equal(gw_accessed_sample(&w->accessed, &seen, SIZE_MAX), 0);
 		sampled += gw_bitmap_count(&seen, 0, HAMMERED);
 		gw_bitmap_free(&seen);
 		if (i % 3 == 0)
@@ -285,6 +285,46 @@ static void of_locked_memory_tracked(void **state)
 	of_locked_memory(false);
 }
 
+/* Who may drop only some of them drops all in turn, and tells the others again until then. */
+static void in_turn(void **state)
+{
+	struct watched *w = make(true);
+	size_t left = 2000 + SMALL;
+	unsigned int rounds = w->accessed.rounds;
+
+	(void)state;
+	tell(&w->g, READ, 0, 2000, 1);
+	tell(&w->g, READ, FIRST, SMALL, 1);
+	while (left) {
+		const size_t most = left > 400 ? 400 : left;
+
+		gw_bitmap_zero(&w->g.due);
+		assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, most), 0);
+		assert_int_equal(gw_bitmap_count(&w->g.due, 0, PAGES), left);
+		left -= most;
+	}
+	/* None at all; and what is behind the hand is found once it comes round. */
+	accessed_as_expected(w);
+	assert_true(w->accessed.rounds > rounds);
+	for (unsigned int i = 0; i < 2; i++) {
+		const size_t page = i ? FIRST + 3 : 3;
+
+		tell(&w->g, READ, page, 2, 1);
+		gw_bitmap_zero(&w->g.due);
+		assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, 1), 0);
+		gw_bitmap_set_range(&w->g.expected, page, 2);
+		assert_bits(&w->g.due, &w->g.expected);
+		gw_bitmap_clear(&w->g.expected, page);
+		gw_bitmap_zero(&w->g.due);
+		assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, 0), 0);
+		assert_bits(&w->g.due, &w->g.expected);
+		assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, 1), 0);
+		gw_bitmap_zero(&w->g.expected);
+		accessed_as_expected(w);
+	}
+	drop(w);
+}
+
 /* Told at once, also while nobody has asked for its status. */
 static void one_that_has_ended(void **state)
 {
@@ -295,11 +335,11 @@ static void one_that_has_ended(void **state)
 	(void)state;
 	kill(w->g.pid, SIGKILL);
 	assert_int_equal(waitid(P_PID, (id_t)w->g.pid, &info, WEXITED | WNOWAIT), 0);
-	assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due), -ESRCH);
+	assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, 1), -ESRCH);
 	assert_message("has ended");
 	assert_true(gw_now() - began < 2 * GW_S);
 	waitpid(w->g.pid, NULL, 0);
-	assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due), -ESRCH);
+	assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, 1), -ESRCH);
 	drop(w);
 }
 
@@ -313,6 +353,7 @@ int main(void)
 		cmocka_unit_test(dropped_entries_are_protected),
 		cmocka_unit_test(of_locked_memory_split),
 		cmocka_unit_test(of_locked_memory_tracked),
+		cmocka_unit_test(in_turn),
 		cmocka_unit_test(one_that_has_ended),
 	};
 
