@@ -100,7 +100,8 @@ static int by_time(const void *a, const void *b)
 
 static double median_ms(struct bench *b, enum step step, size_t runs)
 {
-	int64_t ns[RUNS_MAX];
+	int64_t ns[RUNS_MAX] = { 0 };
+	const size_t middle = runs / 2;
 
 	for (size_t i = 0; i < runs; i++) {
 		gw_bitmap_zero(&b->stay);
@@ -111,7 +112,7 @@ static double median_ms(struct bench *b, enum step step, size_t runs)
 		ns[i] += processor_ns();
 	}
 	qsort(ns, runs, sizeof(ns[0]), by_time);
-	return (double)ns[runs / 2] / GW_MS;
+	return (double)ns[middle] / GW_MS;
 }
 
 /* What this process has, in MiB. */
@@ -254,7 +255,8 @@ static int look(struct sampled *s, int64_t ns[3])
 
 static int measure_samples(size_t runs)
 {
-	int64_t ns[3][RUNS_MAX], three[3];
+	int64_t ns[3][RUNS_MAX] = { 0 }, three[3] = { 0 };
+	const size_t middle = runs / 2;
 	struct sampled s = { 0 };
 	int rc = start_guest(&s);
 
@@ -274,8 +276,8 @@ static int measure_samples(size_t runs)
 	for (int k = 0; k < 3; k++)
 		qsort(ns[k], runs, sizeof(ns[k][0]), by_time);
 	printf("{\"sampled-gib\": %lu, \"sample\": %.3f, \"idle\": %.3f, \"stopped\": %.3f}\n",
-	       SAMPLE_GIB, (double)ns[0][runs / 2] / GW_MS, (double)ns[1][runs / 2] / GW_MS,
-	       (double)ns[2][runs / 2] / GW_MS);
+	       SAMPLE_GIB, (double)ns[0][middle] / GW_MS, (double)ns[1][middle] / GW_MS,
+	       (double)ns[2][middle] / GW_MS);
 	kill(s.pid, SIGKILL);
 	waitpid(s.pid, NULL, 0);
 	gw_accessed_close(&s.accessed);

@@ -251,11 +251,12 @@ static size_t choose(struct gw_ageing *a, const struct gw_bitmap *eligible, size
 	size_t nr[256], n = 0;
 
 	count_values(a, eligible, nr);
-	for (unsigned int value = 0; value < 256 && n < most; value++) {
+	for (unsigned int value = 0; value < 256; value++) {
 		s.left[value] = nr[value] < most - n ? nr[value] : most - n;
 		begin[value] = s.to[value] = units + n;
 		n += s.left[value];
-		s.last = value;
+		if (s.left[value])
+			s.last = value;
 	}
 	*wanted = s.all = n;
 	if (!n)
