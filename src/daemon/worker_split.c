@@ -165,7 +165,11 @@ static int begin(struct gw_keeper *k, const json_t *args)
 	k->split.memory = &k->ram.memory;
 	rc = gw_netpt_create(&k->split.table, k->table, &k->ram.memory, k->record.id,
 			     k->record.unit_pages);
-	return rc ? rc : save(k);
+	if (!rc)
+		rc = save(k);
+	if (rc && gw_watch_unsplit(&k->vm.watch, k->vm.process.pid))
+		gw_warn("VM '%s' keeps descriptors that nobody needs", k->vm.def.name);
+	return rc;
 }
 
 static int take_over(struct gw_keeper *k)
@@ -262,16 +266,17 @@ static json_t *latencies(const struct gw_fault_stats *f)
 
 static json_t *status_of(struct gw_keeper *k, const char *state)
 {
+	const uint64_t resident = gw_split_here(&k->split) * GW_PAGE_SIZE;
 	struct gw_split_stats s;
 	json_t *split;
 
 	gw_split_stats(&k->split, &s);
 	split = json_pack(
 		"{s:I,s:I,s:I,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o}", "resident",
-		(json_int_t)(gw_split_here(&k->split) * GW_PAGE_SIZE), "main-memory",
-		(json_int_t)k->record.main_memory, "away-pages", (json_int_t)k->split.table.away,
-		"chunk-pages", (int)k->record.unit_pages, "page-ins", (json_int_t)s.page_ins,
-		"page-outs", (json_int_t)s.page_outs, "fetched-ahead", (json_int_t)s.ahead,
+		(json_int_t)resident, "main-memory", (json_int_t)k->record.main_memory,
+		"away-pages", (json_int_t)k->split.table.away, "chunk-pages",
+		(int)k->record.unit_pages, "page-ins", (json_int_t)s.page_ins, "page-outs",
+		(json_int_t)s.page_outs, "fetched-ahead", (json_int_t)s.ahead,
 		"written-while-leaving", (json_int_t)s.units_kept, "faults",
 		(json_int_t)s.faults.faults, "faults-per-s", (json_int_t)k->per_s,
 		"faults-deferred", (json_int_t)s.deferred, "latency",
@@ -640,13 +645,11 @@ int gw_worker_split(struct gw_worker *w, const json_t *args, json_t **result)
 	const char *name = json_string_value(json_object_get(args, "name"));
 	const bool resumed = json_is_true(json_object_get(args, "resumed"));
 	gw_autofd int lock = gw_vm_lock(w->paths, name);
-	struct gw_keeper *k = calloc(1, sizeof(*k));
-	int rc = k ? 0 : gw_fail(-ENOMEM, "no memory");
+	struct gw_keeper *k = lock < 0 ? NULL : calloc(1, sizeof(*k));
+	int rc;
 
-	if (lock < 0 || rc) {
-		free(k);
-		return lock < 0 ? lock : rc;
-	}
+	if (!k)
+		return lock < 0 ? lock : gw_fail(-ENOMEM, "no memory");
 	k->w = w;
 	k->qemu = k->event = -1;
 	pthread_mutex_init(&k->lock, NULL);
