@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "cleanup.h"
 #include "error.h"
@@ -20,19 +19,12 @@ static void park(const struct gw_pager *p, enum gw_park where, size_t page)
 		p->ops->park(p->env, where, page);
 }
 
-static _Atomic uint64_t *bits(size_t len)
-{
-	void *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	return at == MAP_FAILED ? NULL : at;
-}
-
 int gw_pager_init(struct gw_pager *p)
 {
-	p->len = (p->memory->nr_pages + 63) / 64 * sizeof(uint64_t);
-	p->claimed = bits(p->len);
-	p->wanted = bits(p->len);
-	p->refused = bits(p->len);
+	p->len = gw_shared_bits_len(p->memory->nr_pages);
+	p->claimed = gw_shared_bits_new(p->len);
+	p->wanted = gw_shared_bits_new(p->len);
+	p->refused = gw_shared_bits_new(p->len);
 	gw_fault_times_init(&p->times);
 	return p->claimed && p->wanted && p->refused ? 0
 						     : gw_fail(-ENOMEM, "no memory to page with");
@@ -40,36 +32,16 @@ int gw_pager_init(struct gw_pager *p)
 
 void gw_pager_free(struct gw_pager *p)
 {
-	if (p->claimed)
-		munmap((void *)p->claimed, p->len);
-	if (p->wanted)
-		munmap((void *)p->wanted, p->len);
+	gw_shared_bits_free(p->claimed, p->len);
+	gw_shared_bits_free(p->wanted, p->len);
 	if (p->len)
 		gw_fault_times_free(&p->times);
 	p->claimed = p->wanted = NULL;
-	if (p->unchecked)
-		munmap((void *)p->unchecked, p->len);
-	if (p->refused)
-		munmap((void *)p->refused, p->len);
+	gw_shared_bits_free(p->unchecked, p->len);
+	gw_shared_bits_free(p->refused, p->len);
 	p->unchecked = p->refused = NULL;
 	p->len = 0;
 	gw_missing_close(&p->missing);
-}
-
-static bool test(const _Atomic uint64_t *map, size_t page)
-{
-	return atomic_load(&map[page / 64]) >> (page % 64) & 1;
-}
-
-/* Return: whether it was set. */
-static bool set(_Atomic uint64_t *map, size_t page)
-{
-	return atomic_fetch_or(&map[page / 64], 1ULL << page % 64) >> (page % 64) & 1;
-}
-
-static bool clear(_Atomic uint64_t *map, size_t page)
-{
-	return atomic_fetch_and(&map[page / 64], ~(1ULL << page % 64)) >> (page % 64) & 1;
 }
 
 /* What map() or map_zero() could not do, and nobody but this host can help. */
@@ -143,7 +115,8 @@ static void local(struct gw_pager *p, size_t page)
 /* Whether nobody has looked yet, and we are the one to do so. @page is claimed. */
 static bool take_unchecked(struct gw_pager *p, size_t page)
 {
-	if (!p->unchecked || !test(p->unchecked, page) || !clear(p->unchecked, page))
+	if (!p->unchecked || !gw_shared_bit(p->unchecked, page) ||
+	    !gw_shared_bit_clear(p->unchecked, page))
 		return false;
 	p->unchecked_left--;
 	return true;
@@ -152,11 +125,11 @@ static bool take_unchecked(struct gw_pager *p, size_t page)
 /* Ours now, and missing. */
 static bool claim(struct gw_pager *p, size_t page)
 {
-	if (!gw_missing_test(&p->missing, page) || set(p->claimed, page))
+	if (!gw_missing_test(&p->missing, page) || gw_shared_bit_set(p->claimed, page))
 		return false;
 	if (gw_missing_test(&p->missing, page))
 		return true;
-	clear(p->claimed, page); /* another has placed it in between */
+	gw_shared_bit_clear(p->claimed, page); /* another has placed it in between */
 	return false;
 }
 
@@ -166,11 +139,11 @@ static unsigned int claim_unchecked(struct gw_pager *p, size_t page, size_t stop
 	unsigned int n = 0;
 
 	for (; n < GW_COMPARED_MAX && page + n < stop; n++) {
-		if (!p->unchecked || !test(p->unchecked, page + n) || !claim(p, page + n))
+		if (!p->unchecked || !gw_shared_bit(p->unchecked, page + n) || !claim(p, page + n))
 			break;
 		if (take_unchecked(p, page + n))
 			continue;
-		clear(p->claimed, page + n); /* another has looked in between */
+		gw_shared_bit_clear(p->claimed, page + n); /* another has looked in between */
 		break;
 	}
 	if (n)
@@ -182,7 +155,7 @@ static unsigned int claim_unchecked(struct gw_pager *p, size_t page, size_t stop
 static void lack(struct gw_pager *p, size_t page, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		set(p->refused, page + i);
+		gw_shared_bit_set(p->refused, page + i);
 	gw_pager_unclaim(p, page, n, false);
 }
 
@@ -213,14 +186,14 @@ static bool heed(struct gw_pager *p, const struct gw_fault *fault)
 		local(p, page);
 		return false;
 	}
-	if (set(p->wanted, page))
+	if (gw_shared_bit_set(p->wanted, page))
 		return false; /* somebody waits for it already, and it was asked for */
 	gw_fault_begins(&p->times, fault, p->ops->now(p->env));
 	park(p, GW_PARK_WANTED, page);
 	if (gw_missing_test(&p->missing, page))
 		return !is_here(p, page);
 	/* It has come meanwhile, and whoever placed it may have seen nobody wait. */
-	if (clear(p->wanted, page)) {
+	if (gw_shared_bit_clear(p->wanted, page)) {
 		go_on(p, page);
 		gw_fault_ends(&p->times, page, p->ops->now(p->env));
 	}
@@ -273,7 +246,7 @@ void gw_pager_unclaim(struct gw_pager *p, size_t page, size_t count, bool torn)
 	if (torn)
 		p->torn = true;
 	for (size_t i = 0; i < count; i++)
-		clear(p->claimed, page + i);
+		gw_shared_bit_clear(p->claimed, page + i);
 }
 
 void gw_pager_lack(struct gw_pager *p, size_t page, size_t count)
@@ -282,7 +255,7 @@ void gw_pager_lack(struct gw_pager *p, size_t page, size_t count)
 	p->ops->refuse(p->env, page, (unsigned int)count);
 	/* Who wanted one before that has been answered with what is wrong. */
 	for (size_t i = page; i < page + count; i++)
-		if (test(p->wanted, i))
+		if (gw_shared_bit(p->wanted, i))
 			p->ops->request(p->env, &i, 1);
 }
 
@@ -296,8 +269,9 @@ void gw_pager_placed(struct gw_pager *p, size_t page, size_t count)
 	gw_missing_placed(&p->missing, page, count);
 	park(p, GW_PARK_PLACED, page);
 	for (size_t i = 0; i < count; i++) {
-		clear(p->claimed, page + i);
-		if (!test(p->wanted, page + i) || !clear(p->wanted, page + i))
+		gw_shared_bit_clear(p->claimed, page + i);
+		if (!gw_shared_bit(p->wanted, page + i) ||
+		    !gw_shared_bit_clear(p->wanted, page + i))
 			continue;
 		go_on(p, page + i);
 		gw_fault_ends(&p->times, page + i, p->ops->now(p->env));
@@ -308,7 +282,7 @@ void gw_pager_placed(struct gw_pager *p, size_t page, size_t count)
 
 int gw_pager_check_rest(struct gw_pager *p)
 {
-	p->unchecked = bits(p->len);
+	p->unchecked = gw_shared_bits_new(p->len);
 	if (!p->unchecked)
 		return gw_fail(-ENOMEM, "no memory to compare what was kept");
 	for (unsigned int i = 0; i < p->memory->nr_blocks; i++) {

@@ -24,29 +24,24 @@ struct gw_missing_head {
 
 #define HEAD GW_PAGE_SIZE
 
-static size_t words_of(size_t nr_pages)
-{
-	return (nr_pages + 63) / 64;
-}
-
 static int map(struct gw_missing *m, int fd, const char *path, size_t nr_pages)
 {
 	uint8_t *at;
 
-	m->len = HEAD + words_of(nr_pages) * sizeof(uint64_t);
+	m->len = HEAD + gw_shared_bits_len(nr_pages);
 	m->nr_pages = nr_pages;
 	at = mmap(NULL, m->len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (at == MAP_FAILED)
 		return gw_fail(-errno, "%s: %s", path, strerror(errno));
 	m->head = (struct gw_missing_head *)at;
-	m->words = (_Atomic uint64_t *)(at + HEAD);
+	m->words = (gw_shared_word *)(at + HEAD);
 	return 0;
 }
 
 int gw_missing_create(struct gw_missing *m, const char *path, const struct gw_memory *memory,
 		      const uint8_t id[GW_ID_LEN], unsigned int connections)
 {
-	const size_t bytes = words_of(memory->nr_pages) * sizeof(uint64_t);
+	const size_t bytes = gw_shared_bits_len(memory->nr_pages);
 	gw_autofd int fd = -1;
 	int rc;
 
@@ -100,7 +95,7 @@ static int check_bits(struct gw_missing *m, const struct gw_memory *memory)
 int gw_missing_open(struct gw_missing *m, const char *path, const struct gw_memory *memory,
 		    const uint8_t id[GW_ID_LEN], unsigned int *connections)
 {
-	const size_t bytes = words_of(memory->nr_pages) * sizeof(uint64_t);
+	const size_t bytes = gw_shared_bits_len(memory->nr_pages);
 	gw_autofd int fd = open(path, O_RDWR | O_CLOEXEC);
 	struct stat st;
 	int rc;
@@ -127,25 +122,12 @@ void gw_missing_close(struct gw_missing *m)
 	memset(m, 0, sizeof(*m));
 }
 
-/* The bits of [first, stop) that lie in the word of @first. */
-static uint64_t mask_of(size_t first, size_t stop)
-{
-	const size_t n = stop - first < 64 - first % 64 ? stop - first : 64 - first % 64;
-
-	return (n == 64 ? ~0ULL : (1ULL << n) - 1) << first % 64;
-}
-
 int gw_missing_add(struct gw_missing *m, const struct gw_memory *memory, size_t first, size_t count)
 {
 	if (!is_memory(memory, first, count))
 		return gw_fail(-EPROTO, "pages %zu to %zu are not memory of the VM", first,
 			       first + count);
-	for (size_t page = first; page < first + count; page += 64 - page % 64) {
-		const uint64_t mask = mask_of(page, first + count);
-		const uint64_t was = atomic_fetch_or(&m->words[page / 64], mask);
-
-		m->left += (size_t)__builtin_popcountll(mask & ~was);
-	}
+	m->left += gw_shared_bits_set(m->words, first, count);
 	return 0;
 }
 
@@ -157,34 +139,12 @@ void gw_missing_seal(struct gw_missing *m)
 
 void gw_missing_placed(struct gw_missing *m, size_t first, size_t count)
 {
-	for (size_t page = first; page < first + count; page += 64 - page % 64) {
-		const uint64_t mask = mask_of(page, first + count);
-		const uint64_t was = atomic_fetch_and(&m->words[page / 64], ~mask);
-
-		m->left -= (size_t)__builtin_popcountll(mask & was);
-	}
-}
-
-/* The first page in [from, nr_pages) whose bit is @value. */
-static size_t find(const struct gw_missing *m, size_t from, bool value)
-{
-	while (from < m->nr_pages) {
-		uint64_t word = atomic_load(&m->words[from / 64]);
-
-		word = (value ? word : ~word) & ~0ULL << from % 64;
-		from -= from % 64;
-		if (word) {
-			from += (size_t)__builtin_ctzll(word);
-			return from < m->nr_pages ? from : m->nr_pages;
-		}
-		from += 64;
-	}
-	return m->nr_pages;
+	m->left -= gw_shared_bits_clear(m->words, first, count);
 }
 
 size_t gw_missing_next(const struct gw_missing *m, size_t *at, size_t *first)
 {
-	*first = find(m, *at, true);
-	*at = find(m, *first, false);
+	*first = gw_shared_bits_next(m->words, *at, m->nr_pages, true);
+	*at = gw_shared_bits_next(m->words, *first, m->nr_pages, false);
 	return *at - *first;
 }

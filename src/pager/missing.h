@@ -23,12 +23,13 @@
 
 #include "messages.h"
 #include "memory.h"
+#include "shared_bits.h"
 
 struct gw_missing_head;
 
 struct gw_missing {
 	struct gw_missing_head *head;
-	_Atomic uint64_t *words;
+	gw_shared_word *words;
 	size_t nr_pages, len;
 	_Atomic size_t left; /* bits that are set */
 };
@@ -63,7 +64,7 @@ void gw_missing_seal(struct gw_missing *m);
 /** gw_missing_test() - whether @page is missing. */
 static inline bool gw_missing_test(const struct gw_missing *m, size_t page)
 {
-	return atomic_load(&m->words[page / 64]) >> (page % 64) & 1;
+	return gw_shared_bit(m->words, page);
 }
 
 /** gw_missing_placed() - @count pages from @first are there now. */

@@ -35,13 +35,8 @@ static int map(struct gw_netpt *t, int fd, const char *path)
 	if (at == MAP_FAILED)
 		return gw_fail(-errno, "%s: %s", path, strerror(errno));
 	t->head = (struct gw_netpt_head *)at;
-	t->words = (_Atomic uint64_t *)(at + HEAD);
+	t->words = (gw_shared_word *)(at + HEAD);
 	return 0;
-}
-
-static size_t words_len(const struct gw_memory *memory)
-{
-	return (memory->nr_pages + 63) / 64 * sizeof(uint64_t);
 }
 
 /* Where the parts of a table of such units lie. */
@@ -49,7 +44,7 @@ static void lay_out(struct gw_netpt *t, const struct gw_memory *memory, unsigned
 {
 	gw_units_init(&t->units, memory, unit_pages);
 	t->nr_pages = memory->nr_pages;
-	t->len = HEAD + words_len(memory) + t->units.nr;
+	t->len = HEAD + gw_shared_bits_len(memory->nr_pages) + t->units.nr;
 }
 
 int gw_netpt_create(struct gw_netpt *t, const char *path, const struct gw_memory *memory,
@@ -68,7 +63,8 @@ int gw_netpt_create(struct gw_netpt *t, const char *path, const struct gw_memory
 	rc = map(t, fd, path);
 	if (rc)
 		return rc;
-	t->holders = (_Atomic uint8_t *)((uint8_t *)t->words + words_len(memory));
+	t->holders =
+		(_Atomic uint8_t *)((uint8_t *)t->words + gw_shared_bits_len(memory->nr_pages));
 	t->head->nr_pages = memory->nr_pages;
 	t->head->unit_pages = unit_pages;
 	memcpy(t->head->id, id, GW_ID_LEN);
@@ -119,7 +115,8 @@ int gw_netpt_open(struct gw_netpt *t, const char *path, const struct gw_memory *
 	    memcmp(t->head->id, id, GW_ID_LEN) == 0 && unit_pages &&
 	    unit_pages <= GW_UNIT_PAGES_MAX && !(unit_pages & (unit_pages - 1))) {
 		lay_out(t, memory, (unsigned int)unit_pages);
-		t->holders = (_Atomic uint8_t *)((uint8_t *)t->words + words_len(memory));
+		t->holders = (_Atomic uint8_t *)((uint8_t *)t->words +
+						 gw_shared_bits_len(memory->nr_pages));
 	}
 	/* lay_out() has said how long it must be. */
 	if (!t->holders || t->len != (size_t)st.st_size || check_bits(t, memory)) {
@@ -136,22 +133,9 @@ void gw_netpt_close(struct gw_netpt *t)
 	memset(t, 0, sizeof(*t));
 }
 
-/* The bits of [first, stop) that lie in the word of @first. */
-static uint64_t mask_of(size_t first, size_t stop)
-{
-	const size_t n = stop - first < 64 - first % 64 ? stop - first : 64 - first % 64;
-
-	return (n == 64 ? ~0ULL : (1ULL << n) - 1) << first % 64;
-}
-
 void gw_netpt_leaves(struct gw_netpt *t, size_t first, size_t count)
 {
-	for (size_t page = first; page < first + count; page += 64 - page % 64) {
-		const uint64_t mask = mask_of(page, first + count);
-		const uint64_t was = atomic_fetch_or(&t->words[page / 64], mask);
-
-		t->away += (size_t)__builtin_popcountll(mask & ~was);
-	}
+	t->away += gw_shared_bits_set(t->words, first, count);
 }
 
 void gw_netpt_place(struct gw_netpt *t, size_t unit, size_t first, size_t count)
@@ -166,12 +150,7 @@ void gw_netpt_unplace(struct gw_netpt *t, size_t unit)
 
 void gw_netpt_placed(struct gw_netpt *t, size_t unit, size_t first, size_t count)
 {
-	for (size_t page = first; page < first + count; page += 64 - page % 64) {
-		const uint64_t mask = mask_of(page, first + count);
-		const uint64_t was = atomic_fetch_and(&t->words[page / 64], ~mask);
-
-		t->away -= (size_t)__builtin_popcountll(mask & was);
-	}
+	t->away -= gw_shared_bits_clear(t->words, first, count);
 	gw_netpt_unplace(t, unit);
 }
 
@@ -184,26 +163,9 @@ size_t gw_netpt_torn(const struct gw_netpt *t, unsigned int stripe, size_t *firs
 	return *first < t->nr_pages && count <= t->nr_pages - *first ? count : 0;
 }
 
-/* The first page in [from, end) whose bit is @value. */
-static size_t find(const struct gw_netpt *t, size_t from, size_t end, bool value)
-{
-	while (from < end) {
-		uint64_t word = atomic_load(&t->words[from / 64]);
-
-		word = (value ? word : ~word) & ~0ULL << from % 64;
-		from -= from % 64;
-		if (word) {
-			from += (size_t)__builtin_ctzll(word);
-			return from < end ? from : end;
-		}
-		from += 64;
-	}
-	return end;
-}
-
 size_t gw_netpt_next(const struct gw_netpt *t, size_t *at, size_t end, size_t *first)
 {
-	*first = find(t, *at, end, true);
-	*at = find(t, *first, end, false);
+	*first = gw_shared_bits_next(t->words, *at, end, true);
+	*at = gw_shared_bits_next(t->words, *first, end, false);
 	return *at - *first;
 }

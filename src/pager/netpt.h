@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 #include "messages.h"
+#include "shared_bits.h"
 #include "units.h"
 
 #define GW_NETPT_STRIPES 64
@@ -36,7 +37,7 @@ struct gw_netpt_head;
 
 struct gw_netpt {
 	struct gw_netpt_head *head;
-	_Atomic uint64_t *words;
+	gw_shared_word *words;
 	_Atomic uint8_t *holders;
 	struct gw_units units;
 	size_t nr_pages, len;
@@ -64,7 +65,7 @@ void gw_netpt_close(struct gw_netpt *t);
 /** gw_netpt_is_away() - whether @page is not here. */
 static inline bool gw_netpt_is_away(const struct gw_netpt *t, size_t page)
 {
-	return atomic_load(&t->words[page / 64]) >> (page % 64) & 1;
+	return gw_shared_bit(t->words, page);
 }
 
 /** gw_netpt_leaves() - @count pages from @first, of one unit, are away from here on. */

@@ -80,12 +80,12 @@ struct gw_pager {
 	const struct gw_memory *memory;
 	struct gw_missing missing;
 
-	_Atomic uint64_t *claimed, *wanted; /* a bit a page */
+	gw_shared_word *claimed, *wanted; /* a bit a page */
 	/*
 	 * Of the missing: what may be right as it lies there, but nobody has looked; and what
 	 * was found not to be. The first is NULL where there is nothing of the kind.
 	 */
-	_Atomic uint64_t *unchecked, *refused;
+	gw_shared_word *unchecked, *refused;
 	size_t len; /* of each, in bytes */
 	_Atomic size_t unchecked_left;
 	_Atomic bool torn;  /* a page was written in part: its base is lost */

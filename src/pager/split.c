@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "cleanup.h"
 #include "error.h"
@@ -28,21 +27,14 @@ static void park(const struct gw_split *s, enum gw_split_park where, size_t page
 		s->ops->park(s->env, where, page);
 }
 
-static void *table(size_t len)
-{
-	void *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	return at == MAP_FAILED ? NULL : at;
-}
-
 int gw_split_init(struct gw_split *s, unsigned int threads)
 {
 	s->threads = threads;
-	s->bits_len = (s->memory->nr_pages + 63) / 64 * sizeof(uint64_t);
+	s->bits_len = gw_shared_bits_len(s->memory->nr_pages);
 	s->units_len = s->table.units.nr;
-	s->wanted = table(s->bits_len);
-	s->asked = table(s->bits_len);
-	s->leaving = table(s->units_len);
+	s->wanted = gw_shared_bits_new(s->bits_len);
+	s->asked = gw_shared_bits_new(s->bits_len);
+	s->leaving = (_Atomic uint8_t *)gw_shared_bits_new(s->units_len);
 	pthread_mutex_init(&s->lock, NULL);
 	gw_fault_times_init(&s->times);
 	for (unsigned int i = 0; i < GW_NETPT_STRIPES; i++)
@@ -54,34 +46,15 @@ void gw_split_free(struct gw_split *s)
 {
 	if (!s->bits_len)
 		return;
-	if (s->wanted)
-		munmap((void *)s->wanted, s->bits_len);
-	if (s->asked)
-		munmap((void *)s->asked, s->bits_len);
-	if (s->leaving)
-		munmap((void *)s->leaving, s->units_len);
+	gw_shared_bits_free(s->wanted, s->bits_len);
+	gw_shared_bits_free(s->asked, s->bits_len);
+	gw_shared_bits_free((gw_shared_word *)s->leaving, s->units_len);
 	for (unsigned int i = 0; i < GW_NETPT_STRIPES; i++)
 		pthread_mutex_destroy(&s->stripes[i]);
 	gw_fault_times_free(&s->times);
 	pthread_mutex_destroy(&s->lock);
 	s->bits_len = 0;
 	gw_netpt_close(&s->table);
-}
-
-static bool test(const _Atomic uint64_t *map, size_t page)
-{
-	return atomic_load(&map[page / 64]) >> (page % 64) & 1;
-}
-
-/* Return: whether it was set. */
-static bool set(_Atomic uint64_t *map, size_t page)
-{
-	return atomic_fetch_or(&map[page / 64], 1ULL << page % 64) >> (page % 64) & 1;
-}
-
-static bool clear(_Atomic uint64_t *map, size_t page)
-{
-	return atomic_fetch_and(&map[page / 64], ~(1ULL << page % 64)) >> (page % 64) & 1;
 }
 
 static pthread_mutex_t *stripe_of(struct gw_split *s, size_t unit)
@@ -183,9 +156,9 @@ static unsigned int satisfied(struct gw_split *s, size_t page, size_t count)
 	unsigned int n = 0;
 
 	for (size_t i = page; i < page + count; i++) {
-		if (clear(s->asked, i))
+		if (gw_shared_bit_clear(s->asked, i))
 			s->coming--;
-		if (!clear(s->wanted, i))
+		if (!gw_shared_bit_clear(s->wanted, i))
 			continue;
 		gw_fault_ends(&s->times, i, s->ops->now(s->env));
 		n++;
@@ -198,7 +171,7 @@ static bool serve(struct gw_split *s, size_t page)
 {
 	const bool away = gw_netpt_is_away(&s->table, page);
 
-	if (away && test(s->asked, page))
+	if (away && gw_shared_bit(s->asked, page))
 		return false;
 	if (!away && is_present(s, page)) {
 		satisfied(s, page, 1);
@@ -215,7 +188,7 @@ static bool serve(struct gw_split *s, size_t page)
 		satisfied(s, page, 1);
 		return false;
 	}
-	set(s->asked, page);
+	gw_shared_bit_set(s->asked, page);
 	return true;
 }
 
@@ -236,7 +209,7 @@ static bool heed(struct gw_split *s, const struct gw_fault *fault)
 		s->ops->unprotect(s->env, page, 1);
 	if (fault->protected)
 		return false;
-	if (!set(s->wanted, page) && gw_netpt_is_away(&s->table, page))
+	if (!gw_shared_bit_set(s->wanted, page) && gw_netpt_is_away(&s->table, page))
 		gw_fault_begins(&s->times, fault, s->ops->now(s->env));
 	return serve(s, page);
 }
@@ -247,7 +220,7 @@ static void unask(struct gw_split *s, const size_t *pages, unsigned int n)
 	for (unsigned int i = 0; i < n; i++) {
 		gw_locked(stripe_of(s, gw_unit_of(&s->table.units, pages[i])));
 
-		if (clear(s->asked, pages[i]))
+		if (gw_shared_bit_clear(s->asked, pages[i]))
 			s->coming--;
 	}
 	gw_locked(&s->lock);
@@ -308,7 +281,7 @@ static void ask_one(struct gw_split *s, size_t page)
 
 	{
 		gw_locked(stripe_of(s, unit));
-		ask = test(s->wanted, page) && serve(s, page);
+		ask = gw_shared_bit(s->wanted, page) && serve(s, page);
 	}
 	if (ask)
 		request(s, &page, 1);
@@ -343,7 +316,8 @@ void gw_split_unask(struct gw_split *s, unsigned int holder)
 			const size_t unit = gw_unit_of(&s->table.units, page);
 			gw_locked(stripe_of(s, unit));
 
-			if (gw_netpt_holder(&s->table, unit) == holder && clear(s->asked, page))
+			if (gw_netpt_holder(&s->table, unit) == holder &&
+			    gw_shared_bit_clear(s->asked, page))
 				s->coming--;
 		}
 	}
@@ -362,7 +336,7 @@ unsigned int gw_split_rest(struct gw_split *s, size_t unit, size_t *pages)
 		return 0;
 	while ((n = gw_netpt_next(&s->table, &at, first + count, &run)))
 		for (size_t i = 0; i < n; i++)
-			if (!set(s->asked, run + i))
+			if (!gw_shared_bit_set(s->asked, run + i))
 				pages[nr++] = run + i;
 	s->coming += nr;
 	return nr;
@@ -401,7 +375,7 @@ static int copy(struct gw_split *s, size_t unit, size_t page, size_t count, cons
 static void came_zero(struct gw_split *s, size_t unit, size_t page)
 {
 	gw_netpt_placed(&s->table, unit, page, 1);
-	if (test(s->wanted, page))
+	if (gw_shared_bit(s->wanted, page))
 		give_zeros(s, page);
 }
 
@@ -417,10 +391,11 @@ static int place(struct gw_split *s, size_t unit, size_t page, size_t count, con
 		gw_locked(stripe_of(s, unit));
 		for (; rc >= 0 && at < page + count; at += n) {
 			n = 1;
-			if (!gw_netpt_is_away(&s->table, at) || !test(s->asked, at))
+			if (!gw_netpt_is_away(&s->table, at) || !gw_shared_bit(s->asked, at))
 				continue;
 			while (bytes && at + n < page + count &&
-			       gw_netpt_is_away(&s->table, at + n) && test(s->asked, at + n))
+			       gw_netpt_is_away(&s->table, at + n) &&
+			       gw_shared_bit(s->asked, at + n))
 				n++;
 			if (bytes) {
 				rc = copy(s, unit, at, n, bytes + (at - page) * GW_PAGE_SIZE);
@@ -436,7 +411,7 @@ static int place(struct gw_split *s, size_t unit, size_t page, size_t count, con
 		}
 		if (rc < 0) /* they are asked for again */
 			for (; at < page + count; at++)
-				if (clear(s->asked, at))
+				if (gw_shared_bit_clear(s->asked, at))
 					s->coming--;
 	}
 	s->ops->touched(s->env, page, 1);
@@ -477,7 +452,7 @@ size_t gw_split_absent(struct gw_split *s, size_t page, size_t count)
 
 	for (size_t i = page; i < page + count && i < s->table.nr_pages; i++) {
 		gw_locked(stripe_of(s, gw_unit_of(&s->table.units, i)));
-		if (!gw_netpt_is_away(&s->table, i) || !clear(s->asked, i))
+		if (!gw_netpt_is_away(&s->table, i) || !gw_shared_bit_clear(s->asked, i))
 			continue;
 		s->coming--;
 		lost++;
@@ -498,7 +473,7 @@ void gw_split_stats(struct gw_split *s, struct gw_split_stats *stats)
 static bool any_asked(const struct gw_split *s, size_t first, size_t count)
 {
 	for (size_t page = first; page < first + count; page++)
-		if (test(s->asked, page) || test(s->wanted, page))
+		if (gw_shared_bit(s->asked, page) || gw_shared_bit(s->wanted, page))
 			return true;
 	return false;
 }

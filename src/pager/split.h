@@ -109,8 +109,8 @@ struct gw_split {
 	_Atomic bool gone;	 /* QEMU has ended */
 	_Atomic bool retry;	 /* this host has no memory for a page that somebody waits for */
 
-	_Atomic uint64_t *wanted, *asked; /* a bit a page */
-	_Atomic uint8_t *leaving;	  /* a byte a unit: enum in split.c */
+	gw_shared_word *wanted, *asked; /* a bit a page */
+	_Atomic uint8_t *leaving;	/* a byte a unit: enum in split.c */
 	size_t bits_len, units_len;
 	pthread_mutex_t stripes[GW_NETPT_STRIPES];
 
