@@ -136,18 +136,19 @@ static bool is_present(struct gw_split *s, size_t page)
 	return !s->ops->present(s->env, page, 1, bits) && bits[0] & 1;
 }
 
-/* There is no room for it now. Its stripe is locked. */
-static void defer(struct gw_split *s, size_t page)
+/* There is no room for it now; @first: nor was there before. Its stripe is locked. */
+static void defer(struct gw_split *s, size_t page, bool first)
 {
 	{
 		gw_locked(&s->lock);
-		s->stats.deferred++;
+		s->stats.deferred += first;
 		if (s->nr_deferred < GW_SPLIT_DEFERRED)
 			s->deferred[s->nr_deferred++] = page;
 		else
 			s->overflown = true;
 	}
-	s->ops->notify(s->env);
+	if (first)
+		s->ops->notify(s->env);
 }
 
 /* Whoever waits for them goes on. Their stripe is locked. Return: how many were waited for. */
@@ -166,8 +167,11 @@ static unsigned int satisfied(struct gw_split *s, size_t page, size_t count)
 	return n;
 }
 
-/* @page is wanted. Return: whether it is to be asked for by us, now. Its stripe is locked. */
-static bool serve(struct gw_split *s, size_t page)
+/*
+ * @page is wanted; @first: as of now. Return: whether it is to be asked for by us, now. Its stripe
+ * is locked.
+ */
+static bool serve(struct gw_split *s, size_t page, bool first)
 {
 	const bool away = gw_netpt_is_away(&s->table, page);
 
@@ -179,7 +183,7 @@ static bool serve(struct gw_split *s, size_t page)
 		return false;
 	}
 	if (!reserve(s)) {
-		defer(s, page);
+		defer(s, page, first);
 		return false;
 	}
 	if (!away) {
@@ -197,6 +201,7 @@ static bool heed(struct gw_split *s, const struct gw_fault *fault)
 {
 	const size_t page = fault->page;
 	size_t unit;
+	bool first;
 
 	if (page >= s->table.nr_pages || !gw_memory_block_of(s->memory, page))
 		return false;
@@ -209,9 +214,10 @@ static bool heed(struct gw_split *s, const struct gw_fault *fault)
 		s->ops->unprotect(s->env, page, 1);
 	if (fault->protected)
 		return false;
-	if (!gw_shared_bit_set(s->wanted, page) && gw_netpt_is_away(&s->table, page))
+	first = !gw_shared_bit_set(s->wanted, page);
+	if (first && gw_netpt_is_away(&s->table, page))
 		gw_fault_begins(&s->times, fault, s->ops->now(s->env));
-	return serve(s, page);
+	return serve(s, page, first);
 }
 
 /* They were not asked for, after all. */
@@ -281,7 +287,7 @@ static void ask_one(struct gw_split *s, size_t page)
 
 	{
 		gw_locked(stripe_of(s, unit));
-		ask = gw_shared_bit(s->wanted, page) && serve(s, page);
+		ask = gw_shared_bit(s->wanted, page) && serve(s, page, false);
 	}
 	if (ask)
 		request(s, &page, 1);
@@ -332,7 +338,8 @@ unsigned int gw_split_rest(struct gw_split *s, size_t unit, size_t *pages)
 	unsigned int nr = 0;
 	gw_locked(stripe_of(s, unit));
 
-	if (s->leaving[unit] == LEAVES)
+	/* What comes is not protected, so it must not come to what may leave. */
+	if (s->leaving[unit] == LEAVES || s->leaving[unit] == PREPARED)
 		return 0;
 	while ((n = gw_netpt_next(&s->table, &at, first + count, &run)))
 		for (size_t i = 0; i < n; i++)

@@ -15,6 +15,7 @@
 struct world {
 	struct split_guest g;
 	char path[96];
+	_Atomic unsigned int told;
 	struct gw_faults faults;
 	struct gw_split split;
 	pthread_mutex_t lock; /* of what follows */
@@ -70,7 +71,7 @@ static void op_touched(void *env, size_t page, size_t count)
 
 static void op_notify(void *env)
 {
-	(void)env;
+	((struct world *)env)->told++;
 }
 
 static void op_park(void *env, enum gw_split_park where, size_t page)
@@ -404,6 +405,7 @@ static void touched_as_it_goes(void **state)
 static void only_what_was_prepared(void **state)
 {
 	struct world *w = *state;
+	size_t pages[GW_UNIT_PAGES_MAX];
 
 	w->split.pinned = true;
 	*word_of(w, 0) = 3;
@@ -416,6 +418,9 @@ static void only_what_was_prepared(void **state)
 	assert_int_equal(send_out(w, 1), 1);
 	assert_int_equal(send_out(w, 9), 0);
 	assert_true(in_file(w, 0) && !in_file(w, UNIT));
+	/* What comes to it would not be protected. */
+	assert_true(gw_split_prepare(&w->split, 1));
+	assert_int_equal(gw_split_rest(&w->split, 1, pages), 0);
 	*word_of(w, 9 * UNIT) = 1;
 	assert_int_equal(*word_of(w, UNIT), 4);
 }
@@ -489,8 +494,10 @@ static void no_room(void **state)
 	assert_int_equal(gw_split_here(&w->split), 2 * UNIT);
 	touch(&v[0], w, 5 * UNIT, 1);
 	until_deferred(w, 1);
-	gw_split_ask(&w->split);
+	for (unsigned int i = 0; i < 3; i++)
+		gw_split_ask(&w->split);
 	assert_false(v[0].done);
+	assert_int_equal(w->told, 1); /* and not again and again */
 	assert_true(send_out(w, 0) > 0);
 	pthread_join(v[0].thread, NULL);
 	touch(&v[1], w, 3, 1); /* away */
