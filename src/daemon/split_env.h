@@ -35,7 +35,7 @@ struct gw_keeper {
 	char *table;
 	int qemu; /* pidfd */
 	int event;
-	int64_t next_look, next_sample, next_report, next_prepare, counted_ns;
+	int64_t next_look, next_sample, next_report, next_prepare, next_merge, counted_ns;
 	uint64_t counted, per_s;
 	uint64_t sampled_faults;
 	unsigned int periods;

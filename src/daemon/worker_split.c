@@ -47,6 +47,9 @@
 /* Its I/O is drained before it stands still, which takes what its storage takes. */
 #define QUIESCE_MS	10000
 
+/* What is to be undone, and has no room here, is tried again. */
+#define MERGE_AGAIN_NS (5 * GW_S)
+
 #define MERGED 1
 
 static void hear(void *env, const struct gw_fault *faults, unsigned int n)
@@ -480,8 +483,9 @@ static int merge(struct gw_keeper *k)
 {
 	int rc;
 
-	if (k->record.merging)
+	if (k->record.merging || gw_now() < k->next_merge)
 		return 0;
+	k->next_merge = gw_now() + MERGE_AGAIN_NS;
 	k->record.merging = true;
 	json_decref(k->vm.split);
 	k->vm.split = gw_split_record_json(&k->record);
@@ -567,6 +571,8 @@ static int keep(struct gw_keeper *k)
 			undo(k, gw_error());
 		if (!rc && k->w->cancelled && !k->told)
 			undo(k, "cancelled");
+		if (k->w->merge)
+			k->next_merge = 0;
 		if (!rc && (k->w->merge || k->why))
 			rc = merge(k);
 		k->w->merge = k->w->cancelled = false;

@@ -33,22 +33,30 @@ static int send_bulk(struct gw_server *s, unsigned int type, const void *payload
 	return gw_frame_send_buf(t, type, 0, payload, len);
 }
 
+/* What is queued, as of now: the session's. Return: how many; or -errno. */
+static int take_releases(struct gw_session *e)
+{
+	struct gw_server *s = e->s;
+	gw_locked(&s->lock);
+
+	if (s->overrun)
+		return gw_fail(-ENOBUFS, "it was not told of all that came from it");
+	memcpy(e->releases.runs, s->releases.runs, s->releases.n * sizeof(s->releases.runs[0]));
+	e->releases.n = s->releases.n;
+	s->releases.n = 0;
+	return (int)e->releases.n;
+}
+
 static int flush_releases(struct gw_session *e)
 {
 	struct gw_server *s = e->s;
-	struct gw_runs_queue *q = malloc(sizeof(*q));
+	struct gw_runs_queue *q = &e->releases;
 	size_t len = 0;
-	int rc = 0;
+	int rc = take_releases(e);
 
-	if (!q)
-		return gw_fail(-ENOMEM, "no memory to release pages");
-	{
-		gw_locked(&s->lock);
-		*q = s->releases;
-		s->releases.n = 0;
-		if (s->overrun)
-			rc = gw_fail(-ENOBUFS, "it was not told of all that came from it");
-	}
+	if (rc <= 0)
+		return rc;
+	rc = 0;
 	qsort(q->runs, q->n, sizeof(q->runs[0]), by_first);
 	for (unsigned int i = 0, count; !rc && i < q->n; i += count) {
 		size_t pages = q->runs[i].count;
@@ -64,7 +72,6 @@ static int flush_releases(struct gw_session *e)
 		rc = send_bulk(s, GW_MSG_RELEASE, e->runs, len);
 		len = 0;
 	}
-	free(q);
 	return rc || !len ? rc : send_bulk(s, GW_MSG_RELEASE, e->runs, len);
 }
 

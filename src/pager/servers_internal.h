@@ -19,6 +19,7 @@ struct gw_session {
 	struct gw_encoder encoder;
 	struct gw_batch batch;
 	uint8_t *runs; /* GW_RUNS_MAX * GW_RUN_LEN */
+	struct gw_runs_queue releases;
 };
 
 static inline struct gw_split *gw_server_split(const struct gw_server *s)

@@ -445,7 +445,8 @@ void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t
 		count -= n;
 		bytes = bytes ? bytes + n * GW_PAGE_SIZE : NULL;
 	}
-	s->ops->notify(s->env);
+	if (!s->table.away || !gw_split_has_room(s))
+		s->ops->notify(s->env);
 	if (!rc)
 		return;
 	refused(s, page, rc);
