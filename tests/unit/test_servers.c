@@ -32,7 +32,7 @@ struct sub {
 	unsigned int nr;
 	sem_t compared;
 	int begun;
-	const char *refuses;
+	_Atomic(const char *) refuses;
 };
 
 struct world {
@@ -62,7 +62,7 @@ static int sub_hold(void *env, const struct gw_hold *hold, struct gw_memstore **
 	int rc = 0;
 
 	if (s->refuses)
-		return gw_fail(-ENOMEM, "%s", s->refuses);
+		return gw_fail(-ENOMEM, "%s", atomic_load(&s->refuses));
 	if (!s->open)
 		rc = gw_memstore_open(&s->store, s->folder, hold);
 	s->open = true;
@@ -116,6 +116,13 @@ static unsigned int set_busy(struct sub *s)
 
 	s->busy = true;
 	return s->nr;
+}
+
+static void set_down(struct sub *s, bool down)
+{
+	gw_locked(&s->lock);
+
+	s->down = down;
 }
 
 static void set_free(struct sub *s)
@@ -434,7 +441,7 @@ static void lost(void **state)
 	until_up(w);
 	narrow(w, LEAST);
 	/* A page that nobody has any more. */
-	w->subs[0].down = true;
+	set_down(s, true);
 	sub_end(s, false);
 	{
 		size_t at = 0, first = 0;
@@ -445,7 +452,7 @@ static void lost(void **state)
 		while (gw_netpt_holder(&w->split.table, first / UNIT) != 0);
 		assert_int_equal(gw_memstore_release(&s->store, first, 1), 0);
 	}
-	w->subs[0].down = false;
+	set_down(s, false);
 	while (!w->servers[0].lost)
 		sched_yield();
 	assert_int_equal(w->servers[0].lost, 1);
