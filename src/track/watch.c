@@ -249,13 +249,14 @@ int gw_watch_split(struct gw_memory_watch *w, pid_t pid, const struct gw_ram *ra
 		   unsigned int parts)
 {
 	int uffds[GW_WATCH_PARTS], rc = gw_watch_unsplit(w, pid);
+	unsigned int nr;
 
 	if (rc)
 		return rc;
 	w->nr_ranges = ranges_of(ram, w->ranges);
-	inject(w, pid, parts < 1 || parts > GW_WATCH_PARTS ? 1 : parts, uffds, &rc);
-	for (unsigned int i = 0; i < w->nr; i++)
-		close(uffds[i]); /* they stay there */
+	nr = inject(w, pid, parts < 1 || parts > GW_WATCH_PARTS ? 1 : parts, uffds, &rc);
+	while (nr)
+		close(uffds[--nr]); /* they stay there */
 	if (!rc) {
 		w->mode = GW_WATCH_SPLIT;
 		return 0;
