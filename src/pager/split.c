@@ -2,7 +2,6 @@
 /* split.c - pages that come to a split VM, and units that leave it; see split.h. */
 #include <errno.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cleanup.h"
@@ -432,7 +431,7 @@ void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t
 {
 	int rc = 0;
 
-	while (!rc && count) {
+	while (count) {
 		const size_t unit = gw_unit_of(&s->table.units, page);
 		size_t first, n = gw_unit_pages(&s->table.units, unit, &first);
 
@@ -441,6 +440,8 @@ void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t
 		n = first + n - page;
 		n = n < count ? n : count;
 		rc = place(s, unit, page, n, bytes);
+		if (rc)
+			break;
 		page += n;
 		count -= n;
 		bytes = bytes ? bytes + n * GW_PAGE_SIZE : NULL;
