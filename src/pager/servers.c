@@ -382,11 +382,8 @@ static void close_connections(struct gw_server *s)
 	pthread_mutex_lock(&s->send);
 	pthread_mutex_lock(&s->lock);
 	s->up = false;
-	for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++) {
-		if (s->conns[i])
-			s->bytes += s->conns[i]->sent + s->conns[i]->received;
+	for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++)
 		gw_transport_close(&s->conns[i]);
-	}
 	pthread_mutex_unlock(&s->lock);
 	pthread_mutex_unlock(&s->send);
 }

@@ -44,9 +44,8 @@ struct gw_server {
 	pthread_t thread;
 	_Atomic bool up, failed;
 	_Atomic bool stop;
-	_Atomic uint64_t away;	/* pages that are there, and not here */
-	_Atomic uint64_t lost;	/* pages that should be there, and are not */
-	_Atomic uint64_t bytes; /* on all of its connections, in both directions */
+	_Atomic uint64_t away; /* pages that are there, and not here */
+	_Atomic uint64_t lost; /* pages that should be there, and are not */
 
 	pthread_mutex_t send; /* of the requests' connection */
 	pthread_mutex_t lock; /* of what follows */

@@ -117,15 +117,11 @@ static void give_zeros(struct gw_split *s, size_t page)
 		if (rc == -EAGAIN)
 			sched_yield();
 	}
-	if (!rc) {
-		gw_locked(&s->lock);
-		s->stats.zeros++;
-	} else if (rc == -EEXIST || rc == -ENOENT || rc == -EAGAIN) {
-		/* Another has come first; or it is not watched any more. */
+	/* Another has come first; or it is not watched any more. */
+	if (rc == -EEXIST || rc == -ENOENT || rc == -EAGAIN)
 		s->ops->wake(s->env, page, 1);
-	} else {
+	else if (rc)
 		refused(s, page, rc);
-	}
 }
 
 static bool is_present(struct gw_split *s, size_t page)

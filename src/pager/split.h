@@ -89,7 +89,6 @@ struct gw_split_stats {
 	uint64_t page_ins, page_outs; /* pages */
 	uint64_t units_out;	      /* that were sent */
 	uint64_t units_kept;	      /* of these, that were written meanwhile */
-	uint64_t zeros;		      /* pages that had never been touched, or were given back */
 	uint64_t deferred;	      /* faults that waited for room */
 	uint64_t ahead;		      /* of page_ins, those that nobody waited for */
 };
