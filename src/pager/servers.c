@@ -16,7 +16,8 @@
 #include "urgency.h"
 
 #define CONNECT_NS     (5 * GW_S)
-#define ANSWER_NS      (10 * GW_S)
+/* What is held is walked over first (10 ms a GiB), and images may have to give way. */
+#define ANSWER_NS      (60 * GW_S)
 #define LIST_NS	       (60 * GW_S)
 /* A fault's request is some bytes: a connection that does not take them is of no use. */
 #define ASK_NS	       (200 * GW_MS)
@@ -225,7 +226,7 @@ static int say_hold(struct gw_server *s)
 	json_decref(hold);
 	if (!text)
 		return gw_fail(-ENOMEM, "no memory to call a memory server");
-	s->conns[GW_MEMORY_REQUESTS]->send_by = gw_now() + ANSWER_NS;
+	s->conns[GW_MEMORY_REQUESTS]->send_by = gw_now() + CONNECT_NS;
 	return gw_frame_send_buf(s->conns[GW_MEMORY_REQUESTS], GW_MSG_HOLD, 0, text, strlen(text));
 }
 
@@ -313,26 +314,39 @@ static int take_list(struct gw_server *s, struct gw_frame *f)
 	return rc;
 }
 
+/* One of its connections, which gw_servers_stop() ends. */
+static int connect_one(struct gw_server *s, unsigned int index, int64_t deadline)
+{
+	struct gw_transport *t = s->all->ops->connect(s->all->env, s, index, deadline);
+	gw_locked(&s->lock);
+
+	s->conns[index] = t;
+	if (t && s->stop)
+		t->ops->shutdown(t);
+	return t ? 0 : -ECONNREFUSED;
+}
+
+/* The beginning of each dialogue: its HOLDING is in @f. */
+static int hold(struct gw_server *s, struct gw_frame *f, int64_t deadline)
+{
+	int rc = connect_one(s, GW_MEMORY_REQUESTS, deadline);
+
+	if (!rc)
+		rc = say_hold(s);
+	return rc ? rc : expect(s, f, GW_MSG_HOLDING);
+}
+
 static int greet(struct gw_session *e)
 {
 	struct gw_server *s = e->s;
-	const int64_t by = gw_now() + CONNECT_NS;
 	struct gw_page_options options = s->all->options;
 	struct gw_frame f = { 0 };
-	int rc = 0;
+	int rc = hold(s, &f, gw_now() + CONNECT_NS);
 
-	s->conns[0] = s->all->ops->connect(s->all->env, s, 0, by);
-	if (!s->conns[0])
-		return -ECONNREFUSED;
-	rc = say_hold(s);
-	if (!rc)
-		rc = expect(s, &f, GW_MSG_HOLDING);
 	if (!rc)
 		rc = heed_holding(s, &f, &options);
-	if (!rc) {
-		s->conns[1] = s->all->ops->connect(s->all->env, s, 1, by);
-		rc = s->conns[1] ? 0 : -ECONNREFUSED;
-	}
+	if (!rc)
+		rc = connect_one(s, GW_MEMORY_BULK, gw_now() + CONNECT_NS);
 	if (!rc)
 		rc = send_list(e);
 	if (!rc)
@@ -443,6 +457,7 @@ static void *keep_up(void *arg)
 	struct gw_server *s = arg;
 	struct gw_session e = { .s = s, .runs = malloc(GW_RUNS_MAX * GW_RUN_LEN) };
 	int64_t pause = RETRY_LEAST_NS;
+	char said[sizeof(s->error)] = "";
 
 	gw_thread_urgency(GW_BULK);
 	while (!s->stop && e.runs) {
@@ -458,8 +473,10 @@ static void *keep_up(void *arg)
 		if (rc)
 			note_failure(s);
 		end(&e);
-		if (!s->stop)
+		/* One that is away for long is not told of each time. */
+		if (!s->stop && (!rc || strcmp(said, s->error) != 0))
 			gw_warn("memory server %s: %s", s->address, s->error);
+		memcpy(said, s->error, sizeof(said));
 		s->failed = false;
 		rest(s, pause);
 		pause = pause * 2 < RETRY_MOST_NS ? pause * 2 : RETRY_MOST_NS;
@@ -520,18 +537,14 @@ static int dismiss(struct gw_server *s, int64_t deadline)
 	struct gw_frame f = { 0 };
 	int rc;
 
-	s->conns[0] = s->all->ops->connect(s->all->env, s, 0, deadline);
-	if (!s->conns[0])
-		return -ECONNREFUSED;
-	rc = say_hold(s);
+	s->stop = false; /* its thread has ended */
+	rc = hold(s, &f, deadline);
 	if (!rc)
-		rc = expect(s, &f, GW_MSG_HOLDING);
-	if (!rc)
-		rc = gw_frame_send(s->conns[0], GW_MSG_DISMISS, 0, NULL, 0);
+		rc = gw_frame_send(s->conns[GW_MEMORY_REQUESTS], GW_MSG_DISMISS, 0, NULL, 0);
 	if (!rc)
 		rc = expect(s, &f, GW_MSG_DISMISSED);
 	gw_frame_free(&f);
-	gw_transport_close(&s->conns[0]);
+	gw_transport_close(&s->conns[GW_MEMORY_REQUESTS]);
 	return rc;
 }
 
