@@ -141,10 +141,9 @@ static int take_absent(struct gw_server *s, const struct gw_frame *f)
 	int rc;
 
 	while ((rc = gw_runs_take(&r, gw_server_split(s)->table.nr_pages, &first, &count)) > 0)
-		lost += gw_split_absent(gw_server_split(s), first, count);
+		lost += gw_split_absent(gw_server_split(s), s->index, first, count);
 	if (lost)
-		gw_err("memory server %s does not have %zu pages that it was given", s->address,
-		       lost);
+		gw_err("memory server %s has lost %zu pages of the VM", s->address, lost);
 	s->lost += lost;
 	return rc;
 }
@@ -292,26 +291,18 @@ static int send_list(struct gw_session *e)
 /* Which of these it has not got. */
 static int take_list(struct gw_server *s, struct gw_frame *f)
 {
-	size_t lost = 0;
 	int rc;
 
+	s->lost = 0;
 	while (!(rc = expect(s, f, 0)) && f->type == GW_MSG_ABSENT) {
-		struct gw_reader r = { f->payload, f->len };
-		size_t first = 0, count = 0;
-
-		while ((rc = gw_runs_take(&r, gw_server_split(s)->table.nr_pages, &first, &count)) >
-		       0)
-			lost += count;
+		rc = take_absent(s, f);
 		if (rc)
 			return rc;
 	}
-	if (!rc && f->type != GW_MSG_HOLDING)
-		rc = gw_fail(-EPROTO, "a %s frame where HOLDING is due", gw_message_name(f->type));
-	if (!rc)
-		s->lost = lost;
-	if (!rc && lost)
-		gw_err("memory server %s has lost %zu pages of the VM", s->address, lost);
-	return rc;
+	return !rc && f->type != GW_MSG_HOLDING
+		       ? gw_fail(-EPROTO, "a %s frame where HOLDING is due",
+				 gw_message_name(f->type))
+		       : rc;
 }
 
 /* One of its connections, which gw_servers_stop() ends. */
@@ -364,7 +355,6 @@ static int begin(struct gw_session *e)
 {
 	struct gw_server *s = e->s;
 
-	gw_split_unask(gw_server_split(s), s->index);
 	{
 		gw_locked(&s->lock);
 		s->frames_sent = s->frames_stored = 0;

@@ -33,12 +33,15 @@ int gw_split_init(struct gw_split *s, unsigned int threads)
 	s->units_len = s->table.units.nr;
 	s->wanted = gw_shared_bits_new(s->bits_len);
 	s->asked = gw_shared_bits_new(s->bits_len);
+	s->lost = gw_shared_bits_new(s->bits_len);
 	s->leaving = (_Atomic uint8_t *)gw_shared_bits_new(s->units_len);
 	pthread_mutex_init(&s->lock, NULL);
 	gw_fault_times_init(&s->times);
 	for (unsigned int i = 0; i < GW_NETPT_STRIPES; i++)
 		pthread_mutex_init(&s->stripes[i], NULL);
-	return s->wanted && s->asked && s->leaving ? 0 : gw_fail(-ENOMEM, "no memory to page with");
+	return s->wanted && s->asked && s->lost && s->leaving
+		       ? 0
+		       : gw_fail(-ENOMEM, "no memory to page with");
 }
 
 void gw_split_free(struct gw_split *s)
@@ -47,6 +50,7 @@ void gw_split_free(struct gw_split *s)
 		return;
 	gw_shared_bits_free(s->wanted, s->bits_len);
 	gw_shared_bits_free(s->asked, s->bits_len);
+	gw_shared_bits_free(s->lost, s->bits_len);
 	gw_shared_bits_free((gw_shared_word *)s->leaving, s->units_len);
 	for (unsigned int i = 0; i < GW_NETPT_STRIPES; i++)
 		pthread_mutex_destroy(&s->stripes[i]);
@@ -170,7 +174,7 @@ static bool serve(struct gw_split *s, size_t page, bool first)
 {
 	const bool away = gw_netpt_is_away(&s->table, page);
 
-	if (away && gw_shared_bit(s->asked, page))
+	if (away && (gw_shared_bit(s->asked, page) || gw_shared_bit(s->lost, page)))
 		return false;
 	if (!away && is_present(s, page)) {
 		satisfied(s, page, 1);
@@ -312,13 +316,15 @@ void gw_split_ask(struct gw_split *s)
 void gw_split_unask(struct gw_split *s, unsigned int holder)
 {
 	for (size_t i = 0; i < s->bits_len / sizeof(uint64_t); i++) {
-		for (uint64_t word = s->asked[i]; word; word &= word - 1) {
+		for (uint64_t word = s->asked[i] | s->lost[i]; word; word &= word - 1) {
 			const size_t page = i * 64 + (size_t)__builtin_ctzll(word);
 			const size_t unit = gw_unit_of(&s->table.units, page);
 			gw_locked(stripe_of(s, unit));
 
-			if (gw_netpt_holder(&s->table, unit) == holder &&
-			    gw_shared_bit_clear(s->asked, page))
+			if (gw_netpt_holder(&s->table, unit) != holder)
+				continue;
+			gw_shared_bit_clear(s->lost, page);
+			if (gw_shared_bit_clear(s->asked, page))
 				s->coming--;
 		}
 	}
@@ -338,7 +344,8 @@ unsigned int gw_split_rest(struct gw_split *s, size_t unit, size_t *pages)
 		return 0;
 	while ((n = gw_netpt_next(&s->table, &at, first + count, &run)))
 		for (size_t i = 0; i < n; i++)
-			if (!gw_shared_bit_set(s->asked, run + i))
+			if (!gw_shared_bit(s->lost, run + i) &&
+			    !gw_shared_bit_set(s->asked, run + i))
 				pages[nr++] = run + i;
 	s->coming += nr;
 	return nr;
@@ -451,16 +458,19 @@ void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t
 	s->overflown = true;
 }
 
-size_t gw_split_absent(struct gw_split *s, size_t page, size_t count)
+size_t gw_split_absent(struct gw_split *s, unsigned int holder, size_t page, size_t count)
 {
 	size_t lost = 0;
 
 	for (size_t i = page; i < page + count && i < s->table.nr_pages; i++) {
-		gw_locked(stripe_of(s, gw_unit_of(&s->table.units, i)));
-		if (!gw_netpt_is_away(&s->table, i) || !gw_shared_bit_clear(s->asked, i))
+		const size_t unit = gw_unit_of(&s->table.units, i);
+		gw_locked(stripe_of(s, unit));
+
+		if (!gw_netpt_is_away(&s->table, i) || gw_netpt_holder(&s->table, unit) != holder)
 			continue;
-		s->coming--;
-		lost++;
+		if (gw_shared_bit_clear(s->asked, i))
+			s->coming--;
+		lost += !gw_shared_bit_set(s->lost, i);
 	}
 	return lost;
 }

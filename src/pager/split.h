@@ -109,6 +109,7 @@ struct gw_split {
 	_Atomic bool retry;	 /* this host has no memory for a page that somebody waits for */
 
 	gw_shared_word *wanted, *asked; /* a bit a page */
+	gw_shared_word *lost;		/* their holder has said that it has not got them */
 	_Atomic uint8_t *leaving;	/* a byte a unit: enum in split.c */
 	size_t bits_len, units_len;
 	pthread_mutex_t stripes[GW_NETPT_STRIPES];
@@ -144,9 +145,12 @@ void gw_split_fault(struct gw_split *s, const struct gw_fault *faults, unsigned 
  */
 void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t *bytes);
 
-/** gw_split_absent() - their holder has not got @count pages from @page. Return: how many that we
- * asked for: memory of the guest is lost. */
-size_t gw_split_absent(struct gw_split *s, size_t page, size_t count);
+/**
+ * gw_split_absent() - their holder has not got @count pages from @page: memory of the guest is
+ * lost, unless it is found there before gw_split_unask(). Nobody is asked for them until then.
+ * Return: how many of them are away, and were not known to be lost.
+ */
+size_t gw_split_absent(struct gw_split *s, unsigned int holder, size_t page, size_t count);
 
 /**
  * gw_split_rest() - what of @unit is away and not asked for: asked for from here on, by the caller.
@@ -157,7 +161,8 @@ unsigned int gw_split_rest(struct gw_split *s, size_t unit, size_t *pages);
 /** gw_split_ask() - ask for whatever is wanted and not asked for, where there is room. */
 void gw_split_ask(struct gw_split *s);
 
-/** gw_split_unask() - @holder was lost: what it was asked for will not come. */
+/** gw_split_unask() - @holder is gone: what it was asked for will not come, nor what it said be
+ * true. */
 void gw_split_unask(struct gw_split *s, unsigned int holder);
 
 /** gw_split_has_room() - whether a unit more may be fetched that nobody waits for. */

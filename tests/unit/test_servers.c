@@ -463,6 +463,7 @@ static void lost(void **state)
 		gw_servers_wake(&w->all);
 		sched_yield();
 	}
+	assert_int_equal(w->servers[0].lost, 1); /* however often it was asked for */
 	w->all.merging = false;
 }
 
