@@ -253,25 +253,10 @@ static int refuse(const struct gw_paths *p, const char *host, const struct gw_vm
 		       gw_format_size(pinned, kept, sizeof(kept)));
 }
 
-int gw_budget_reserve(const struct gw_paths *p, const char *host, const struct gw_vm *vm,
-		      uint64_t resident)
+/* Promise @vm @size bytes, of which it will use @resident, and uses @used already. */
+static int promise(const struct gw_paths *p, const char *host, const struct gw_vm *vm,
+		   uint64_t size, uint64_t resident, uint64_t used)
 {
-	gw_autofd int lock = lock_promises(p);
-	struct account a;
-	uint64_t free;
-
-	if (lock < 0)
-		return lock;
-	take_stock(p, vm->def.name, &a);
-	free = room(p, &vm->def, &a, 0);
-	if (free < reserved(p, gw_definition_bytes(&vm->def), resident))
-		return refuse(p, host, vm, &a, free);
-	return gw_vm_save(p, vm);
-}
-
-int gw_budget_grow(const struct gw_paths *p, const char *host, const struct gw_vm *vm)
-{
-	const uint64_t used = used_by(p, vm);
 	gw_autofd int lock = lock_promises(p);
 	struct account a;
 	uint64_t free;
@@ -280,9 +265,21 @@ int gw_budget_grow(const struct gw_paths *p, const char *host, const struct gw_v
 		return lock;
 	take_stock(p, vm->def.name, &a);
 	free = room(p, &vm->def, &a, used);
-	if (free < reserved(p, gw_vm_promised(vm), used))
-		return refuse(p, host, vm, &a, free);
-	return gw_vm_save(p, vm);
+	return free < reserved(p, size, resident) ? refuse(p, host, vm, &a, free)
+						  : gw_vm_save(p, vm);
+}
+
+int gw_budget_reserve(const struct gw_paths *p, const char *host, const struct gw_vm *vm,
+		      uint64_t resident)
+{
+	return promise(p, host, vm, gw_definition_bytes(&vm->def), resident, 0);
+}
+
+int gw_budget_grow(const struct gw_paths *p, const char *host, const struct gw_vm *vm)
+{
+	const uint64_t used = used_by(p, vm);
+
+	return promise(p, host, vm, gw_vm_promised(vm), used, used);
 }
 
 int gw_budget_serves(const struct gw_paths *p, const char *host)
