@@ -178,14 +178,19 @@ static void ask(struct gw_worker *w, struct asked *lot, size_t n)
 static json_t *describe(const struct asked *a)
 {
 	const struct gw_vm *vm = &a->vm;
+	/* Not its id: whoever knows that can read what lies at the sub-hosts. */
+	json_t *split = vm->split ? json_pack("{s:O?,s:O?}", "main-memory",
+					      json_object_get(vm->split, "main-memory"), "servers",
+					      json_object_get(vm->split, "servers"))
+				  : NULL;
 	uint64_t memory = 0;
 
 	for (unsigned int m = 0; m < vm->def.nr_memory; m++)
 		memory += vm->def.memory[m].size;
-	return json_pack("{s:s,s:s,s:I,s:i,s:s,s:b,s:O?,s:O*}", "name", vm->def.name, "state",
+	return json_pack("{s:s,s:s,s:I,s:i,s:s,s:b,s:O?,s:o*}", "name", vm->def.name, "state",
 			 a->state, "memory", (json_int_t)memory, "pid", (int)vm->process.pid,
 			 "machine", vm->def.machine, "attached", vm->attached, "blocks", vm->blocks,
-			 "split", vm->split);
+			 "split", split);
 }
 
 static void answer_lot(struct gw_worker *w, struct asked *lot, size_t n, json_t *list)
