@@ -6,7 +6,7 @@
  *                                recovery job; pending SETTLEs are answered
  *
  * A keeper is a job that lasts as long as its VM needs it: the worker that brings memory to a
- * guest that runs here before it (post-copy). It outlives the daemon; one that dies is
+ * guest that runs here before it (post-copy), or to and from other hosts (split). It outlives the daemon; one that dies is
  * followed by another at once, or, when those die at once, after a while.
  *
  * Rules: one job per VM at a time (a list job belongs to no VM). Nothing that a
@@ -40,7 +40,8 @@ void gw_jobs_free(struct gw_jobs *jobs);
 
 /**
  * gw_jobs_start() - fork a worker for a command of the control socket.
- * @command: "run", "attach", "stop", "list", "migrate", "recover", "plan", "images", "held"
+ * @command: "run", "attach", "stop", "list", "migrate", "recover", "plan", "images",
+ *           "held", "split", "merge"
  * @args: borrowed; args.name is the VM
  *
  * Return: the job, or NULL with a message (unknown command, VM busy).
