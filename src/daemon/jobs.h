@@ -6,8 +6,8 @@
  *                                recovery job; pending SETTLEs are answered
  *
  * A keeper is a job that lasts as long as its VM needs it: the worker that brings memory to a
- * guest that runs here before it (post-copy), or to and from other hosts (split). It outlives the daemon; one that dies is
- * followed by another at once, or, when those die at once, after a while.
+ * guest that runs here before it (post-copy), or to and from other hosts (split). It outlives the
+ * daemon; one that dies is followed by another at once, or, when those die at once, after a while.
  *
  * Rules: one job per VM at a time (a list job belongs to no VM). Nothing that a
  * worker, a peer or a client leaves undone makes the daemon wait (invariant 16),
