@@ -487,6 +487,7 @@ static void op_guest_kill(void *env)
 	/* One that was paused has gone no step further here. */
 	if (sim.sc->paused)
 		sim.dst.took_over = false;
+	sim.dst.fenced = true;
 	dest_qemu_dies();
 }
 

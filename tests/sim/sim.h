@@ -200,6 +200,7 @@ struct dest_host {
 	bool ended;
 	bool busy; /* the daemon is putting things right */
 	bool took_over;
+	bool fenced;	  /* its operator had it ended, whatever its guest was at */
 	bool left_behind; /* RAM files or folder exist */
 	size_t device_len;
 	struct dest_stream {

@@ -665,11 +665,12 @@ static void check_end(void)
 		  "somebody still has to put this right");
 	if (dst->took_over) {
 		sim_check(src->qemu == QEMU_ENDED, "the source holds on to a guest that has left");
-		sim_check(dst->qemu == alive || struck(FAULT_QEMU_DEST),
+		sim_check(dst->qemu == alive || struck(FAULT_QEMU_DEST) || dst->fenced,
 			  "the guest came here and does not run");
 		check_legs();
 		sim_check(dst->settled == GW_OUTCOME_RUNNING ||
-				  (dst->settled == GW_OUTCOME_LOST && struck(FAULT_QEMU_DEST)),
+				  (dst->settled == GW_OUTCOME_LOST &&
+				   (struck(FAULT_QEMU_DEST) || dst->fenced)),
 			  "the destination would answer %d", (int)dst->settled);
 	} else {
 		sim_check(src->qemu == alive, "the guest is nowhere");
