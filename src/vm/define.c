@@ -406,7 +406,9 @@ char **gw_definition_command(const struct gw_definition *def, const char *dir,
 		gw_autofree char *path = replace_all(ram_paths[i], ",", ",,");
 
 		argv[n++] = strdup("-object");
-		argv[n++] = gw_path("memory-backend-file,id=%s,size=%llu,mem-path=%s,share=on",
+		/* Where QEMU maps it decides whether the guest gets huge pages (decision 4). */
+		argv[n++] = gw_path("memory-backend-file,id=%s,size=%llu,mem-path=%s,share=on,"
+				    "align=2M",
 				    def->memory[i].id, (unsigned long long)def->memory[i].size,
 				    path);
 	}

@@ -2,6 +2,7 @@
 """Post-copy over links that are slow or silent, of guests of every kind, again and again."""
 
 import json
+import mmap
 import os
 import re
 import struct
@@ -33,6 +34,24 @@ def processors(vm):
 def waiting(vm):
     """How many of them wait for a page."""
     return sum("handle_userfault" in read_text(f"{task}/stack") for task in processors(vm))
+
+
+def in_huge_pages(path):
+    """Of the data in a file how many bytes the kernel has given in huge pages."""
+    huge = 2 * MIB
+    with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ) as m:
+        at, size = 0, len(m)
+        while at < size:
+            try:
+                at = os.lseek(f.fileno(), at, os.SEEK_DATA)
+            except OSError:   # ENXIO: only holes follow
+                break
+            m.seek(at)
+            m.read_byte()   # now it is mapped as it lies there
+            at = (at // huge + 1) * huge
+        maps = read_text("/proc/self/smaps").split("VmFlags")
+    return sum(int(n) * 1024 for one in maps if path in one
+               for n in re.findall(r"ShmemPmdMapped: +(\d+) kB", one))
 
 
 def seconds_run(vm):
@@ -178,17 +197,24 @@ class Kinds(Together):
                   f"the faults of one processor only: {ram}")
         self.end()
 
+    def in_huge_pages(self, host):
+        """Bytes of the guest's memory there that the kernel has given in huge pages."""
+        folder = os.path.join(host.run, "ram", "vm", self.vm.name)
+        return sum(in_huge_pages(os.path.join(folder, name)) for name in os.listdir(folder))
+
     def test_blocks_beyond_4_gib(self):
         """Two backends, most of which nobody has written; huge pages under both."""
         self.vm = self.lab.vm("large", memory="3G", run=("memtest:16",), args=[
             "-m", "slots=2,maxmem=8G", "-object", "memory-backend-ram,id=extra,size=2G",
             "-device", "pc-dimm,id=plug,memdev=extra"]).boot(self.a)
+        check(self.in_huge_pages(self.a), "no huge pages where it was started")
         for _ in range(2):
             to = self.other()
             self.vm.move(to, *NOW)
             ends = [b["address"] + b["size"] for b in to.list()["large"]["blocks"]]
             check(len(ends) >= 3 and max(ends) > 4 * GIB, f"{ends}")
-            check(os.listdir(os.path.join(to.run, "ram", "vm")) == ["large"], "no huge pages")
+            check(os.listdir(os.path.join(to.run, "ram", "vm")) == ["large"], "the small ones")
+            check(self.in_huge_pages(to), "no huge pages where it came")
         self.end()
 
     def test_balloon(self):

@@ -56,7 +56,7 @@ static void command_line(void **state)
 	assert_true(has_pair(cmd, "-serial", "unix:/run/d/a,path=/run/d/b{dir"));
 	assert_true(has_pair(cmd, "-object",
 			     "memory-backend-file,id=godwit-ram,size=67108864,"
-			     "mem-path=/ram,,x/web1.godwit-ram,share=on"));
+			     "mem-path=/ram,,x/web1.godwit-ram,share=on,align=2M"));
 	assert_true(has_pair(cmd, "-m", "67108864B"));
 	assert_true(has_pair(cmd, "-machine", "memory-backend=godwit-ram"));
 	assert_true(has_pair(cmd, "-chardev", "socket,id=godwit-qmp,fd=3,server=on,wait=off"));

@@ -182,7 +182,7 @@ static void run_takes_memory_backends(void **state)
 	for (char **w = command; *w; w++)
 		found += !strcmp(*w, "67108864B") || !strcmp(*w, "memory-backend=godwit-ram") ||
 			 !strcmp(*w, "memory-backend-file,id=vm0,size=1073741824,"
-				     "mem-path=/r/vm0,share=on");
+				     "mem-path=/r/vm0,share=on,align=2M");
 	assert_int_equal(found, 3);
 	gw_strings_free(command);
 	json_decref(expected);
