@@ -2,9 +2,11 @@
 """A guest whose memory is only in part on its host; memory servers hold the rest."""
 
 import os
+import signal
 
 from godwit_lab import MIB, check, kill, wait_for
 from godwit_runner import Group
+from godwit_wire import HOLD, Proxy
 
 LIMIT = 40 * MIB  # of which the guest's kernel uses a half
 UNIT = 512 * 4096  # a chunk on huge pages
@@ -54,6 +56,10 @@ class Splits(Group):
 
     def merge(self):
         self.a.godwit("merge", "t", timeout=100).ok()
+        self.is_whole()
+
+    def is_whole(self):
+        """It is like any other, and nobody holds anything of it."""
         check(self.a.state("t") == "running", self.a.state("t"))
         check("split" not in self.a.list()["t"], self.a.list()["t"])
         for host in self.subs:
@@ -128,6 +134,22 @@ class Split(Splits):
                       "64M").failed("beyond --main-memory")
         self.a.godwit("merge", "t").failed("all memory")
         check(self.a.state("t") == "running", self.a.state("t"))
+
+    def test_cancelled(self):
+        """By Ctrl-C: as a sub-host has not answered yet, and as it is at it."""
+        for message, nth in (("HOLDING", 1), ("STORED", 3)):
+            proxy = self.lab.closing(Proxy(self.subs[0].address))
+            held = proxy.at(message, HOLD, nth)
+            command = self.a.start_godwit("split", "t", "--to", self.to(proxy, self.subs[1]),
+                                          "--main-memory", str(self.limit))
+            proxy.reached(held)
+            command.signal(signal.SIGINT)
+            if message == "STORED":
+                wait_for("it to come back",
+                         lambda: self.a.status("t")["status"] == "split-merging")
+                proxy.release()
+            command.finish().failed("cancelled")
+            self.is_whole()
 
     def test_stopped(self):
         """It ends as it is split, and nobody holds anything of it."""
