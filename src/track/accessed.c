@@ -97,52 +97,95 @@ static size_t part_end(const struct gw_bitmap *accessed, size_t first, size_t en
 	return part;
 }
 
-/* The hand goes on to the @at-th page of its range. */
-static void move_to(struct gw_accessed *a, size_t at)
+/* @hand goes on to the @at-th page of its range. Return: whether it has come round. */
+static bool move_to(const struct gw_accessed *a, struct gw_accessed_hand *hand, size_t at)
 {
-	a->at = at;
-	if (at < a->ranges[a->range].nr_pages)
-		return;
-	a->at = 0;
-	a->range = (a->range + 1) % a->nr_ranges;
-	a->rounds += !a->range;
+	hand->at = at;
+	if (at < a->ranges[hand->range].nr_pages)
+		return false;
+	hand->at = 0;
+	hand->range = hand->range + 1 < a->nr_ranges ? hand->range + 1 : 0;
+	return !hand->range;
 }
 
-/* Drop @most entries that are noted in @accessed, from the hand on and once around. */
-static int drop(struct gw_accessed *a, const struct gw_bitmap *accessed, size_t most)
+/* Of what the last call dropped: how many are there again, with those that came for another reason.
+ */
+static size_t made_again(const struct gw_accessed *a, const struct gw_bitmap *accessed)
+{
+	struct gw_accessed_hand hand = a->from;
+	size_t left = a->swept, n = 0;
+
+	while (left) {
+		const struct gw_track_range *r = &a->ranges[hand.range];
+		const size_t rest = r->nr_pages - hand.at, count = rest < left ? rest : left;
+
+		n += gw_bitmap_count(accessed, r->first_page + hand.at, count);
+		left -= count;
+		move_to(a, &hand, hand.at + count);
+	}
+	return n;
+}
+
+/* How many may be dropped, so that @made of them, about, are made again. */
+static size_t choose(const struct gw_accessed *a, const struct gw_bitmap *accessed, size_t made)
+{
+	const size_t most = made > GW_ACCESSED_MOST ? made : GW_ACCESSED_MOST;
+	size_t may = a->may, again;
+
+	if (!made)
+		return 0;
+	if (may <= made || may > most)
+		may = made;
+	again = a->dropped ? made_again(a, accessed) : 0;
+	if (again > made)
+		may = (size_t)((double)may * (double)made / (double)again);
+	else if (again <= made / 2 && a->dropped == a->may && may <= most / 2)
+		may *= 2;
+	return may > made ? may : made;
+}
+
+/* Drop a->may entries that are noted in @accessed, from the hand on and once around. */
+static int drop(struct gw_accessed *a, const struct gw_bitmap *accessed)
 {
 	size_t left = 0;
 	int rc = 0;
 
 	for (unsigned int i = 0; i < a->nr_ranges; i++)
 		left += a->ranges[i].nr_pages;
-	while (!rc && left && most) {
-		const struct gw_track_range *r = &a->ranges[a->range];
-		const size_t hand = r->first_page + a->at, behind = r->first_page + r->nr_pages;
+	a->from = a->hand;
+	a->swept = a->dropped = 0;
+	while (!rc && left && a->dropped < a->may) {
+		const struct gw_track_range *r = &a->ranges[a->hand.range];
+		const size_t hand = r->first_page + a->hand.at;
+		const size_t behind = r->first_page + r->nr_pages;
 		const size_t end = behind - hand < left ? behind : hand + left;
 		const size_t first = gw_bitmap_next(accessed, hand, end, true);
-		size_t n, stop = end;
+		size_t n = 0, stop = end;
 
 		if (first < end) {
-			stop = part_end(accessed, first, end, most, &n);
+			stop = part_end(accessed, first, end, a->may - a->dropped, &n);
 			rc = gw_inject_unmap(a->pid,
 					     r->hva + (first - r->first_page) * GW_PAGE_SIZE,
 					     (stop - first) * GW_PAGE_SIZE);
 			if (rc)
 				break;
-			most -= n;
+			a->dropped += n;
 		}
 		left -= stop - hand;
-		move_to(a, stop - r->first_page);
+		a->swept += stop - hand;
+		a->rounds += move_to(a, &a->hand, stop - r->first_page);
 	}
 	return rc;
 }
 
-int gw_accessed_sample(struct gw_accessed *a, struct gw_bitmap *accessed, size_t most)
+int gw_accessed_sample(struct gw_accessed *a, struct gw_bitmap *accessed, size_t made)
 {
 	int rc = 0;
 
 	for (unsigned int i = 0; !rc && i < a->nr_ranges; i++)
 		rc = collect(a, &a->ranges[i], accessed);
-	return rc ? rc : drop(a, accessed, most);
+	if (rc)
+		return rc;
+	a->may = choose(a, accessed, made);
+	return drop(a, accessed);
 }

@@ -7,8 +7,10 @@
  * collected, and then dropped by an injected madvise().
  *
  * That costs 0.2 to 0.4 us a page, and 1.6 to 1.9 us of the guest's time when it touches it again
- * (doc/measurements/2026-11-26-ageing.md). So whoever asks says how many may be dropped, and it is
- * done in turn, as by the hand of a clock; what the hand has not come to is told as accessed.
+ * (doc/measurements/2026-11-26-ageing.md). So whoever asks says how many the guest may have to make
+ * again, and as many are dropped as come to that, by what the last ones came to: many of memory
+ * that is not used, few of what is in use. It is done in turn, as by the hand of a clock; what the
+ * hand has not come to is told as accessed.
  *
  * Beside a split VM's watch (watch.h) that costs nothing else: a page in the file is no missing
  * one, and what is protected leaves a marker. Beside one that tracks nothing is lost either, but
@@ -28,15 +30,23 @@
  */
 #define GW_ACCESSED_PART 2048UL
 
+/* So many at most for one call, whatever the last ones came to: 512 MiB, 40 ms. */
+#define GW_ACCESSED_MOST (1UL << 17)
+
 struct gw_accessed {
 	pid_t pid;
 	struct gw_track_range ranges[GW_TRACK_RANGES];
 	unsigned int nr_ranges;
 	int pagemap;
 	/* The hand: whose turn it is, and how often it has gone round. */
-	unsigned int range;
-	size_t at;
+	struct gw_accessed_hand {
+		unsigned int range;
+		size_t at;
+	} hand, from; /* where it was before the last call */
 	unsigned int rounds;
+	size_t swept;	/* pages that it has passed since */
+	size_t may;	/* entries that it might have dropped */
+	size_t dropped; /* that it has */
 };
 
 /** gw_accessed_open() - 0 or -errno with a message; gw_accessed_close() in the first case. */
@@ -47,11 +57,12 @@ void gw_accessed_close(struct gw_accessed *a);
 /**
  * gw_accessed_sample() - set in @accessed what was accessed since its entry was last dropped.
  * @accessed: all clear
- * @most: so many entries may be dropped
+ * @made: so many entries the guest may have to make again until the next call; at least as many are
+ * dropped, where there are
  *
  * One thread. Return: 0; -EAGAIN: no thread of QEMU could be stopped in 3 s, and what is told may
  * be told again; -ESRCH: it has ended; or another -errno with a message.
  */
-int gw_accessed_sample(struct gw_accessed *a, struct gw_bitmap *accessed, size_t most);
+int gw_accessed_sample(struct gw_accessed *a, struct gw_bitmap *accessed, size_t made);
 
 #endif
