@@ -476,12 +476,12 @@ static void tell(struct gw_holder *h, int rc, const char *why)
 
 /*
  * Who ended it knows better than the thread that noticed: the user, or a
- * destination that said why before it closed its connections.
+ * destination that said why before it closed its connections. Within @ns, or it has not.
  */
-static int find_reason(struct gw_source *s, int rc)
+static int find_reason(struct gw_source *s, int rc, int64_t ns)
 {
 	char noticed[GW_ERROR_MAX];
-	int64_t deadline = s->ops->now(s->env) + REASON_NS;
+	int64_t deadline = s->ops->now(s->env) + ns;
 	int told;
 
 	snprintf(noticed, sizeof(noticed), "%s", gw_error());
@@ -496,7 +496,9 @@ static int find_reason(struct gw_source *s, int rc)
 		if (told != -EPROTO)
 			break;
 	}
-	return told == -EREMOTEIO || rc == GW_HALTED ? told : gw_fail(rc, "%s", noticed);
+	if (told == -EREMOTEIO || (rc == GW_HALTED && (ns || told != -ETIMEDOUT)))
+		return told;
+	return gw_fail(rc, "%s", noticed);
 }
 
 /*
@@ -534,15 +536,21 @@ static int give_up(struct gw_source *s, int rc)
 	/* The guest first: hearing from a dead peer, and telling it, can take seconds. */
 	resumed = resume_own(s);
 	if (resumed) {
+		char stays[GW_ERROR_MAX];
+
 		/* Whoever tries next waits for our end, and the guest for him. */
-		gw_fail_prefix(
-			resumed,
-			"%s; and the guest did not resume here, where godwitd keeps trying: ", why);
+		snprintf(stays, sizeof(stays), "%s", gw_error());
+		gw_fail(rc, "%s", why);
+		find_reason(s, rc, 0);
+		snprintf(why, sizeof(why), "%s", gw_error());
+		gw_fail(resumed,
+			"%s; and the guest did not resume here, where godwitd keeps trying: %s",
+			why, stays);
 		if (s->holder.control)
 			gw_holder_send_by(&s->holder, s->ops->now(s->env));
 	} else {
 		gw_fail(rc, "%s", why);
-		rc = find_reason(s, rc);
+		rc = find_reason(s, rc, REASON_NS);
 	}
 	snprintf(s->error, sizeof(s->error), "%s", gw_error());
 	gw_source_enter(s, rc == -ECANCELED ? GW_SOURCE_CANCELLING : GW_SOURCE_FAILED);
