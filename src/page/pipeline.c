@@ -125,12 +125,6 @@ bool gw_encoder_refused(struct gw_encoder *e, size_t page)
 	return gw_bitmap_take(&e->told, page);
 }
 
-void gw_encoder_reuse(struct gw_encoder *e, size_t page, struct gw_digest digest)
-{
-	e->reuses = true;
-	gw_digests_set(&e->held, page, digest);
-}
-
 void gw_encoder_round(struct gw_encoder *e, const struct gw_bitmap *due)
 {
 	e->round++;

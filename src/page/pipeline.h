@@ -36,7 +36,11 @@ int gw_encoder_bare(struct gw_encoder *e, const struct gw_page_options *options,
  * Before the first round, or later for a page that has not travelled yet. Whoever calls
  * it clears @e->reuses when the last of these is known.
  */
-void gw_encoder_reuse(struct gw_encoder *e, size_t page, struct gw_digest digest);
+static inline void gw_encoder_reuse(struct gw_encoder *e, size_t page, struct gw_digest digest)
+{
+	e->reuses = true;
+	gw_digests_set(&e->held, page, digest);
+}
 
 /**
  * gw_encoder_kept() - the destination kept an image that nobody has compared: in post-copy a page

@@ -114,45 +114,38 @@ int gw_reuse_answer(struct gw_source *s)
 	return rc ? rc : take_absent(s, (uint64_t)absent);
 }
 
-/* Tell the encoder what the destination holds of the image. */
-static void assume(struct gw_source *s)
+/*
+ * Tell the encoder what the destination holds of the image. @same gets the pages that it
+ * may have as they were on arrival here.
+ */
+static void assume(struct gw_source *s, struct gw_bitmap *same)
 {
 	struct gw_holder *h = &s->holder;
 	const struct gw_ledger *l = s->ledger;
 
+	h->encoder.reuses = true;
 	for (size_t page = 0; page < l->nr_pages; page++) {
-		if (l->generations[page] > h->image || gw_bitmap_test(&h->absent, page))
+		if (l->generations[page] > h->image || gw_bitmap_test(&h->absent, page)) {
 			gw_encoder_reuse(&h->encoder, page, GW_DIGEST_UNKNOWN);
-		else if (!gw_digest_is_zero(l->digests[page]))
+			continue;
+		}
+		gw_bitmap_set(same, page);
+		if (!gw_digest_is_zero(l->digests[page]))
 			gw_encoder_reuse(&h->encoder, page, l->digests[page]);
 	}
-	h->encoder.reuses = true;
 }
 
 /* Nobody has compared it: a page is told by its digest, and nothing refers to another. */
-static int assume_unchecked(struct gw_source *s)
+static int assume_unchecked(struct gw_source *s, const struct gw_bitmap *same)
 {
 	struct gw_encoder *e = &s->holder.encoder;
-	const struct gw_ledger *l = s->ledger;
-	int rc = gw_encoder_kept(e, l->digests);
+	int rc = gw_encoder_kept(e, s->ledger->digests);
 
-	for (size_t page = 0; !rc && page < l->nr_pages; page++)
-		if (l->generations[page] <= s->holder.image && !gw_digest_is_zero(l->digests[page]))
-			gw_bitmap_set(&e->may_hold, page);
+	for (size_t i = 0; !rc && i < (same->bits + 63) / 64; i++)
+		e->may_hold.words[i] = same->words[i] & e->held.filled.words[i];
 	/* Should rounds follow, too. */
 	e->options.off |= 1U << GW_STAGE_DUPLICATE | 1U << GW_STAGE_DELTA | 1U << GW_STAGE_PATCH;
 	return rc;
-}
-
-/*
- * Whether the destination may hold @page as it is here; where writes were tracked since the
- * arrival it does, without a look.
- */
-static bool may_be_reused(const struct gw_source *s, size_t page)
-{
-	const struct gw_holder *h = &s->holder;
-	return !gw_bitmap_test(&s->due, page) && s->ledger->generations[page] <= h->image &&
-	       !gw_bitmap_test(&h->absent, page);
 }
 
 /* Whether it may have another version of @page, which is due. */
@@ -165,15 +158,43 @@ static bool has_older(const struct gw_source *s, size_t page)
 }
 
 /*
+ * Of the data in the pages [first, first + 64), by @mask, what must be looked at. What is in
+ * @same and not due the destination may hold as it is here; where writes were tracked
+ * since the arrival it does, without a look.
+ */
+static void choose(struct gw_source *s, const struct gw_bitmap *same, size_t first, uint64_t mask,
+		   struct gw_bitmap *wanted)
+{
+	struct gw_holder *h = &s->holder;
+	const size_t word = first / 64;
+	uint64_t reusable = mask & same->words[word] & ~s->due.words[word];
+
+	if (!s->since_arrival && !h->comparing)
+		reusable = 0;
+	else if (!s->since_arrival)
+		h->look.words[word] |= reusable;
+	else if (!h->comparing)
+		s->reused += (uint64_t)__builtin_popcountll(reusable &
+							    h->encoder.held.filled.words[word]);
+	mask &= ~reusable;
+	s->due.words[word] |= mask;
+	for (; mask && !h->unchecked; mask &= mask - 1) {
+		const size_t page = first + (size_t)__builtin_ctzll(mask);
+
+		if (has_older(s, page))
+			gw_bitmap_set(wanted, page);
+	}
+}
+
+/*
  * Of s->due, which holds what was written since the arrival (if that is known),
  * make what must be looked at: the rest of the data, less what is reused. Of that
  * @wanted gets pages whose blocks are worth a question. One walk does for both.
  */
-static int choose_due(struct gw_source *s, struct gw_bitmap *wanted)
+static int choose_due(struct gw_source *s, const struct gw_bitmap *same, struct gw_bitmap *wanted)
 {
 	const struct gw_bitmap *held = &s->holder.encoder.held.filled;
 	struct gw_memory_walk walk = gw_memory_walk(s->memory);
-	const struct gw_ledger *l = s->ledger;
 	size_t page = 0, first, stop, start, end;
 	int rc;
 
@@ -186,17 +207,11 @@ static int choose_due(struct gw_source *s, struct gw_bitmap *wanted)
 		/* What is a hole here and is not known to be zero there. */
 		gw_bitmap_for_each_run(held, page, first, start, end)
 			gw_bitmap_set_range(&s->due, start, end - start);
-		for (page = first; page < stop; page++) {
-			if (may_be_reused(s, page) && (s->since_arrival || s->holder.comparing)) {
-				if (!s->since_arrival)
-					gw_bitmap_set(&s->holder.look, page);
-				else if (!s->holder.comparing)
-					s->reused += !gw_digest_is_zero(l->digests[page]);
-				continue;
-			}
-			gw_bitmap_set(&s->due, page);
-			if (!s->holder.unchecked && has_older(s, page))
-				gw_bitmap_set(wanted, page);
+		for (page = first; page < stop; page = end) {
+			start = page / 64 * 64;
+			end = start + 64 < stop ? start + 64 : stop;
+			choose(s, same, start,
+			       ~0ULL << (page - start) & ~0ULL >> (start + 64 - end), wanted);
 		}
 	} while (rc);
 	return 0;
@@ -285,21 +300,25 @@ static int ask_for_blocks(struct gw_source *s, const struct gw_bitmap *wanted)
 
 int gw_reuse_due(struct gw_source *s)
 {
-	struct gw_bitmap wanted;
+	struct gw_bitmap wanted = { 0 }, same = { 0 };
 	int rc = gw_bitmap_init(&wanted, s->memory->nr_pages);
 
-	assume(s);
+	if (!rc)
+		rc = gw_bitmap_init(&same, s->memory->nr_pages);
+	if (!rc)
+		assume(s, &same);
 	if (!rc && s->holder.unchecked)
-		rc = assume_unchecked(s);
+		rc = assume_unchecked(s, &same);
 	if (!rc && s->holder.comparing)
 		rc = gw_bitmap_init(&s->holder.look, s->memory->nr_pages);
 	if (!rc)
-		rc = choose_due(s, &wanted);
+		rc = choose_due(s, &same, &wanted);
 	if (!rc && s->holder.comparing)
 		rc = gw_compared_begin(s);
 	if (!rc && gw_encoder_patches(&s->holder.encoder))
 		rc = ask_for_blocks(s, &wanted);
 	gw_bitmap_free(&wanted);
+	gw_bitmap_free(&same);
 	return rc;
 }
 
