@@ -32,7 +32,7 @@
 #include "paged.h"
 #include "source.h"
 
-#define STEPS_MAX 16384
+#define STEPS_MAX 131072
 
 /* What every block of a disk is, as a digest. */
 #define SIM_BLOCK                                      \
