@@ -33,10 +33,11 @@ wait_passes()
 	esac
 }
 
-# move FROM TO PORT: everything is emulated twice, so the downtime is long
+# move FROM TO PORT: everything is emulated twice, so a busy host moves 1 MiB a second, and the
+# downtime is long
 move()
 {
-	/bin/godwit --root "/tmp/$1" migrate k "127.0.0.1:$3" --verify --downtime-limit 5000 >/tmp/out 2>&1 ||
+	/bin/godwit --root "/tmp/$1" migrate k "127.0.0.1:$3" --verify --downtime-limit 60000 >/tmp/out 2>&1 ||
 		fail "move from $1 to $2: $(cat /tmp/out)"
 	echo "nested: $(cat /tmp/out)"
 	wait_passes "$2"
