@@ -66,6 +66,7 @@ int gw_cmd_cancel(int argc, char **argv);
 int gw_cmd_stop(int argc, char **argv);
 int gw_cmd_images(int argc, char **argv);
 int gw_cmd_held(int argc, char **argv);
+int gw_cmd_hosts(int argc, char **argv);
 int gw_cmd_recover(int argc, char **argv);
 int gw_cmd_plan(int argc, char **argv);
 int gw_cmd_check(int argc, char **argv);

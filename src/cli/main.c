@@ -27,6 +27,7 @@ static const struct {
 	{ "stop", gw_cmd_stop, "end a VM" },
 	{ "images", gw_cmd_images, "show, pin or remove the memory that VMs left here" },
 	{ "held", gw_cmd_held, "show or drop the memory that VMs of other hosts have here" },
+	{ "hosts", gw_cmd_hosts, "show the hosts there are, and what they hold for others" },
 	{ "plan", gw_cmd_plan, "predict which host a VM would best move to" },
 	{ "check", gw_cmd_check, "tell what this host's kernel and QEMU offer" },
 };

@@ -43,7 +43,7 @@ static const struct {
 	{ "images", gw_worker_images, false },	{ "plan", gw_worker_plan, false },
 	{ "page", gw_worker_page, true },	{ "serve", gw_worker_serve, true },
 	{ "split", gw_worker_split, true },	{ "merge", gw_worker_merge, false },
-	{ "held", gw_worker_held, false },
+	{ "held", gw_worker_held, false },	{ "hosts", gw_worker_hosts, false },
 };
 
 struct gw_jobs *gw_jobs_new(struct gw_loop *loop, const struct gw_paths *paths, const char *host)
@@ -389,7 +389,7 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 	if (commands[i].fn == gw_worker_held)
 		free_held(jobs, args);
 	if (commands[i].fn == gw_worker_list || commands[i].fn == gw_worker_images ||
-	    commands[i].fn == gw_worker_held)
+	    commands[i].fn == gw_worker_held || commands[i].fn == gw_worker_hosts)
 		name = "";
 	else if (!gw_name_ok(name))
 		return NULL;

@@ -9,17 +9,16 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "budget.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
 #include "frame.h"
+#include "host.h"
 #include "io.h"
 #include "log.h"
 #include "peers.h"
@@ -68,25 +67,11 @@ static void leave_daemon(const char *who, int keep, pid_t daemon)
 	setsid();
 }
 
-static uint64_t memory_of(const struct gw_paths *p)
-{
-	struct statvfs fs;
-
-	if (p->limit)
-		return p->limit;
-	return statvfs(p->ram, &fs) ? 0 : (uint64_t)fs.f_blocks * fs.f_frsize;
-}
-
 static int tell_host(const struct gw_registrar *r, struct gw_registry *registry)
 {
-	struct gw_host_record host = { .memory = memory_of(r->paths),
-				       .free = gw_budget_free(r->paths, NULL),
-				       .reported = time(NULL) };
+	struct gw_host_record host;
 
-	if (getloadavg(&host.load, 1) != 1)
-		host.load = 0;
-	gw_copy_whole(host.name, sizeof(host.name), r->host);
-	gw_copy_whole(host.address, sizeof(host.address), r->address);
+	gw_host_look(r->paths, r->host, r->address, &host);
 	return gw_registry_put_host(registry, &host);
 }
 

@@ -114,6 +114,7 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_plan(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_held(struct gw_worker *w, const json_t *args, json_t **result);
+int gw_worker_hosts(struct gw_worker *w, const json_t *args, json_t **result);
 /* A keeper at the source of a guest that left before its memory, which it brings (serve.c). */
 int gw_worker_serve(struct gw_worker *w, const json_t *args, json_t **result);
 /* A keeper: goes on bringing memory to a guest that came here before it (dest/paging.h). */

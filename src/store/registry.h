@@ -122,6 +122,16 @@ const char *gw_registry_url_shown(const char *url, char *text, size_t len);
 /* A host that has not reported for so long is not counted on, s. */
 #define GW_REGISTRY_SILENT_S 60
 
+/* VMs of which a host tells one by one what it holds for others. */
+#define GW_HOST_HELD_MAX 16
+
+/** struct gw_host_held - what a memory server holds of a VM that runs on @host, in bytes. */
+struct gw_host_held {
+	char vm[GW_NAME_MAX];
+	char host[GW_REGISTRY_KEY_MAX];
+	uint64_t promised, here;
+};
+
 /** struct gw_host_record - what a host says of itself. */
 struct gw_host_record {
 	char name[GW_REGISTRY_KEY_MAX];
@@ -129,6 +139,10 @@ struct gw_host_record {
 	uint64_t memory, free;	      /* bytes that VMs may use, and of these left */
 	double load;		      /* of a minute, as in /proc/loadavg */
 	int64_t reported;	      /* seconds of the wall clock */
+	/* As a memory server: bytes that it may promise at all (0: it is none), and promise yet. */
+	uint64_t server_limit, server_free;
+	struct gw_host_held held[GW_HOST_HELD_MAX];
+	unsigned int nr_held; /* VMs that it holds memory of: more than these, perhaps */
 };
 
 /** struct gw_image_record - a kept image (store/image.h). */
@@ -167,6 +181,10 @@ struct gw_vm_record {
 };
 
 int gw_registry_put_host(struct gw_registry *r, const struct gw_host_record *host);
+
+/** gw_registry_host_json() - @host as the registry has it, but for its name; the caller's. */
+json_t *gw_registry_host_json(const struct gw_host_record *host);
+
 int gw_registry_put_image(struct gw_registry *r, const struct gw_image_record *image);
 int gw_registry_put_link(struct gw_registry *r, const struct gw_link_record *link);
 int gw_registry_drop_image(struct gw_registry *r, const char *vm, const char *host);

@@ -117,16 +117,64 @@ static int put(struct gw_registry *r, enum gw_registry_kind kind, const char *gr
 	return r->ops->put(r, kind, group, key, doc);
 }
 
+static unsigned int nr_told(const struct gw_host_record *host)
+{
+	return host->nr_held < GW_HOST_HELD_MAX ? host->nr_held : GW_HOST_HELD_MAX;
+}
+
+static json_t *server_json(const struct gw_host_record *host)
+{
+	json_t *list = json_array();
+
+	for (unsigned int i = 0; i < nr_told(host); i++)
+		json_array_append_new(list, json_pack("{s:s,s:s,s:I,s:I}", "vm", host->held[i].vm,
+						      "host", host->held[i].host, "promised",
+						      (json_int_t)host->held[i].promised, "here",
+						      (json_int_t)host->held[i].here));
+	return json_pack("{s:I,s:I,s:I,s:o}", "limit", (json_int_t)host->server_limit, "free",
+			 (json_int_t)host->server_free, "vms", (json_int_t)host->nr_held, "held",
+			 list);
+}
+
+json_t *gw_registry_host_json(const struct gw_host_record *host)
+{
+	return json_pack("{s:s,s:I,s:I,s:f,s:I,s:o}", "address", host->address, "memory",
+			 (json_int_t)host->memory, "free", (json_int_t)host->free, "load",
+			 host->load, "reported", (json_int_t)host->reported, "memory-server",
+			 server_json(host));
+}
+
 int gw_registry_put_host(struct gw_registry *r, const struct gw_host_record *host)
 {
-	return put(r, GW_REGISTRY_HOST, "", host->name,
-		   json_pack("{s:s,s:I,s:I,s:f,s:I}", "address", host->address, "memory",
-			     (json_int_t)host->memory, "free", (json_int_t)host->free, "load",
-			     host->load, "reported", (json_int_t)host->reported));
+	return put(r, GW_REGISTRY_HOST, "", host->name, gw_registry_host_json(host));
+}
+
+/* Hosts of an earlier release say nothing of it, and are none. */
+static void read_server(struct fields *f, struct gw_host_record *host)
+{
+	const json_t *list = json_object_get(f->json, "held"), *one;
+	struct fields of = { .bad = false };
+	size_t i;
+
+	host->server_limit = whole(f, "limit", INT64_MAX);
+	host->server_free = whole(f, "free", INT64_MAX);
+	host->nr_held = (unsigned int)whole(f, "vms", INT32_MAX);
+	f->bad |= !json_is_array(list) || json_array_size(list) != nr_told(host);
+	if (f->bad)
+		return;
+	json_array_foreach(list, i, one) {
+		of.json = one;
+		text(&of, "vm", host->held[i].vm, sizeof(host->held[i].vm));
+		text(&of, "host", host->held[i].host, sizeof(host->held[i].host));
+		host->held[i].promised = whole(&of, "promised", INT64_MAX);
+		host->held[i].here = whole(&of, "here", INT64_MAX);
+	}
+	f->bad = of.bad;
 }
 
 static void read_host(struct fields *f, const struct gw_document *d, void *record)
 {
+	struct fields server = { .json = json_object_get(f->json, "memory-server") };
 	struct gw_host_record *host = record;
 
 	key_of(f, d->key, host->name, sizeof(host->name));
@@ -135,6 +183,9 @@ static void read_host(struct fields *f, const struct gw_document *d, void *recor
 	host->free = whole(f, "free", INT64_MAX);
 	host->load = real(f, "load", 1e6);
 	host->reported = (int64_t)whole(f, "reported", INT64_MAX);
+	if (server.json)
+		read_server(&server, host);
+	f->bad |= server.bad;
 }
 
 int gw_registry_put_image(struct gw_registry *r, const struct gw_image_record *image)

@@ -19,7 +19,7 @@ class Registry(Group):
         self.r = self.lab.host("r")
         url = f"godwit://{self.r.address}"
         self.a = self.lab.host("a", "--registry", url)
-        self.b = self.lab.host("b", "--registry", url)
+        self.b = self.lab.host("b", "--registry", url, "--memory-server-limit", "256M")
         self.vm = self.lab.vm().boot(self.a)
 
     def other(self):
@@ -42,6 +42,35 @@ class Registry(Group):
         """Wait until @host's plan has all of these."""
         wait_for(f"the registry to know {names}",
                  lambda: set(names) <= set(self.plan(host)[1]), 30)
+
+    def hosts(self):
+        """name -> what `godwit hosts` says of it."""
+        return {host["name"]: host
+                for host in self.a.godwit("hosts", "--json").ok().json()["hosts"]}
+
+    def test_hosts(self):
+        """Which there are, and what one holds for a VM of another."""
+        def server():
+            return self.hosts().get("b", {}).get("memory-server", {})
+        if self.vm.host is not self.a:
+            self.vm.move(self.a)
+        said = wait_for("b to have reported", server, 30)
+        check(said["limit"] == 256 * MIB and 0 < said["free"] <= 256 * MIB, said)
+        check(said["vms"] == 0 and not said["held"], said)
+        check(self.hosts()["b"]["address"] == self.b.address, self.hosts()["b"])
+        self.a.godwit("split", "t", "--to", f"{self.b.address}=100M", "--main-memory",
+                      "40M").ok()
+        wait_for("b to tell what it holds",
+                 lambda: any(one["here"] for one in server()["held"]), 30)
+        said = server()
+        held = said["held"][0]
+        check(said["vms"] == 1 and said["free"] <= 156 * MIB, said)
+        check(held["vm"] == "t" and held["host"] == "a" and held["promised"] == 100 * MIB and
+              held["here"] <= 100 * MIB, held)
+        text = self.a.godwit("hosts").ok().out
+        check("t of a has" in text and "of 100 MiB promised" in text, text)
+        self.a.godwit("merge", "t").ok()
+        wait_for("b to hold nothing", lambda: not server()["vms"], 30)
 
     def test_name_is_refused(self):
         self.run_on(self.b).failed("VM 't' on host 'a'")

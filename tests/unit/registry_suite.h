@@ -24,7 +24,13 @@ static inline void suite_hosts(struct gw_registry *r)
 					  .free = 5,
 					  .load = 0.25,
 					  .reported = 1795000000 };
-	struct gw_host_record b = { .name = "b-2.example", .memory = INT64_MAX }, *list;
+	struct gw_host_record b = { .name = "b-2.example",
+				    .memory = INT64_MAX,
+				    .server_limit = 8,
+				    .server_free = 3,
+				    .held = { { "web1", "a", 5, 4 }, { "web2", "", 0, 0 } },
+				    .nr_held = 2 },
+			      *list;
 	size_t nr;
 
 	assert_int_equal(gw_registry_hosts(r, &list, &nr), 0);
@@ -46,6 +52,10 @@ static inline void suite_hosts(struct gw_registry *r)
 		assert_true(list[i].load > (first ? 0.24 : -0.01) &&
 			    list[i].load < (first ? 0.26 : 0.01));
 		assert_int_equal(list[i].reported, first ? 1795000000 : 0);
+		assert_int_equal(list[i].server_limit, first ? 0 : 8);
+		assert_int_equal(list[i].server_free, first ? 0 : 3);
+		assert_int_equal(list[i].nr_held, first ? 0 : 2);
+		assert_memory_equal(list[i].held, first ? a.held : b.held, sizeof(a.held));
 	}
 	assert_string_not_equal(list[0].name, list[1].name);
 	free(list);
