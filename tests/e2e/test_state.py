@@ -68,7 +68,7 @@ class RunState(Group):
         command, qmp = self.in_mid_move(lambda qmp: (qmp.hmp(line), self.status(qmp, status)))
         command.finish().failed(why)
         self.status(qmp, status)
-        check("t" not in self.b.list(), "something of it is at the destination")
+        wait_for("nothing of it to be at the destination", lambda: "t" not in self.b.list())
         self.a.godwit("migrate", "t", self.b.address).failed(why)
         self.status(qmp, status)
         qmp.close()
