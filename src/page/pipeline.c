@@ -92,11 +92,34 @@ int gw_encoder_bare(struct gw_encoder *e, const struct gw_page_options *options,
 	return rc;
 }
 
+int gw_encoder_beside(struct gw_encoder *e, const struct gw_encoder *of,
+		      const struct gw_page_options *options)
+{
+	int rc = 0;
+
+	memset(e, 0, sizeof(*e));
+	e->options = *options;
+	e->options.off |= KNOWING & ~(1U << GW_STAGE_SAME);
+	e->now = of->now;
+	e->env = of->env;
+	e->held = of->held;
+	e->seen = of->seen;
+	e->beside = true;
+	for (size_t s = 0; !rc && s < NR_STAGES; s++)
+		if (stages[s]->open && is_on(e, stages[s]))
+			rc = stages[s]->open(e);
+	return rc;
+}
+
 void gw_encoder_free(struct gw_encoder *e)
 {
 	for (size_t s = 0; s < NR_STAGES; s++)
 		if (stages[s]->close)
 			stages[s]->close(e);
+	if (e->beside) {
+		memset(&e->held, 0, sizeof(e->held));
+		e->seen = NULL;
+	}
 	if (e->seen)
 		munmap(e->seen, (e->held.nr_pages + 1) * sizeof(*e->seen));
 	e->seen = NULL;

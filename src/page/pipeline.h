@@ -30,6 +30,16 @@ int gw_encoder_bare(struct gw_encoder *e, const struct gw_page_options *options,
 		    int64_t (*now)(void *env), void *env);
 
 /**
+ * gw_encoder_beside() - one more for pages of the same VM that go to another holder (decision 32).
+ * It shares @of's table of what is held, so each page is always the same encoder's; no record
+ * refers to another page, or to what was held before. @of must outlive it.
+ *
+ * Return: 0 or -errno; gw_encoder_free() either way.
+ */
+int gw_encoder_beside(struct gw_encoder *e, const struct gw_encoder *of,
+		      const struct gw_page_options *options);
+
+/**
  * gw_encoder_reuse() - the destination holds page @page with @digest, from an image it kept.
  * @digest: GW_DIGEST_UNKNOWN: it holds something, not known what
  *

@@ -99,6 +99,7 @@ struct gw_stage_count {
  * @due: pages of this round; no other page of the destination changes in it
  * @paging: the guest waits for its pages: each gets a record, and several threads may be
  * at different pages of one chunk
+ * @beside: table and @seen are another encoder's
  * @reuses: these are the first rounds, and the table began with what a kept image
  * holds, not with zeros: what turns out to be the same has been reused
  * @kept: of an image that nobody has compared: the digests that its pages should have; NULL:
@@ -113,7 +114,7 @@ struct gw_encoder {
 	uint32_t *seen;
 	uint64_t round;
 	const struct gw_bitmap *due;
-	bool paging, reuses;
+	bool paging, reuses, beside;
 	const struct gw_digest *kept;
 	struct gw_bitmap may_hold, told;
 	int64_t (*now)(void *env);
