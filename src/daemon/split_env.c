@@ -141,10 +141,7 @@ static json_t *op_hold(void *env, const struct gw_server *server)
 
 uint64_t gw_keeper_spare(const struct gw_keeper *k)
 {
-	const uint64_t target = k->record.main_memory / GW_PAGE_SIZE;
-	const uint64_t spare = 4ULL * k->record.unit_pages;
-
-	return target > 8 * spare ? spare : target / 8;
+	return gw_split_record_spare(&k->record);
 }
 
 uint64_t gw_keeper_aim(const struct gw_keeper *k)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * split_env.h - what the keeper of a split VM has (worker_split.c), and the ops of its pager
+ * split_env.h - what the keeper of a split VM has (keeper.c), and the ops of its pager
  * (pager/split.h, pager/servers.h) on a real QEMU and real hosts (split_env.c).
  */
 #ifndef GW_SPLIT_ENV_H
@@ -50,6 +50,50 @@ struct gw_keeper {
 
 extern const struct gw_split_ops gw_split_live_ops;
 extern const struct gw_servers_ops gw_servers_live_ops;
+
+/* There was nothing left to keep. */
+#define GW_KEEPER_MERGED 1
+
+/** gw_keeper_new() - one for VM @name, whose lock is held. NULL with a message. */
+struct gw_keeper *gw_keeper_new(struct gw_worker *w, const char *name);
+/** gw_keeper_free() - and stop all that works for it; what is away stays where it is. */
+void gw_keeper_free(struct gw_keeper *k);
+
+/** gw_keeper_open() - load the VM's record, and find its QEMU. 0 or -errno. */
+int gw_keeper_open(struct gw_keeper *k, const char *name);
+
+/**
+ * gw_keeper_watch() - have the memory of @vm, as @k->ram has it, watched as a split VM's is. Sets
+ * its watch, for the caller to save. 0 or -errno.
+ */
+int gw_keeper_watch(struct gw_keeper *k, struct gw_vm *vm, struct gw_qmp *qmp);
+
+/** gw_keeper_take_over() - where another process has paged. 0 or -errno. */
+int gw_keeper_take_over(struct gw_keeper *k);
+
+/**
+ * gw_keeper_start() - from here on faults are heard, and servers called. Nothing leaves before
+ * gw_keeper_keep().
+ * @took_over: what another process has left is mended first
+ *
+ * Return: 0; GW_KEEPER_MERGED: there is nothing to do; -errno.
+ */
+int gw_keeper_start(struct gw_keeper *k, bool took_over);
+
+/**
+ * gw_keeper_keep() - until all memory is here, and the VM is like any other; or its guest has
+ * ended, and nobody holds anything of it. 0; -ESTALE: another process is to go on; -errno.
+ */
+int gw_keeper_keep(struct gw_keeper *k);
+
+/** gw_keeper_save() - write its record down. 0 or -errno. */
+int gw_keeper_save(struct gw_keeper *k);
+
+/** gw_keeper_end() - nothing is away any more: the VM is like any other. 0 or -errno. */
+int gw_keeper_end(struct gw_keeper *k);
+
+/** gw_keeper_dismiss() - nobody needs to hold anything of it any more. */
+void gw_keeper_dismiss(struct gw_keeper *k);
 
 /** gw_keeper_spare() - pages that are kept free for what is fetched ahead. */
 uint64_t gw_keeper_spare(const struct gw_keeper *k);

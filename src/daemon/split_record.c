@@ -70,6 +70,14 @@ static int check(const struct gw_split_record *r)
 	return 0;
 }
 
+uint64_t gw_split_record_spare(const struct gw_split_record *r)
+{
+	const uint64_t target = r->main_memory / GW_PAGE_SIZE;
+	const uint64_t spare = 4ULL * r->unit_pages;
+
+	return target > 8 * spare ? spare : target / 8;
+}
+
 int gw_split_record_parse(struct gw_split_record *r, const json_t *json)
 {
 	const json_t *one;

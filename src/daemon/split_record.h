@@ -35,6 +35,9 @@ struct gw_split_record {
 /** gw_split_record_json() - as the VM's record keeps it; owned by the caller. */
 json_t *gw_split_record_json(const struct gw_split_record *r);
 
+/** gw_split_record_spare() - pages that the main host keeps free for what is fetched ahead. */
+uint64_t gw_split_record_spare(const struct gw_split_record *r);
+
 /** gw_split_record_parse() - the reverse. 0, or -EINVAL: it is none of ours. */
 int gw_split_record_parse(struct gw_split_record *r, const json_t *json);
 

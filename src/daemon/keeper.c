@@ -1,0 +1,580 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * keeper.c - the keeper of a VM whose memory is only in part here (decision 32): from "split", or
+ * its arrival by a migration to several hosts, until "merge", or its guest's end.
+ *
+ *   take over  where another process has paged: what it left is mended first
+ *   keep       faults, servers and their threads work; this one looks after all of it:
+ *              history, room, how it stands, and what the daemon says
+ *   merge      all of it comes back, and the VM is like any other
+ *
+ * Who dies is followed by another: record, table and watch say how it stands.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "blocks.h"
+#include "budget.h"
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "io.h"
+#include "log.h"
+#include "split_env.h"
+
+#define LOOK_NS		(100 * GW_MS)
+#define REPORT_NS	(500 * GW_MS)
+#define DISMISS_NS	(5 * GW_S)
+#define QUIESCE_NS	(100 * GW_MS)
+/* Entries that may be dropped of memory whose history nobody knows yet, each time: 0.4 s. */
+#define DROPS_FIRST	(1UL << 20)
+/* And then, each second: which costs a guest that uses all of them 1 % of a processor. */
+#define DROPS_PER_S	4096
+/* More where it pages, and it matters what is cold: 20 us a fault. */
+#define DROPS_PER_FAULT 8
+/* Of this one's time a tenth at most, which are guests of hundreds of GiB. */
+#define LOOK_SHARE	10
+/* So often is looked before anything leaves, however large it is. */
+#define LOOKS_FIRST	10
+/* Its I/O is drained before it stands still, which takes what its storage takes. */
+#define QUIESCE_MS	10000
+
+/* What is to be undone, and has no room here, is tried again. */
+#define MERGE_AGAIN_NS (5 * GW_S)
+
+static void hear(void *env, const struct gw_fault *faults, unsigned int n)
+{
+	gw_split_fault(&((struct gw_keeper *)env)->split, faults, n);
+}
+
+/* The VM's memory, without its monitor: QEMU may wait for a page. */
+static int open_memory(struct gw_keeper *k)
+{
+	const struct gw_definition *def = &k->vm.def;
+	int rc = 0;
+
+	if (k->vm.watch.nr_ranges != def->nr_memory)
+		return gw_fail(-EINVAL, "the record of VM '%s' does not say where its memory is",
+			       def->name);
+	for (unsigned int i = 0; !rc && i < def->nr_memory; i++) {
+		uint64_t hva = k->vm.watch.ranges[i].hva;
+		const int fd = gw_blocks_open(k->vm.process.pid, def->memory[i].id, NULL,
+					      def->memory[i].size, &hva);
+
+		rc = fd < 0 ? fd
+			    : gw_ram_add(&k->ram, def->memory[i].id, fd, def->memory[i].size, hva);
+	}
+	return rc;
+}
+
+static int map_memory(struct gw_keeper *k)
+{
+	const struct gw_memory *m = &k->ram.memory;
+
+	for (unsigned int i = 0; i < m->nr_blocks; i++) {
+		void *at = mmap(NULL, m->blocks[i].nr_pages * GW_PAGE_SIZE, PROT_READ, MAP_SHARED,
+				k->ram.files[i].fd, 0);
+
+		if (at == MAP_FAILED)
+			return gw_fail(-errno, "RAM file of backend '%s': %s", m->blocks[i].id,
+				       strerror(errno));
+		k->maps[i] = at;
+	}
+	return 0;
+}
+
+int gw_keeper_save(struct gw_keeper *k)
+{
+	json_decref(k->vm.split);
+	k->vm.split = gw_split_record_json(&k->record);
+	return gw_vm_save(k->w->paths, &k->vm);
+}
+
+int gw_keeper_take_over(struct gw_keeper *k)
+{
+	int rc = gw_split_record_parse(&k->record, k->vm.split);
+
+	if (!rc)
+		rc = open_memory(k);
+	if (rc)
+		return rc;
+	k->split.memory = &k->ram.memory;
+	k->told = true;
+	k->known = true; /* or rather: nobody must wait until it is */
+	return gw_netpt_open(&k->split.table, k->table, &k->ram.memory, k->record.id);
+}
+
+/* Its memory is all here, and nobody watches it. */
+static int forget_split(struct gw_keeper *k)
+{
+	int rc;
+
+	json_decref(k->vm.split);
+	k->vm.split = NULL;
+	memset(&k->vm.watch, 0, sizeof(k->vm.watch));
+	rc = gw_vm_save(k->w->paths, &k->vm);
+	if (!rc && unlink(k->table))
+		gw_warn("%s: %s", k->table, strerror(errno));
+	return rc;
+}
+
+int gw_keeper_start(struct gw_keeper *k, bool took_over)
+{
+	const struct gw_memory *m = &k->ram.memory;
+	int rc = map_memory(k);
+
+	k->split.ops = &gw_split_live_ops;
+	k->split.env = k;
+	k->split.pinned = k->record.direct_io;
+	k->split.limit = m->nr_pages; /* lower_limit() */
+	if (!rc)
+		rc = gw_split_init(&k->split, GW_MEMORY_CONNECTIONS * k->record.nr_servers);
+	if (!rc)
+		rc = gw_ageing_init(&k->ageing, m, k->record.unit_pages);
+	if (!rc)
+		rc = gw_bitmap_init(&k->filled, k->split.table.units.nr);
+	if (!rc)
+		rc = gw_bitmap_init(&k->sampled, m->nr_pages);
+	if (!rc)
+		rc = gw_watch_open(&k->vm.watch, k->vm.process.pid, &k->paged);
+	/* All of it is back, and who saw to that died before he had written it down. */
+	if (rc == -ENOENT && took_over && !k->split.table.away)
+		return forget_split(k) ?: GW_KEEPER_MERGED;
+	if (rc)
+		return rc;
+	k->watched = true;
+	rc = gw_watch_splits(&k->paged);
+	if (rc)
+		return rc;
+	gw_bitmap_set_range(&k->filled, 0, k->split.table.units.nr);
+	rc = took_over ? gw_split_mend(&k->split) : 0;
+	if (!rc)
+		rc = gw_accessed_open(&k->accessed, k->vm.process.pid, k->vm.watch.ranges,
+				      k->vm.watch.nr_ranges);
+	if (rc)
+		return rc;
+	k->sampling = true;
+	gw_split_in_init(&k->in, &k->split);
+	k->all.ops = &gw_servers_live_ops;
+	k->all.env = k;
+	k->all.split = &k->split;
+	k->all.sink = &k->in.sink;
+	k->all.options = (struct gw_page_options){ .compress = GW_COMPRESS_AUTO };
+	k->all.servers = k->servers;
+	k->all.nr = k->record.nr_servers;
+	k->all.merging = k->record.merging;
+	for (unsigned int i = 0; i < k->all.nr; i++) {
+		snprintf(k->servers[i].address, sizeof(k->servers[i].address), "%s",
+			 k->record.servers[i].address);
+		k->servers[i].size = k->record.servers[i].size;
+	}
+	rc = gw_faults_start(&k->faults, hear, k, &k->paged);
+	return rc ? rc : gw_servers_start(&k->all);
+}
+
+static json_t *latencies(const struct gw_fault_stats *f)
+{
+	json_t *list = json_array();
+
+	for (unsigned int i = 0; i < GW_LATENCIES; i++)
+		json_array_append_new(list, json_integer((json_int_t)f->latency[i]));
+	return list;
+}
+
+static json_t *status_of(struct gw_keeper *k, const char *state)
+{
+	const uint64_t resident = gw_split_here(&k->split) * GW_PAGE_SIZE;
+	struct gw_split_stats s;
+	json_t *split;
+
+	gw_split_stats(&k->split, &s);
+	split = json_pack(
+		"{s:I,s:I,s:I,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o}", "resident",
+		(json_int_t)resident, "main-memory", (json_int_t)k->record.main_memory,
+		"away-pages", (json_int_t)k->split.table.away, "chunk-pages",
+		(int)k->record.unit_pages, "page-ins", (json_int_t)s.page_ins, "page-outs",
+		(json_int_t)s.page_outs, "fetched-ahead", (json_int_t)s.ahead,
+		"written-while-leaving", (json_int_t)s.units_kept, "faults",
+		(json_int_t)s.faults.faults, "faults-per-s", (json_int_t)k->per_s,
+		"faults-deferred", (json_int_t)s.deferred, "latency",
+		(json_int_t)(s.faults.measured ? s.faults.sum_ns / s.faults.measured : 0),
+		"latency-dist", latencies(&s.faults), "holders", gw_servers_json(&k->all));
+	return json_pack("{s:s,s:{s:s,s:o}}", "status", state, "godwit", "mode", "split", "split",
+			 split);
+}
+
+static const char *state_of(struct gw_keeper *k)
+{
+	for (unsigned int i = 0; i < k->all.nr; i++)
+		if (!k->servers[i].up && k->servers[i].away)
+			return "split-paused";
+	return k->record.merging ? "split-merging" : "split-active";
+}
+
+static void report(struct gw_keeper *k)
+{
+	const int64_t now = gw_now();
+	struct gw_split_stats s;
+
+	if (now < k->next_report)
+		return;
+	gw_split_stats(&k->split, &s);
+	if (k->counted_ns)
+		k->per_s = (s.faults.faults - k->counted) * GW_S / (uint64_t)(now - k->counted_ns);
+	k->counted = s.faults.faults;
+	k->counted_ns = now;
+	k->next_report = now + REPORT_NS;
+	gw_worker_progress(k->w, status_of(k, state_of(k)));
+}
+
+/* How many page table entries may be dropped, to see whether they are made again. */
+static size_t drops(struct gw_keeper *k)
+{
+	struct gw_split_stats s;
+	size_t most;
+
+	gw_split_stats(&k->split, &s);
+	most = DROPS_PER_S * (size_t)k->record.period_ms / 1000 +
+	       DROPS_PER_FAULT * (size_t)(s.faults.faults - k->sampled_faults);
+	k->sampled_faults = s.faults.faults;
+	return k->known ? most : DROPS_FIRST;
+}
+
+/* What the guest has accessed since, and what that makes of its history. */
+static int sample(struct gw_keeper *k)
+{
+	int64_t began, took;
+	int rc;
+
+	if (gw_now() < k->next_sample || k->record.merging)
+		return 0;
+	began = gw_now();
+	k->known = k->known || k->accessed.rounds || k->periods >= LOOKS_FIRST;
+	gw_bitmap_zero(&k->sampled);
+	rc = gw_accessed_sample(&k->accessed, &k->sampled, drops(k));
+	if (rc && rc != -EAGAIN)
+		return rc;
+	/* An entry that was never dropped says nothing. */
+	if (k->known)
+		gw_ageing_add(&k->ageing, &k->sampled);
+	if (++k->periods % k->record.shift_periods == 0)
+		gw_ageing_shift(&k->ageing);
+	if (!k->record.direct_io) {
+		gw_locked(&k->lock);
+		k->nr_victims = 0; /* there may be colder ones now */
+	}
+	took = gw_now() - began;
+	k->next_sample = began + (int64_t)k->record.period_ms * GW_MS;
+	if (k->next_sample < began + LOOK_SHARE * took)
+		k->next_sample = began + LOOK_SHARE * took;
+	return 0;
+}
+
+/*
+ * Whoever stops the guest has it go on, whatever comes in between: another process, too, which
+ * finds that written down (invariant 14).
+ */
+static int go_on(struct gw_keeper *k, struct gw_qmp *qmp)
+{
+	int rc = k->record.stopped ? gw_qmp_call(qmp, "cont", NULL, NULL) : 0;
+
+	if (rc || !k->record.stopped)
+		return rc;
+	k->record.stopped = false;
+	return gw_keeper_save(k);
+}
+
+static int quiesce(struct gw_keeper *k, struct gw_qmp *qmp)
+{
+	char status[32];
+	int rc = gw_qmp_status(qmp, status, sizeof(status));
+
+	if (rc || strcmp(status, "running") != 0)
+		return rc;
+	k->record.stopped = true;
+	rc = gw_keeper_save(k);
+	return rc ? rc : gw_qmp_call(qmp, "stop", NULL, NULL);
+}
+
+/* As many of the coldest units as are to leave are protected with no direct I/O in flight (F10). */
+static int protect_quiesced(struct gw_keeper *k, struct gw_qmp *qmp)
+{
+	const uint64_t here = gw_split_here(&k->split), aim = gw_keeper_aim(k);
+	const uint64_t most = here > aim ? (here - aim) / k->record.unit_pages + 4 : 0;
+	size_t units[GW_VICTIMS] = { 0 };
+	unsigned int n = 0, all = 0;
+	int rc = go_on(k, qmp);
+
+	if (!rc)
+		rc = quiesce(k, qmp);
+	if (!rc) {
+		gw_locked(&k->lock);
+		all = gw_ageing_coldest(&k->ageing, &k->filled,
+					most < GW_VICTIMS ? (unsigned int)most : GW_VICTIMS, units);
+	}
+	for (unsigned int i = 0; i < all; i++)
+		if (gw_split_prepare(&k->split, units[i]))
+			units[n++] = units[i];
+	if (!rc)
+		rc = go_on(k, qmp);
+	gw_locked(&k->lock);
+	memcpy(k->victims, units, n * sizeof(units[0]));
+	k->nr_victims = n;
+	return rc;
+}
+
+/* Of a VM whose pages may be pinned: what is to leave next. */
+static void prepare(struct gw_keeper *k)
+{
+	struct gw_qmp *qmp;
+	bool enough;
+
+	{
+		gw_locked(&k->lock);
+		enough = k->nr_victims;
+	}
+	if (gw_now() < k->next_prepare ||
+	    (!k->record.stopped && (!k->record.direct_io || k->record.merging || enough ||
+				    !k->known || gw_split_here(&k->split) <= gw_keeper_aim(k))))
+		return;
+	k->next_prepare = gw_now() + QUIESCE_NS;
+	/* Whoever waits for room would wait for us, who wait for him. */
+	k->split.quiesces = true;
+	gw_split_ask(&k->split);
+	qmp = gw_qmp_open(k->vm.qmp, gw_now() + QUIESCE_MS * GW_MS);
+	if (!qmp || gw_qmp_check(qmp, k->vm.process.pid) || protect_quiesced(k, qmp)) {
+		gw_warn("VM '%s' has direct I/O, and nothing more can leave while that cannot be "
+			"quiesced: %s",
+			k->vm.def.name, gw_error());
+		gw_error_clear();
+	}
+	gw_qmp_close(qmp);
+	k->split.quiesces = false;
+	gw_servers_wake(&k->all);
+}
+
+/*
+ * What is here beyond the limit at first is no reason to have the guest wait until it has left: it
+ * may use what it needs as long as it becomes less.
+ */
+static void lower_limit(struct gw_keeper *k)
+{
+	const uint64_t target = k->record.main_memory / GW_PAGE_SIZE;
+	const uint64_t least = gw_split_here(&k->split) + gw_keeper_spare(k);
+
+	if (k->record.merging || k->split.limit <= target || least >= k->split.limit)
+		return;
+	k->split.limit = least > target ? least : target;
+}
+
+/* Whoever asked for the split hears of it once its memory is within the limit. */
+static int tell(struct gw_keeper *k)
+{
+	bool all_up = true;
+
+	if (k->told || k->why)
+		return 0;
+	for (unsigned int i = 0; i < k->all.nr; i++) {
+		struct gw_server *s = &k->servers[i];
+		char why[sizeof(s->error)];
+
+		{
+			gw_locked(&s->lock);
+			snprintf(why, sizeof(why), "%s", s->error);
+		}
+		all_up = all_up && s->up;
+		if (why[0] && !s->up)
+			return gw_fail(-EHOSTUNREACH, "sub-host %s: %s", s->address, why);
+	}
+	if (!all_up || k->split.limit * GW_PAGE_SIZE > k->record.main_memory)
+		return 0;
+	gw_worker_answer(k->w, status_of(k, "split-active"));
+	k->told = true;
+	return 0;
+}
+
+static int merge(struct gw_keeper *k)
+{
+	int rc;
+
+	if (k->record.merging || gw_now() < k->next_merge)
+		return 0;
+	k->next_merge = gw_now() + MERGE_AGAIN_NS;
+	k->record.merging = true;
+	json_decref(k->vm.split);
+	k->vm.split = gw_split_record_json(&k->record);
+	rc = gw_budget_grow(k->w->paths, k->w->host, &k->vm);
+	if (rc) {
+		gw_worker_refuse(k->w, gw_error());
+		gw_error_clear();
+		k->record.merging = false;
+		return gw_keeper_save(k);
+	}
+	gw_budget_make_room(k->w->paths, gw_now() + GW_BUDGET_DEMOTE_S * GW_S);
+	k->split.limit = k->ram.memory.nr_pages;
+	k->all.merging = true;
+	gw_servers_wake(&k->all);
+	return 0;
+}
+
+/* It cannot be what was asked for: the VM is to be as it was. */
+static void undo(struct gw_keeper *k, const char *why)
+{
+	if (!k->why)
+		k->why = strdup(why);
+	gw_error_clear();
+}
+
+int gw_keeper_end(struct gw_keeper *k)
+{
+	int rc;
+
+	gw_keeper_dismiss(k);
+	gw_faults_stop(&k->faults);
+	gw_watch_close(&k->paged);
+	k->watched = false;
+	rc = gw_watch_unsplit(&k->vm.watch, k->vm.process.pid);
+	return rc ? rc : forget_split(k);
+}
+
+/* 1: QEMU has ended; 0: it has not. */
+static int qemu_ended(const struct gw_keeper *k)
+{
+	struct pollfd pfd = { .fd = k->qemu, .events = POLLIN };
+
+	return k->split.gone || poll(&pfd, 1, 0) > 0;
+}
+
+static void wait_a_while(const struct gw_keeper *k)
+{
+	struct pollfd fds[] = { { .fd = k->event, .events = POLLIN },
+				{ .fd = k->w->ctl, .events = POLLIN },
+				{ .fd = k->qemu, .events = POLLIN } };
+	uint64_t n;
+
+	poll(fds, GW_ARRAY_SIZE(fds), (int)(LOOK_NS / GW_MS));
+	if (read(k->event, &n, sizeof(n)) < 0 && errno != EAGAIN)
+		gw_err("eventfd: %s", strerror(errno));
+}
+
+/* Until the guest ends, or all of its memory is here. 0: it is; -ECHILD: it has ended. */
+static int keep(struct gw_keeper *k)
+{
+	int rc = 0;
+
+	while (!rc) {
+		wait_a_while(k);
+		gw_worker_heed(k->w, NULL, NULL);
+		if (qemu_ended(k))
+			return gw_fail(-ECHILD, "the QEMU of VM '%s' has ended", k->vm.def.name);
+		if (k->w->stop)
+			gw_process_end(&k->vm.process, 0);
+		if (gw_worker_replaced(k->w, &k->next_look))
+			return gw_fail(-ESTALE, "a younger godwitd starts another");
+		if (atomic_exchange(&k->split.retry, false))
+			gw_watch_wake(&k->paged);
+		lower_limit(k);
+		gw_split_ask(&k->split);
+		if (gw_split_here(&k->split) > gw_keeper_aim(k))
+			gw_servers_wake(&k->all);
+		rc = sample(k);
+		prepare(k);
+		if (!rc && tell(k))
+			undo(k, gw_error());
+		if (!rc && k->w->cancelled && !k->told)
+			undo(k, "cancelled");
+		if (k->w->merge)
+			k->next_merge = 0;
+		if (!rc && (k->w->merge || k->why))
+			rc = merge(k);
+		k->w->merge = k->w->cancelled = false;
+		report(k);
+		if (!rc && k->record.merging && !k->split.table.away)
+			return 0;
+	}
+	return rc;
+}
+
+void gw_keeper_free(struct gw_keeper *k)
+{
+	gw_servers_stop(&k->all);
+	if (k->faults.hear)
+		gw_faults_stop(&k->faults);
+	if (k->watched)
+		gw_watch_close(&k->paged);
+	if (k->sampling)
+		gw_accessed_close(&k->accessed);
+	gw_ageing_free(&k->ageing);
+	gw_bitmap_free(&k->filled);
+	gw_bitmap_free(&k->sampled);
+	gw_split_free(&k->split);
+	for (unsigned int i = 0; i < k->ram.memory.nr_blocks; i++)
+		if (k->maps[i])
+			munmap(k->maps[i], k->ram.memory.blocks[i].nr_pages * GW_PAGE_SIZE);
+	gw_ram_close(&k->ram);
+	if (k->qemu >= 0)
+		close(k->qemu);
+	if (k->event >= 0)
+		close(k->event);
+	free(k->table);
+	free(k->why);
+	pthread_mutex_destroy(&k->lock);
+	gw_vm_free(&k->vm);
+	free(k);
+}
+
+struct gw_keeper *gw_keeper_new(struct gw_worker *w, const char *name)
+{
+	gw_autofree char *dir = gw_vm_dir(w->paths, name);
+	struct gw_keeper *k = calloc(1, sizeof(*k));
+
+	if (!k) {
+		gw_fail(-ENOMEM, "no memory");
+		return NULL;
+	}
+	k->w = w;
+	k->qemu = k->event = -1;
+	k->table = gw_path("%s/pages", dir);
+	pthread_mutex_init(&k->lock, NULL);
+	return k;
+}
+
+int gw_keeper_open(struct gw_keeper *k, const char *name)
+{
+	int rc = gw_vm_load(k->w->paths, name, &k->vm);
+
+	if (rc == -ENOENT)
+		return gw_fail(rc, "no VM '%s' on this host; see godwit list", name);
+	if (rc)
+		return rc;
+	k->qemu = gw_process_open(&k->vm.process);
+	k->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return k->qemu < 0 ? k->qemu : k->event < 0 ? -errno : 0;
+}
+
+void gw_keeper_dismiss(struct gw_keeper *k)
+{
+	gw_servers_stop(&k->all);
+	gw_servers_dismiss(&k->all, gw_now() + DISMISS_NS);
+}
+
+/* Its guest has ended, and nobody needs to hold anything of it. */
+static int end_vm(struct gw_keeper *k)
+{
+	gw_info("VM '%s' has ended, which was split", k->vm.def.name);
+	gw_keeper_dismiss(k);
+	gw_error_clear();
+	return 0;
+}
+
+int gw_keeper_keep(struct gw_keeper *k)
+{
+	const int rc = keep(k);
+
+	return !rc ? gw_keeper_end(k) : rc == -ECHILD ? end_vm(k) : rc;
+}
