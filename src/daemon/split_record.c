@@ -39,6 +39,9 @@ static int take_server(struct gw_split_record *r, const json_t *one, uint64_t si
 		return gw_fail(-EINVAL, "more than %d sub-hosts", GW_HOLDERS_MAX);
 	if (!address || gw_address_check(address, false))
 		return address ? -EINVAL : gw_fail(-EINVAL, "a sub-host without an address");
+	for (unsigned int k = 0; k < i; k++)
+		if (!strcmp(r->servers[k].address, address))
+			return gw_fail(-EINVAL, "sub-host %s is named twice", address);
 	if (said && json_integer_value(said) <= 0)
 		return gw_fail(-EINVAL, "sub-host %s with a size of nothing", address);
 	snprintf(r->servers[i].address, sizeof(r->servers[i].address), "%s", address);
