@@ -35,9 +35,6 @@
 
 #define GW_UNIT_WORDS (GW_UNIT_PAGES_MAX / 64)
 
-/* Holders of one VM; a byte of the table names one. */
-#define GW_HOLDERS_MAX 16
-
 /* Who waits for room, beyond which it is looked for in the whole table. */
 #define GW_SPLIT_DEFERRED 1024
 

@@ -7,10 +7,15 @@
 #include "feature.h"
 
 static const char *const names[GW_FEATURE_COUNT] = {
-	[GW_FEATURE_KEYED] = "keyed-digests",	 [GW_FEATURE_RUN] = "commit-run",
-	[GW_FEATURE_DISKS] = "disk-samples",	 [GW_FEATURE_LATER] = "compared-later",
-	[GW_FEATURE_VERIFY] = "verify-together", [GW_FEATURE_AGAIN] = "switchover-again",
-	[GW_FEATURE_POSTCOPY] = "postcopy",	 [GW_FEATURE_RETURN] = "return-at-once",
+	[GW_FEATURE_KEYED] = "keyed-digests",
+	[GW_FEATURE_RUN] = "commit-run",
+	[GW_FEATURE_DISKS] = "disk-samples",
+	[GW_FEATURE_LATER] = "compared-later",
+	[GW_FEATURE_VERIFY] = "verify-together",
+	[GW_FEATURE_AGAIN] = "switchover-again",
+	[GW_FEATURE_POSTCOPY] = "postcopy",
+	[GW_FEATURE_RETURN] = "return-at-once",
+	[GW_FEATURE_SPLIT] = "split",
 };
 
 const char *gw_feature_name(unsigned int feature)

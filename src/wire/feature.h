@@ -29,6 +29,7 @@ enum gw_feature {
 	GW_FEATURE_AGAIN,  /* a switchover is taken back by RESUMED, until LOAD */
 	GW_FEATURE_POSTCOPY, /* its memory may follow a guest that runs (decision 28) */
 	GW_FEATURE_RETURN,   /* and what is kept of it is compared as the guest runs (29) */
+	GW_FEATURE_SPLIT,    /* a part of its memory goes to sub-hosts (32) */
 	GW_FEATURE_COUNT,
 };
 

@@ -68,6 +68,10 @@ static const struct {
 	[GW_MSG_RELEASE] = { "RELEASE", 48 * KIB },
 	[GW_MSG_DISMISS] = { "DISMISS", 0 },
 	[GW_MSG_DISMISSED] = { "DISMISSED", 0 },
+	[GW_MSG_HISTORY] = { "HISTORY", 64 * KIB },
+	/* GW_RUNS_MAX runs of pages. */
+	[GW_MSG_AWAY] = { "AWAY", 48 * KIB },
+	[GW_MSG_AWAY_END] = { "AWAY_END", 0 },
 };
 
 const char *gw_message_name(unsigned int type)

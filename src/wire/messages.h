@@ -75,6 +75,17 @@
  *                                       <-   COMPLETE (0)
  *     LEDGER ... LEDGER_END             ->   (0; not after RUNNING on control)
  *
+ *   migration to several hosts, with the feature split (decision 32): DEFINE's `split` names the
+ *   sub-hosts, whose pages the source sends there itself, as the VM's main host does (below).
+ *   On the control connection, before the first round
+ *     HISTORY {number of a chunk; a byte each from there on} ...
+ *                                       ->   (which of them the guest has used of late)
+ *   between rounds, and before LOAD all that is left of it
+ *     AWAY {number of the sub-host; runs} ...
+ *                                       ->   (they lie there; GW_HOLDERS_MAX: nowhere any more)
+ *   after HELD, when the source has closed its connections to all sub-hosts
+ *     AWAY_END {pages}                  ->   (so many are away; LOAD follows)
+ *
  *   A VM whose memory lies on several hosts (split, decision 32): its main host, to the memory
  *   server of a sub-host, on connections 0 for requests and 1 for what leaves it and what is
  *   fetched ahead
@@ -162,6 +173,9 @@
 #define GW_MEMORY_BULK	      1
 #define GW_MEMORY_CONNECTIONS 2
 
+/* Sub-hosts of one VM; a byte of the network page table names one. */
+#define GW_HOLDERS_MAX 16
+
 /* Pages that one REQUEST to a memory server asks for at most. */
 #define GW_MEMORY_REQUEST_PAGES 4096UL
 
@@ -218,6 +232,10 @@ enum gw_message {
 	GW_MSG_RELEASE,
 	GW_MSG_DISMISS,
 	GW_MSG_DISMISSED,
+	/* with the feature split */
+	GW_MSG_HISTORY,
+	GW_MSG_AWAY,
+	GW_MSG_AWAY_END,
 	GW_MSG_COUNT,
 };
 
