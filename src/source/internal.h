@@ -38,6 +38,9 @@ void gw_source_tick(struct gw_source *s);
 int gw_round_start(struct gw_source *s);
 int gw_round_send(struct gw_source *s, bool last);
 int gw_round_compare(struct gw_source *s);
+/* The due pages of chunk @chunk, as they are now, into @batch; its left is empty: there are none.
+ */
+int gw_round_take(struct gw_source *s, struct gw_batch *batch, size_t chunk);
 /* Encode the pages in @batch->left, send them on @t, and count them. */
 int gw_round_put(struct gw_source *s, struct gw_batch *batch, struct gw_transport *t);
 void gw_round_stop(struct gw_source *s);

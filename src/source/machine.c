@@ -89,7 +89,9 @@ static char *make_define(const struct gw_source *s)
 		json_object_set_new(define, "legs", gw_legs_json(&s->legs));
 		gw_secret_format(s->secret, secret);
 		json_object_set_new(define, "secret", json_string(secret));
-		/* Without the feature it does not read that. */
+		/* Without the feature it does not read these. */
+		if (s->spread)
+			json_object_set(define, "split", (json_t *)(uintptr_t)s->spread->define);
 		if (s->params.postcopy)
 			json_object_set_new(define, "postcopy", json_integer(s->paging));
 	}
@@ -160,6 +162,8 @@ static int gw_source_setup(struct gw_source *s)
 		rc = gw_holder_open_streams(h, s->params.streams);
 	if (!rc)
 		rc = gw_source_compare_disks(s);
+	if (!rc && s->spread)
+		rc = gw_spread_open(s);
 	return rc;
 }
 
@@ -555,6 +559,7 @@ static int give_up(struct gw_source *s, int rc)
 	snprintf(s->error, sizeof(s->error), "%s", gw_error());
 	gw_source_enter(s, rc == -ECANCELED ? GW_SOURCE_CANCELLING : GW_SOURCE_FAILED);
 	tell(&s->holder, rc, s->error);
+	gw_spread_dismiss(s);
 	if (rc == -ECANCELED)
 		gw_source_enter(s, GW_SOURCE_CANCELLED);
 	return rc;
@@ -563,6 +568,7 @@ static int give_up(struct gw_source *s, int rc)
 static void release(struct gw_source *s)
 {
 	gw_serve_end(s);
+	gw_spread_free(s->spread);
 	gw_round_stop(s);
 	gw_tracker_stop(s->tracker);
 	s->tracker = NULL;
@@ -640,6 +646,8 @@ int gw_source_run(struct gw_source *s)
 	rc = gw_source_setup(s);
 	if (!rc)
 		rc = gw_round_start(s);
+	if (!rc && s->spread)
+		rc = gw_spread_start(s);
 	if (!rc)
 		rc = start_tracking(s);
 	s->ready_ns = s->ops->now(s->env);

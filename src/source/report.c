@@ -93,7 +93,10 @@ static json_t *reuse_json(const struct gw_source *s)
 
 static const char *mode(const struct gw_source *s)
 {
-	return !s->postcopy ? "precopy" : s->nr_rounds ? "hybrid" : "postcopy";
+	return s->spread      ? "split"
+	       : !s->postcopy ? "precopy"
+	       : s->nr_rounds ? "hybrid"
+			      : "postcopy";
 }
 
 static json_t *godwit_json(const struct gw_source *s)
@@ -113,6 +116,7 @@ static json_t *godwit_json(const struct gw_source *s)
 
 json_t *gw_source_json(const struct gw_source *s, int64_t now)
 {
+	uint64_t transferred = gw_holder_transferred(&s->holder) + gw_spread_bytes(s->spread);
 	int64_t end = s->ended_ns ? s->ended_ns : now;
 	int64_t ready = s->ready_ns ? s->ready_ns : end;
 	json_t *o;
@@ -120,12 +124,14 @@ json_t *gw_source_json(const struct gw_source *s, int64_t now)
 	o = json_pack("{s:s,s:I,s:I,s:f,s:o,s:o}", "status", gw_source_state_name(s->state),
 		      "total-time", (json_int_t)((end - s->started_ns) / GW_MS), "setup-time",
 		      (json_int_t)((ready - s->started_ns) / GW_MS), "expected-downtime",
-		      ms(s->expected_downtime), "ram",
-		      ram_json(s, gw_holder_transferred(&s->holder), end - ready), "godwit",
-		      godwit_json(s));
+		      ms(s->expected_downtime), "ram", ram_json(s, transferred, end - ready),
+		      "godwit", godwit_json(s));
 	if (s->state == GW_SOURCE_COMPLETED || s->state == GW_SOURCE_POSTCOPY_ACTIVE ||
 	    s->state == GW_SOURCE_POSTCOPY_PAUSED)
 		json_object_set_new(o, "downtime", json_real(ms(s->resumed_ns - s->stopped_ns)));
+	if (s->spread)
+		json_object_set_new(json_object_get(o, "godwit"), "sub-hosts",
+				    gw_spread_json(s->spread));
 	if (s->holder.waits_for[0])
 		json_object_set_new(json_object_get(o, "godwit"), "waits-for",
 				    json_string(s->holder.waits_for));

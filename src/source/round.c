@@ -86,6 +86,7 @@ static void halt(void *arg)
 
 	r->halted = true;
 	gw_holder_halt(&r->s->holder);
+	gw_spread_halt(r->s);
 }
 
 /*
@@ -227,23 +228,40 @@ int gw_round_put(struct gw_source *s, struct gw_batch *batch, struct gw_transpor
 	return rc;
 }
 
+int gw_round_take(struct gw_source *s, struct gw_batch *batch, size_t chunk)
+{
+	const size_t first = chunk * GW_CHUNK_PAGES;
+	int rc = choose(s->round, first, batch);
+
+	batch->chunk = chunk;
+	return rc || gw_pageset_empty(&batch->left) ? rc : copy_pages(s, first, batch);
+}
+
 static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
 {
-	struct gw_source *s = r->s;
 	struct gw_batch *batch = &r->batches[stream];
-	size_t first = chunk * GW_CHUNK_PAGES;
-	int rc = choose(r, first, batch);
+	int rc = gw_round_take(r->s, batch, chunk);
 
 	if (rc || gw_pageset_empty(&batch->left))
 		return rc;
-	batch->chunk = chunk;
-	rc = copy_pages(s, first, batch);
-	return rc ? rc : gw_round_put(s, batch, s->holder.streams[stream]);
+	return gw_round_put(r->s, batch, r->s->holder.streams[stream]);
 }
 
-static int send_stream(void *arg, unsigned int stream)
+static bool is_due(const struct gw_source *s, size_t chunk)
 {
-	struct gw_round *r = arg;
+	const size_t end = (chunk + 1) * GW_CHUNK_PAGES;
+
+	return gw_bitmap_next(&s->due, chunk * GW_CHUNK_PAGES, end, true) != end;
+}
+
+/* Once halted, a closed connection is our own doing and tells nothing. */
+static int sent(const struct gw_round *r, int rc)
+{
+	return r->halted ? gw_fail(GW_HALTED, "the round was ended") : rc;
+}
+
+static int send_stream(struct gw_round *r, unsigned int stream)
+{
 	struct gw_source *s = r->s;
 	const size_t chunks = s->memory->nr_pages / GW_CHUNK_PAGES;
 	int rc = 0;
@@ -254,8 +272,7 @@ static int send_stream(void *arg, unsigned int stream)
 
 		if (chunk >= chunks)
 			break;
-		if (gw_bitmap_next(&s->due, chunk * GW_CHUNK_PAGES, (chunk + 1) * GW_CHUNK_PAGES,
-				   true) == (chunk + 1) * GW_CHUNK_PAGES)
+		if (gw_spread_owner(s->spread, chunk) != GW_SPREAD_MAIN || !is_due(s, chunk))
 			continue;
 		rc = send_chunk(r, stream, chunk);
 	}
@@ -265,8 +282,53 @@ static int send_stream(void *arg, unsigned int stream)
 		if (!rc)
 			return 0;
 	}
-	/* Once halted, a closed connection is our own doing and tells nothing. */
-	return rc && !r->halted ? rc : gw_fail(GW_HALTED, "the round was ended");
+	return sent(r, rc);
+}
+
+/* What is sub-host @k's goes to it. */
+static int send_sub(struct gw_round *r, unsigned int k)
+{
+	struct gw_source *s = r->s;
+	const size_t chunks = s->memory->nr_pages / GW_CHUNK_PAGES;
+	size_t chunk = 0;
+	int rc = 0;
+
+	for (; !rc && chunk < chunks && !r->halted && !r->cut; chunk++)
+		if (gw_spread_owner(s->spread, chunk) == k && is_due(s, chunk))
+			rc = gw_spread_send(s, k, chunk);
+	s->spread->subs[k].next = chunk;
+	if (!rc && !r->halted) {
+		rc = gw_spread_barrier(s, k);
+		if (!rc)
+			return 0;
+	}
+	return sent(r, rc);
+}
+
+static int send_share(void *arg, unsigned int i)
+{
+	struct gw_round *r = arg;
+	const unsigned int streams = r->s->params.streams;
+
+	return i < streams ? send_stream(r, i) : send_sub(r, i - streams);
+}
+
+/* From which chunk on nobody has sent anything. */
+static size_t reached(const struct gw_round *r)
+{
+	const struct gw_spread *sp = r->s->spread;
+	size_t chunk = r->next_chunk;
+
+	for (unsigned int k = 0; sp && k < sp->nr; k++)
+		if (sp->subs[k].next < chunk)
+			chunk = sp->subs[k].next;
+	return chunk;
+}
+
+/* To all hosts: they are sent to at a time, so it is of them together that is learned. */
+static uint64_t wire_bytes(const struct gw_source *s)
+{
+	return gw_holder_wire_bytes(&s->holder) + gw_spread_bytes(s->spread);
 }
 
 /*
@@ -298,7 +360,7 @@ int gw_round_send(struct gw_source *s, bool last)
 	int rc;
 
 	r->began = s->ops->now(s->env);
-	r->before = gw_holder_wire_bytes(h);
+	r->before = wire_bytes(s);
 	r->next_chunk = 0;
 	r->halted = r->cut = false;
 	r->last = last;
@@ -310,12 +372,14 @@ int gw_round_send(struct gw_source *s, bool last)
 		on_tick = look_ahead; /* all is due in the first */
 	h->round++;
 	gw_encoder_round(&h->encoder, &s->due);
+	gw_spread_round(s);
 	s->due_pages = st.pages;
 	s->done_pages = 0;
 	st.same = s->pages[GW_STAGE_SAME];
 	st.redirtied = s->redirtied;
 	st.reused = s->reused;
-	rc = s->ops->parallel(s->env, s->params.streams, send_stream, r, halt, on_tick);
+	rc = s->ops->parallel(s->env, s->params.streams + (s->spread ? s->spread->nr : 0),
+			      send_share, r, halt, on_tick);
 	if (!rc)
 		rc = gw_frame_send(h->control, GW_MSG_ROUND_END, h->round, NULL, 0);
 	if (rc)
@@ -323,8 +387,8 @@ int gw_round_send(struct gw_source *s, bool last)
 	if (r->cut && s->stopped)
 		return gw_fail(-EAGAIN, "the guest does not go on");
 	s->unsent = s->memory->nr_pages;
-	if (r->cut && r->next_chunk * GW_CHUNK_PAGES < s->unsent)
-		s->unsent = r->next_chunk * GW_CHUNK_PAGES;
+	if (r->cut && reached(r) * GW_CHUNK_PAGES < s->unsent)
+		s->unsent = reached(r) * GW_CHUNK_PAGES;
 	st.pages -= gw_source_unsent(s);
 	/* A round that was cut ends like any other, and the guest runs meanwhile. */
 	last = last && !r->cut;
@@ -335,11 +399,14 @@ int gw_round_send(struct gw_source *s, bool last)
 	st.redirtied = s->redirtied - st.redirtied;
 	st.reused = s->reused - st.reused;
 	st.sent = s->done_pages - st.same - st.reused;
-	st.wire_bytes = gw_holder_wire_bytes(h) - r->before;
+	st.wire_bytes = wire_bytes(s) - r->before;
 	s->rounds[s->nr_rounds < GW_ROUNDS_KEPT ? s->nr_rounds : GW_ROUNDS_KEPT - 1] = st;
 	s->nr_rounds++;
 	if (!rc && !last)
 		learn(h, &st, r->cut);
+	/* So that little is left to be told while the guest stands still. */
+	if (!rc && !last && s->spread)
+		rc = gw_spread_tell(s);
 	return rc || !r->cut || !r->last ? rc : gw_fail(-EAGAIN, "the last pages took too long");
 }
 
@@ -347,7 +414,7 @@ void gw_round_late(struct gw_source *s)
 {
 	const struct gw_round *r = s->round;
 	const int64_t ns = s->ops->now(s->env) - r->began;
-	const uint64_t bytes = gw_holder_wire_bytes(&s->holder) - r->before + s->device_bytes;
+	const uint64_t bytes = wire_bytes(s) - r->before + s->device_bytes;
 
 	if (ns > 0 && bytes)
 		s->holder.bandwidth = (uint64_t)((double)bytes * GW_S / (double)ns) + 1;

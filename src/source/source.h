@@ -42,6 +42,7 @@
 #include "legs.h"
 #include "memory.h"
 #include "samples.h"
+#include "spread.h"
 #include "tracker.h"
 #include "urgency.h"
 
@@ -154,6 +155,13 @@ struct gw_source_ops {
 	/* The calling thread's; in a simulation it means nothing. */
 	void (*urgency)(void *env, enum gw_urgency urgency);
 	int (*settle)(void *env, enum gw_outcome *outcome);
+	/*
+	 * Split (spread.h); NULL where there is none. A connection to sub-host @sub, past OPEN and
+	 * ACCEPT, or NULL with a message. History: look for a while which memory the guest uses.
+	 */
+	struct gw_transport *(*sub_connect)(void *env, unsigned int sub, unsigned int index,
+					    int64_t deadline);
+	int (*history)(void *env, struct gw_ageing *ageing);
 	/* 0, or -ECANCELED with a message once the user wants to end it. */
 	int (*cancelled)(void *env);
 	/* Something worth showing has changed. */
@@ -203,7 +211,8 @@ struct gw_source {
 	bool direct_io;			/* some disk bypasses the page table: quiesce (F7) */
 	bool discards, reports;		/* it may give memory back, does so all the time: holes.h */
 
-	struct gw_holder holder; /* the destination */
+	struct gw_holder holder;  /* the destination */
+	struct gw_spread *spread; /* the sub-hosts, the caller's; NULL: all goes to it */
 
 	/* post-copy */
 	unsigned int paging; /* connections for it; 0: none are asked for */

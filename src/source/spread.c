@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * spread.c - what goes to sub-hosts in a migration, and what the main host is told of it; see
+ * spread.h. Who they are to the source, and which unit is whose, is in spread_open.c.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "codec.h"
+#include "error.h"
+#include "internal.h"
+#include "runs.h"
+#include "spread_internal.h"
+
+/* PAGES frames that are not stored yet: what says that they are fits into any socket. */
+#define WINDOW 32
+
+/* Without a frame that is taken, or stored. A guest that stands still is not kept by it (tick). */
+#define SILENCE_NS (12 * GW_ANSWER_NS)
+
+/* Its failure is not the destination's, for which find_reason() would wait. */
+static int failed(const struct gw_sub *sub, int rc)
+{
+	if (gw_transport_lost(rc) || rc == -EPIPE)
+		rc = -EREMOTEIO;
+	return gw_fail_prefix(rc, "sub-host %s: ", sub->address);
+}
+
+int gw_spread_start(struct gw_source *s)
+{
+	struct gw_spread *sp = s->spread;
+	int rc = gw_bitmap_init(&sp->told, s->memory->nr_pages);
+
+	sp->runs = malloc(GW_RUNS_MAX * GW_RUN_LEN);
+	if (rc || !sp->runs)
+		return gw_fail(-ENOMEM, "no memory to tell what is where");
+	for (unsigned int k = 0; !rc && k < sp->nr; k++) {
+		struct gw_sub *sub = &sp->subs[k];
+		struct gw_page_options options = s->params.pages;
+
+		rc = gw_stages_limit(&options, sub->stages);
+		if (rc)
+			return rc;
+		sub->ready = true;
+		rc = gw_encoder_beside(&sub->encoder, &s->holder.encoder, &options);
+		if (!rc)
+			rc = gw_batch_init(&sub->batch, &sub->encoder, 0);
+		sub->runs = malloc(GW_RUNS_MAX * GW_RUN_LEN);
+		if (!rc && !sub->runs)
+			rc = gw_fail(-ENOMEM, "no memory to tell what is where");
+	}
+	return rc;
+}
+
+void gw_spread_round(struct gw_source *s)
+{
+	for (unsigned int k = 0; s->spread && k < s->spread->nr; k++) {
+		gw_encoder_round(&s->spread->subs[k].encoder, &s->due);
+		s->spread->subs[k].next = 0;
+	}
+}
+
+/* The next it says on the connection on which pages go there. */
+static int hear(struct gw_source *s, struct gw_sub *sub)
+{
+	const int64_t deadline = s->ops->now(s->env) + SILENCE_NS;
+	const struct gw_frame *f = &sub->inbox;
+	int rc = gw_frame_recv(sub->conns[GW_MEMORY_BULK], &sub->inbox, deadline);
+
+	if (rc)
+		return rc;
+	if (f->type == GW_MSG_ERROR)
+		return gw_fail(-EREMOTEIO, "%.*s", (int)f->len, (const char *)f->payload);
+	if (f->type != GW_MSG_STORED)
+		return gw_fail(-EPROTO, "sent %s, which is not due", gw_message_name(f->type));
+	if (f->arg > sub->sent || f->arg < sub->stored)
+		return gw_fail(-EPROTO, "has stored more than it was sent");
+	sub->stored = f->arg;
+	return 0;
+}
+
+/* What it said before it closed its connection is why. */
+static int reason(struct gw_source *s, struct gw_sub *sub, int rc)
+{
+	char noticed[GW_ERROR_MAX];
+	int told = 0;
+
+	snprintf(noticed, sizeof(noticed), "%s", gw_error());
+	while (rc == -ECONNRESET && !told)
+		told = hear(s, sub);
+	return told == -EREMOTEIO ? told : gw_fail(rc, "%s", noticed);
+}
+
+static int await_stored(struct gw_source *s, struct gw_sub *sub, uint64_t most)
+{
+	int rc = 0;
+
+	while (!rc && sub->sent - sub->stored > most)
+		rc = hear(s, sub);
+	return rc;
+}
+
+/* Pages of the chunk in @sub's batch that are zero now: nobody needs to hold them. */
+static int take_zeros(struct gw_source *s, struct gw_sub *sub)
+{
+	struct gw_digests *held = &sub->encoder.held;
+	struct gw_batch *b = &sub->batch;
+	const size_t base = b->chunk * GW_CHUNK_PAGES;
+	struct gw_pageset gone = { { 0 } };
+	uint8_t runs[GW_CHUNK_PAGES * GW_RUN_LEN];
+	unsigned int at = 0, first, n;
+	size_t len = 0;
+
+	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++) {
+		if (!gw_pageset_test(&b->left, i) || !gw_page_is_zero(b->bytes + i * GW_PAGE_SIZE))
+			continue;
+		gw_pageset_clear(&b->left, i);
+		if (gw_pageset_test(&b->again, i)) { /* it was written since: next round */
+			s->redirtied++;
+			continue;
+		}
+		s->done_pages++;
+		s->pages[GW_STAGE_ZERO]++;
+		if (!gw_digest_is_zero(held->table[base + i]))
+			gw_pageset_set(&gone, i);
+	}
+	while ((n = gw_pageset_run(&gone, &at, &first))) {
+		gw_run_put(runs + len, base + first, n);
+		len += GW_RUN_LEN;
+		for (unsigned int i = first; i < first + n; i++)
+			gw_digests_set(held, base + i, (struct gw_digest){ 0, 0 });
+	}
+	s->bytes[GW_STAGE_ZERO] += len;
+	return len ? gw_frame_send_buf(sub->conns[GW_MEMORY_BULK], GW_MSG_RELEASE, 0, runs, len)
+		   : 0;
+}
+
+int gw_spread_send(struct gw_source *s, unsigned int k, size_t chunk)
+{
+	struct gw_sub *sub = &s->spread->subs[k];
+	struct gw_batch *b = &sub->batch;
+	int rc = gw_round_take(s, b, chunk);
+
+	if (rc || gw_pageset_empty(&b->left))
+		return rc;
+	sub->conns[GW_MEMORY_BULK]->send_by = s->ops->now(s->env) + SILENCE_NS;
+	rc = take_zeros(s, sub);
+	if (!rc && !gw_pageset_empty(&b->left)) {
+		rc = gw_round_put(s, b, sub->conns[GW_MEMORY_BULK]);
+		sub->sent += b->nr_parts > 0;
+		for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
+			sub->arrived += id == GW_STAGE_SAME ? 0 : b->count[id].pages;
+	}
+	if (rc)
+		return failed(sub, reason(s, sub, rc));
+	rc = await_stored(s, sub, WINDOW - 1);
+	return rc ? failed(sub, rc) : 0;
+}
+
+int gw_spread_barrier(struct gw_source *s, unsigned int k)
+{
+	struct gw_sub *sub = &s->spread->subs[k];
+	int rc = await_stored(s, sub, 0);
+
+	return rc ? failed(sub, rc) : 0;
+}
+
+void gw_spread_halt(struct gw_source *s)
+{
+	for (unsigned int k = 0; s->spread && k < s->spread->nr; k++)
+		for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++) {
+			struct gw_transport *t = s->spread->subs[k].conns[i];
+
+			if (t)
+				t->ops->shutdown(t);
+		}
+}
+
+static int flush(struct gw_source *s, unsigned int holder, const uint8_t *runs, size_t *len)
+{
+	int rc = *len ? gw_frame_send_buf(s->holder.control, GW_MSG_AWAY, holder, runs, *len) : 0;
+
+	*len = 0;
+	return rc;
+}
+
+/* One page more: of the last run, or the first of the next. */
+static int add(struct gw_source *s, unsigned int holder, uint8_t *runs, size_t *len, size_t page)
+{
+	if (*len) {
+		uint8_t *last = runs + *len - GW_RUN_LEN;
+		const uint32_t count = gw_get32(last + 8);
+
+		if (gw_get64(last) + count == page && count < INT32_MAX) {
+			gw_put32(last + 8, count + 1);
+			return 0;
+		}
+	}
+	if (*len == GW_RUNS_MAX * GW_RUN_LEN) {
+		int rc = flush(s, holder, runs, len);
+
+		if (rc)
+			return rc;
+	}
+	gw_run_put(runs + *len, page, 1);
+	*len += GW_RUN_LEN;
+	return 0;
+}
+
+/* What is not as the main host was told, of 64 pages from @page on. */
+static int tell_word(struct gw_source *s, struct gw_sub *sub, size_t page, uint64_t differ)
+{
+	struct gw_spread *sp = s->spread;
+	const unsigned int k = (unsigned int)(sub - sp->subs);
+	int rc = 0;
+
+	for (; !rc && differ; differ &= differ - 1) {
+		const size_t at = page + (size_t)__builtin_ctzll(differ);
+
+		if (gw_bitmap_test(&sp->told, at)) {
+			gw_bitmap_clear(&sp->told, at);
+			rc = add(s, GW_HOLDERS_MAX, sp->runs, &sp->len, at);
+			sp->away--;
+			sub->pages--;
+		} else {
+			gw_bitmap_set(&sp->told, at);
+			rc = add(s, k, sub->runs, &sub->len, at);
+			sp->away++;
+			sub->pages++;
+		}
+	}
+	return rc;
+}
+
+int gw_spread_tell(struct gw_source *s)
+{
+	struct gw_spread *sp = s->spread;
+	const uint64_t *held = s->holder.encoder.held.filled.words;
+	const size_t chunks = s->memory->nr_pages / GW_CHUNK_PAGES;
+	int rc = 0;
+
+	for (size_t chunk = 0; !rc && chunk < chunks; chunk++) {
+		const unsigned int k = sp->owners[chunk];
+		const size_t word = chunk * (GW_CHUNK_PAGES / 64);
+
+		if (k == GW_SPREAD_MAIN)
+			continue;
+		for (size_t i = word; !rc && i < word + GW_CHUNK_PAGES / 64; i++)
+			if (held[i] != sp->told.words[i])
+				rc = tell_word(s, &sp->subs[k], i * 64,
+					       held[i] ^ sp->told.words[i]);
+	}
+	for (unsigned int k = 0; !rc && k < sp->nr; k++)
+		rc = flush(s, k, sp->subs[k].runs, &sp->subs[k].len);
+	return rc ? rc : flush(s, GW_HOLDERS_MAX, sp->runs, &sp->len);
+}
+
+int gw_spread_leave(struct gw_source *s)
+{
+	int rc = gw_spread_tell(s);
+
+	for (unsigned int k = 0; k < s->spread->nr; k++)
+		gw_sub_close(&s->spread->subs[k]);
+	return rc ? rc
+		  : gw_frame_send(s->holder.control, GW_MSG_AWAY_END, s->spread->away, NULL, 0);
+}
+
+uint64_t gw_spread_bytes(const struct gw_spread *sp)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned int k = 0; sp && k < sp->nr; k++) {
+		bytes += sp->subs[k].transferred;
+		for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++)
+			if (sp->subs[k].conns[i])
+				bytes += sp->subs[k].conns[i]->sent;
+	}
+	return bytes;
+}
+
+json_t *gw_spread_json(const struct gw_spread *sp)
+{
+	json_t *holders = json_array();
+
+	for (unsigned int k = 0; k < sp->nr; k++) {
+		const struct gw_sub *sub = &sp->subs[k];
+
+		json_array_append_new(holders,
+				      json_pack("{s:s,s:s,s:I,s:I,s:I}", "address", sub->address,
+						"host", sub->host, "size", (json_int_t)sub->size,
+						"sent-pages", (json_int_t)sub->arrived, "pages",
+						(json_int_t)sub->pages));
+	}
+	return json_pack("{s:I,s:i,s:I,s:b,s:f,s:o}", "main-memory", (json_int_t)sp->main_memory,
+			 "chunk-pages", (int)sp->unit_pages, "away-pages", (json_int_t)sp->away,
+			 "sampling", (int)sp->sampling, "history-ms",
+			 sp->sampling ? 0.0 : (double)sp->history_ns / GW_MS, "holders", holders);
+}
+
+void gw_spread_free(struct gw_spread *sp)
+{
+	for (unsigned int k = 0; sp && k < sp->nr; k++) {
+		struct gw_sub *sub = &sp->subs[k];
+
+		gw_sub_close(sub);
+		if (sub->ready) {
+			gw_batch_free(&sub->batch);
+			gw_encoder_free(&sub->encoder);
+		}
+		sub->ready = false;
+		gw_frame_free(&sub->inbox);
+		free(sub->runs);
+		sub->runs = NULL;
+	}
+	if (!sp)
+		return;
+	gw_bitmap_free(&sp->told);
+	free(sp->runs);
+	free(sp->owners);
+	sp->runs = sp->owners = NULL;
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * spread_open.c - the sub-hosts of a migration, from their promise until they are dismissed, and
+ * which unit of the memory is whose; see spread.h.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "feature.h"
+#include "internal.h"
+#include "io.h"
+#include "log.h"
+#include "spread_internal.h"
+
+/* Images may have to give way there before it promises anything. */
+#define PROMISE_NS (12 * GW_ANSWER_NS)
+
+void gw_sub_close(struct gw_sub *sub)
+{
+	for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++) {
+		if (sub->conns[i])
+			sub->transferred += sub->conns[i]->sent;
+		gw_transport_close(&sub->conns[i]);
+	}
+	sub->sent = sub->stored = 0;
+}
+
+static int expect(struct gw_source *s, struct gw_sub *sub, unsigned int type, int64_t ns)
+{
+	struct gw_transport *t = sub->conns[GW_MEMORY_REQUESTS];
+	const struct gw_frame *f = &sub->inbox;
+	int rc = gw_frame_recv(t, &sub->inbox, s->ops->now(s->env) + ns);
+
+	if (!rc && f->type == GW_MSG_ERROR)
+		return gw_fail(-EREMOTEIO, "%.*s", (int)f->len, (const char *)f->payload);
+	if (!rc && f->type != type)
+		return gw_fail(-EPROTO, "sent %s where %s was due", gw_message_name(f->type),
+			       gw_message_name(type));
+	return rc;
+}
+
+static char *make_hold(const struct gw_source *s, const struct gw_sub *sub)
+{
+	const struct gw_memory *m = s->memory;
+	json_t *json, *blocks = json_array();
+	char *text;
+
+	for (unsigned int i = 0; i < m->nr_blocks; i++)
+		json_array_append_new(blocks, json_pack("{s:s,s:I}", "id", m->blocks[i].id, "size",
+							(json_int_t)m->blocks[i].size));
+	json = json_pack(
+		"{s:O,s:s,s:o,s:I,s:o,s:o}", "name", json_object_get(s->definition, "name"), "host",
+		s->holder.host[0] ? s->holder.host : "?", "blocks", blocks, "size",
+		(json_int_t)sub->size, "features", gw_features_json(), "stages", gw_stages_json());
+	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	json_decref(json);
+	return text;
+}
+
+static int heed_holding(struct gw_sub *sub)
+{
+	json_t *json = json_loadb((const char *)sub->inbox.payload, sub->inbox.len, 0, NULL);
+	const char *host = json_string_value(json_object_get(json, "host"));
+	int rc = host ? 0 : gw_fail(-EPROTO, "HOLDING without a host's name");
+
+	if (!rc)
+		rc = gw_names_parse(json_object_get(json, "stages"), GW_STAGE_MAX, gw_stage_name,
+				    &sub->stages);
+	gw_copy_whole(sub->host, sizeof(sub->host), host);
+	json_decref(json);
+	return rc;
+}
+
+/* HOLD, on a connection of its own: what it promises then is to be dismissed. */
+static int ask(struct gw_source *s, struct gw_sub *sub, int64_t ns)
+{
+	const unsigned int k = (unsigned int)(sub - s->spread->subs);
+	const int64_t deadline = s->ops->now(s->env) + GW_ANSWER_NS;
+	gw_autofree char *hold = make_hold(s, sub);
+	struct gw_transport *t;
+
+	if (!hold)
+		return gw_fail(-ENOMEM, "no memory to ask for memory");
+	t = s->ops->sub_connect(s->env, k, GW_MEMORY_REQUESTS, deadline);
+	sub->conns[GW_MEMORY_REQUESTS] = t;
+	if (!t)
+		return -EHOSTUNREACH;
+	sub->asked = true;
+	t->send_by = deadline;
+	return gw_frame_send_buf(t, GW_MSG_HOLD, 0, hold, strlen(hold))
+		       ?: expect(s, sub, GW_MSG_HOLDING, ns);
+}
+
+static int open_sub(struct gw_source *s, struct gw_sub *sub)
+{
+	const unsigned int k = (unsigned int)(sub - s->spread->subs);
+	struct gw_transport *t;
+	int rc = ask(s, sub, PROMISE_NS);
+
+	if (!rc)
+		rc = heed_holding(sub);
+	if (rc)
+		return rc;
+	/* Nothing of it is there yet; what is, of an earlier attempt, goes. */
+	rc = gw_frame_send(sub->conns[GW_MEMORY_REQUESTS], GW_MSG_MISSING_END, 0, NULL, 0);
+	if (!rc)
+		rc = expect(s, sub, GW_MSG_HOLDING, PROMISE_NS);
+	if (rc)
+		return rc;
+	t = s->ops->sub_connect(s->env, k, GW_MEMORY_BULK, s->ops->now(s->env) + GW_ANSWER_NS);
+	sub->conns[GW_MEMORY_BULK] = t;
+	return t ? 0 : -EHOSTUNREACH;
+}
+
+/* Units of the VM that sub-host @sub has room for. */
+static size_t room(const struct gw_spread *sp, const struct gw_sub *sub)
+{
+	return sub->size / GW_PAGE_SIZE / sp->unit_pages;
+}
+
+/* How many units stay with the main host: as few as it wants, if the sub-hosts take the others. */
+static int count_units(struct gw_spread *sp, size_t *stay)
+{
+	const size_t unit_bytes = sp->unit_pages * GW_PAGE_SIZE;
+	size_t all = 0;
+
+	for (unsigned int k = 0; k < sp->nr; k++)
+		all += room(sp, &sp->subs[k]);
+	*stay = sp->stay / sp->unit_pages;
+	if (*stay + all >= sp->units.nr)
+		return 0;
+	*stay = sp->units.nr - all;
+	if (*stay <= sp->main_memory / unit_bytes)
+		return 0;
+	return gw_fail(-ENOSPC,
+		       "the sub-hosts take %zu MiB of the VM's memory, in chunks of %zu KiB, and "
+		       "the main host %llu MiB: that are %zu MiB too few; give a sub-host more "
+		       "(HOST:PORT=SIZE), or the main host (--main-memory)",
+		       all * unit_bytes >> 20, unit_bytes >> 10,
+		       (unsigned long long)sp->main_memory >> 20,
+		       ((*stay * unit_bytes - sp->main_memory) >> 20) + 1);
+}
+
+/* Each to whoever has most room left, so that all are as full in the end. */
+static unsigned int deal(struct gw_spread *sp)
+{
+	unsigned int to = 0;
+	size_t best = 0;
+
+	for (unsigned int k = 0; k < sp->nr; k++) {
+		const size_t left = room(sp, &sp->subs[k]) - sp->subs[k].units;
+
+		if (left <= best)
+			continue;
+		best = left;
+		to = k;
+	}
+	sp->subs[to].units++;
+	return to;
+}
+
+static void assign(struct gw_spread *sp, const struct gw_bitmap *stay)
+{
+	for (size_t unit = 0; unit < sp->units.nr; unit++) {
+		const unsigned int owner = gw_bitmap_test(stay, unit) ? GW_SPREAD_MAIN : deal(sp);
+		size_t first, count = gw_unit_pages(&sp->units, unit, &first);
+
+		for (size_t page = first; page < first + count; page += GW_CHUNK_PAGES)
+			sp->owners[page / GW_CHUNK_PAGES] = (uint8_t)owner;
+	}
+}
+
+#define HISTORY_PART (64UL << 10)
+
+/* What is known of the guest goes with it: by that its main host chooses what leaves next. */
+static int tell_history(struct gw_source *s, const struct gw_ageing *a)
+{
+	int rc = 0;
+
+	for (size_t unit = 0, n; !rc && unit < a->units.nr; unit += n) {
+		n = a->units.nr - unit < HISTORY_PART ? a->units.nr - unit : HISTORY_PART;
+		rc = gw_frame_send_buf(s->holder.control, GW_MSG_HISTORY, unit, a->unit + unit, n);
+	}
+	return rc;
+}
+
+/* What it has used of late stays with it; decided once (IV-C). */
+static int plan(struct gw_source *s)
+{
+	struct gw_spread *sp = s->spread;
+	struct gw_bitmap stay = { 0 };
+	struct gw_ageing ageing;
+	size_t most = 0;
+	int rc;
+
+	_Static_assert(GW_UNIT_PAGES_MAX % GW_CHUNK_PAGES == 0, "a chunk is of one unit");
+	gw_units_init(&sp->units, s->memory, sp->unit_pages);
+	sp->owners = calloc(s->memory->nr_pages / GW_CHUNK_PAGES + 1, 1);
+	if (!sp->owners)
+		return gw_fail(-ENOMEM, "no memory to note which page is whose");
+	rc = count_units(sp, &most);
+	if (rc)
+		return rc;
+	rc = gw_ageing_init(&ageing, s->memory, sp->unit_pages);
+	if (!rc)
+		rc = gw_bitmap_init(&stay, sp->units.nr);
+	sp->history_ns = s->ops->now(s->env);
+	sp->sampling = true;
+	s->ops->report(s->env);
+	if (!rc && s->ran)
+		rc = s->ops->history(s->env, &ageing);
+	sp->sampling = false;
+	sp->history_ns = s->ops->now(s->env) - sp->history_ns;
+	if (!rc)
+		rc = tell_history(s, &ageing);
+	if (!rc) {
+		gw_ageing_split(&ageing, most, &stay);
+		assign(sp, &stay);
+	}
+	gw_bitmap_free(&stay);
+	gw_ageing_free(&ageing);
+	return rc;
+}
+
+int gw_spread_open(struct gw_source *s)
+{
+	struct gw_spread *sp = s->spread;
+	int rc = 0;
+
+	if (!gw_holder_has(&s->holder, GW_FEATURE_SPLIT) ||
+	    !gw_holder_has(&s->holder, GW_FEATURE_AGAIN))
+		return gw_fail(
+			-ENOTSUP,
+			"host '%s' cannot run a guest whose memory lies on several hosts: its "
+			"godwitd is older; move it without --split",
+			s->holder.host);
+	for (unsigned int k = 0; !rc && k < sp->nr; k++) {
+		rc = open_sub(s, &sp->subs[k]);
+		if (rc)
+			rc = gw_fail_prefix(rc == -EREMOTEIO ? rc : -EHOSTUNREACH,
+					    "sub-host %s: ", sp->subs[k].address);
+	}
+	return rc ? rc : plan(s);
+}
+
+static int dismiss(struct gw_source *s, struct gw_sub *sub)
+{
+	int rc;
+
+	/* What was under way there has been ended, or was the main host's: begin anew. */
+	gw_sub_close(sub);
+	rc = ask(s, sub, GW_ANSWER_NS);
+	if (!rc)
+		rc = gw_frame_send(sub->conns[GW_MEMORY_REQUESTS], GW_MSG_DISMISS, 0, NULL, 0);
+	if (!rc)
+		rc = expect(s, sub, GW_MSG_DISMISSED, GW_ANSWER_NS);
+	gw_sub_close(sub);
+	return rc;
+}
+
+void gw_spread_dismiss(struct gw_source *s)
+{
+	for (unsigned int k = 0; s->spread && k < s->spread->nr; k++) {
+		struct gw_sub *sub = &s->spread->subs[k];
+
+		if (!sub->asked)
+			continue;
+		if (dismiss(s, sub)) {
+			gw_warn("sub-host %s keeps what it holds of the VM, until somebody there "
+				"drops it (godwit held): %s",
+				sub->address, gw_error());
+			gw_error_clear();
+		}
+		sub->asked = false;
+	}
+}
