@@ -37,6 +37,7 @@
 #include "legs.h"
 #include "memory.h"
 #include "messages.h"
+#include "netpt.h"
 #include "samples.h"
 #include "transport.h"
 
@@ -94,6 +95,23 @@ struct gw_dest_kept {
 	bool unchecked;
 };
 
+/**
+ * struct gw_dest_split - an arrival of which a part goes to sub-hosts (away.h).
+ * @table: the environment's, from prepare() on; NULL: all of it comes here
+ * @size: bytes that each of @nr sub-hosts may hold; @pages: that lie there
+ * @main_memory: bytes that may come here
+ * @history: of each unit, as the source has found; the environment's
+ * @sealed: the source has told of all, and calls no sub-host any more
+ */
+struct gw_dest_split {
+	struct gw_netpt *table;
+	uint64_t size[GW_HOLDERS_MAX], pages[GW_HOLDERS_MAX];
+	unsigned int nr;
+	uint64_t main_memory;
+	uint8_t *history;
+	bool sealed;
+};
+
 struct gw_dest_ops {
 	int64_t (*now)(void *env);
 	int (*journal)(void *env, enum gw_dest_phase phase);
@@ -114,6 +132,11 @@ struct gw_dest_ops {
 	size_t (*compared)(void *env, size_t from, struct gw_bitmap *absent);
 	/* Nobody asks any more. Who compares may hang, and is not waited for. */
 	void (*compare_end)(void *env);
+	/*
+	 * Memory is paged by gw_dest.split's table from here on: QEMU is about to look at it. Until
+	 * discard(), or the end. NULL: this host cannot, and READY does not offer it.
+	 */
+	int (*split)(void *env);
 	/* Read the blocks of this host's disks that @s names. NULL: there are none. */
 	int (*disks)(void *env, struct gw_samples *s);
 	/* The @index-th stream of this migration, already accepted. NULL with a message. */
@@ -179,6 +202,8 @@ struct gw_dest {
 	struct gw_frame inbox;
 	const struct gw_memory *memory; /* from prepare() */
 	struct gw_dest_kept kept;
+	const json_t *wants_split; /* DEFINE's, while prepare() runs; NULL: it does not */
+	struct gw_dest_split split;
 	size_t compared;			 /* pages of it that the source was told of */
 	const struct gw_dest_page_ops *page_ops; /* set by the caller; NULL: not offered */
 	void *page_env;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "away.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "codec.h"
@@ -92,15 +93,16 @@ static int note_features(struct gw_dest *d, const json_t *define)
 
 static char *make_ready(const struct gw_dest *d)
 {
-	const uint32_t without = GW_FEATURES_ALL & ~(1U << GW_FEATURE_POSTCOPY);
-	const bool offers = d->page_ops && !d->no_paging;
+	const bool pages = d->page_ops && !d->no_paging;
+	const uint32_t without = (pages ? 0 : 1U << GW_FEATURE_POSTCOPY) |
+				 (d->ops->split ? 0 : 1U << GW_FEATURE_SPLIT);
 	json_t *json = json_pack("{s:s,s:o*}", "host", d->host, "image", gw_kept_offer(d));
 	char *text;
 
 	if (json && d->version >= 2) {
 		json_object_set_new(json, "features",
-				    gw_names_json(offers ? GW_FEATURES_ALL : without,
-						  GW_FEATURE_COUNT, gw_feature_name));
+				    gw_names_json(GW_FEATURES_ALL & ~without, GW_FEATURE_COUNT,
+						  gw_feature_name));
 		json_object_set_new(json, "stages", gw_stages_json());
 	}
 	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
@@ -118,6 +120,19 @@ static int want_paging(struct gw_dest *d, json_int_t connections)
 		return gw_fail(-EPROTO, "source: wants %lld paging connections",
 			       (long long)connections);
 	d->paging = (unsigned int)connections;
+	return 0;
+}
+
+static int want_split(struct gw_dest *d, const json_t *split)
+{
+	if (!split)
+		return 0;
+	/* What was not offered cannot be asked for, and what excludes it is not. */
+	if (!d->ops->split || !(d->features >> GW_FEATURE_SPLIT & 1) ||
+	    !(d->features >> GW_FEATURE_AGAIN & 1) || d->paging)
+		return gw_fail(-EPROTO, "source: wants the VM's memory on several hosts, which was "
+					"not offered");
+	d->wants_split = split;
 	return 0;
 }
 
@@ -148,10 +163,15 @@ static int define(struct gw_dest *d)
 	/* Without a secret nothing that is kept can be believed. */
 	reuse = d->keyed ? json_object_get(json, "reuse") : NULL;
 	if (!rc)
+		rc = want_split(d, json_object_get(json, "split"));
+	if (d->wants_split)
+		reuse = NULL;
+	if (!rc)
 		rc = gw_kept_heed(d, reuse);
 	if (!rc)
 		rc = d->ops->prepare(d->env, json_object_get(json, "definition"),
 				     (uint64_t)resident, reuse, &d->memory, &d->kept);
+	d->wants_split = NULL;
 	json_decref(json);
 	return rc;
 }
@@ -281,6 +301,17 @@ static int take_missing(struct gw_dest *d)
 	return gw_page_heed(d);
 }
 
+static bool is_away(const struct gw_dest *d)
+{
+	return d->inbox.type == GW_MSG_AWAY || d->inbox.type == GW_MSG_AWAY_END;
+}
+
+/* Between rounds, or once all device state is here. */
+static int take_away(struct gw_dest *d)
+{
+	return !d->split.table || (d->held.len && !d->whole) ? unexpected(d) : gw_away_heed(d);
+}
+
 /* A message between rounds. */
 static int heed_source(struct gw_dest *d, uint64_t *round)
 {
@@ -289,6 +320,8 @@ static int heed_source(struct gw_dest *d, uint64_t *round)
 	switch (d->inbox.type) {
 	case GW_MSG_VERIFY:
 		return gw_dest_verify(d);
+	case GW_MSG_HISTORY:
+		return d->split.table && !*round ? gw_away_history(d) : unexpected(d);
 	case GW_MSG_WANT:
 		return d->kept.departure && !*round ? gw_kept_tell(d) : unexpected(d);
 	case GW_MSG_COMPARE:
@@ -301,6 +334,7 @@ static int heed_source(struct gw_dest *d, uint64_t *round)
 	case GW_MSG_ROUND_END:
 		if (d->inbox.arg != *round + 1 || d->page)
 			return unexpected(d);
+		d->split.sealed = false;
 		rc = gw_receive_wait(d, ++*round, ROUND_NS);
 		return rc ? rc : gw_frame_send(d->control, GW_MSG_ROUND_DONE, *round, NULL, 0);
 	default:
@@ -320,6 +354,8 @@ static int gw_dest_receive(struct gw_dest *d)
 		rc = gw_dest_next(d, d->held.len ? d->ops->now(d->env) + ROUND_NS : GW_FOREVER);
 		if (!rc && is_missing(d))
 			rc = take_missing(d);
+		else if (!rc && is_away(d))
+			rc = take_away(d);
 		else if (!rc && is_of_device(d))
 			rc = round || d->paging ? hold(d, &load) : unexpected(d);
 		else if (!rc)
@@ -327,6 +363,8 @@ static int gw_dest_receive(struct gw_dest *d)
 	}
 	/* What nobody has compared is compared by who pages. */
 	if (!rc && (d->page ? !gw_page_sealed(d) : !round || d->kept.unchecked))
+		rc = unexpected(d);
+	if (!rc && d->split.table && !d->split.sealed)
 		rc = unexpected(d);
 	return rc;
 }
@@ -377,6 +415,8 @@ static int gw_dest_load(struct gw_dest *d)
 	if (d->kept.later)
 		d->ops->compare_end(d->env);
 	gw_receive_stop(d);
+	if (!rc && d->split.table)
+		rc = d->ops->split(d->env);
 	if (!rc)
 		rc = gw_held_give(&d->held, write_part, d);
 	gw_held_drop(&d->held);
@@ -407,14 +447,31 @@ static int refused(struct gw_dest *d, int rc)
 	return gw_fail(rc, "%s", why);
 }
 
+static bool never(void *arg)
+{
+	(void)arg;
+	return false;
+}
+
+/* Serve it for a while; of a split VM others do that. */
+static int pump(struct gw_dest *d)
+{
+	const int64_t until = d->ops->now(d->env) + GW_S;
+
+	if (d->page)
+		return gw_page_pump(d, until);
+	d->ops->wait(d->env, never, NULL, until);
+	return 0;
+}
+
 /* QEMU may wait for a page of the guest's itself, and its monitor with it: serve it meanwhile. */
 static int resume(struct gw_dest *d)
 {
 	int rc = d->ops->guest_resume(d->env);
 
-	while (d->page && rc && rc != -EREMOTEIO && rc != -EPIPE) {
+	while ((d->page || d->split.table) && rc && rc != -EREMOTEIO && rc != -EPIPE) {
 		gw_warn("the guest is not resumed yet, its QEMU does not answer: %s", gw_error());
-		rc = gw_page_pump(d, d->ops->now(d->env) + GW_S);
+		rc = pump(d);
 		if (rc)
 			return rc == -ECHILD ? -EPIPE : rc;
 		switch (d->ops->guest_ran(d->env)) {

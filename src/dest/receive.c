@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "away.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
@@ -36,7 +37,8 @@ static int receive_frame(struct gw_receive *r, unsigned int i, const struct gw_f
 {
 	switch (f->type) {
 	case GW_MSG_PAGES:
-		return gw_pipeline_decode(&r->decoders[i], f->arg, f->payload, f->len);
+		return gw_pipeline_decode(&r->decoders[i], f->arg, f->payload, f->len)
+			       ?: gw_away_check(r->d);
 	case GW_MSG_BARRIER:
 		if (f->arg != r->reached[i] + 1)
 			return gw_fail(-EPROTO, "barrier %llu on a stream that is at %llu",

@@ -42,6 +42,13 @@ void gw_ageing_add(struct gw_ageing *a, const struct gw_bitmap *accessed);
 /** gw_ageing_touch() - @count pages from @first are known to be accessed just now. */
 void gw_ageing_touch(struct gw_ageing *a, size_t first, size_t count);
 
+/** gw_ageing_recall() - unit @unit has @value, as another host has found. */
+static inline void gw_ageing_recall(struct gw_ageing *a, size_t unit, uint8_t value)
+{
+	if (value)
+		a->unit[unit] = value;
+}
+
 /** gw_ageing_shift() - a period is over: what was accessed in it counts half as much. */
 void gw_ageing_shift(struct gw_ageing *a);
 

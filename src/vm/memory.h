@@ -108,7 +108,7 @@ int gw_memory_write(const struct gw_memory *m, size_t page, size_t count, const 
 
 /**
  * gw_memory_punch() - make @count pages holes, hence zero; all in one block. Same rule,
- * and store/image_cache.c and memserver/store.c may in memory that no guest has.
+ * and store/image_cache.c, dest/away.c and memserver/store.c may in memory that no guest has.
  */
 int gw_memory_punch(const struct gw_memory *m, size_t page, size_t count);
 

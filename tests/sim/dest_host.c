@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "away.h"
 #include "clock.h"
 #include "error.h"
 #include "feature.h"
@@ -213,6 +214,8 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, co
 	}
 	*memory = sim.dst.memory;
 	rc = find_kept(reuse, kept);
+	if (!rc && sim.dst.d.wants_split)
+		rc = away_prepare(&sim.dst.d, sim.dst.memory);
 	sim.dst.qemu = QEMU_WAITING;
 	for (unsigned int s = 0; s < sim.sc->start_s && !process->dead; s += 2) {
 		fiber_sleep_until(sim_now() + GW_DEST_WAIT_MS * GW_MS);
@@ -574,6 +577,7 @@ const struct gw_dest_ops dest_ops = {
 	.disks = op_disks,
 	.compared = op_compared,
 	.compare_end = op_compare_end,
+	.split = away_split,
 	.discard = op_discard,
 	.report = op_report,
 };

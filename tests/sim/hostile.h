@@ -20,6 +20,10 @@ extern const unsigned int nr_paging_scripts;
 void paging_close(void);
 void paging_calls_for_ever(void *arg, unsigned int i);
 
+/* hostile_source_away.c */
+extern const struct script away_scripts[];
+extern const unsigned int nr_away_scripts;
+
 /* The script's control connection. */
 extern struct gw_transport *control;
 extern struct gw_transport *streams[STREAMS + 2];

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "away.h"
 #include "clock.h"
 #include "codec.h"
 #include "error.h"
@@ -672,7 +673,10 @@ static const struct script *script_of(unsigned int i)
 {
 	const unsigned int n = sizeof(scripts) / sizeof(scripts[0]);
 
-	return i < n ? &scripts[i] : &paging_scripts[i - n];
+	if (i < n)
+		return &scripts[i];
+	return i - n < nr_paging_scripts ? &paging_scripts[i - n]
+					 : &away_scripts[i - n - nr_paging_scripts];
 }
 
 static void script(void *arg, unsigned int i)
@@ -712,7 +716,8 @@ static void called_for_ever(void)
 unsigned int hostile_sources(void)
 {
 	static const struct fault none[2];
-	const unsigned int n = sizeof(scripts) / sizeof(scripts[0]) + nr_paging_scripts;
+	const unsigned int n = sizeof(scripts) / sizeof(scripts[0]) + nr_paging_scripts +
+			       nr_away_scripts;
 
 	for (unsigned int i = 0; i < n; i++) {
 		const struct script *s = script_of(i);
@@ -720,6 +725,7 @@ unsigned int hostile_sources(void)
 		sim_begin(&sc, i, none);
 		fiber_new(&sim.src.worker, s->name, script, NULL, i);
 		sim_go();
+		away_drop();
 		sim_check(sim.dst.ended && sim.dst.d.state == GW_DEST_FAILED,
 			  "%s: the destination did not end it", s->name);
 		sim_check(strstr(sim.dst.d.error, s->says), "%s: wrong reason", s->name);

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* away.c - which pages of an arriving VM are at sub-hosts; see away.h. */
+#include <errno.h>
+#include <string.h>
+
+#include "away.h"
+#include "error.h"
+#include "frame.h"
+#include "runs.h"
+
+/* What may be here beyond what was promised: what a round is about to punch. */
+#define SLACK (8UL * GW_UNIT_PAGES_MAX * GW_PAGE_SIZE)
+
+static int cannot_be(size_t page, const char *why)
+{
+	return gw_fail(-EPROTO, "source: page %zu %s", page, why);
+}
+
+/* @count pages from @first, of unit @unit, lie at sub-host @k, where none of them was. */
+static int leave(struct gw_dest *d, unsigned int k, size_t unit, size_t first, size_t count)
+{
+	struct gw_dest_split *s = &d->split;
+	struct gw_netpt *t = s->table;
+	const size_t before = t->away;
+	size_t base, run, at, end = gw_unit_pages(&t->units, unit, &base);
+
+	at = base;
+	end += base;
+	if (gw_netpt_next(t, &at, end, &run) && gw_netpt_holder(t, unit) != k)
+		return cannot_be(first, "is at another sub-host than what lies around it");
+	gw_netpt_assign(t, unit, k);
+	gw_netpt_leaves(t, first, count);
+	if (t->away - before != count)
+		return cannot_be(first, "leaves twice");
+	s->pages[k] += count;
+	if (s->pages[k] * GW_PAGE_SIZE > s->size[k])
+		return cannot_be(first, "is more than its sub-host may hold");
+	return gw_memory_punch(d->memory, first, count);
+}
+
+/* They lie nowhere any more: they are zero. */
+static int come_back(struct gw_dest *d, size_t unit, size_t first, size_t count)
+{
+	struct gw_dest_split *s = &d->split;
+	const size_t before = s->table->away;
+
+	gw_netpt_placed(s->table, unit, first, count);
+	if (before - s->table->away != count)
+		return cannot_be(first, "comes from where it is not");
+	s->pages[gw_netpt_holder(s->table, unit)] -= count;
+	return 0;
+}
+
+/* A run, which may be of several units, and of several blocks. */
+static int take(struct gw_dest *d, uint64_t holder, size_t first, size_t count)
+{
+	const struct gw_units *units = &d->split.table->units;
+	int rc = 0;
+
+	while (!rc && count) {
+		size_t base, n, unit;
+
+		if (!gw_memory_block_of(d->memory, first))
+			return cannot_be(first, "is no memory");
+		unit = gw_unit_of(units, first);
+		n = gw_unit_pages(units, unit, &base) + base - first;
+		n = n < count ? n : count;
+		rc = holder == GW_HOLDERS_MAX ? come_back(d, unit, first, n)
+					      : leave(d, (unsigned int)holder, unit, first, n);
+		first += n;
+		count -= n;
+	}
+	return rc;
+}
+
+int gw_away_heed(struct gw_dest *d)
+{
+	const struct gw_frame *f = &d->inbox;
+	struct gw_reader r = { f->payload, f->len };
+	size_t first = 0, count = 0;
+	int rc;
+
+	d->split.sealed = false;
+	if (f->type == GW_MSG_AWAY_END) {
+		d->split.sealed = f->arg == d->split.table->away;
+		return d->split.sealed
+			       ? 0
+			       : gw_fail(-EPROTO,
+					 "source: says that %llu pages are away, and told of %zu",
+					 (unsigned long long)f->arg, (size_t)d->split.table->away);
+	}
+	if (f->arg != GW_HOLDERS_MAX && f->arg >= d->split.nr)
+		return gw_fail(-EPROTO, "source: pages of sub-host %llu, of %u",
+			       (unsigned long long)f->arg, d->split.nr);
+	while ((rc = gw_runs_take(&r, d->memory->nr_pages, &first, &count)) > 0) {
+		rc = take(d, f->arg, first, count);
+		if (rc)
+			break;
+	}
+	return rc;
+}
+
+int gw_away_history(struct gw_dest *d)
+{
+	const size_t nr = d->split.table->units.nr;
+	const struct gw_frame *f = &d->inbox;
+
+	if (f->arg >= nr || f->len > nr - f->arg)
+		return gw_fail(-EPROTO, "source: a history of memory that there is not");
+	memcpy(d->split.history + f->arg, f->payload, f->len);
+	return 0;
+}
+
+int gw_away_check(const struct gw_dest *d)
+{
+	if (!d->split.table || gw_memory_resident(d->memory) <= d->split.main_memory + SLACK)
+		return 0;
+	return gw_fail(-EPROTO,
+		       "source: more of the VM's memory comes here than the %llu MiB that "
+		       "it said",
+		       (unsigned long long)d->split.main_memory >> 20);
+}

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * test_spread.c - a migration to several hosts: each page lies at its holder and nowhere else, and
+ * the main host knows where; sub-hosts that fail, or lie, and sources that do.
+ */
+#include "spread.h"
+
+#include "codec.h"
+#include "runs.h"
+
+#define HOT  1U /* unit: as op_history() says */
+#define WARM 4U
+
+static unsigned int owner(const struct world *w, size_t page)
+{
+	return gw_spread_owner(&w->spread, page / GW_CHUNK_PAGES);
+}
+
+static void open_all(struct world *w)
+{
+	assert_int_equal(gw_spread_open(&w->s), 0);
+	assert_int_equal(gw_spread_start(&w->s), 0);
+}
+
+/* Send what is due to the sub-hosts. 0 or the first failure. */
+static int send_due(struct world *w)
+{
+	struct gw_source *s = &w->s;
+	int rc = 0;
+
+	gw_encoder_round(&s->holder.encoder, &s->due);
+	gw_spread_round(s);
+	for (unsigned int k = 0; !rc && k < SUBS; k++) {
+		for (size_t chunk = 0; !rc && chunk < PAGES / GW_CHUNK_PAGES; chunk++)
+			if (gw_spread_owner(s->spread, chunk) == k)
+				rc = gw_spread_send(s, k, chunk);
+		if (!rc)
+			rc = gw_spread_barrier(s, k);
+	}
+	gw_bitmap_zero(&s->due);
+	return rc;
+}
+
+/* The main host hears all that it was told. */
+static void hear_all(struct world *w)
+{
+	assert_int_equal(gw_frame_send(w->s.holder.control, GW_MSG_BARRIER, 0, NULL, 0), 0);
+	for (;;) {
+		assert_int_equal(gw_frame_recv(w->d.control, &w->d.inbox, gw_now() + 60 * GW_S), 0);
+		if (w->d.inbox.type == GW_MSG_BARRIER)
+			return;
+		if (w->d.inbox.type == GW_MSG_HISTORY)
+			assert_int_equal(gw_away_history(&w->d), 0);
+		else
+			assert_int_equal(gw_away_heed(&w->d), 0);
+	}
+}
+
+static bool is_zero(struct world *w, size_t page, uint8_t *bytes)
+{
+	assert_int_equal(gw_memory_read(&w->ram.memory, page, 1, bytes), 0);
+	return gw_page_is_zero(bytes);
+}
+
+/* What the guest has lies at its holder, and only there; and the main host knows. */
+static void check_all(struct world *w)
+{
+	uint8_t has[GW_PAGE_SIZE], is[GW_PAGE_SIZE];
+	size_t away = 0;
+
+	assert_int_equal(gw_spread_tell(&w->s), 0);
+	hear_all(w);
+	for (size_t page = 0; page < PAGES; page++) {
+		const unsigned int k = is_memory(page) ? owner(w, page) : GW_SPREAD_MAIN;
+		const bool lies = k < SUBS && !is_zero(w, page, is);
+
+		for (unsigned int i = 0; i < SUBS; i++)
+			if (w->servers[i].open)
+				assert_int_equal(gw_memstore_has(&w->servers[i].store, page),
+						 lies && i == k);
+		assert_int_equal(gw_netpt_is_away(&w->table, page), lies);
+		away += lies;
+		if (!lies)
+			continue;
+		assert_int_equal(gw_netpt_holder(&w->table, gw_unit_of(&w->table.units, page)), k);
+		assert_int_equal(gw_memstore_get(&w->servers[k].store, page, 1, has), 0);
+		assert_memory_equal(has, is, GW_PAGE_SIZE);
+	}
+	assert_int_equal(w->spread.away, away);
+}
+
+static void fill(struct world *w)
+{
+	for (size_t page = 0; page < PAGES; page++)
+		if (is_memory(page) && page % 5)
+			write_page(w, page, page + 1);
+		else if (is_memory(page))
+			gw_bitmap_set(&w->s.due, page);
+}
+
+/* What it uses most stays; the others go to who has room. */
+static void planned(void **state)
+{
+	struct world *w = *state;
+	size_t units[SUBS + 1] = { 0 };
+
+	open_all(w);
+	for (size_t unit = 0; unit < UNITS; unit++) {
+		const unsigned int k = owner(w, unit * UNIT);
+
+		assert_true(k == GW_SPREAD_MAIN || k < SUBS);
+		units[k == GW_SPREAD_MAIN ? SUBS : k]++;
+	}
+	assert_int_equal(owner(w, HOT * UNIT), GW_SPREAD_MAIN);
+	assert_int_equal(owner(w, WARM * UNIT), GW_SPREAD_MAIN);
+	assert_int_equal(units[SUBS], 2);
+	assert_true(units[0] && units[0] <= 2 && units[1] <= 4);
+	hear_all(w);
+	assert_true(w->history[HOT] > w->history[WARM] && w->history[WARM]);
+	assert_int_equal(w->history[0], 0);
+}
+
+static void no_room(void **state)
+{
+	struct world *w = *state;
+
+	w->spread.subs[0].size = w->spread.subs[1].size = UNIT * GW_PAGE_SIZE;
+	assert_int_equal(gw_spread_open(&w->s), -ENOSPC);
+	assert_message("too few");
+	gw_spread_dismiss(&w->s);
+	/* With more of it at the main host than it wants to begin with, it fits. */
+	w->spread.subs[1].size = 3 * UNIT * GW_PAGE_SIZE;
+	w->spread.stay = UNIT;
+	free(w->spread.owners);
+	assert_int_equal(gw_spread_open(&w->s), 0);
+	assert_int_equal(w->spread.subs[0].units + w->spread.subs[1].units, 4);
+}
+
+static void to_their_holders(void **state)
+{
+	struct world *w = *state;
+
+	fill(w);
+	open_all(w);
+	assert_int_equal(send_due(w), 0);
+	check_all(w);
+	assert_true(w->spread.away > PAGES / 3);
+	/* Re-sent, to the same; what is zero is released; what is not changed does not travel. */
+	for (size_t page = 0; page < PAGES; page += 3)
+		if (is_memory(page))
+			write_page(w, page, page % 2 ? 0 : page + 7);
+	assert_int_equal(send_due(w), 0);
+	check_all(w);
+	{
+		const uint64_t arrived = w->spread.subs[0].arrived + w->spread.subs[1].arrived;
+		const uint64_t bytes = gw_spread_bytes(&w->spread);
+
+		for (size_t page = 1; page < PAGES; page += 6)
+			if (is_memory(page) && page % 5)
+				write_page(w, page, page + 1); /* as it was */
+		assert_int_equal(send_due(w), 0);
+		assert_int_equal(w->spread.subs[0].arrived + w->spread.subs[1].arrived, arrived);
+		assert_int_equal(gw_spread_bytes(&w->spread), bytes);
+	}
+	check_all(w);
+	/* What was written since the scan comes next time, whether it is zero by then or not. */
+	write_page(w, 0, 0);
+	write_page(w, 2, 99);
+	gw_bitmap_set(&w->rewritten, 0);
+	gw_bitmap_set(&w->rewritten, 2);
+	assert_int_equal(send_due(w), 0);
+	gw_bitmap_zero(&w->rewritten);
+	gw_bitmap_set(&w->s.due, 0);
+	gw_bitmap_set(&w->s.due, 2);
+	assert_int_equal(send_due(w), 0);
+	check_all(w);
+	assert_int_equal(gw_spread_leave(&w->s), 0);
+	hear_all(w);
+	assert_true(w->d.split.sealed);
+	for (unsigned int k = 0; k < SUBS; k++)
+		assert_null(w->spread.subs[k].conns[0]);
+	/* And if the guest does not get there after all, nobody keeps anything. */
+	gw_spread_dismiss(&w->s);
+	for (unsigned int k = 0; k < SUBS; k++)
+		assert_int_equal(w->servers[k].store.pages, 0);
+}
+
+static void cut(void **state)
+{
+	struct world *w = *state;
+
+	fill(w);
+	open_all(w);
+	w->servers[1].conns[1]->ops->shutdown(w->servers[1].conns[1]);
+	assert_int_equal(send_due(w), -EREMOTEIO);
+	assert_message("sub-host sub1:1");
+	gw_spread_dismiss(&w->s);
+	for (unsigned int k = 0; k < SUBS; k++)
+		assert_int_equal(w->servers[k].store.pages, 0);
+}
+
+static void refused(void **state)
+{
+	struct world *w = *state;
+
+	w->servers[1].refuses = "no room for it";
+	assert_int_equal(gw_spread_open(&w->s), -EREMOTEIO);
+	assert_message("sub-host sub1:1");
+	assert_message("no room for it");
+	w->servers[1].refuses = NULL;
+	gw_spread_dismiss(&w->s);
+	w->s.holder.features &= ~(1U << GW_FEATURE_SPLIT);
+	assert_int_equal(gw_spread_open(&w->s), -ENOTSUP);
+}
+
+/* Servers that say what cannot be. */
+static void hostile_server(void **state)
+{
+	static const struct {
+		unsigned int type;
+		uint64_t arg;
+		const char *text, *message;
+	} says[] = {
+		{ GW_MSG_STORED, 1000, "", "more than it was sent" },
+		{ GW_MSG_PAGES, 0, "", "not due" },
+		{ GW_MSG_ERROR, 0, "the disk burns", "the disk burns" },
+	};
+	struct world *w = *state;
+
+	w->servers[0].silent = true;
+	for (size_t i = 0; i < GW_ARRAY_SIZE(says); i++) {
+		fill(w);
+		free(w->spread.owners);
+		w->spread.subs[0].units = w->spread.subs[1].units = 0;
+		assert_int_equal(gw_spread_open(&w->s), 0);
+		if (!i)
+			assert_int_equal(gw_spread_start(&w->s), 0);
+		assert_int_equal(gw_frame_send_buf(w->servers[0].conns[1], says[i].type,
+						   says[i].arg, says[i].text, strlen(says[i].text)),
+				 0);
+		assert_true(send_due(w) < 0);
+		assert_message("sub-host sub0:1");
+		assert_message(says[i].message);
+		gw_spread_dismiss(&w->s);
+		/* Nothing of it is held any more. */
+		for (size_t page = 0; page < PAGES; page++)
+			gw_digests_set(&w->s.holder.encoder.held, page, (struct gw_digest){ 0, 0 });
+	}
+}
+
+static int say_away(struct world *w, unsigned int type, uint64_t arg, size_t first, size_t count)
+{
+	uint8_t run[GW_RUN_LEN];
+
+	gw_run_put(run, first, count);
+	assert_int_equal(gw_frame_send_buf(w->s.holder.control, type, arg, run,
+					   type == GW_MSG_AWAY ? sizeof(run) : 0),
+			 0);
+	assert_int_equal(gw_frame_recv(w->d.control, &w->d.inbox, gw_now() + 60 * GW_S), 0);
+	return gw_away_heed(&w->d);
+}
+
+/* Sources that tell the main host what cannot be. */
+static void hostile_source(void **state)
+{
+	struct world *w = *state;
+	uint8_t bytes[UNITS + 1] = { 0 };
+
+	assert_int_equal(say_away(w, GW_MSG_AWAY, SUBS, 0, 1), -EPROTO);
+	assert_int_equal(say_away(w, GW_MSG_AWAY, UINT64_MAX, 0, 1), -EPROTO);
+	/* Padding, and beyond all. */
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 0, FIRST_PAGES + SECOND_PAGES, 1), -EPROTO);
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 0, PAGES, 1), -EPROTO);
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 0, 0, 0), -EPROTO);
+	/* From where it is not. */
+	assert_int_equal(say_away(w, GW_MSG_AWAY, GW_HOLDERS_MAX, 5, 1), -EPROTO);
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 0, 0, 4), 0);
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 0, 3, 2), -EPROTO);
+	assert_message("twice");
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 1, 8, 1), -EPROTO);
+	assert_message("another sub-host");
+	assert_int_equal(say_away(w, GW_MSG_AWAY_END, 3, 0, 0), -EPROTO);
+	assert_false(w->d.split.sealed);
+	/* More than it may hold. */
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 0, UNIT, 2 * UNIT), -EPROTO);
+	assert_message("may hold");
+	assert_int_equal(
+		gw_frame_send_buf(w->s.holder.control, GW_MSG_HISTORY, 0, bytes, sizeof(bytes)), 0);
+	assert_int_equal(gw_frame_recv(w->d.control, &w->d.inbox, gw_now() + 60 * GW_S), 0);
+	assert_int_equal(gw_away_history(&w->d), -EPROTO);
+	assert_int_equal(
+		gw_frame_send_buf(w->s.holder.control, GW_MSG_HISTORY, UINT64_MAX, bytes, 1), 0);
+	assert_int_equal(gw_frame_recv(w->d.control, &w->d.inbox, gw_now() + 60 * GW_S), 0);
+	assert_int_equal(gw_away_history(&w->d), -EPROTO);
+}
+
+/* What is told to be away is a hole, whatever came here before. */
+static void holes_here(void **state)
+{
+	struct world *w = *state;
+	uint8_t bytes[GW_PAGE_SIZE];
+
+	memset(bytes, 1, sizeof(bytes));
+	assert_int_equal(gw_memory_write(&w->main_ram.memory, 2, 1, bytes), 0);
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 1, 2, 1), 0);
+	assert_int_equal(gw_memory_is_hole(&w->main_ram.memory, 0, UNIT), 1);
+	assert_int_equal(say_away(w, GW_MSG_AWAY_END, 1, 0, 0), 0);
+	assert_true(w->d.split.sealed);
+	assert_int_equal(say_away(w, GW_MSG_AWAY, GW_HOLDERS_MAX, 2, 1), 0);
+	assert_false(w->d.split.sealed);
+	assert_int_equal(w->table.away, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		world_test(planned),	      world_test(no_room),
+		world_test(to_their_holders), world_test(cut),
+		world_test(refused),	      world_test(hostile_server),
+		world_test(hostile_source),   world_test(holes_here),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
