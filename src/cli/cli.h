@@ -95,6 +95,16 @@ bool gw_progress_postcopy(const json_t *status, char *text, size_t len);
 /** gw_progress_split() - where a split VM's memory is, in words. False: it is not split. */
 bool gw_progress_split(const json_t *status, char *text, size_t len);
 
+/**
+ * gw_split_option() - an option of split, which is one of migrate, too, into its @args.
+ * @opt: 't'o (--split), 'm'ain-memory, 'c'hunk-pages, history 'p'eriod or 's'hift, with optarg
+ * @option: its name, for the message
+ */
+int gw_split_option(char opt, const char *option, json_t *args);
+
+/** gw_progress_spread() - what a migration has sent to sub-hosts, in words; "" if it has none. */
+void gw_progress_spread(const json_t *status, char *text, size_t len);
+
 /** gw_print_split() - the same for each sub-host, a line each on standard output. */
 void gw_print_split(const json_t *status);
 

@@ -36,6 +36,13 @@ static const char migrate_help[] =
 	"                         memory, which follows; now: without any round; never (default).\n"
 	"                         Once it runs there nothing takes it back\n"
 	"  --postcopy-after N     with auto: after so many rounds at the latest\n"
+	"  --split HOST:PORT[=SIZE][,...]\n"
+	"                         leave memory at these hosts, on its way: what the guest uses least.\n"
+	"                         It runs there like one that was split; see godwit split\n"
+	"  --main-memory SIZE     with --split: what may come to IP:PORT itself, e.g. 2G\n"
+	"  --chunk-pages N        with --split: 256 or 512 pages stay together (512)\n"
+	"  --history-period MS    with --split: how often to look which pages are used (1000)\n"
+	"  --history-shift N      with --split: there a use counts half as much after N periods (10)\n"
 	"  --verify               compare all memory of both hosts while the guest is stopped, and\n"
 	"                         fail, with the guest running here, unless it is equal\n"
 	"  --progress-fd N        write the progress line to descriptor N, terminal or not\n"
@@ -56,6 +63,7 @@ enum {
 	OPT_NO_REUSE,
 	OPT_POSTCOPY,
 	OPT_POSTCOPY_AFTER,
+	OPT_SPLIT,
 };
 
 struct migrate {
@@ -116,6 +124,13 @@ static int take_option(struct migrate *m, int opt)
 		rc = gw_cli_number(optarg, 1, 1000000, &value);
 		json_object_set_new(m->args, "postcopy-after", json_integer(value));
 		break;
+	case OPT_SPLIT:
+		return gw_split_option('t', "--split", m->args);
+	case 'm':
+	case 'c':
+	case 'p':
+	case 's':
+		return gw_split_option((char)opt, "", m->args);
 	case OPT_PROGRESS:
 		rc = gw_cli_number(optarg, 0, 65535, &value);
 		m->progress_fd = (int)value;
@@ -146,6 +161,8 @@ static void print_summary(const struct migrate *m, const json_t *result)
 	const json_t *ram = json_object_get(result, "ram");
 	const json_t *godwit = json_object_get(result, "godwit");
 	char sent[32], total[32], reused[64];
+	const json_t *one;
+	size_t i;
 
 	gw_format_size((uint64_t)json_integer_value(json_object_get(ram, "transferred")), sent,
 		       sizeof(sent));
@@ -159,6 +176,12 @@ static void print_summary(const struct migrate *m, const json_t *result)
 	       total, (int)json_integer_value(json_object_get(ram, "dirty-sync-count")), reused,
 	       json_real_value(json_object_get(result, "downtime")),
 	       json_is_true(json_object_get(godwit, "verified")) ? ", verified" : "");
+	json_array_foreach(json_object_get(json_object_get(godwit, "sub-hosts"), "holders"), i,
+			   one) {
+		gw_format_size((uint64_t)json_integer_value(json_object_get(one, "pages")) * 4096,
+			       sent, sizeof(sent));
+		printf("  %-24s %10s\n", json_string_value(json_object_get(one, "address")), sent);
+	}
 }
 
 static int migrate(struct migrate *m)
@@ -210,6 +233,11 @@ int gw_cmd_migrate(int argc, char **argv)
 		{ "no-reuse", 0, NULL, OPT_NO_REUSE },
 		{ "postcopy", 1, NULL, OPT_POSTCOPY },
 		{ "postcopy-after", 1, NULL, OPT_POSTCOPY_AFTER },
+		{ "split", 1, NULL, OPT_SPLIT },
+		{ "main-memory", 1, NULL, 'm' },
+		{ "chunk-pages", 1, NULL, 'c' },
+		{ "history-period", 1, NULL, 'p' },
+		{ "history-shift", 1, NULL, 's' },
 		{ "verify", 0, NULL, OPT_VERIFY },
 		{ "progress-fd", 1, NULL, OPT_PROGRESS },
 		{ "json", 0, NULL, 'j' },
@@ -256,7 +284,7 @@ static void print_status(const char *name, const json_t *status)
 {
 	const char *error = json_string_value(json_object_get(status, "error-desc"));
 	const json_t *ram = json_object_get(status, "ram");
-	char sent[32], left[32], round[100], text[240];
+	char sent[32], left[32], round[100], spread[80], text[240];
 
 	printf("%s: %s", name, json_string_value(json_object_get(status, "status")));
 	if (gw_progress_postcopy(status, text, sizeof(text)) ||
@@ -268,9 +296,10 @@ static void print_status(const char *name, const json_t *status)
 		gw_format_size((uint64_t)json_integer_value(json_object_get(ram, "remaining")),
 			       left, sizeof(left));
 		gw_progress_round(status, round, sizeof(round));
-		printf(", %.1f s, %s sent, %s of this round left, %d rounds, %.0f Mbit/s%s",
+		gw_progress_spread(status, spread, sizeof(spread));
+		printf(", %.1f s, %s sent%s, %s of this round left, %d rounds, %.0f Mbit/s%s",
 		       (double)json_integer_value(json_object_get(status, "total-time")) / 1000,
-		       sent, left,
+		       sent, spread, left,
 		       (int)json_integer_value(json_object_get(ram, "dirty-sync-count")),
 		       json_real_value(json_object_get(ram, "mbps")), round);
 	}

@@ -82,6 +82,25 @@ void gw_print_split(const json_t *status)
 	}
 }
 
+void gw_progress_spread(const json_t *status, char *text, size_t len)
+{
+	const json_t *spread = json_object_get(json_object_get(status, "godwit"), "sub-hosts");
+	json_t *one, *holders = json_object_get(spread, "holders");
+	uint64_t sent = 0;
+	char size[32];
+	size_t i;
+
+	text[0] = '\0';
+	if (json_is_true(json_object_get(spread, "sampling")))
+		snprintf(text, len, ", sampling which of its memory it uses");
+	if (!spread || text[0])
+		return;
+	json_array_foreach(holders, i, one) {
+		sent += number_of(one, "sent-pages");
+	}
+	snprintf(text, len, ", %s to sub-hosts", gw_format_size(sent * 4096, size, sizeof(size)));
+}
+
 static void show(void *arg, const json_t *status)
 {
 	const bool *terminal = arg;
@@ -92,7 +111,7 @@ static void show(void *arg, const json_t *status)
 }
 
 /* HOST:PORT[=SIZE],... 0 or -EINVAL with a message. */
-static int parse_to(const char *text, json_t *to)
+static int parse_to(const char *option, const char *text, json_t *to)
 {
 	gw_autofree char *copy = strdup(text);
 	char *save = NULL;
@@ -106,25 +125,29 @@ static int parse_to(const char *text, json_t *to)
 		if (size && gw_parse_size(size, &bytes))
 			return -EINVAL;
 		if (!*one)
-			return gw_fail(-EINVAL, "--to needs HOST:PORT");
+			return gw_fail(-EINVAL, "%s needs HOST:PORT", option);
 		json_array_append_new(
 			to, size ? json_pack("{s:s,s:I}", "address", one, "size", (json_int_t)bytes)
 				 : json_pack("{s:s}", "address", one));
 	}
-	return json_array_size(to) ? 0 : gw_fail(-EINVAL, "--to needs HOST:PORT");
+	return json_array_size(to) ? 0 : gw_fail(-EINVAL, "%s needs HOST:PORT", option);
 }
 
-/* What --to and the others say, into @args. 0 or -EINVAL with a message. */
-static int take_option(int opt, json_t *args, json_t *to)
+int gw_split_option(char opt, const char *option, json_t *args)
 {
 	const char *const keys[] = { "chunk-pages", "history-period-ms", "history-shift" };
 	const char *const letters = "cps";
+	json_t *to;
 	uint64_t bytes;
 	long value;
 	int rc;
 
-	if (opt == 't')
-		return parse_to(optarg, to);
+	if (opt == 't') {
+		to = json_array();
+		rc = parse_to(option, optarg, to);
+		json_object_set_new(args, "to", to);
+		return rc;
+	}
 	if (opt == 'm') {
 		rc = gw_parse_size(optarg, &bytes);
 		if (!rc)
@@ -176,7 +199,7 @@ int gw_cmd_split(int argc, char **argv)
 					       { "json", 0, NULL, 'j' },
 					       { "help", 0, NULL, 'h' },
 					       { NULL, 0, NULL, 0 } };
-	json_t *args = json_object(), *to = json_array();
+	json_t *args = json_object();
 	const char *name = NULL;
 	bool json = false;
 	int opt, rc = 0;
@@ -186,20 +209,18 @@ int gw_cmd_split(int argc, char **argv)
 			if (opt == 'j')
 				json = true;
 			else if (!rc)
-				rc = take_option(opt, args, to);
+				rc = gw_split_option((char)opt, "--to", args);
 		}
 		if (name || optind >= argc)
 			break;
 		name = argv[optind++];
 	}
-	if (!rc && name && optind == argc && json_array_size(to) &&
+	if (!rc && name && optind == argc && json_object_get(args, "to") &&
 	    json_object_get(args, "main-memory")) {
 		json_object_set_new(args, "name", json_string(name));
-		json_object_set_new(args, "to", to);
 		return call("split", args, json, name);
 	}
 	json_decref(args);
-	json_decref(to);
 	return gw_cli_usage("split", rc ? gw_error()
 					: "one NAME, --to HOST:PORT and --main-memory SIZE are "
 					  "needed");

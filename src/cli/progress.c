@@ -81,7 +81,7 @@ void gw_progress_show(void *progress, const json_t *status)
 		json_string_value(json_object_get(json_object_get(status, "godwit"), "waits-for"));
 	struct winsize size = { .ws_col = 0 };
 	const char *is = json_string_value(json_object_get(status, "status")) ?: "";
-	char line[400], sent[32], left[32], round[100], postcopy[240];
+	char line[400], sent[32], left[32], round[100], spread[80], postcopy[240];
 	int n;
 
 	if (!p)
@@ -89,11 +89,12 @@ void gw_progress_show(void *progress, const json_t *status)
 	gw_format_size(bytes_of(ram, "transferred"), sent, sizeof(sent));
 	gw_format_size(bytes_of(ram, "remaining"), left, sizeof(left));
 	gw_progress_round(status, round, sizeof(round));
+	gw_progress_spread(status, spread, sizeof(spread));
 	n = snprintf(line, sizeof(line),
-		     "%s to %s: %s, round %d, %s sent, %s left, %.0f Mbit/s, expected downtime "
+		     "%s to %s: %s, round %d, %s sent%s, %s left, %.0f Mbit/s, expected downtime "
 		     "%.0f ms%s",
 		     p->name, p->address, is, (int)bytes_of(ram, "dirty-sync-count") + 1, sent,
-		     left, json_real_value(json_object_get(ram, "mbps")),
+		     spread, left, json_real_value(json_object_get(ram, "mbps")),
 		     json_real_value(json_object_get(status, "expected-downtime")), round);
 	if (gw_progress_postcopy(status, postcopy, sizeof(postcopy))) {
 		n = snprintf(line, sizeof(line), "%s to %s: %s, %s", p->name, p->address, is,

@@ -248,7 +248,7 @@ static int refuse(const struct gw_paths *p, const char *host, const struct gw_vm
 		       "there were promised %s, pinned images hold %s): stop or move a VM, choose "
 		       "another host, or see memory-overcommit in godwit.conf(5)",
 		       host, gw_format_size(free, have, sizeof(have)), vm->def.name,
-		       gw_format_size(gw_definition_bytes(&vm->def), need, sizeof(need)),
+		       gw_format_size(gw_vm_promised(vm), need, sizeof(need)),
 		       gw_format_size(a->promised, promised, sizeof(promised)),
 		       gw_format_size(pinned, kept, sizeof(kept)));
 }
@@ -272,7 +272,7 @@ static int promise(const struct gw_paths *p, const char *host, const struct gw_v
 int gw_budget_reserve(const struct gw_paths *p, const char *host, const struct gw_vm *vm,
 		      uint64_t resident)
 {
-	return promise(p, host, vm, gw_definition_bytes(&vm->def), resident, 0);
+	return promise(p, host, vm, gw_vm_promised(vm), resident, 0);
 }
 
 int gw_budget_grow(const struct gw_paths *p, const char *host, const struct gw_vm *vm)

@@ -13,6 +13,7 @@
 #include "arrival.h"
 #include "crew.h"
 #include "dest.h"
+#include "split_env.h"
 #include "teller.h"
 #include "worker.h"
 #include "worker_pages.h"
@@ -38,9 +39,11 @@ struct gw_dest_env {
 	struct gw_journal journal;
 	struct gw_arrival arrival;
 	struct gw_pages pages;
-	int lock;      /* of the VM; -1 until its folder is ours */
-	int device;    /* our end of QEMU's device state */
-	int qemu;      /* pidfd */
+	uint8_t *history;	  /* of its units */
+	struct gw_keeper *keeper; /* of an arrival whose memory lies on several hosts */
+	int lock;		  /* of the VM; -1 until its folder is ours */
+	int device;		  /* our end of QEMU's device state */
+	int qemu;		  /* pidfd */
 	int wake;      /* epoll of ctl, qemu and crew: what the control connection heeds */
 	bool log_kept; /* of QEMU (qemu_log.h) */
 	bool paged;    /* it runs here and some of its memory does not, or did not, yet */
@@ -77,7 +80,40 @@ void gw_dest_put_back(struct gw_dest_env *e);
  */
 int gw_dest_env_paged(struct gw_dest_env *e, int rc);
 
-/** gw_dest_journal(), gw_dest_notify(), gw_dest_prepare() - ops; see dest.h. */
+/**
+ * gw_dest_split_ask() - a migration to several hosts, as DEFINE's @split says: what @e's VM is to
+ * be, before its memory is promised. 0 or -errno with a message.
+ */
+int gw_dest_split_ask(struct gw_dest_env *e, const json_t *split);
+
+/** gw_dest_split_reach() - whether this host reaches all sub-hosts; it names the one that not. */
+int gw_dest_split_reach(struct gw_dest_env *e);
+
+/**
+ * gw_dest_split_prepare() - its table, and the watch over the memory of the QEMU that waits for
+ * device state. @ram: as QEMU maps it, from here on the keeper's. 0 or -errno.
+ */
+int gw_dest_split_prepare(struct gw_dest_env *e, struct gw_ram *ram,
+			  const struct gw_guest_facts *facts);
+
+/** gw_dest_split_take_over() - serve a guest whose arrival another process has left. 0 or -errno.
+ */
+int gw_dest_split_take_over(struct gw_dest_env *e);
+
+/** gw_dest_split_keep() - the guest runs here: go on as its keeper (keeper.c). */
+int gw_dest_split_keep(struct gw_dest_env *e);
+
+/** gw_dest_split_stop() - no sub-host is called any more. Harmless where none is. */
+void gw_dest_split_stop(struct gw_dest_env *e);
+
+/**
+ * gw_dest_split_end() - nobody pages for it any more. @dismiss: it does not run here and never
+ * will, so the sub-hosts need to hold nothing of it. Harmless where none is split.
+ */
+void gw_dest_split_end(struct gw_dest_env *e, bool dismiss);
+
+/** gw_dest_journal(), ... - ops; see dest.h. */
+int gw_dest_split(void *env);
 int gw_dest_journal(void *env, enum gw_dest_phase phase);
 void gw_dest_notify(void *env);
 int gw_dest_prepare(void *env, const json_t *definition, uint64_t resident, const json_t *reuse,

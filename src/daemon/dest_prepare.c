@@ -81,6 +81,8 @@ static int claim(struct gw_dest_env *e, uint64_t resident)
 	rc = e->lock < 0 ? e->lock : gw_dest_journal(e, GW_DEST_PHASE_RECEIVING);
 	/* Recorded before there is anything to find: whoever finds us dead knows what to remove. */
 	e->vm.qmp = gw_vm_qmp_path(dir);
+	if (resident > gw_vm_promised(&e->vm))
+		resident = gw_vm_promised(&e->vm);
 	return rc ? rc : gw_budget_reserve(e->w->paths, e->w->host, &e->vm, resident);
 }
 
@@ -159,7 +161,7 @@ static int describe(struct gw_dest_env *e, bool tracked)
 	struct gw_ram ram;
 	int rc = gw_attach(e->qmp, e->vm.process.pid, &ram, &facts);
 
-	if (rc && e->d.paging)
+	if (rc && (e->d.paging || e->keeper))
 		return rc;
 	if (rc) {
 		gw_warn("VM '%s' could not leave again: %s", e->vm.def.name, gw_error());
@@ -171,6 +173,10 @@ static int describe(struct gw_dest_env *e, bool tracked)
 		gw_warn("VM '%s': %s", e->vm.def.name, gw_error());
 		e->d.paging = 0;
 		e->d.no_paging = true;
+	}
+	if (e->keeper) {
+		rc = gw_dest_split_prepare(e, &ram, &facts);
+		return rc ? rc : gw_vm_save(e->w->paths, &e->vm);
 	}
 	if (tracked && e->vm.watch.mode == GW_WATCH_NONE)
 		gw_arrival_track(&e->vm, &ram);
@@ -204,12 +210,18 @@ static int prepare(struct gw_dest_env *e, const json_t *definition, uint64_t res
 	e->vm.has_secret = e->d.keyed;
 	memcpy(e->vm.secret, e->d.secret, sizeof(e->vm.secret));
 	e->vm.legs = e->d.legs;
+	if (!rc && e->d.wants_split)
+		rc = gw_dest_split_ask(e, e->d.wants_split);
 	for (unsigned int i = 0; !rc && i < e->vm.def.nr_memory; i++)
 		ram_paths[i] = gw_vm_ram_path(e->w->paths, &e->vm.def, i);
 	if (!rc)
 		rc = claim(e, resident);
 	if (!rc)
 		rc = make_ram(e, reuse, ram_paths);
+	if (!rc && e->keeper) {
+		gw_teller_now(&e->teller, "calling the sub-hosts");
+		rc = gw_dest_split_reach(e);
+	}
 	gw_teller_now(&e->teller, "starting QEMU");
 	if (!rc && e->d.unchecked)
 		gw_arrival_unchecked(&e->arrival, kept);

@@ -120,6 +120,10 @@ static void note_progress(struct gw_job *job, json_t *status)
 	if (job->incoming) {
 		job->paging = !strncmp(is, "postcopy-", 9);
 		job->arrived = job->arrived || job->paging || !strcmp(is, "completed");
+		/* One whose memory lies on several hosts: its guest runs, and who received it keeps
+		 * it. */
+		job->keeper = !strncmp(is, "split-", 6);
+		job->incoming = !job->keeper;
 	}
 	job->serving = !job->incoming && !strncmp(is, "postcopy-", 9);
 	job->splits = !strncmp(is, "split-", 6);

@@ -131,7 +131,8 @@ int gw_keeper_start(struct gw_keeper *k, bool took_over)
 	k->split.ops = &gw_split_live_ops;
 	k->split.env = k;
 	k->split.pinned = k->record.direct_io;
-	k->split.limit = m->nr_pages; /* lower_limit() */
+	/* lower_limit() */
+	k->split.limit = k->arrives ? k->record.main_memory / GW_PAGE_SIZE : m->nr_pages;
 	if (!rc)
 		rc = gw_split_init(&k->split, GW_MEMORY_CONNECTIONS * k->record.nr_servers);
 	if (!rc)

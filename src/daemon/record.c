@@ -252,18 +252,22 @@ int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_
 {
 	gw_autofree char *dir = gw_vm_dir(p, name);
 	gw_autofree char *path = gw_path("%s/journal.json", dir);
-	char id[2 * GW_ID_LEN + 1];
+	char id[2 * GW_ID_LEN + 1], split[2 * GW_ID_LEN + 1];
 
 	gw_id_format(j->id, id);
-	return save_json(path,
-			 json_pack("{s:s,s:i,s:s,s:s,s:b,s:i,s:I,s:s,s:b,s:s,s:I,s:s,s:b,s:b,s:I}",
-				   "role", j->role == GW_ROLE_SOURCE ? "source" : "destination",
-				   "phase", j->phase, "id", id, "peer", j->peer, "was-running",
-				   j->was_running, "paging", (int)j->paging, "max-bandwidth",
-				   (json_int_t)j->max_bandwidth, "settings", j->settings,
-				   "recovering", j->recovering, "host", j->host, "since",
-				   (json_int_t)j->since, "why", j->why, "lost", j->lost, "keeps",
-				   j->keeps, "image", (json_int_t)j->image));
+	gw_id_format(j->split_id, split);
+	return save_json(
+		path,
+		json_pack("{s:s,s:i,s:s,s:s,s:b,s:i,s:I,s:s,s:b,s:s,s:I,s:s,s:b,s:b,s:I,s:s*,"
+			  "s:s*}",
+			  "role", j->role == GW_ROLE_SOURCE ? "source" : "destination", "phase",
+			  j->phase, "id", id, "peer", j->peer, "was-running", j->was_running,
+			  "paging", (int)j->paging, "max-bandwidth", (json_int_t)j->max_bandwidth,
+			  "settings", j->settings, "recovering", j->recovering, "host", j->host,
+			  "since", (json_int_t)j->since, "why", j->why, "lost", j->lost, "keeps",
+			  j->keeps, "image", (json_int_t)j->image, "split-to",
+			  j->split_to[0] ? j->split_to : NULL, "split-id",
+			  j->split_to[0] ? split : NULL));
 }
 
 int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j)
@@ -305,6 +309,10 @@ int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journa
 	j->keeps = json_is_true(json_object_get(json, "keeps"));
 	j->image = (uint32_t)json_integer_value(json_object_get(json, "image"));
 	rc = gw_id_parse(json_string_value(json_object_get(json, "id")), j->id);
+	gw_copy_whole(j->split_to, sizeof(j->split_to),
+		      json_string_value(json_object_get(json, "split-to")));
+	if (!rc && j->split_to[0])
+		rc = gw_id_parse(json_string_value(json_object_get(json, "split-id")), j->split_id);
 	json_decref(json);
 	return rc || known ? rc : gw_fail(-EINVAL, "%s is damaged", path);
 }

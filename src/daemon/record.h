@@ -64,7 +64,10 @@ struct gw_journal {
 	int64_t since;		/* source: the guest runs there; s since 1970, 0: not known */
 	char why[512];		/* GW_SOURCE_GONE: what became of it; destination: as lost */
 	bool lost;		/* source: what the guest lacks there is here no more */
-	bool recovering;	/* whoever holds the lock puts it right, and does not move it */
+	/* source: of a migration to several hosts: ADDRESS=SIZE, with commas; "": it is none */
+	char split_to[GW_HOLDERS_MAX * (GW_ADDRESS_MAX + 24)];
+	uint8_t split_id[GW_ID_LEN];
+	bool recovering; /* whoever holds the lock puts it right, and does not move it */
 	char settings[GW_SETTINGS_MAX]; /* of its QEMU, to put back (invariant 14); "": none */
 };
 

@@ -25,12 +25,16 @@ struct gw_source_env {
 	void *serve_arg;
 	struct gw_journal journal;
 	struct gw_departure departure;
-	int device;	      /* our end of QEMU's device state, -1 outside the switchover */
-	bool saving;	      /* QEMU's migrate was issued */
-	bool saved;	      /* the device state comes from a file (saved.h) */
-	json_t *settings;     /* of QEMU, changed and to be put back (invariant 14) */
-	json_t *live;	      /* what QEMU had when the destination was told (vm/live.h) */
-	unsigned int resumes; /* of the guest, when it was last seen or made to stand still */
+	int device;	  /* our end of QEMU's device state, -1 outside the switchover */
+	bool saving;	  /* QEMU's migrate was issued */
+	bool saved;	  /* the device state comes from a file (saved.h) */
+	json_t *settings; /* of QEMU, changed and to be put back (invariant 14) */
+	/* A migration to several hosts: s.spread is this, or NULL; what DEFINE says of it. */
+	struct gw_spread spread;
+	json_t *split;
+	unsigned int period_ms; /* between two looks which memory the guest uses */
+	json_t *live;		/* what QEMU had when the destination was told (vm/live.h) */
+	unsigned int resumes;	/* of the guest, when it was last seen or made to stand still */
 	int64_t reported;
 };
 
@@ -72,6 +76,23 @@ int gw_source_end_saving(struct gw_source_env *e);
  * user, and the registry. @rc: the machine's. Return: @rc, with its message.
  */
 int gw_source_env_told(struct gw_source_env *e, int rc, json_t **result);
+
+/**
+ * gw_spread_ask() - a migration to several hosts, if that is what @args of the command "migrate"
+ * say. Sets e->s.spread and what the journal keeps of it. 0, or -EINVAL with a message.
+ */
+int gw_spread_ask(struct gw_source_env *e, const json_t *args);
+
+/**
+ * gw_spread_give_up() - the guest whose migration e->journal tells of stays here for certain: the
+ * sub-hosts that it was to have need to hold nothing of it.
+ */
+void gw_spread_give_up(struct gw_source_env *e);
+
+/** gw_spread_connect(), gw_spread_history() - ops; see source.h. */
+struct gw_transport *gw_spread_connect(void *env, unsigned int sub, unsigned int index,
+				       int64_t deadline);
+int gw_spread_history(void *env, struct gw_ageing *ageing);
 
 /** What QEMU needs so that only its device state travels (F5). */
 extern const char *const gw_source_capabilities[];

@@ -40,6 +40,7 @@ struct gw_keeper {
 	uint64_t sampled_faults;
 	unsigned int periods;
 	bool watched, told, sampling;
+	bool arrives;		 /* no more is here than may be */
 	char *why;		 /* it is undone, because of that */
 	_Atomic bool known;	 /* what is cold, as far as it can be */
 	pthread_mutex_t lock;	 /* of what follows */

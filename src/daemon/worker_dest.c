@@ -336,7 +336,7 @@ static enum gw_dest_ran op_guest_ran(void *env)
 	if (gw_process_ended(&e->vm.process, 0))
 		return GW_DEST_RAN_GONE;
 	/* Of a QEMU that waits for a page the monitor does, too. */
-	if (!e->qmp && e->d.page)
+	if (!e->qmp && (e->d.page || e->keeper))
 		e->qmp = gw_qmp_open(e->vm.qmp, gw_now() + GW_DEST_ENDING_MS * GW_MS);
 	rc = e->qmp ? gw_qmp_status(e->qmp, status, sizeof(status)) : -EPIPE;
 	if (rc == -EPIPE && gw_process_ended(&e->vm.process, GW_DEST_ENDING_MS))
@@ -401,6 +401,7 @@ static void op_discard(void *env)
 			(int)e->vm.process.pid, e->vm.def.name);
 	if (gw_settled_save(e->w->paths, e->journal.id, GW_OUTCOME_ABORTED))
 		gw_err("%s", gw_error());
+	gw_dest_split_stop(e); /* and dismissed once the source has been told */
 	/* Whatever failed, it may have said why. */
 	if (!e->log_kept && !e->w->cancelled) {
 		gw_autofree char *log = gw_qemu_log_keep(e->w->paths, e->vm.def.name);
@@ -449,6 +450,7 @@ static void op_report(void *env)
 	struct gw_dest_env *e = env;
 	struct gw_page_status p;
 	const bool pages = gw_page_status(&e->d, &p);
+	const bool keeps = e->keeper && e->d.state == GW_DEST_RUNNING;
 	char lost[GW_ERROR_MAX] = "";
 
 	if (pages && strcmp(e->journal.why, e->d.lost) != 0)
@@ -456,7 +458,8 @@ static void op_report(void *env)
 	if (e->d.lost[0])
 		gw_journal_gone_text(&e->journal, e->vm.def.name, lost, sizeof(lost));
 	gw_worker_progress(e->w,
-			   json_pack("{s:s,s:s,s:o*,s:s*}", "status", names[e->d.state], "incoming",
+			   json_pack("{s:s,s:s,s:o*,s:s*}", "status",
+				     keeps ? "split-active" : names[e->d.state], "incoming",
 				     e->vm.def.name, "ram",
 				     pages ? paging_status(&p, gw_memory_bytes(e->d.memory)) : NULL,
 				     "error-desc", lost[0] ? lost : NULL));
@@ -468,6 +471,7 @@ const struct gw_dest_ops gw_dest_live_ops = {
 	.prepare = gw_dest_prepare,
 	.compared = op_compared,
 	.compare_end = op_compare_end,
+	.split = gw_dest_split,
 	.disks = op_disks,
 	.stream = op_stream,
 	.spawn = op_spawn,
@@ -525,6 +529,7 @@ void gw_dest_env_free(struct gw_dest_env *e)
 	for (size_t i = 0; i < GW_ARRAY_SIZE(fds); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
+	gw_dest_split_end(e, false);
 	gw_pages_free(&e->pages);
 	gw_qmp_close(e->qmp);
 	json_decref(e->settings);

@@ -68,6 +68,10 @@ enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, struct 
 		snprintf(e->vm.def.name, sizeof(e->vm.def.name), "%s", name);
 	else if (!e->vm.process.pid && gw_launch_find(dir, &e->vm.process))
 		gw_error_clear(); /* not started yet: nothing to end */
+	/* Its QEMU may wait for a page that is at a sub-host. */
+	if (!rc && e->vm.split && j->phase != GW_DEST_PHASE_RECEIVING &&
+	    gw_process_alive(&e->vm.process) && gw_dest_split_take_over(e))
+		gw_warn("VM '%s' has no pager yet: %s", name, gw_error());
 	if (!rc && j->phase != GW_DEST_PHASE_RECEIVING)
 		e->qmp = gw_qmp_open(e->vm.qmp, gw_now() + GW_QMP_TIMEOUT_MS * GW_MS);
 	outcome = gw_dest_recover(&gw_dest_live_ops, e, (enum gw_dest_phase)j->phase,
@@ -84,6 +88,7 @@ enum gw_outcome gw_dest_put_right(struct gw_worker *w, const char *name, struct 
 		gw_image_drop(&w->paths->store, name);
 		gw_journal_remove(w->paths, name);
 	}
+	gw_dest_split_end(e, outcome == GW_OUTCOME_ABORTED || outcome == GW_OUTCOME_LOST);
 	gw_dest_env_free(e);
 	return outcome;
 }

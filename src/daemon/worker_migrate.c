@@ -239,6 +239,9 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	memcpy(s->secret, e->vm.secret, sizeof(s->secret));
 	/* Reuse goes by keyed digests; the others are for measuring. */
 	s->params.reuse = !is_true(args, "no-reuse") && s->params.pages.hash == GW_HASH_GMAC;
+	rc = gw_spread_ask(e, args);
+	if (rc)
+		return rc;
 	if (s->params.reuse)
 		s->ledger = gw_departure_recall(&e->departure, e->w->paths, e->vm.def.name,
 						e->ram.memory.nr_pages);

@@ -62,7 +62,13 @@ int gw_worker_receive(struct gw_worker *w, int conn, const struct gw_open *open,
 		/* Its memory is the VM's now. */
 		gw_image_drop(&w->paths->store, e->vm.def.name);
 		gw_journal_remove(w->paths, e->vm.def.name);
+		if (e->keeper)
+			rc = gw_dest_split_keep(e);
+		if (rc == -ESTALE) /* it has not failed: another goes on */
+			rc = 0;
 	} else {
+		if (!e->d.committed)
+			gw_dest_split_end(e, true);
 		gw_fail(rc, "%s", e->d.error);
 	}
 	gw_dest_env_free(e);

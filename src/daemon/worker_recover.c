@@ -273,6 +273,7 @@ static int recover_doubt(struct gw_source_env *e, const char *name, const struct
 		return rc;
 	if (*outcome == GW_OUTCOME_ABORTED && !e->qmp) {
 		/* So it has ended like any other whose QEMU has. */
+		gw_spread_give_up(e);
 		gw_journal_remove(e->w->paths, name);
 		return gw_fail(-ESRCH, "VM '%s' is this host's, but its QEMU here has ended", name);
 	}
@@ -329,8 +330,10 @@ static int recover_source(struct gw_worker *w, const struct wish *wish, const ch
 	if (!rc && outcome != GW_OUTCOME_RUNNING)
 		gw_settings_put_back(e->qmp, &e->settings,
 				     e->vm.def.name); /* of a guest that stays paused */
-	if (!rc && outcome != GW_OUTCOME_RUNNING)
+	if (!rc && outcome != GW_OUTCOME_RUNNING) {
+		gw_spread_give_up(e);
 		gw_journal_remove(w->paths, name);
+	}
 	if (!rc)
 		*result = json_pack("{s:s}", "outcome",
 				    outcome == GW_OUTCOME_RUNNING ? "moved" : "resumed");

@@ -581,6 +581,8 @@ const struct gw_source_ops gw_source_live_ops = {
 	.notify = op_notify,
 	.settle = op_settle,
 	.unchanged = op_unchanged,
+	.sub_connect = gw_spread_connect,
+	.history = gw_spread_history,
 	.disks = op_disks,
 	.cancelled = op_cancelled,
 	.report = op_report,
@@ -606,6 +608,7 @@ void gw_source_env_free(struct gw_source_env *e)
 		close(e->device);
 	gw_qmp_close(e->qmp);
 	json_decref(e->live);
+	json_decref(e->split);
 	json_decref(e->settings);
 	gw_ram_close(&e->ram);
 	gw_vm_free(&e->vm);

@@ -6,7 +6,7 @@ import signal
 
 from godwit_lab import MIB, check, kill, wait_for
 from godwit_runner import Group
-from godwit_wire import HOLD, Proxy
+from godwit_wire import DROP, HOLD, Proxy
 
 LIMIT = 40 * MIB  # of which the guest's kernel uses a half
 UNIT = 512 * 4096  # a chunk on huge pages
@@ -159,6 +159,227 @@ class Split(Splits):
             wait_for(f"{host.name} to hold nothing", lambda h=host: not h.workers(), 10)
 
 
+class SplitMoves(Group):
+    """A VM moves to a main host and two sub-hosts at once, while it writes."""
+
+    timeout = 180
+    limit = 64 * MIB
+
+    def setup(self):
+        self.a = self.lab.host("a")
+        self.main = self.lab.host("main")
+        self.subs = [self.lab.host(name, "--memory-server-limit", "512M") for name in "bc"]
+        self.vm = self.lab.vm(memory="160M", run=("memtest:56",)).boot(self.a)
+
+    def to(self, *hosts):
+        return ",".join(host.address for host in hosts or self.subs)
+
+    def start(self, *options, main=None, split=None):
+        return self.a.start_godwit("migrate", "t", (main or self.main).address, "--split",
+                                   split or self.to(), "--main-memory", str(self.limit),
+                                   "--history-period", "50", "--downtime-limit", "2000",
+                                   *options)
+
+    def move(self, *options):
+        result = self.start("--json", *options).finish(100).ok().json()
+        self.vm.settle(self.main)
+        return result["godwit"]
+
+    def resident(self, host):
+        path = os.path.join(host.run, "ram", "vm", "t", "godwit-ram")
+        return os.stat(path).st_blocks * 512
+
+    def nothing_is_held(self):
+        for host in self.subs:
+            wait_for(f"{host.name} to hold nothing",
+                     lambda h=host: not h.godwit("held", "--json").ok().json()["held"], 20)
+
+    def stays(self):
+        """The guest runs on where it was, and nothing of it is anywhere else."""
+        check(self.a.state("t") == "running", self.a.state("t"))
+        self.vm.lives()
+        wait_for("nothing to be left at the main host", lambda: not self.main.list(), 20)
+        self.nothing_is_held()
+
+    def merge(self):
+        self.main.godwit("merge", "t", timeout=100).ok()
+        check(self.main.state("t") == "running", self.main.state("t"))
+        self.nothing_is_held()
+        self.vm.lives()
+
+
+
+class SplitMove(SplitMoves):
+    """To the end, and to what ends it before."""
+
+    weight = 90
+
+    def test_there_and_on(self):
+        """Each page goes to its holder; there it is like any split VM, and moves on when merged."""
+        before = self.resident(self.a)
+        godwit = self.move()
+        check(godwit["mode"] == "split", godwit["mode"])
+        away = godwit["sub-hosts"]["away-pages"]
+        check(away * 4096 >= before - self.limit - 16 * MIB, godwit)
+        check(all(one["pages"] for one in godwit["sub-hosts"]["holders"]), godwit)
+        check(not self.a.list(), self.a.list())
+        check(self.resident(self.main) <= self.limit + 8 * UNIT, self.resident(self.main))
+        check(self.main.state("t") == "split", self.main.state("t"))
+        self.vm.lives()
+        status = self.main.status("t")
+        check(status["status"] == "split-active", status)
+        check(status["godwit"]["split"]["page-ins"] > 0, status)
+        check(self.resident(self.main) <= self.limit + 8 * UNIT, self.resident(self.main))
+        self.main.godwit("migrate", "t", self.a.address).failed("godwit merge t")
+        self.merge()
+        self.vm.move(self.a)
+
+    def holds(self, host):
+        held = host.godwit("held", "--json").ok().json()["held"]
+        return held and held[0]["held"] > 0
+
+    def test_ends_before(self):
+        """Whatever ends it before the guest has left leaves it running, and the sub-hosts empty."""
+        slow = ("--max-bandwidth", "6M")
+
+        def under_way():
+            command = self.start(*slow)
+            for host in self.subs:
+                wait_for(f"{host.name} to hold something", lambda h=host: self.holds(h), 40)
+            return command
+
+        command = self.start("--history-period", "10000")
+        wait_for("it to look which memory is used", lambda: self.a.status("t").get(
+            "godwit", {}).get("sub-hosts", {}).get("sampling"), 40)
+        check("sampling" in self.a.godwit("status", "t").ok().out, "status")
+        self.a.godwit("cancel", "t").ok()
+        command.finish().failed("cancelled")
+        self.stays()
+
+        command = under_way()
+        check("to sub-hosts" in self.a.godwit("status", "t").ok().out, "status")
+        self.a.godwit("cancel", "t").ok()
+        command.finish().failed("cancelled")
+        self.stays()
+
+        command = under_way()
+        kill(self.subs[0].worker())
+        command.finish().failed(self.subs[0].address)
+        self.stays()
+
+        command = under_way()
+        kill(self.main.worker())
+        command.finish().failed("runs on here")
+        self.stays()
+
+        command = under_way()
+        kill(self.a.worker())
+        command.finish().failed("runs on here")
+        self.stays()
+        self.move()
+        kill(self.main.worker())
+        self.vm.lives()
+        self.merge()
+        self.vm.move(self.a)
+
+    def test_refused(self):
+        """What cannot be is refused, with a reason, and the guest stays as it is."""
+        nobody = self.lab.address()
+        self.start("--verify").finish().failed("--verify")
+        self.start("--postcopy", "now").finish().failed("--postcopy")
+        self.start("--chunk-pages", "64").finish().failed("--chunk-pages")
+        self.start("--main-memory", "1G").finish().failed("160 MiB")
+        self.start(split=f"{self.to()},{nobody}").finish().failed(nobody)
+        self.start(split=f"{self.to()},{self.to()}").finish().failed("named twice")
+        self.start(split=self.main.address).finish().failed("--memory-server-limit")
+        self.start(split=f"{self.to(self.subs[0])}=8M").finish().failed("beyond --main-memory")
+        self.start(split=f"{self.to(self.subs[0])}=97M",
+                   *("--main-memory", "63M")).finish().failed("too few")
+        self.a.godwit("migrate", "t", self.main.address, "--main-memory",
+                      "64M").failed("belong to --split")
+        self.stays()
+
+
+class SplitLarge(SplitMoves):
+    """A VM for which no host has room."""
+
+    weight = 30
+
+    def test_larger_than_any_host(self):
+        """Its main host never had room for all of it."""
+        small = self.lab.host("small", "--memory-limit", "100M")
+        self.a.godwit("migrate", "t", small.address).failed("160 MiB")
+        self.start(main=small).finish(100).ok()
+        self.vm.settle(small)
+        self.vm.lives()
+        check(self.resident(small) <= self.limit + 8 * UNIT, self.resident(small))
+        small.godwit("merge", "t").failed("of memory for another VM")
+        check(small.state("t") == "split", small.state("t"))
+        self.vm.lives()
+        self.vm.stop()
+        self.nothing_is_held()
+
+
+class SplitSwitchover(SplitMoves):
+    """The moment in which the guest changes hosts."""
+
+    weight = 60
+
+    def at(self, name, action, *options):
+        """The command, whose connections meet @action at that message."""
+        proxy = self.lab.closing(Proxy(self.main.address))
+        rule = proxy.at(name, lambda _frame: action())
+        command = self.start(*options, main=proxy)
+        proxy.reached(rule, 60)
+        return command
+
+    def killed_at(self, name, host, verdict=None):
+        def act():
+            kill(host.worker())
+            return verdict
+        return self.at(name, act).finish(100)
+
+    def runs_there(self):
+        self.vm.settle(self.main)
+        wait_for("it to be split", lambda: self.main.state("t") == "split", 20)
+        check(not self.a.list(), self.a.list())
+        self.vm.lives()
+        self.merge()
+        self.vm.move(self.a)
+
+    def test_taken_back(self):
+        """It runs on here, and what its holders had of it is made good by later rounds."""
+        qmp = self.lab.closing(self.vm.qmp())
+
+        def until_it_runs():
+            wait_for("the guest to run on", lambda: qmp.call("query-status")["running"])
+        result = self.at("DEVICE", until_it_runs, "--json").finish(100).ok().json()
+        check(result["godwit"]["switchover"]["taken-back"] >= 1, result["godwit"])
+        qmp.close()
+        self.runs_there()
+
+    def test_not_loaded(self):
+        self.at("LOADED", lambda: DROP).finish(100).failed("was not loaded")
+        self.stays()
+
+    def test_main_host_dies(self):
+        """Before COMMIT it runs on here; after it, there."""
+        self.killed_at("LOADED", self.main, DROP).failed("runs on here")
+        self.stays()
+        self.killed_at("RUNNING", self.main).ok()
+        self.runs_there()
+
+    def test_in_doubt(self):
+        """Who settles it dismisses the sub-hosts, or leaves them to the main host."""
+        self.killed_at("COMMIT", self.a, DROP).failed("godwit recover t")
+        self.vm.rests()
+        check("it runs here" in self.a.godwit("recover", "t").ok().out, "recover")
+        self.stays()
+        self.killed_at("RUNNING", self.a).failed("godwit recover t")
+        check("at the destination" in self.a.godwit("recover", "t").ok().out, "recover")
+        self.runs_there()
+
+
 class SplitDirect(Splits):
     """The same with direct I/O, which no write-protection stops, and a balloon."""
 
@@ -184,4 +405,32 @@ class SplitDirect(Splits):
                      lambda s=size: qmp.call("query-balloon")["actual"] == s * MIB, 40)
         qmp.close()
         self.stays_within(2)
+        self.merge()
+
+
+class SplitMoveDirect(Splits):
+    """The same with direct I/O, which is found by comparing, and which its keeper heeds there."""
+
+    weight = 60
+    timeout = 180
+    folder, limit = "ram-small", 64 * MIB
+
+    def setup(self):
+        image = os.path.join(self.lab.dir, "disk.img")
+        with open(image, "wb") as f:
+            f.truncate(16 * MIB)
+        super().setup()
+        self.main = self.lab.host("main")
+        self.vm = self.lab.vm(memory="256M", run=("memtest:24", "fill:16", "diskio:/dev/vda:4"),
+                              args=("-drive", f"file={image},format=raw,if=virtio,cache=none",
+                                    "-device", "virtio-balloon-pci,id=balloon")).boot(self.a)
+
+    def test_there(self):
+        result = self.a.godwit("migrate", "t", self.main.address, "--split", self.to(),
+                               "--main-memory", str(self.limit), "--history-period", "50",
+                               "--downtime-limit", "2000", "--json", timeout=100)
+        check(result.ok().json()["godwit"]["sub-hosts"]["away-pages"] > 0, result)
+        self.vm.settle(self.main)
+        self.a = self.main
+        self.stays_within(3)
         self.merge()

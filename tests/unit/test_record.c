@@ -371,6 +371,8 @@ static void journal_round_trip(void **state)
 				     .host = "b",
 				     .since = 1764143000,
 				     .why = "it was booted",
+				     .split_to = "10.0.0.3:7373=1048576,[::1]:7373=4096",
+				     .split_id = { 7, 0xff },
 				     .recovering = true };
 	struct gw_journal dest = { .role = GW_ROLE_DEST, .id = { 0xab } }, back;
 	char text[GW_ERROR_MAX];
@@ -384,6 +386,8 @@ static void journal_round_trip(void **state)
 	assert_true(back.was_running);
 	assert_int_equal(back.max_bandwidth, source.max_bandwidth);
 	assert_true(back.recovering);
+	assert_string_equal(back.split_to, source.split_to);
+	assert_memory_equal(back.split_id, source.split_id, GW_ID_LEN);
 	gw_journal_gone_text(&back, "web1", text, sizeof(text));
 	assert_non_null(strstr(text, "on host 'b' (10.0.0.2:7373) since 2025-11-26 07:43:20 UTC"));
 	assert_non_null(strstr(text, "gone there: it was booted."));
@@ -392,6 +396,7 @@ static void journal_round_trip(void **state)
 	assert_int_equal(back.role, GW_ROLE_DEST);
 	assert_memory_equal(back.id, dest.id, GW_ID_LEN);
 	assert_false(back.was_running);
+	assert_string_equal(back.split_to, "");
 	gw_journal_remove(&h->paths, "web1");
 	assert_int_equal(gw_journal_load(&h->paths, "web1", &back), -ENOENT);
 }
