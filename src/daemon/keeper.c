@@ -170,8 +170,7 @@ int gw_keeper_start(struct gw_keeper *k, bool took_over)
 	k->all.nr = k->record.nr_servers;
 	k->all.merging = k->record.merging;
 	for (unsigned int i = 0; i < k->all.nr; i++) {
-		snprintf(k->servers[i].address, sizeof(k->servers[i].address), "%s",
-			 k->record.servers[i].address);
+		memcpy(k->servers[i].address, k->record.servers[i].address, GW_ADDRESS_MAX);
 		k->servers[i].size = k->record.servers[i].size;
 	}
 	rc = gw_faults_start(&k->faults, hear, k, &k->paged);
