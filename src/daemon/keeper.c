@@ -162,6 +162,7 @@ int gw_keeper_start(struct gw_keeper *k, bool took_over)
 	k->sampling = true;
 	gw_split_in_init(&k->in, &k->split);
 	k->all.ops = &gw_servers_live_ops;
+	k->all.tasks = &gw_threads;
 	k->all.env = k;
 	k->all.split = &k->split;
 	k->all.sink = &k->in.sink;

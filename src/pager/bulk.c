@@ -29,7 +29,7 @@ static int send_bulk(struct gw_server *s, unsigned int type, const void *payload
 {
 	struct gw_transport *t = s->conns[GW_MEMORY_BULK];
 
-	t->send_by = gw_now() + BULK_NS;
+	t->send_by = gw_server_now(s) + BULK_NS;
 	return gw_frame_send_buf(t, type, 0, payload, len);
 }
 
@@ -170,7 +170,7 @@ static int send_chunk(struct gw_session *e, struct gw_leaving *l, size_t chunk)
 		gw_locked(&s->lock);
 		s->frames_sent++;
 	}
-	s->conns[GW_MEMORY_BULK]->send_by = gw_now() + BULK_NS;
+	s->conns[GW_MEMORY_BULK]->send_by = gw_server_now(s) + BULK_NS;
 	return gw_frame_send(s->conns[GW_MEMORY_BULK], GW_MSG_PAGES, chunk, b->parts, b->nr_parts);
 }
 

@@ -13,7 +13,6 @@
 #include "log.h"
 #include "runs.h"
 #include "servers_internal.h"
-#include "urgency.h"
 
 #define CONNECT_NS     (5 * GW_S)
 /* What is held is walked over first (10 ms a GiB), and images may have to give way. */
@@ -26,12 +25,6 @@
 /* How often somebody looks who was not woken. */
 #define LOOK_NS	       (50 * GW_MS)
 
-static int64_t now(void *env)
-{
-	(void)env;
-	return gw_now();
-}
-
 static void note_failure(struct gw_server *s)
 {
 	{
@@ -39,7 +32,7 @@ static void note_failure(struct gw_server *s)
 		if (!s->failed)
 			snprintf(s->error, sizeof(s->error), "%.255s", gw_error());
 		s->failed = true;
-		pthread_cond_signal(&s->work);
+		gw_server_signal(s);
 	}
 	s->all->ops->notify(s->all->env);
 }
@@ -57,7 +50,7 @@ int gw_servers_request(struct gw_servers *v, unsigned int server, const size_t *
 		gw_locked(&s->send);
 		if (!s->up || s->failed)
 			return -ENOTCONN;
-		s->conns[GW_MEMORY_REQUESTS]->send_by = gw_now() + ASK_NS;
+		s->conns[GW_MEMORY_REQUESTS]->send_by = gw_server_now(s) + ASK_NS;
 		rc = gw_frame_send_buf(s->conns[GW_MEMORY_REQUESTS], GW_MSG_REQUEST, 0, runs,
 				       gw_runs_list(pages, n, runs));
 	}
@@ -78,7 +71,7 @@ void gw_servers_fetch(struct gw_servers *v, unsigned int server, size_t unit)
 			return;
 	if (s->nr_fetches < GW_FETCHES_MAX)
 		s->fetches[s->nr_fetches++] = unit;
-	pthread_cond_signal(&s->work);
+	gw_server_signal(s);
 }
 
 void gw_servers_release(struct gw_servers *v, unsigned int server, size_t page, size_t count)
@@ -97,14 +90,14 @@ void gw_servers_release(struct gw_servers *v, unsigned int server, size_t page, 
 	s->releases.runs[s->releases.n].first = page;
 	s->releases.runs[s->releases.n++].count = (uint32_t)count;
 	if (s->releases.n == GW_RELEASES_MAX / 2)
-		pthread_cond_signal(&s->work);
+		gw_server_signal(s);
 }
 
 void gw_servers_wake(struct gw_servers *v)
 {
 	for (unsigned int i = 0; i < v->nr; i++) {
 		gw_locked(&v->servers[i].lock);
-		pthread_cond_signal(&v->servers[i].work);
+		gw_server_signal(&v->servers[i]);
 	}
 }
 
@@ -125,7 +118,7 @@ static int take_stored(struct gw_server *s, uint64_t frames)
 			l = s->leaving[s->first_leaving].l;
 			s->first_leaving = (s->first_leaving + 1) % GW_LEAVING_MAX;
 			s->nr_leaving--;
-			pthread_cond_signal(&s->work);
+			gw_server_signal(s);
 		}
 		rc = gw_split_left(gw_server_split(s), &l, true);
 		if (rc)
@@ -169,7 +162,7 @@ static int take(struct gw_receiver *r, struct gw_decoder *decoder, const struct 
 	return gw_fail(-EPROTO, "a %s frame from a memory server", gw_message_name(f->type));
 }
 
-static void *receive(void *arg)
+static void receive(void *arg)
 {
 	struct gw_receiver *r = arg;
 	struct gw_server *s = r->s;
@@ -177,7 +170,7 @@ static void *receive(void *arg)
 	struct gw_frame f = { 0 };
 	int rc = 0;
 
-	gw_thread_urgency(r->index == GW_MEMORY_REQUESTS ? GW_URGENT : GW_BULK);
+	s->all->tasks->urgency(s->all->env, r->index == GW_MEMORY_REQUESTS ? GW_URGENT : GW_BULK);
 	gw_decoder_init(&decoder, s->all->sink, gw_server_split(s)->table.nr_pages);
 	while (!rc) {
 		rc = gw_frame_recv(s->conns[r->index], &f, GW_FOREVER);
@@ -187,12 +180,11 @@ static void *receive(void *arg)
 	gw_frame_free(&f);
 	gw_decoder_free(&decoder);
 	note_failure(s);
-	return NULL;
 }
 
 static int expect(struct gw_server *s, struct gw_frame *f, unsigned int type)
 {
-	int rc = gw_frame_recv(s->conns[GW_MEMORY_REQUESTS], f, gw_now() + ANSWER_NS);
+	int rc = gw_frame_recv(s->conns[GW_MEMORY_REQUESTS], f, gw_server_now(s) + ANSWER_NS);
 
 	if (!rc && f->type == GW_MSG_ERROR)
 		rc = gw_fail(-EREMOTEIO, "%.*s", (int)f->len, (const char *)f->payload);
@@ -225,7 +217,7 @@ static int say_hold(struct gw_server *s)
 	json_decref(hold);
 	if (!text)
 		return gw_fail(-ENOMEM, "no memory to call a memory server");
-	s->conns[GW_MEMORY_REQUESTS]->send_by = gw_now() + CONNECT_NS;
+	s->conns[GW_MEMORY_REQUESTS]->send_by = gw_server_now(s) + CONNECT_NS;
 	return gw_frame_send_buf(s->conns[GW_MEMORY_REQUESTS], GW_MSG_HOLD, 0, text, strlen(text));
 }
 
@@ -263,7 +255,7 @@ static int send_list(struct gw_session *e)
 	uint64_t away = 0;
 	int rc = 0;
 
-	t->send_by = gw_now() + LIST_NS;
+	t->send_by = gw_server_now(s) + LIST_NS;
 	for (size_t unit = 0; !rc && unit < table->units.nr; unit++) {
 		size_t count;
 
@@ -332,19 +324,19 @@ static int greet(struct gw_session *e)
 	struct gw_server *s = e->s;
 	struct gw_page_options options = s->all->options;
 	struct gw_frame f = { 0 };
-	int rc = hold(s, &f, gw_now() + CONNECT_NS);
+	int rc = hold(s, &f, gw_server_now(s) + CONNECT_NS);
 
 	if (!rc)
 		rc = heed_holding(s, &f, &options);
 	if (!rc)
-		rc = connect_one(s, GW_MEMORY_BULK, gw_now() + CONNECT_NS);
+		rc = connect_one(s, GW_MEMORY_BULK, gw_server_now(s) + CONNECT_NS);
 	if (!rc)
 		rc = send_list(e);
 	if (!rc)
 		rc = take_list(s, &f);
 	gw_frame_free(&f);
 	if (!rc)
-		rc = gw_encoder_bare(&e->encoder, &options, now, NULL);
+		rc = gw_encoder_bare(&e->encoder, &options, s->all->tasks->now, s->all->env);
 	if (!rc)
 		rc = gw_batch_init(&e->batch, &e->encoder, 0);
 	return rc;
@@ -370,9 +362,9 @@ static int begin(struct gw_session *e)
 
 		r->s = s;
 		r->index = i;
-		r->runs = !pthread_create(&r->thread, NULL, receive, r);
-		if (!r->runs)
-			return gw_fail(-EAGAIN, "no thread to receive with");
+		r->task = s->all->tasks->spawn(s->all->env, receive, r);
+		if (!r->task)
+			return -EAGAIN;
 	}
 	gw_info("memory server %s ('%s') is there, and has %llu pages of the VM", s->address,
 		s->host, (unsigned long long)s->away);
@@ -402,8 +394,8 @@ static void end(struct gw_session *e)
 		if (s->conns[i])
 			s->conns[i]->ops->shutdown(s->conns[i]);
 	for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++)
-		if (e->receivers[i].runs)
-			pthread_join(e->receivers[i].thread, NULL);
+		if (e->receivers[i].task)
+			s->all->tasks->join(s->all->env, e->receivers[i].task);
 	close_connections(s);
 	while (s->nr_leaving) {
 		l = s->leaving[s->first_leaving].l;
@@ -419,12 +411,11 @@ static void end(struct gw_session *e)
 
 static void rest(struct gw_server *s, int64_t ns)
 {
-	const int64_t until = gw_now() + ns;
-	const struct timespec when = { until / GW_S, until % GW_S };
+	const int64_t until = gw_server_now(s) + ns;
 	gw_locked(&s->lock);
 
 	if (!s->stop && !s->failed && !s->nr_fetches)
-		pthread_cond_timedwait(&s->work, &s->lock, &when);
+		s->all->tasks->rest(s->all->env, &s->work, &s->lock, until);
 }
 
 static int serve(struct gw_session *e)
@@ -442,14 +433,14 @@ static int serve(struct gw_session *e)
 	return rc;
 }
 
-static void *keep_up(void *arg)
+static void keep_up(void *arg)
 {
 	struct gw_server *s = arg;
 	struct gw_session e = { .s = s, .runs = malloc(GW_RUNS_MAX * GW_RUN_LEN) };
 	int64_t pause = RETRY_LEAST_NS;
 	char said[sizeof(s->error)] = "";
 
-	gw_thread_urgency(GW_BULK);
+	s->all->tasks->urgency(s->all->env, GW_BULK);
 	while (!s->stop && e.runs) {
 		int rc = greet(&e);
 
@@ -472,16 +463,12 @@ static void *keep_up(void *arg)
 		pause = pause * 2 < RETRY_MOST_NS ? pause * 2 : RETRY_MOST_NS;
 	}
 	free(e.runs);
-	return NULL;
 }
 
 int gw_servers_start(struct gw_servers *v)
 {
-	pthread_condattr_t monotonic;
 	unsigned int n = 0;
 
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	for (; n < v->nr; n++) {
 		struct gw_server *s = &v->servers[n];
 
@@ -489,17 +476,17 @@ int gw_servers_start(struct gw_servers *v)
 		s->index = n;
 		pthread_mutex_init(&s->send, NULL);
 		pthread_mutex_init(&s->lock, NULL);
-		pthread_cond_init(&s->work, &monotonic);
-		if (pthread_create(&s->thread, NULL, keep_up, s))
+		pthread_cond_init(&s->work, NULL);
+		s->task = v->tasks->spawn(v->env, keep_up, s);
+		if (!s->task)
 			break;
 	}
-	pthread_condattr_destroy(&monotonic);
 	v->started = true;
 	if (n == v->nr)
 		return 0;
 	v->nr = n;
 	gw_servers_stop(v);
-	return gw_fail(-EAGAIN, "no thread for a memory server");
+	return -EAGAIN;
 }
 
 void gw_servers_stop(struct gw_servers *v)
@@ -513,13 +500,13 @@ void gw_servers_stop(struct gw_servers *v)
 		s->stop = true;
 		gw_locked(&s->lock);
 		s->failed = true;
-		pthread_cond_signal(&s->work);
+		gw_server_signal(s);
 		for (unsigned int k = 0; k < GW_MEMORY_CONNECTIONS; k++)
 			if (s->conns[k])
 				s->conns[k]->ops->shutdown(s->conns[k]);
 	}
 	for (unsigned int i = 0; i < v->nr; i++)
-		pthread_join(v->servers[i].thread, NULL);
+		v->tasks->join(v->env, v->servers[i].task);
 }
 
 static int dismiss(struct gw_server *s, int64_t deadline)

@@ -23,6 +23,7 @@
 
 #include "pipeline.h"
 #include "split.h"
+#include "tasks.h"
 #include "transport.h"
 
 /* Units on their way out to one server at a time. */
@@ -41,7 +42,7 @@ struct gw_server {
 
 	struct gw_servers *all;
 	unsigned int index;
-	pthread_t thread;
+	void *task;
 	_Atomic bool up, failed;
 	_Atomic bool stop;
 	_Atomic uint64_t away; /* pages that are there, and not here */
@@ -90,7 +91,8 @@ struct gw_servers_ops {
 struct gw_servers {
 	/* set by the caller */
 	const struct gw_servers_ops *ops;
-	void *env;
+	const struct gw_task_ops *tasks; /* gw_threads, but in a simulation */
+	void *env;			 /* of both */
 	struct gw_split *split;
 	struct gw_sink *sink; /* gw_split_place(), and place.c's */
 	struct gw_page_options options;

@@ -8,8 +8,7 @@
 struct gw_receiver {
 	struct gw_server *s;
 	unsigned int index;
-	pthread_t thread;
-	bool runs;
+	void *task; /* NULL: it does not run */
 };
 
 /** struct gw_session - what a server's thread has while it is up. */
@@ -25,6 +24,17 @@ struct gw_session {
 static inline struct gw_split *gw_server_split(const struct gw_server *s)
 {
 	return s->all->split;
+}
+
+static inline int64_t gw_server_now(const struct gw_server *s)
+{
+	return s->all->tasks->now(s->all->env);
+}
+
+/** gw_server_signal() - there is something to do for its task. Its lock is held. */
+static inline void gw_server_signal(struct gw_server *s)
+{
+	s->all->tasks->signal(s->all->env, &s->work);
 }
 
 /**

@@ -277,6 +277,7 @@ static int make(void **state)
 	assert_int_equal(gw_split_init(&w->split, 2 * SUBS), 0);
 	gw_split_in_init(&w->in, &w->split);
 	w->all = (struct gw_servers){ .ops = &servers_ops,
+				      .tasks = &gw_threads,
 				      .env = w,
 				      .split = &w->split,
 				      .sink = &w->in.sink,
