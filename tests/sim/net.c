@@ -7,7 +7,7 @@
 #include "clock.h"
 #include "error.h"
 #include "net.h"
-#include "sim.h"
+#include "step.h"
 
 #define ENDS_MAX 64
 
@@ -42,20 +42,18 @@ struct end {
 };
 
 static struct {
-	int64_t latency, uneven, stalled_until, cut_at;
-	uint64_t rate;
+	struct net_link link;
+	int64_t stalled_until, cut_at;
 	struct rng rng;
 	bool cut, damage, cut_one;
 	struct end *ends[ENDS_MAX];
 	unsigned int n;
 } net;
 
-void net_init(int64_t latency, int64_t uneven, uint64_t rate)
+void net_init(const struct net_link *link)
 {
-	net.latency = latency;
-	net.uneven = uneven;
-	net.rng.state = sim.seed;
-	net.rate = rate;
+	net.link = *link;
+	net.rng.state = link->seed;
 	net.stalled_until = 0;
 	net.cut = net.damage = net.cut_one = false;
 	net.n = 0;
@@ -63,9 +61,7 @@ void net_init(int64_t latency, int64_t uneven, uint64_t rate)
 
 static uint64_t rate_now(void)
 {
-	const bool slow = sim.sc->stopped_rate && sim.src.qemu == QEMU_STOPPED;
-
-	return slow ? sim.sc->stopped_rate : net.rate;
+	return net.link.rate_now ? net.link.rate_now(net.link.rate) : net.link.rate;
 }
 
 static struct end *end_of(struct gw_transport *t)
@@ -75,10 +71,10 @@ static struct end *end_of(struct gw_transport *t)
 
 static int64_t arrival(struct way *w, size_t len)
 {
-	int64_t at = sim_now() + net.latency;
+	int64_t at = sim_now() + net.link.latency;
 
-	if (net.uneven)
-		at += (int64_t)rng_below(&net.rng, (uint64_t)net.uneven);
+	if (net.link.uneven)
+		at += (int64_t)rng_below(&net.rng, (uint64_t)net.link.uneven);
 	if (net.cut || w->cut)
 		return INT64_MAX;
 	if (at < net.stalled_until)
@@ -162,7 +158,7 @@ static bool recv_ready(void *arg, int64_t *when)
 {
 	struct end *e = arg;
 
-	if (e->t.wake_fd >= 0 && sim.wake[e->t.wake_fd])
+	if (e->t.wake_fd >= 0 && net.link.wake[e->t.wake_fd])
 		return true;
 	return over(e, when) || arrived(e, when);
 }
@@ -199,7 +195,7 @@ static int net_recv(struct gw_transport *t, void *buf, size_t len, int64_t deadl
 			rc = gw_fail(-ECONNRESET, "the peer closed the connection");
 		else if (e->conn->dead_at <= sim_now())
 			rc = gw_fail(-ETIMEDOUT, "the peer has not answered for 5 s");
-		else if (t->wake_fd >= 0 && sim.wake[t->wake_fd])
+		else if (t->wake_fd >= 0 && net.link.wake[t->wake_fd])
 			rc = t->on_wake(t->wake_arg);
 		else if (deadline <= sim_now())
 			rc = gw_fail(-ETIMEDOUT, "the peer did not answer in time");
@@ -221,7 +217,6 @@ static bool send_ready(void *arg, int64_t *when)
 /* From here on nothing arrives on it, either way, and nobody is told. */
 static void cut_one(struct conn *c)
 {
-	net.cut_one = false;
 	for (int side = 0; side < 2; side++) {
 		struct way *w = &c->to[side];
 
@@ -247,7 +242,7 @@ static long send_some(struct end *e, const uint8_t *bytes, size_t len)
 	if (e->shut)
 		return gw_fail(-ECONNRESET, "the connection was closed here");
 	/* The first bytes after the peer has gone are lost quietly; its reset stops the rest. */
-	if (fin != INT64_MAX && (full ? fin : fin + 2 * net.latency) <= sim_now())
+	if (fin != INT64_MAX && (full ? fin : fin + 2 * net.link.latency) <= sim_now())
 		return gw_fail(-ECONNRESET, "the peer closed the connection");
 	if (e->conn->dead_at <= sim_now())
 		return gw_fail(-ETIMEDOUT, "the peer has not answered for 5 s");
@@ -259,6 +254,7 @@ static long send_some(struct end *e, const uint8_t *bytes, size_t len)
 		len = NET_WINDOW - w->inside;
 	if (net.cut_one)
 		cut_one(e->conn);
+	net.cut_one = false;
 	put(w, bytes, len);
 	e->t.sent += len;
 	return (long)len;
@@ -355,7 +351,7 @@ static struct end *end_new(struct conn *c, int side, struct process *process)
 struct gw_transport *net_open(struct process *here, struct process *there,
 			      struct gw_transport **peer, int64_t deadline)
 {
-	int64_t done = sim_now() + 2 * net.latency;
+	int64_t done = sim_now() + 2 * net.link.latency;
 	struct conn *c;
 
 	if (done < net.stalled_until)
@@ -427,6 +423,13 @@ void net_cut(void)
 	under_way(lose);
 	for (unsigned int k = 0; k < net.n; k++)
 		sooner(&net.ends[k]->conn->dead_at, sim_now() + GW_TCP_SILENCE_MS * GW_MS);
+}
+
+void net_cut_of(const struct process *process)
+{
+	for (unsigned int k = 0; k < net.n; k++)
+		if (net.ends[k]->process == process)
+			cut_one(net.ends[k]->conn);
 }
 
 void net_mend(void)

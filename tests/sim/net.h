@@ -21,13 +21,22 @@
 #define NET_WINDOW (256UL << 10)
 
 /**
- * net_init() - an idle link.
+ * struct net_link - an idle one.
  * @latency: ns one way
  * @uneven: and up to so many more for each piece, so that what is sent on one connection overtakes
  *	    what was sent on another
- * @rate: bytes per second
+ * @rate: bytes per second; @rate_now: NULL, or what it is just now
+ * @wake: by a transport's wake_fd: whether its receiver is to look
  */
-void net_init(int64_t latency, int64_t uneven, uint64_t rate);
+struct net_link {
+	uint64_t seed;
+	int64_t latency, uneven;
+	uint64_t rate;
+	uint64_t (*rate_now)(uint64_t rate);
+	const bool *wake;
+};
+
+void net_init(const struct net_link *link);
 
 /** net_open() - connect: the ends at @here (returned) and @there, after a round trip. */
 struct gw_transport *net_open(struct process *here, struct process *there,
@@ -45,6 +54,9 @@ void net_leave(const struct process *process);
 /** net_cut(), net_mend() - from here on nothing arrives; new connections work again. */
 void net_cut(void);
 void net_mend(void);
+
+/** net_cut_of() - what @process has open is cut as net_cut() does it; others' is not. */
+void net_cut_of(const struct process *process);
 
 /** net_cut_for() - ns since the link was cut; 0: it is not. */
 int64_t net_cut_for(void);

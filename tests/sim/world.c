@@ -701,9 +701,19 @@ static json_t *definition(void)
 	return list;
 }
 
+static uint64_t rate_now(uint64_t rate)
+{
+	return sim.sc->stopped_rate && sim.src.qemu == QEMU_STOPPED ? sim.sc->stopped_rate : rate;
+}
+
 void sim_begin(const struct scenario *sc, uint64_t seed, const struct fault faults[2])
 {
 	struct rng rng = { seed };
+	struct net_link link = { .seed = seed,
+				 .uneven = sc->uneven,
+				 .rate = sc->link_rate ? sc->link_rate : 125000000,
+				 .rate_now = rate_now,
+				 .wake = sim.wake };
 
 	sim.sc = sc;
 	sim.seed = seed;
@@ -720,8 +730,8 @@ void sim_begin(const struct scenario *sc, uint64_t seed, const struct fault faul
 	sim.impostor = NULL;
 	memset(sim.wake, 0, sizeof(sim.wake));
 	fibers_init(seed);
-	net_init((int64_t)(20 + rng_below(&rng, 300)) * 1000, sc->uneven,
-		 sc->link_rate ? sc->link_rate : 125000000);
+	link.latency = (int64_t)(20 + rng_below(&rng, 300)) * 1000;
+	net_init(&link);
 	guest_init(&sim.guest, &sc->guest, seed);
 	sim.definition = definition();
 	source_init();
