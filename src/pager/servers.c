@@ -409,12 +409,22 @@ static void end(struct gw_session *e)
 	memset(e->receivers, 0, sizeof(e->receivers));
 }
 
-static void rest(struct gw_server *s, int64_t ns)
+/* Until there is something to do. */
+static void rest(struct gw_server *s)
 {
-	const int64_t until = gw_server_now(s) + ns;
+	const int64_t until = gw_server_now(s) + LOOK_NS;
 	gw_locked(&s->lock);
 
 	if (!s->stop && !s->failed && !s->nr_fetches)
+		s->all->tasks->rest(s->all->env, &s->work, &s->lock, until);
+}
+
+/* Whatever there is to do, nobody is there to do it with. */
+static void pause_until(struct gw_server *s, int64_t until)
+{
+	gw_locked(&s->lock);
+
+	while (!s->stop && gw_server_now(s) < until)
 		s->all->tasks->rest(s->all->env, &s->work, &s->lock, until);
 }
 
@@ -428,7 +438,7 @@ static int serve(struct gw_session *e)
 
 		rc = gw_bulk_step(e, &did);
 		if (!rc && !did)
-			rest(s, LOOK_NS);
+			rest(s);
 	}
 	return rc;
 }
@@ -459,7 +469,7 @@ static void keep_up(void *arg)
 			gw_warn("memory server %s: %s", s->address, s->error);
 		memcpy(said, s->error, sizeof(said));
 		s->failed = false;
-		rest(s, pause);
+		pause_until(s, gw_server_now(s) + pause);
 		pause = pause * 2 < RETRY_MOST_NS ? pause * 2 : RETRY_MOST_NS;
 	}
 	free(e.runs);

@@ -27,6 +27,7 @@ struct sub {
 	pthread_mutex_t ending; /* one does at a time */
 	pthread_mutex_t lock;	/* of what follows */
 	bool down, busy;	/* whoever calls is refused */
+	unsigned int refusals;
 	struct gw_transport *conns[GW_MEMORY_CONNECTIONS];
 	pthread_t threads[GW_MEMORY_CONNECTIONS];
 	unsigned int nr;
@@ -170,6 +171,7 @@ static struct gw_transport *op_connect(void *env, const struct gw_server *server
 		sub_end(s, false); /* as a daemon does, which hands the new ones on */
 	gw_locked(&s->lock);
 	if (s->down || s->busy || s->nr != index) {
+		s->refusals++;
 		gw_fail(-ECONNREFUSED, "nobody is there");
 		return NULL;
 	}
@@ -399,6 +401,28 @@ static void refused(void **state)
 	until_up(w);
 }
 
+/* One that is not there is called in its time, however much there is to do for it. */
+static void away(void **state)
+{
+	struct world *w = *state;
+	const int64_t until = gw_now() + 350 * GW_MS;
+	struct sub *s = &w->subs[0];
+	unsigned int refusals;
+
+	until_up(w);
+	set_down(s, true);
+	sub_end(s, false);
+	while (gw_now() < until)
+		gw_servers_wake(&w->all);
+	{
+		gw_locked(&s->lock);
+		refusals = s->refusals;
+	}
+	set_down(s, false);
+	until_up(w);
+	assert_in_range(refusals, 1, 4);
+}
+
 /* Cut and restarted again and again, and nothing is lost. */
 static void in_bad_weather(void **state)
 {
@@ -473,10 +497,8 @@ static void lost(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		servers_test(there_and_back),
-		servers_test(refused),
-		servers_test(in_bad_weather),
-		servers_test(lost),
+		servers_test(there_and_back), servers_test(refused), servers_test(away),
+		servers_test(in_bad_weather), servers_test(lost),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
