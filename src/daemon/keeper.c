@@ -496,9 +496,9 @@ static int keep(struct gw_keeper *k)
 		k->w->merge = k->w->cancelled = false;
 		report(k);
 		if (!rc && k->record.merging && !k->split.table.away)
-			return 0;
+			rc = gw_servers_finish(&k->all);
 	}
-	return rc;
+	return rc > 0 ? 0 : rc;
 }
 
 void gw_keeper_free(struct gw_keeper *k)

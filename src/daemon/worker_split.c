@@ -97,6 +97,13 @@ static int begin(struct gw_keeper *k, const json_t *args)
 	return rc;
 }
 
+/* What is on its way out may leave until nobody sends any more. */
+static bool is_all_here(struct gw_keeper *k)
+{
+	gw_servers_stop(&k->all);
+	return !k->split.table.away;
+}
+
 /* It could not begin: nothing is away, so the VM is as it was. Returns @rc. */
 static int give_up(struct gw_keeper *k, int rc)
 {
@@ -126,7 +133,7 @@ int gw_worker_split(struct gw_worker *w, const json_t *args, json_t **result)
 		rc = gw_keeper_keep(k);
 	else if (rc == GW_KEEPER_MERGED)
 		rc = 0;
-	if (rc && rc != -ESTALE && !resumed && k->vm.split && !k->split.table.away)
+	if (rc && rc != -ESTALE && !resumed && k->vm.split && is_all_here(k))
 		rc = give_up(k, rc);
 	if (!rc && k->why)
 		rc = gw_fail(-ECANCELED, "%s", k->why);

@@ -484,6 +484,7 @@ int gw_servers_start(struct gw_servers *v)
 
 		s->all = v;
 		s->index = n;
+		s->stop = s->failed = false;
 		pthread_mutex_init(&s->send, NULL);
 		pthread_mutex_init(&s->lock, NULL);
 		pthread_cond_init(&s->work, NULL);
@@ -517,6 +518,17 @@ void gw_servers_stop(struct gw_servers *v)
 	}
 	for (unsigned int i = 0; i < v->nr; i++)
 		v->tasks->join(v->env, v->servers[i].task);
+}
+
+int gw_servers_finish(struct gw_servers *v)
+{
+	int rc;
+
+	gw_servers_stop(v);
+	if (!v->split->table.away)
+		return 1;
+	rc = gw_servers_start(v);
+	return rc < 0 ? rc : 0;
 }
 
 static int dismiss(struct gw_server *s, int64_t deadline)

@@ -110,6 +110,15 @@ int gw_servers_start(struct gw_servers *v);
 void gw_servers_stop(struct gw_servers *v);
 
 /**
+ * gw_servers_finish() - gw_servers_stop(), once all has come back. What was on its way out when
+ * that was looked at may have left since: then they go on.
+ *
+ * Return: 1: nothing is away, and nobody works any more; 0: something is, and they do; -errno
+ * with a message.
+ */
+int gw_servers_finish(struct gw_servers *v);
+
+/**
  * gw_servers_dismiss() - tell all of them that they need to hold nothing any more; each by
  * @deadline. After gw_servers_stop(). One that cannot be reached keeps what it has.
  */

@@ -45,7 +45,8 @@ struct world {
 	struct gw_servers all;
 	struct gw_server servers[SUBS];
 	struct sub subs[SUBS];
-	_Atomic size_t next; /* victim */
+	_Atomic size_t next;	  /* victim */
+	_Atomic bool holds, held; /* what is stored is not away yet */
 	_Atomic uint64_t most;
 };
 
@@ -239,6 +240,18 @@ static void op_touched(void *env, size_t page, size_t count)
 	(void)count;
 }
 
+static void op_park(void *env, enum gw_split_park where, size_t page)
+{
+	struct world *w = env;
+
+	(void)page;
+	if (where != GW_SPLIT_STORED)
+		return;
+	w->held = w->holds;
+	while (w->holds)
+		sched_yield();
+}
+
 static void op_quiet(void *env)
 {
 	(void)env;
@@ -257,6 +270,7 @@ static const struct gw_split_ops split_ops = {
 	.release = op_release,
 	.touched = op_touched,
 	.notify = op_quiet,
+	.park = op_park,
 };
 
 static void hear(void *env, const struct gw_fault *faults, unsigned int n)
@@ -384,6 +398,41 @@ static void there_and_back(void **state)
 			sched_yield();
 }
 
+static void *let_go(void *arg)
+{
+	struct world *w = arg;
+
+	while (!w->servers[0].stop)
+		sched_yield();
+	w->holds = false;
+	return NULL;
+}
+
+/* All is here, it seems, while a unit leaves: that is not the end. */
+static void leaves_at_the_end(void **state)
+{
+	struct world *w = *state;
+	pthread_t thread;
+
+	fill(w);
+	until_up(w);
+	w->holds = true;
+	w->split.limit = LEAST;
+	gw_servers_wake(&w->all);
+	while (!w->held)
+		sched_yield();
+	w->split.limit = ALL;
+	w->all.merging = true;
+	assert_int_equal(w->split.table.away, 0);
+	assert_int_equal(pthread_create(&thread, NULL, let_go, w), 0);
+	assert_int_equal(gw_servers_finish(&w->all), 0);
+	pthread_join(thread, NULL);
+	assert_true(w->split.table.away > 0);
+	widen(w);
+	check_filled(w);
+	assert_int_equal(gw_servers_finish(&w->all), 1);
+}
+
 /* What a server says when it is called: for whoever waits for it to be there. */
 static void refused(void **state)
 {
@@ -497,7 +546,8 @@ static void lost(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		servers_test(there_and_back), servers_test(refused), servers_test(away),
+		servers_test(there_and_back), servers_test(leaves_at_the_end),
+		servers_test(refused),	      servers_test(away),
 		servers_test(in_bad_weather), servers_test(lost),
 	};
 
