@@ -100,15 +100,19 @@ static void keep(struct gw_split *s, size_t unit)
 	s->ops->touched(s->env, first, count);
 }
 
-/* What the kernel would not do, and nobody but this host can help. */
+/*
+ * What the kernel would not do, and nobody but this host can help. Who looks now and then has it
+ * tried again; told at once, he would have it tried without end.
+ */
 static void refused(struct gw_split *s, size_t page, int rc)
 {
-	if (rc == -ESRCH)
+	if (rc == -ESRCH) {
 		s->gone = true;
-	else if (!atomic_exchange(&s->retry, true))
+		s->ops->notify(s->env);
+	} else if (!atomic_exchange(&s->retry, true)) {
 		gw_err("the guest waits for page %zu for want of memory on this host: %s", page,
 		       strerror(-rc));
-	s->ops->notify(s->env);
+	}
 }
 
 /* A page that is a hole, and here. Its stripe is locked. */

@@ -103,7 +103,8 @@ struct gw_split {
 	bool pinned;		 /* pages may be: only what was prepared leaves */
 	_Atomic bool quiesces;	 /* the guest is to stand still, and must get that far */
 	_Atomic bool gone;	 /* QEMU has ended */
-	_Atomic bool retry;	 /* this host has no memory for a page that somebody waits for */
+	_Atomic bool retry;	 /* this host has no memory for a page that somebody waits for: to
+				    be tried again, by all of them, after a while */
 
 	gw_shared_word *wanted, *asked; /* a bit a page */
 	gw_shared_word *lost;		/* their holder has said that it has not got them */

@@ -16,6 +16,7 @@ struct world {
 	struct split_guest g;
 	char path[96];
 	_Atomic unsigned int told;
+	_Atomic bool poor; /* the host has no memory */
 	struct gw_faults faults;
 	struct gw_split split;
 	pthread_mutex_t lock; /* of what follows */
@@ -69,6 +70,11 @@ static void op_touched(void *env, size_t page, size_t count)
 	(void)count;
 }
 
+static int op_zero_if_rich(void *env, size_t page)
+{
+	return ((struct world *)env)->poor ? -ENOMEM : op_zero(env, page);
+}
+
 static void op_notify(void *env)
 {
 	((struct world *)env)->told++;
@@ -92,7 +98,7 @@ static void op_park(void *env, enum gw_split_park where, size_t page)
 static const struct gw_split_ops ops = {
 	.now = op_now,
 	.copy = op_copy,
-	.zero = op_zero,
+	.zero = op_zero_if_rich,
 	.protect = op_protect,
 	.unprotect = op_unprotect,
 	.wake = op_wake,
@@ -513,6 +519,25 @@ static void no_room(void **state)
 	assert_int_equal(v[2].saw, UNIT);
 }
 
+/* This host has no memory for it: who waits tries again, when somebody looks, and not at once. */
+static void no_memory(void **state)
+{
+	struct world *w = *state;
+	struct vcpu v;
+
+	w->poor = true;
+	touch(&v, w, 3, 1);
+	while (!w->split.retry)
+		sched_yield();
+	assert_false(v.done);
+	assert_int_equal(w->told, 0);
+	w->poor = false;
+	assert_int_equal(gw_watch_wake(&w->g.paged), 0);
+	pthread_join(v.thread, NULL);
+	assert_int_equal(*word_of(w, 3), 1);
+	assert_int_equal(w->split.coming, 0);
+}
+
 static void set_silent(struct world *w, bool silent)
 {
 	gw_locked(&w->lock);
@@ -708,6 +733,7 @@ int main(void)
 		split_test(two_on_one_page),
 		split_test(unasked),
 		split_test(no_room),
+		split_test(no_memory),
 		split_test(silent_server),
 		split_test(everybody),
 		split_test(damaged_tables),
