@@ -149,29 +149,6 @@ uint64_t gw_keeper_aim(const struct gw_keeper *k)
 	return k->record.main_memory / GW_PAGE_SIZE - gw_keeper_spare(k);
 }
 
-/* Where a unit may go that is nowhere yet: to whoever is there and has most room. */
-static bool is_for(const struct gw_keeper *k, size_t unit, unsigned int server)
-{
-	const struct gw_netpt *t = &k->split.table;
-	size_t first, run, count = gw_unit_pages(&t->units, unit, &first), at = first;
-	uint64_t best = 0;
-	unsigned int to = server;
-
-	if (gw_netpt_next(t, &at, first + count, &run))
-		return gw_netpt_holder(t, unit) == server;
-	for (unsigned int i = 0; i < k->all.nr; i++) {
-		const struct gw_server *s = &k->servers[i];
-		const uint64_t has = s->away * GW_PAGE_SIZE;
-		const uint64_t room = s->up && s->size > has ? s->size - has : 0;
-
-		if (room <= best)
-			continue;
-		best = room;
-		to = i;
-	}
-	return to == server && best >= count * GW_PAGE_SIZE;
-}
-
 static bool op_victim(void *env, unsigned int server, size_t *unit)
 {
 	struct gw_keeper *k = env;
@@ -184,7 +161,7 @@ static bool op_victim(void *env, unsigned int server, size_t *unit)
 	for (unsigned int i = 0; i < k->nr_victims; i++) {
 		const size_t one = k->victims[i];
 
-		if (!is_for(k, one, server))
+		if (!gw_servers_may_leave(&k->all, server, one))
 			continue;
 		memmove(k->victims + i, k->victims + i + 1,
 			(--k->nr_victims - i) * sizeof(k->victims[0]));

@@ -93,6 +93,30 @@ void gw_servers_release(struct gw_servers *v, unsigned int server, size_t page, 
 		gw_server_signal(s);
 }
 
+static uint64_t room(const struct gw_servers *v, unsigned int server)
+{
+	const struct gw_server *s = &v->servers[server];
+	const uint64_t has = s->away * GW_PAGE_SIZE;
+
+	return s->up && s->size > has ? s->size - has : 0;
+}
+
+bool gw_servers_may_leave(const struct gw_servers *v, unsigned int server, size_t unit)
+{
+	const struct gw_netpt *t = &v->split->table;
+	size_t first, run, n, count = gw_unit_pages(&t->units, unit, &first), at = first, held = 0;
+	unsigned int to = server;
+
+	while ((n = gw_netpt_next(t, &at, first + count, &run)))
+		held += n;
+	for (unsigned int i = 0; !held && i < v->nr; i++)
+		if (room(v, i) > room(v, to))
+			to = i;
+	if (held && gw_netpt_holder(t, unit) != server)
+		return false;
+	return to == server && room(v, server) >= (count - held) * GW_PAGE_SIZE;
+}
+
 void gw_servers_wake(struct gw_servers *v)
 {
 	for (unsigned int i = 0; i < v->nr; i++) {

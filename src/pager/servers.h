@@ -130,6 +130,12 @@ int gw_servers_request(struct gw_servers *v, unsigned int server, const size_t *
 void gw_servers_fetch(struct gw_servers *v, unsigned int server, size_t unit);
 void gw_servers_release(struct gw_servers *v, unsigned int server, size_t page, size_t count);
 
+/**
+ * gw_servers_may_leave() - whether @unit may leave for @server: for whoever holds a part of it,
+ * else for whoever is there and has most room; if there is room for all of it.
+ */
+bool gw_servers_may_leave(const struct gw_servers *v, unsigned int server, size_t unit);
+
 /** gw_servers_wake() - there may be something to do. */
 void gw_servers_wake(struct gw_servers *v);
 

@@ -433,6 +433,36 @@ static void leaves_at_the_end(void **state)
 	assert_int_equal(gw_servers_finish(&w->all), 1);
 }
 
+/* Nobody is sent more than he has promised, and a unit is in one place. */
+static void room(void **state)
+{
+	struct world *w = *state;
+	struct gw_server *s = w->servers;
+	size_t at = 0, first, unit;
+	unsigned int holder;
+
+	until_up(w);
+	assert_true(gw_servers_may_leave(&w->all, 0, 5) && gw_servers_may_leave(&w->all, 1, 5));
+	s[0].size = (UNIT - 1) * GW_PAGE_SIZE;
+	assert_false(gw_servers_may_leave(&w->all, 0, 5));
+	s[1].size = s[0].size;
+	assert_false(gw_servers_may_leave(&w->all, 1, 5));
+	s[0].size = s[1].size = PAGES * GW_PAGE_SIZE;
+	fill(w);
+	narrow(w, LEAST);
+	w->split.limit = ALL; /* nothing leaves any more */
+	assert_true(gw_netpt_next(&w->split.table, &at, PAGES, &first) > 0);
+	unit = first / UNIT;
+	holder = gw_netpt_holder(&w->split.table, unit);
+	assert_false(gw_servers_may_leave(&w->all, !holder, unit));
+	/* Its pages of zeros are here, and may become others. */
+	s[holder].size = s[holder].away * GW_PAGE_SIZE;
+	assert_false(gw_servers_may_leave(&w->all, holder, unit));
+	s[holder].size = ALL * GW_PAGE_SIZE;
+	assert_true(gw_servers_may_leave(&w->all, holder, unit));
+	widen(w);
+}
+
 /* What a server says when it is called: for whoever waits for it to be there. */
 static void refused(void **state)
 {
@@ -546,9 +576,9 @@ static void lost(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		servers_test(there_and_back), servers_test(leaves_at_the_end),
-		servers_test(refused),	      servers_test(away),
-		servers_test(in_bad_weather), servers_test(lost),
+		servers_test(there_and_back), servers_test(room), servers_test(leaves_at_the_end),
+		servers_test(refused),	      servers_test(away), servers_test(in_bad_weather),
+		servers_test(lost),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
