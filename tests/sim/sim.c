@@ -224,7 +224,7 @@ static int kept_seeds(const char *path)
 	for (unsigned int n = 1; fgets(line, sizeof(line), f); n++) {
 		unsigned long long seed;
 
-		if (line[0] == '#' || line[0] == '\n')
+		if (line[0] == '#' || line[0] == '\n' || !strncmp(line, "split ", 6))
 			continue;
 		if (sscanf(line, "random %llu", &seed) != 1) {
 			fprintf(stderr, "%s:%u: not 'random SEED  # why'\n", path, n);

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * spread_kernel.c - the ops of a pager of the main host: its file, page tables and userfaultfds, as
+ * far as a kernel shows them; see spread.h.
+ *
+ * Who is dead has no effect any more.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "error.h"
+#include "spread.h"
+
+static struct spread *const w = &spread;
+
+/* Memory. */
+
+static struct spread_pager *pager_of(const struct gw_memory *m)
+{
+	return (struct spread_pager *)((uintptr_t)m - offsetof(struct spread_pager, memory));
+}
+
+static int main_read(const struct gw_memory *m, unsigned int block, size_t page, size_t count,
+		     void *buf)
+{
+	int rc = sim_step(&pager_of(m)->process, "read", 0);
+
+	return rc ? rc : buffers_read(&w->file.memory, block, page, count, buf);
+}
+
+static int main_write(const struct gw_memory *m, unsigned int block, size_t page, size_t count,
+		      const void *buf)
+{
+	(void)m;
+	(void)block;
+	(void)page;
+	(void)count;
+	(void)buf;
+	sim_wrong("a running guest's memory is written past its page tables");
+}
+
+static int main_punch(const struct gw_memory *m, unsigned int block, size_t page, size_t count)
+{
+	int rc = sim_step(&pager_of(m)->process, "punch", 0);
+
+	if (rc)
+		return rc;
+	if (w->punch_fails) {
+		w->punch_fails = false;
+		spread_road(ROAD_PUNCH);
+		return gw_fail(-EIO, "cannot be punched");
+	}
+	return buffers_punch(&w->file.memory, block, page, count);
+}
+
+static int main_find_data(const struct gw_memory *m, unsigned int block, size_t page, size_t *data)
+{
+	(void)m;
+	return buffers_find_data(&w->file.memory, block, page, data);
+}
+
+static int main_find_hole(const struct gw_memory *m, unsigned int block, size_t page, size_t *hole)
+{
+	(void)m;
+	return buffers_find_hole(&w->file.memory, block, page, hole);
+}
+
+static uint64_t main_resident(const struct gw_memory *m, unsigned int block)
+{
+	(void)m;
+	return buffers_resident(&w->file.memory, block);
+}
+
+const struct gw_memory_ops spread_memory_ops = {
+	.read = main_read,
+	.write = main_write,
+	.punch = main_punch,
+	.find_data = main_find_data,
+	.find_hole = main_find_hole,
+	.resident = main_resident,
+};
+
+/* The kernel. */
+
+int64_t spread_now(void *env)
+{
+	(void)env;
+	return sim_now();
+}
+
+static bool no_memory(void)
+{
+	if (sim_now() >= w->no_memory_until)
+		return false;
+	spread_road(ROAD_REFUSED);
+	return true;
+}
+
+/* A page more is in the file. */
+static void comes(const struct spread_pager *p, size_t page, uint64_t version)
+{
+	const uint64_t most = p->split.limit + (uint64_t)p->split.threads * w->unit_pages;
+	uint8_t bytes[GW_PAGE_SIZE];
+
+	spread_fill(bytes, page, version);
+	if (gw_memory_write(&w->file.memory, page, 1, bytes))
+		abort();
+	gw_bitmap_clear(&w->protected, page);
+	/* An answer may have been on its way when its server lost it. */
+	for (unsigned int i = 0; i < w->nr_subs; i++)
+		gw_bitmap_clear(&w->subs[i].lost, page);
+	sim_check(spread_here() <= most || p->split.quiesces,
+		  "%llu pages are here, and %llu may be", (unsigned long long)spread_here(),
+		  (unsigned long long)most);
+}
+
+static int op_copy(void *env, size_t page, size_t count, const void *bytes, size_t *copied)
+{
+	struct spread_pager *p = env;
+	const size_t part = rng_below(&w->rng, count);
+
+	*copied = 0;
+	if (sim_step(&p->process, "copy", 0))
+		return -ESRCH;
+	if (rng_one_in(&w->rng, 20))
+		return -EAGAIN;
+	if (no_memory())
+		return -ENOMEM;
+	for (; *copied < count; ++*copied) {
+		const size_t at = page + *copied;
+
+		if (*copied && *copied == part) {
+			w->at_park = SPREAD_COPYING;
+			if (sim_step(&p->process, "copying", 0))
+				return -ESRCH;
+			if (rng_one_in(&w->rng, 2))
+				break; /* QEMU changes its mappings just now */
+		}
+		if (spread_in_file(at))
+			break;
+		sim_check(
+			spread_is((const uint8_t *)bytes + *copied * GW_PAGE_SIZE, at, w->must[at]),
+			"page %zu comes, and is not what was written last", at);
+		comes(p, at, w->must[at]);
+	}
+	if (!*copied)
+		return -EEXIST;
+	spread_wake(page, *copied);
+	return 0;
+}
+
+static int op_zero(void *env, size_t page)
+{
+	struct spread_pager *p = env;
+
+	if (sim_step(&p->process, "zero", 0))
+		return -ESRCH;
+	if (no_memory())
+		return -ENOMEM;
+	if (spread_in_file(page))
+		return -EEXIST;
+	sim_check(!w->must[page], "page %zu becomes zero, and is not", page);
+	comes(p, page, 0);
+	gw_bitmap_set(&p->filled, gw_unit_of(&p->split.table.units, page));
+	spread_wake(page, 1);
+	return 0;
+}
+
+static int op_protect(void *env, size_t page, size_t count)
+{
+	if (sim_step(&((struct spread_pager *)env)->process, "protect", 0))
+		return -ESRCH;
+	gw_bitmap_set_range(&w->protected, page, count);
+	return 0;
+}
+
+static int op_unprotect(void *env, size_t page, size_t count)
+{
+	if (sim_step(&((struct spread_pager *)env)->process, "unprotect", 0))
+		return -ESRCH;
+	gw_bitmap_clear_range(&w->protected, page, count);
+	spread_wake(page, count);
+	return 0;
+}
+
+static void op_wake(void *env, size_t page, size_t count)
+{
+	if (!sim_step(&((struct spread_pager *)env)->process, "wake", 0))
+		spread_wake(page, count);
+}
+
+static int op_present(void *env, size_t page, size_t count, uint64_t bits[GW_UNIT_WORDS])
+{
+	if (((const struct spread_pager *)env)->process.dead)
+		return -ESRCH;
+	memset(bits, 0, GW_UNIT_WORDS * sizeof(bits[0]));
+	for (size_t i = 0; i < count; i++)
+		bits[i / 64] |= (uint64_t)spread_in_file(page + i) << i % 64;
+	return 0;
+}
+
+static int op_request(void *env, unsigned int holder, const size_t *pages, unsigned int n)
+{
+	return gw_servers_request(&((struct spread_pager *)env)->all, holder, pages, n);
+}
+
+static void op_fetch(void *env, unsigned int holder, size_t unit)
+{
+	gw_servers_fetch(&((struct spread_pager *)env)->all, holder, unit);
+}
+
+static void op_release(void *env, unsigned int holder, size_t page, size_t count)
+{
+	gw_servers_release(&((struct spread_pager *)env)->all, holder, page, count);
+}
+
+static void op_touched(void *env, size_t page, size_t count)
+{
+	struct spread_pager *p = env;
+
+	(void)count;
+	gw_bitmap_set(&p->filled, gw_unit_of(&p->split.table.units, page));
+}
+
+void spread_notify(void *env)
+{
+	((struct spread_pager *)env)->notified = true;
+}
+
+static void op_park(void *env, enum gw_split_park where, size_t page)
+{
+	struct spread_pager *p = env;
+
+	(void)page;
+	if (where == GW_SPLIT_STORED && w->merge_early && !p->split.table.away) {
+		w->merge_early = false;
+		w->merging = p->notified = true;
+	}
+	w->at_park = (int)where;
+	sim_step(&p->process, "park", 0);
+}
+
+const struct gw_split_ops spread_split_ops = {
+	.now = spread_now,
+	.copy = op_copy,
+	.zero = op_zero,
+	.protect = op_protect,
+	.unprotect = op_unprotect,
+	.wake = op_wake,
+	.present = op_present,
+	.request = op_request,
+	.fetch = op_fetch,
+	.release = op_release,
+	.touched = op_touched,
+	.notify = spread_notify,
+	.park = op_park,
+};

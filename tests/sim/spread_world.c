@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* spread_world.c - one run: what may befall it, and what must hold whatever does; see spread.h. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "error.h"
+#include "spread.h"
+
+#define STEPS_MOST 100000U
+#define RUN_MAX_NS (4000 * GW_S)
+
+struct spread spread;
+
+static struct spread *const w = &spread;
+
+static unsigned int roads[ROAD_COUNT];
+
+void spread_road(enum spread_road road)
+{
+	roads[road]++;
+}
+
+void spread_check_roads(void)
+{
+	static const char *const names[ROAD_COUNT] = {
+		[ROAD_WRITTEN] = "written while it left",
+		[ROAD_DEFERRED] = "a fault waited for room",
+		[ROAD_AHEAD] = "came ahead",
+		[ROAD_TORN_CAME] = "pager dead, and a page had come",
+		[ROAD_TORN_PART] = "pager dead, and some pages had come",
+		[ROAD_TORN_LEFT] = "pager dead, and a unit was not punched",
+		[ROAD_ABSENT] = "pages lost",
+		[ROAD_FOUND] = "and found",
+		[ROAD_ENOSPC] = "a server full",
+		[ROAD_REFUSED] = "no memory at the main host",
+		[ROAD_PUNCH] = "not punched",
+		[ROAD_OVERRUN] = "releases overrun",
+		[ROAD_RECONNECTED] = "connected again",
+		[ROAD_MENDED] = "taken over",
+		[ROAD_MEND_DIED] = "dead while it mended",
+		[ROAD_MERGED] = "merged, and split again",
+		[ROAD_FINISHED] = "merged, but for what left just then",
+		[ROAD_MERGE_DIED] = "dead while all came back",
+		[ROAD_DEVICE_KEPT] = "a device pinned what was to leave",
+		[ROAD_DISMISSED] = "dismissed twice",
+	};
+	bool all = true;
+
+	for (unsigned int i = 0; i < ROAD_COUNT; i++) {
+		printf("%6u  %s\n", roads[i], names[i]);
+		all = all && roads[i];
+	}
+	if (!all) {
+		fprintf(stderr, "FAILED: the runs no longer take every road that they must\n");
+		exit(1);
+	}
+}
+
+static const char *const fault_names[SPREAD_FAULTS_END] = {
+	[SPREAD_NONE] = "none",
+	[SPREAD_CUT_ONE] = "cut-one",
+	[SPREAD_CUT] = "cut",
+	[SPREAD_CUT_ALL] = "cut-all",
+	[SPREAD_STALL] = "stall",
+	[SPREAD_DAMAGE] = "damage",
+	[SPREAD_HANG] = "hang",
+	[SPREAD_KILL] = "kill",
+	[SPREAD_FULL] = "full",
+	[SPREAD_LOSE] = "lose",
+	[SPREAD_KILL_PAGER] = "kill-pager",
+	[SPREAD_HANG_PAGER] = "hang-pager",
+	[SPREAD_KILL_ALL] = "kill-all",
+	[SPREAD_NO_MEMORY] = "no-memory",
+	[SPREAD_PUNCH] = "punch",
+	[SPREAD_OVERRUN] = "overrun",
+};
+
+const char *spread_fault_name(enum spread_fault kind)
+{
+	return fault_names[kind];
+}
+
+void sim_wrong(const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "FAILED at step %u, %.3f ms: ", w->steps, (double)sim_now() / GW_MS);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "\n  repeat: sim_split --seed %llu", (unsigned long long)w->seed);
+	for (unsigned int i = 0; i < w->nr_strikes; i++)
+		fprintf(stderr, "%s %s:%u:%d:%u", i ? "," : " # ", fault_names[w->strikes[i].kind],
+			w->strikes[i].step, w->strikes[i].where, w->strikes[i].sub);
+	fprintf(stderr, "\n");
+	exit(1);
+}
+
+/* The page is noted as being placed. */
+static bool is_noted(size_t page)
+{
+	size_t first;
+	const size_t n = gw_netpt_torn(
+		&w->table, (unsigned int)(gw_unit_of(&w->table.units, page) % GW_NETPT_STRIPES),
+		&first);
+
+	return n && page >= first && page < first + n;
+}
+
+static bool is_safe(size_t page)
+{
+	const bool in = spread_in_file(page), away = gw_netpt_is_away(&w->table, page);
+	const bool here = in ? spread_seems(spread_bytes(page), page, w->must[page])
+			     : !w->must[page];
+	const struct spread_sub *s;
+
+	if (!away || (in && is_noted(page)))
+		return here;
+	s = &w->subs[gw_netpt_holder(&w->table, gw_unit_of(&w->table.units, page))];
+	return spread_sub_has(s, page, w->must[page]) || gw_bitmap_test(&s->lost, page);
+}
+
+void spread_check(void)
+{
+	const struct gw_memory *m = &w->file.memory;
+
+	sim_check(sim_now() < RUN_MAX_NS && w->steps < STEPS_MOST, "no end in sight");
+	for (unsigned int i = 0; w->table.head && i < m->nr_blocks; i++)
+		for (size_t k = 0; k < m->blocks[i].nr_pages; k++) {
+			const size_t page = m->blocks[i].first_page + k;
+
+			sim_check(is_safe(page),
+				  "nobody has the newest bytes of page %zu (%s, %s the file)", page,
+				  gw_netpt_is_away(&w->table, page) ? "away" : "here",
+				  spread_in_file(page) ? "in" : "not in");
+		}
+}
+
+static void start_again(void *arg, unsigned int ms)
+{
+	struct spread_sub *s = arg;
+
+	fiber_sleep_until(sim_now() + (int64_t)ms * GW_MS);
+	if (!s->server && !w->over)
+		spread_sub_start(s);
+}
+
+static void find_again(void *arg, unsigned int ms)
+{
+	struct spread_sub *s = arg;
+
+	fiber_sleep_until(sim_now() + (int64_t)ms * GW_MS);
+	spread_sub_kill(s);
+	spread_sub_find(s);
+	if (!w->over)
+		spread_sub_start(s);
+}
+
+static void empty_again(void *arg, unsigned int ms)
+{
+	fiber_sleep_until(sim_now() + (int64_t)ms * GW_MS);
+	spread_sub_fill_up(arg, false);
+}
+
+static void kill_sub(struct spread_sub *s, unsigned int ms)
+{
+	spread_sub_kill(s);
+	fiber_new(&w->daemon, "starts", start_again, s, ms);
+}
+
+/* As if so many pages had come from it that a queue is full. */
+static void overrun(const struct spread_strike *strike)
+{
+	struct spread_pager *p = w->pager;
+	struct gw_server *s = p ? &p->servers[strike->sub] : NULL;
+
+	if (!s || !s->up || !p->split.table.head)
+		return;
+	s->overrun = true;
+}
+
+static void strike(const struct spread_strike *k)
+{
+	struct spread_sub *s = &w->subs[k->sub];
+	const unsigned int ms = (unsigned int)(k->ns / GW_MS);
+
+	switch (k->kind) {
+	case SPREAD_CUT_ONE:
+		net_cut_one();
+		break;
+	case SPREAD_CUT:
+		if (s->server)
+			net_cut_of(&s->server->process);
+		s->away_until = sim_now() + k->ns;
+		break;
+	case SPREAD_CUT_ALL:
+		for (unsigned int i = 0; i < w->nr_subs; i++) {
+			if (w->subs[i].server)
+				net_cut_of(&w->subs[i].server->process);
+			w->subs[i].away_until = sim_now() + k->ns;
+		}
+		break;
+	case SPREAD_STALL:
+		net_stall(k->ns / 4);
+		break;
+	case SPREAD_DAMAGE:
+		net_damage();
+		break;
+	case SPREAD_HANG:
+		if (s->server)
+			s->server->process.stopped_until = sim_now() + k->ns;
+		break;
+	case SPREAD_KILL:
+		kill_sub(s, ms);
+		break;
+	case SPREAD_FULL:
+		spread_sub_fill_up(s, true);
+		fiber_new(&w->daemon, "has room", empty_again, s, ms);
+		break;
+	case SPREAD_LOSE:
+		spread_sub_kill(s);
+		spread_sub_lose(s);
+		fiber_new(&w->daemon, "starts", start_again, s, ms / 8);
+		fiber_new(&w->daemon, "finds", find_again, s, ms / 2 + 500);
+		break;
+	case SPREAD_KILL_ALL:
+		for (unsigned int i = 0; i < w->nr_subs; i++)
+			kill_sub(&w->subs[i], ms / (i + 1));
+		spread_pager_kill();
+		break;
+	case SPREAD_KILL_PAGER:
+		spread_pager_kill();
+		break;
+	case SPREAD_HANG_PAGER:
+		if (w->pager)
+			w->pager->process.stopped_until = sim_now() + k->ns;
+		break;
+	case SPREAD_NO_MEMORY:
+		w->no_memory_until = sim_now() + k->ns / 8;
+		break;
+	case SPREAD_PUNCH:
+		w->punch_fails = true;
+		break;
+	case SPREAD_OVERRUN:
+		overrun(k);
+		break;
+	case SPREAD_NONE:
+	case SPREAD_FAULTS_END:
+	default:
+		break;
+	}
+}
+
+/* FNV-1a, of what must be the same when a run is repeated. */
+static void mix(const void *bytes, size_t len)
+{
+	const uint8_t *at = bytes;
+
+	while (len--)
+		w->hash = (w->hash ^ *at++) * 0x100000001b3ULL;
+}
+
+static void mix_number(uint64_t n)
+{
+	mix(&n, sizeof(n));
+}
+
+int sim_step(struct process *process, const char *what, unsigned int traits)
+{
+	const int where = w->pager && w->pager->mending ? SPREAD_MENDING : w->at_park;
+
+	(void)traits;
+	w->at_park = -1;
+	mix_number((uint64_t)sim_now());
+	mix(process->name, strlen(process->name) + 1);
+	mix(what, strlen(what) + 1);
+	if (process->dead)
+		return gw_fail(-ESHUTDOWN, "%s is dead", process->name);
+	w->steps++;
+	if (w->trace)
+		fprintf(stderr, "%6u %12.3f ms  %s: %s %d\n", w->steps, (double)sim_now() / GW_MS,
+			process->name, what, where);
+	for (unsigned int i = 0; i < w->nr_strikes; i++) {
+		struct spread_strike *k = &w->strikes[i];
+
+		if (k->struck || w->steps < k->step || (k->where >= 0 && k->where != where))
+			continue;
+		if (w->trace)
+			fprintf(stderr, "       %s of %s\n", fault_names[k->kind],
+				w->subs[k->sub].name);
+		k->struck = true;
+		strike(k);
+	}
+	fiber_yield();
+	spread_check();
+	return process->dead ? gw_fail(-ESHUTDOWN, "%s is dead", process->name) : 0;
+}
+
+/* Where a pager may die: so that each is reached, however rarely it is come to. */
+static void draw_strike(struct rng *rng, struct spread_strike *k)
+{
+	k->kind = (enum spread_fault)(1 + rng_below(rng, SPREAD_FAULTS_END - 1));
+	k->step = 20 + (unsigned int)rng_below(rng, w->life);
+	k->where = -1;
+	if (k->kind == SPREAD_KILL_PAGER || k->kind == SPREAD_KILL_ALL || rng_one_in(rng, 4))
+		k->where = (int)rng_below(rng, SPREAD_PLACES);
+	if (rng_one_in(rng, 3))
+		k->where = -1;
+	if (k->kind == SPREAD_KILL_PAGER && rng_one_in(rng, 4))
+		k->where = SPREAD_UNSPLIT;
+	k->sub = (unsigned int)rng_below(rng, w->nr_subs);
+	k->ns = (int64_t)rng_below(rng, rng_one_in(rng, 3) ? 30000 : 500) * GW_MS;
+}
+
+static void init(uint64_t seed, bool faults, const struct spread_strike *only)
+{
+	const bool trace = w->trace;
+	struct net_link link = { .seed = seed };
+	struct rng *rng = &w->rng;
+
+	memset(w, 0, sizeof(*w));
+	w->trace = trace;
+	w->seed = seed;
+	w->hash = 0xcbf29ce484222325ULL;
+	rng->state = seed;
+	w->at_park = -1;
+	w->daemon.name = "daemon";
+	w->life = 400 + (unsigned int)rng_below(rng, 2000);
+	w->nr_subs = 2 + (unsigned int)rng_below(rng, SPREAD_SUBS - 1);
+	w->unit_pages = 4U << rng_below(rng, 3);
+	w->touches_per_ms = 20 + (unsigned int)rng_below(rng, 200);
+	w->pinned = rng_one_in(rng, 4);
+	w->compress = (enum gw_compress)rng_below(rng, 4);
+	link.latency = (int64_t)(20 + rng_below(rng, 300)) * GW_US;
+	link.uneven = (int64_t)rng_below(rng, 3) * GW_MS;
+	link.rate = 12500000ULL << rng_below(rng, 8);
+	fibers_init(seed);
+	net_init(&link);
+	spread_guest_init();
+	w->target = w->file.memory.nr_pages / 3;
+	for (unsigned int i = 0; i < w->nr_subs; i++) {
+		w->sizes[i] = w->file.memory.nr_pages / (1 + rng_below(rng, 6)) * GW_PAGE_SIZE;
+		spread_sub_init(i);
+	}
+	w->nr_strikes = faults ? (unsigned int)rng_below(rng, SPREAD_FAULTS) : 0;
+	for (unsigned int i = 0; i < w->nr_strikes; i++)
+		draw_strike(rng, &w->strikes[i]);
+	if (only)
+		w->strikes[w->nr_strikes++] = *only;
+}
+
+static void check_end(void)
+{
+	for (size_t page = 0; page < w->file.memory.nr_pages; page++)
+		sim_check(!gw_memory_block_of(&w->file.memory, page) ||
+				  spread_is(spread_bytes(page), page, w->must[page]),
+			  "page %zu is not what it must be in the end", page);
+	/* One that could not be reached keeps what it has, until somebody there drops it. */
+	for (unsigned int i = 0; i < w->nr_subs; i++)
+		sim_check(w->subs[i].dismissed || w->nr_strikes,
+			  "memory server %s was not told that all is done", w->subs[i].name);
+	sim_check(!net_ends(), "%u connections were never closed", net_ends());
+	sim_check(w->touched > 50, "the guest has hardly run");
+}
+
+static void tick(void *arg)
+{
+	(void)arg;
+	spread_tick();
+}
+
+void spread_run(uint64_t seed, bool faults, const struct spread_strike *only)
+{
+	init(seed, faults, only);
+	spread_pager_start(false);
+	if (!fibers_run(tick, NULL)) {
+		fibers_dump();
+		sim_wrong("everybody waits for ever");
+	}
+	check_end();
+	mix_number(w->rng.state);
+	mix_number(w->version);
+	mix(w->must, sizeof(w->must));
+	for (unsigned int i = 0; i < w->nr_pagers; i++)
+		free(w->pagers[i]);
+	for (unsigned int i = 0; i < w->nr_servers; i++)
+		free(w->servers[i]);
+	for (unsigned int i = 0; i < w->nr_subs; i++)
+		spread_sub_free(&w->subs[i]);
+	for (unsigned int i = 0; i < w->nr_stores; i++) {
+		gw_memstore_close(w->stores[i]);
+		free(w->stores[i]);
+	}
+	{
+		char folder[64];
+
+		snprintf(folder, sizeof(folder), "/dev/shm/godwit-spread.%d", (int)getpid());
+		rmdir(folder);
+	}
+	spread_guest_free();
+}
