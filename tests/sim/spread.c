@@ -6,7 +6,7 @@
  *   sim_split deaths                  the pager dies at each of its park points, again and again
  *   sim_split seeds FILE              the seeds that failed once (tests/sim/seeds: "split SEED")
  *   sim_split soak SECONDS [SEED]     random ones for a time, from a seed by the clock
- *   sim_split --seed N [--trace]      one run again
+ *   sim_split --seed N [--death WHERE:STEP] [--trace]    one run again
  *
  * Each run is made twice, and must take the same steps at the same times to the same end.
  */
@@ -47,16 +47,48 @@ static void run_twice(uint64_t seed, bool faults, const struct spread_strike *on
 	steps += 2ULL * first;
 }
 
+static struct spread_strike death(int where, unsigned int step)
+{
+	return (struct spread_strike){ .kind = SPREAD_KILL_PAGER, .step = step, .where = where };
+}
+
 static void deaths(void)
 {
 	for (int where = 0; where < SPREAD_UNSPLIT; where++)
 		for (unsigned int i = 0; i < 3; i++) {
-			const struct spread_strike strike = { .kind = SPREAD_KILL_PAGER,
-							      .step = 150 + 170 * i,
-							      .where = where };
+			const struct spread_strike strike = death(where, 150 + 170 * i);
 
 			run_twice((uint64_t)where * 3 + i, false, &strike);
 		}
+}
+
+static void repeat(int argc, char **argv)
+{
+	struct spread_strike strike;
+	bool dies = false;
+	uint64_t seed = 0;
+
+	for (int i = 1; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : "";
+		unsigned int step;
+		int where;
+
+		if (!strcmp(argv[i], "--trace")) {
+			spread.trace = true;
+			gw_log_init("sim_split", GW_LOG_INFO);
+		} else if (!strcmp(argv[i], "--seed")) {
+			seed = strtoull(value, NULL, 10);
+		} else if (!strcmp(argv[i], "--death") &&
+			   sscanf(value, "%d:%u", &where, &step) == 2) {
+			strike = death(where, step);
+			dies = true;
+		}
+	}
+	spread_run(seed, !dies, dies ? &strike : NULL);
+	runs++;
+	steps += spread.steps;
+	printf("%.3f ms, hash %016llx\n", (double)sim_now() / GW_MS,
+	       (unsigned long long)spread.hash);
 }
 
 static int kept_seeds(const char *path)
@@ -110,13 +142,8 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "soak") && argc > 2) {
 		soak(strtoll(argv[2], NULL, 10),
 		     argc > 3 ? strtoull(argv[3], NULL, 10) : (uint64_t)time(NULL) << 20);
-	} else if (!strcmp(what, "--seed") && argc > 2) {
-		spread.trace = argc > 3 && !strcmp(argv[3], "--trace");
-		if (spread.trace)
-			gw_log_init("sim_split", GW_LOG_INFO);
-		spread_run(strtoull(argv[2], NULL, 10), true, NULL);
-		runs++;
-		steps += spread.steps;
+	} else if (!strncmp(what, "--", 2)) {
+		repeat(argc, argv);
 	} else {
 		fprintf(stderr, "usage: sim_split random|deaths|seeds|soak|--seed N ...\n");
 		return 2;

@@ -163,11 +163,13 @@ struct spread {
 	struct rng rng;
 	struct spread_strike strikes[SPREAD_FAULTS];
 	unsigned int nr_strikes;
+	bool only;   /* the one that its caller has named */
 	int at_park; /* of this step; -1: none */
 	bool over;   /* nobody is needed any more */
 
 	/* what the seed has made of it */
 	unsigned int nr_subs, unit_pages, touches_per_ms;
+	unsigned int zeros; /* one in so many writes is of zeros */
 	bool pinned;
 	enum gw_compress compress;
 	uint64_t sizes[SPREAD_SUBS];

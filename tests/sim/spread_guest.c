@@ -94,7 +94,7 @@ static void write_page(size_t page)
 {
 	uint8_t bytes[GW_PAGE_SIZE];
 
-	spread.must[page] = rng_one_in(&spread.rng, 8) ? 0 : ++spread.version;
+	spread.must[page] = rng_one_in(&spread.rng, spread.zeros) ? 0 : ++spread.version;
 	spread_fill(bytes, page, spread.must[page]);
 	if (gw_memory_write(&spread.file.memory, page, 1, bytes))
 		abort();

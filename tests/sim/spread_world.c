@@ -94,6 +94,8 @@ void sim_wrong(const char *fmt, ...)
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
 	fprintf(stderr, "\n  repeat: sim_split --seed %llu", (unsigned long long)w->seed);
+	if (w->only)
+		fprintf(stderr, " --death %d:%u", w->strikes[0].where, w->strikes[0].step);
 	for (unsigned int i = 0; i < w->nr_strikes; i++)
 		fprintf(stderr, "%s %s:%u:%d:%u", i ? "," : " # ", fault_names[w->strikes[i].kind],
 			w->strikes[i].step, w->strikes[i].where, w->strikes[i].sub);
@@ -334,6 +336,7 @@ static void init(uint64_t seed, bool faults, const struct spread_strike *only)
 	w->nr_subs = 2 + (unsigned int)rng_below(rng, SPREAD_SUBS - 1);
 	w->unit_pages = 4U << rng_below(rng, 3);
 	w->touches_per_ms = 20 + (unsigned int)rng_below(rng, 200);
+	w->zeros = 2 + (unsigned int)rng_below(rng, 8);
 	w->pinned = rng_one_in(rng, 4);
 	w->compress = (enum gw_compress)rng_below(rng, 4);
 	link.latency = (int64_t)(20 + rng_below(rng, 300)) * GW_US;
@@ -344,12 +347,13 @@ static void init(uint64_t seed, bool faults, const struct spread_strike *only)
 	spread_guest_init();
 	w->target = w->file.memory.nr_pages / 3;
 	for (unsigned int i = 0; i < w->nr_subs; i++) {
-		w->sizes[i] = w->file.memory.nr_pages / (1 + rng_below(rng, 6)) * GW_PAGE_SIZE;
+		w->sizes[i] = w->file.memory.nr_pages / (1 + rng_below(rng, 12)) * GW_PAGE_SIZE;
 		spread_sub_init(i);
 	}
 	w->nr_strikes = faults ? (unsigned int)rng_below(rng, SPREAD_FAULTS) : 0;
 	for (unsigned int i = 0; i < w->nr_strikes; i++)
 		draw_strike(rng, &w->strikes[i]);
+	w->only = only;
 	if (only)
 		w->strikes[w->nr_strikes++] = *only;
 }
