@@ -39,6 +39,7 @@ static const char migrate_help[] =
 	"  --split HOST:PORT[=SIZE][,...]\n"
 	"                         leave memory at these hosts, on its way: what the guest uses least.\n"
 	"                         It runs there like one that was split; see godwit split\n"
+	"  --split auto:N         the N hosts of the registry that may hold most (godwit hosts)\n"
 	"  --main-memory SIZE     with --split: what may come to IP:PORT itself, e.g. 2G\n"
 	"  --chunk-pages N        with --split: 256 or 512 pages stay together (512)\n"
 	"  --history-period MS    with --split: how often to look which pages are used (1000)\n"

@@ -15,6 +15,7 @@
 
 static const char split_help[] =
 	"usage: godwit split NAME --to HOST:PORT[=SIZE][,...] --main-memory SIZE [options]\n"
+	"       godwit split NAME --to auto:N --main-memory SIZE [options]\n"
 	"\n"
 	"Keep only a part of a VM's memory on this host while it runs here. The rest, what it has\n"
 	"not touched for longest, goes to memory servers: godwitds of other hosts that may hold\n"
@@ -23,6 +24,7 @@ static const char split_help[] =
 	"\n"
 	"  --to HOST:PORT[=SIZE]   a sub-host, and how much may be put there (default: all that\n"
 	"                          is more than --main-memory); several with commas\n"
+	"  --to auto:N             the N hosts of the registry that may hold most (godwit hosts)\n"
 	"  --main-memory SIZE      what may stay here, e.g. 2G\n"
 	"  --chunk-pages N         pages that leave and come together, a power of two up to 512\n"
 	"                          (default 256; on huge pages always 512)\n"
@@ -142,6 +144,11 @@ int gw_split_option(char opt, const char *option, json_t *args)
 	long value;
 	int rc;
 
+	if (opt == 't' && !strncmp(optarg, "auto:", 5)) {
+		rc = gw_cli_number(optarg + 5, 1, 16, &value);
+		json_object_set_new(args, "auto", json_integer(value));
+		return rc;
+	}
 	if (opt == 't') {
 		to = json_array();
 		rc = parse_to(option, optarg, to);
@@ -215,7 +222,8 @@ int gw_cmd_split(int argc, char **argv)
 			break;
 		name = argv[optind++];
 	}
-	if (!rc && name && optind == argc && json_object_get(args, "to") &&
+	if (!rc && name && optind == argc &&
+	    (json_object_get(args, "to") || json_object_get(args, "auto")) &&
 	    json_object_get(args, "main-memory")) {
 		json_object_set_new(args, "name", json_string(name));
 		return call("split", args, json, name);

@@ -15,6 +15,7 @@
 #include "io.h"
 #include "log.h"
 #include "split_env.h"
+#include "split_hosts.h"
 #include "worker_pages.h"
 
 static int make_id(uint8_t id[GW_ID_LEN])
@@ -67,7 +68,9 @@ static void fit_units(struct gw_keeper *k)
 
 static int begin(struct gw_keeper *k, const json_t *args)
 {
+	const uint64_t memory = gw_definition_bytes(&k->vm.def);
 	struct gw_journal journal;
+	json_t *asked = NULL;
 	int rc;
 
 	if (k->vm.split)
@@ -79,7 +82,10 @@ static int begin(struct gw_keeper *k, const json_t *args)
 			       "VM '%s' moves, or did and is not settled: see 'godwit list'",
 			       k->vm.def.name);
 	gw_error_clear();
-	rc = gw_split_record_ask(&k->record, args, gw_definition_bytes(&k->vm.def));
+	rc = gw_split_hosts(k->w, args, memory, NULL, &asked);
+	if (!rc)
+		rc = gw_split_record_ask(&k->record, asked, memory);
+	json_decref(asked);
 	if (!rc)
 		rc = make_id(k->record.id);
 	if (!rc)

@@ -17,6 +17,7 @@
 #include "io.h"
 #include "peers.h"
 #include "source_env.h"
+#include "split_hosts.h"
 #include "split_record.h"
 
 /* A whole huge page: what the main host has to punch later must not be a part of one. */
@@ -69,20 +70,12 @@ static int refuse_others(const struct gw_source_env *e, const struct gw_split_re
 	return 0;
 }
 
-int gw_spread_ask(struct gw_source_env *e, const json_t *args)
+static int ask(struct gw_source_env *e, const json_t *args)
 {
 	const uint64_t memory = gw_definition_bytes(&e->vm.def);
 	struct gw_split_record r;
 	int rc;
 
-	if (!json_object_get(args, "to"))
-		return json_object_get(args, "main-memory") ||
-				       json_object_get(args, "chunk-pages") ||
-				       json_object_get(args, "history-period-ms") ||
-				       json_object_get(args, "history-shift")
-			       ? gw_fail(-EINVAL, "--main-memory, --chunk-pages and --history-... "
-						  "belong to --split")
-			       : 0;
 	rc = gw_split_record_ask(&r, args, memory);
 	if (!rc && !json_object_get(args, "chunk-pages"))
 		r.unit_pages = UNIT_PAGES;
@@ -107,6 +100,27 @@ int gw_spread_ask(struct gw_source_env *e, const json_t *args)
 	/* What is kept of it here, or there, is of a VM that is in one place. */
 	e->s.params.reuse = false;
 	return e->split ? 0 : gw_fail(-ENOMEM, "no memory for a split");
+}
+
+int gw_spread_ask(struct gw_source_env *e, const json_t *args)
+{
+	json_t *asked = NULL;
+	int rc;
+
+	if (!json_object_get(args, "to") && !json_object_get(args, "auto"))
+		return json_object_get(args, "main-memory") ||
+				       json_object_get(args, "chunk-pages") ||
+				       json_object_get(args, "history-period-ms") ||
+				       json_object_get(args, "history-shift")
+			       ? gw_fail(-EINVAL, "--main-memory, --chunk-pages and --history-... "
+						  "belong to --split")
+			       : 0;
+	rc = gw_split_hosts(e->w, args, gw_definition_bytes(&e->vm.def),
+			    json_string_value(json_object_get(args, "address")), &asked);
+	if (!rc)
+		rc = ask(e, asked);
+	json_decref(asked);
+	return rc;
 }
 
 /* ADDRESS=SIZE of the journal. */

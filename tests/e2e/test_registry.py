@@ -71,6 +71,14 @@ class Registry(Group):
         check("t of a has" in text and "of 100 MiB promised" in text, text)
         self.a.godwit("merge", "t").ok()
         wait_for("b to hold nothing", lambda: not server()["vms"], 30)
+        # Of those that report one holds memory for others, and it is where the VM is not.
+        self.a.godwit("split", "t", "--to", "auto:2", "--main-memory",
+                      "40M").failed("1 other host holds memory")
+        result = self.a.godwit("split", "t", "--to", "auto:1", "--main-memory", "40M",
+                               "--json").ok().json()
+        holders = result["godwit"]["split"]["holders"]
+        check([one["address"] for one in holders] == [self.b.address], holders)
+        self.a.godwit("merge", "t").ok()
 
     def test_name_is_refused(self):
         self.run_on(self.b).failed("VM 't' on host 'a'")
