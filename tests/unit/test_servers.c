@@ -505,6 +505,7 @@ static void away(void **state)
 /* Cut and restarted again and again, and nothing is lost. */
 static void in_bad_weather(void **state)
 {
+	struct gw_split_stats stats;
 	static struct counter c[VCPUS];
 	struct world *w = *state;
 	struct rng rng = { 7 };
@@ -530,7 +531,8 @@ static void in_bad_weather(void **state)
 	}
 	assert_true(cuts > 3);
 	assert_true(w->most <= PAGES / 4 + (uint64_t)w->split.threads * UNIT);
-	assert_true(w->split.stats.page_outs > PAGES);
+	gw_split_stats(&w->split, &stats);
+	assert_true(stats.page_outs > PAGES);
 	widen(w);
 	counters_check(c, &w->g);
 }
