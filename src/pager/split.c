@@ -436,11 +436,12 @@ static int place(struct gw_split *s, size_t unit, size_t page, size_t count, con
 
 void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t *bytes)
 {
-	int rc = 0;
+	bool overflown = false;
 
 	while (count) {
 		const size_t unit = gw_unit_of(&s->table.units, page);
 		size_t first, n = gw_unit_pages(&s->table.units, unit, &first);
+		int rc;
 
 		if (page >= first + n) /* padding: nobody asked for it */
 			return;
@@ -448,16 +449,16 @@ void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t
 		n = n < count ? n : count;
 		rc = place(s, unit, page, n, bytes);
 		if (rc)
-			break;
+			refused(s, page, rc);
+		overflown = overflown || rc;
 		page += n;
 		count -= n;
 		bytes = bytes ? bytes + n * GW_PAGE_SIZE : NULL;
 	}
 	if (!s->table.away || !gw_split_has_room(s))
 		s->ops->notify(s->env);
-	if (!rc)
+	if (!overflown)
 		return;
-	refused(s, page, rc);
 	gw_locked(&s->lock);
 	s->overflown = true;
 }

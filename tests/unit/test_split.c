@@ -75,6 +75,12 @@ static int op_zero_if_rich(void *env, size_t page)
 	return ((struct world *)env)->poor ? -ENOMEM : op_zero(env, page);
 }
 
+static int op_copy_if_rich(void *env, size_t page, size_t count, const void *bytes, size_t *copied)
+{
+	*copied = 0;
+	return ((struct world *)env)->poor ? -ENOMEM : op_copy(env, page, count, bytes, copied);
+}
+
 static void op_notify(void *env)
 {
 	((struct world *)env)->told++;
@@ -97,7 +103,7 @@ static void op_park(void *env, enum gw_split_park where, size_t page)
 
 static const struct gw_split_ops ops = {
 	.now = op_now,
-	.copy = op_copy,
+	.copy = op_copy_if_rich,
 	.zero = op_zero_if_rich,
 	.protect = op_protect,
 	.unprotect = op_unprotect,
@@ -540,6 +546,27 @@ static void no_memory(void **state)
 	assert_int_equal(w->split.coming, 0);
 }
 
+/* Nor for pages of two units, that come together: each is asked for again. */
+static void no_memory_for_two(void **state)
+{
+	struct world *w = *state;
+	uint8_t bytes[2 * GW_PAGE_SIZE] = { 0 };
+	size_t pages[GW_UNIT_PAGES_MAX];
+	const size_t page = 2 * UNIT - 1;
+
+	for (size_t i = page; i < page + 2; i++)
+		*word_of(w, i) = i;
+	assert_true(send_out(w, 1) > 0 && send_out(w, 2) > 0);
+	assert_int_equal(gw_split_rest(&w->split, 1, pages), 1);
+	assert_int_equal(gw_split_rest(&w->split, 2, pages), 1);
+	w->poor = true;
+	gw_split_place(&w->split, page, 2, bytes);
+	assert_int_equal(w->split.coming, 0);
+	w->poor = false;
+	for (size_t i = page; i < page + 2; i++)
+		assert_int_equal(*word_of(w, i), i);
+}
+
 static void set_silent(struct world *w, bool silent)
 {
 	gw_locked(&w->lock);
@@ -736,6 +763,7 @@ int main(void)
 		split_test(unasked),
 		split_test(no_room),
 		split_test(no_memory),
+		split_test(no_memory_for_two),
 		split_test(silent_server),
 		split_test(everybody),
 		split_test(damaged_tables),
