@@ -89,14 +89,24 @@ bool gw_split_has_room(const struct gw_split *s)
 	return gw_split_here(s) + s->coming + s->table.units.pages <= s->limit;
 }
 
+/* Whoever waits to write one of them does, or tries again. Their stripe is locked. */
+static void unprotect(struct gw_split *s, size_t page, size_t count)
+{
+	const int rc = s->ops->unprotect(s->env, page, count);
+
+	if (rc == -ESRCH)
+		s->gone = true;
+	else if (rc)
+		s->ops->wake(s->env, page, count);
+}
+
 /* It is written, or given back by the guest: what was leaving of it stays. Its stripe is locked. */
 static void keep(struct gw_split *s, size_t unit)
 {
 	size_t first, count = gw_unit_pages(&s->table.units, unit, &first);
 
 	s->leaving[unit] = s->leaving[unit] == LEAVES ? WRITTEN : STAYS;
-	if (s->ops->unprotect(s->env, first, count) == -ESRCH)
-		s->gone = true;
+	unprotect(s, first, count);
 	s->ops->touched(s->env, first, count);
 }
 
@@ -214,7 +224,7 @@ static bool heed(struct gw_split *s, const struct gw_fault *fault)
 	if (s->leaving[unit] == LEAVES || s->leaving[unit] == PREPARED)
 		keep(s, unit);
 	else if (fault->protected)
-		s->ops->unprotect(s->env, page, 1);
+		unprotect(s, page, 1);
 	if (fault->protected)
 		return false;
 	first = !gw_shared_bit_set(s->wanted, page);
@@ -544,8 +554,10 @@ int gw_split_leave(struct gw_split *s, size_t unit, unsigned int holder, struct 
 	}
 	gw_netpt_assign(&s->table, unit, holder);
 	rc = s->pinned ? 0 : s->ops->protect(s->env, l->first, l->count);
-	if (rc)
-		return rc;
+	if (rc) {
+		s->ops->touched(s->env, l->first, l->count);
+		return rc == -EAGAIN ? 0 : rc;
+	}
 	park(s, GW_SPLIT_PROTECTED, l->first);
 	s->leaving[unit] = LEAVES;
 	park(s, GW_SPLIT_LEAVING, l->first);
@@ -606,7 +618,7 @@ int gw_split_left(struct gw_split *s, const struct gw_leaving *l, bool stored)
 			left = !rc;
 		}
 		if (s->leaving[l->unit] == LEAVES)
-			s->ops->unprotect(s->env, l->first, l->count);
+			unprotect(s, l->first, l->count);
 		for (unsigned int i = 0; i < GW_UNIT_WORDS; i++)
 			sent[i] = l->pages[i] & ~l->zero[i];
 		while (stored && !left && (n = next_run(sent, l->count, &at, &run)))

@@ -57,6 +57,7 @@ struct gw_split_ops {
 	/* UFFDIO_COPY, which wakes: 0, -EEXIST, -ESRCH, -EAGAIN, ... @copied: how many. */
 	int (*copy)(void *env, size_t page, size_t count, const void *bytes, size_t *copied);
 	int (*zero)(void *env, size_t page);
+	/* -EAGAIN: not now; some of them may be. */
 	int (*protect)(void *env, size_t page, size_t count);
 	/* And whoever waits for one of them tries again. */
 	int (*unprotect)(void *env, size_t page, size_t count);

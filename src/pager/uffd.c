@@ -15,6 +15,9 @@
 #include "uffd.h"
 #include "urgency.h"
 
+/* The kernel asks for patience while QEMU changes its mappings. */
+#define PATIENCE 1000
+
 static const struct gw_watched *part_of(const struct gw_paged *paged, size_t page)
 {
 	for (unsigned int i = 0; i < paged->nr_parts; i++) {
@@ -106,14 +109,16 @@ int gw_uffd_protect(const struct gw_paged *paged, size_t page, size_t count, boo
 	while (count) {
 		const struct gw_watched *part = part_of(paged, page);
 		struct uffdio_writeprotect wp = { .mode = mode };
-		int rc;
+		int rc = -EAGAIN;
 
 		if (!part)
 			return -ENOENT;
 		wp.range = range_of(part, page, count);
-		do
+		for (int i = 0; i < PATIENCE && rc == -EAGAIN; i++) {
 			rc = ioctl(part->uffd, UFFDIO_WRITEPROTECT, &wp) ? -errno : 0;
-		while (rc == -EAGAIN && !sched_yield());
+			if (rc == -EAGAIN)
+				sched_yield();
+		}
 		if (rc)
 			return rc;
 		page += wp.range.len / GW_PAGE_SIZE;

@@ -172,6 +172,10 @@ static int op_protect(void *env, size_t page, size_t count)
 {
 	if (sim_step(&((struct spread_pager *)env)->process, "protect", 0))
 		return -ESRCH;
+	if (rng_one_in(&w->rng, 30)) {
+		gw_bitmap_set_range(&w->protected, page, rng_below(&w->rng, count));
+		return -EAGAIN;
+	}
 	gw_bitmap_set_range(&w->protected, page, count);
 	return 0;
 }
@@ -180,6 +184,8 @@ static int op_unprotect(void *env, size_t page, size_t count)
 {
 	if (sim_step(&((struct spread_pager *)env)->process, "unprotect", 0))
 		return -ESRCH;
+	if (rng_one_in(&w->rng, 30))
+		return -EAGAIN;
 	gw_bitmap_clear_range(&w->protected, page, count);
 	spread_wake(page, count);
 	return 0;
