@@ -354,6 +354,7 @@ static int greet(struct gw_session *e)
 		rc = heed_holding(s, &f, &options);
 	if (!rc)
 		rc = connect_one(s, GW_MEMORY_BULK, gw_server_now(s) + CONNECT_NS);
+	e->compared = !rc;
 	if (!rc)
 		rc = send_list(e);
 	if (!rc)
@@ -427,7 +428,9 @@ static void end(struct gw_session *e)
 		s->nr_leaving--;
 		gw_split_left(gw_server_split(s), &l, false);
 	}
-	gw_split_unask(gw_server_split(s), s->index);
+	if (e->compared)
+		gw_split_unask(gw_server_split(s), s->index);
+	e->compared = false;
 	gw_batch_free(&e->batch);
 	gw_encoder_free(&e->encoder);
 	memset(e->receivers, 0, sizeof(e->receivers));

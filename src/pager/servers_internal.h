@@ -15,6 +15,7 @@ struct gw_receiver {
 struct gw_session {
 	struct gw_server *s;
 	struct gw_receiver receivers[GW_MEMORY_CONNECTIONS];
+	bool compared; /* so something may be known to be lost, or be asked for */
 	struct gw_encoder encoder;
 	struct gw_batch batch;
 	uint8_t *runs; /* GW_RUNS_MAX * GW_RUN_LEN */

@@ -149,19 +149,36 @@ static bool is_present(struct gw_split *s, size_t page)
 	return !s->ops->present(s->env, page, 1, bits) && bits[0] & 1;
 }
 
+/* @page is wanted, and was not asked for: gw_split_ask() is to. s->lock is held. */
+static void ask_later(struct gw_split *s, size_t page)
+{
+	if (s->nr_deferred < GW_SPLIT_DEFERRED)
+		s->deferred[s->nr_deferred++] = page;
+	else
+		s->overflown = true;
+}
+
 /* There is no room for it now; @first: nor was there before. Its stripe is locked. */
 static void defer(struct gw_split *s, size_t page, bool first)
 {
 	{
 		gw_locked(&s->lock);
 		s->stats.deferred += first;
-		if (s->nr_deferred < GW_SPLIT_DEFERRED)
-			s->deferred[s->nr_deferred++] = page;
-		else
-			s->overflown = true;
+		ask_later(s, page);
 	}
 	if (first)
 		s->ops->notify(s->env);
+}
+
+/* It will not come as it was asked for; if somebody waits for it, again. Its stripe is locked. */
+static void forget(struct gw_split *s, size_t page)
+{
+	if (gw_shared_bit_clear(s->asked, page))
+		s->coming--;
+	if (!gw_shared_bit(s->wanted, page))
+		return;
+	gw_locked(&s->lock);
+	ask_later(s, page);
 }
 
 /* Whoever waits for them goes on. Their stripe is locked. Return: how many were waited for. */
@@ -239,11 +256,8 @@ static void unask(struct gw_split *s, const size_t *pages, unsigned int n)
 	for (unsigned int i = 0; i < n; i++) {
 		gw_locked(stripe_of(s, gw_unit_of(&s->table.units, pages[i])));
 
-		if (gw_shared_bit_clear(s->asked, pages[i]))
-			s->coming--;
+		forget(s, pages[i]);
 	}
-	gw_locked(&s->lock);
-	s->overflown = true;
 }
 
 /* Ask for @pages, ascending, each of its unit's holder. */
@@ -338,12 +352,9 @@ void gw_split_unask(struct gw_split *s, unsigned int holder)
 			if (gw_netpt_holder(&s->table, unit) != holder)
 				continue;
 			gw_shared_bit_clear(s->lost, page);
-			if (gw_shared_bit_clear(s->asked, page))
-				s->coming--;
+			forget(s, page);
 		}
 	}
-	gw_locked(&s->lock);
-	s->overflown = true; /* whoever wants one asks again, once the holder is there */
 }
 
 unsigned int gw_split_rest(struct gw_split *s, size_t unit, size_t *pages)
@@ -432,10 +443,8 @@ static int place(struct gw_split *s, size_t unit, size_t page, size_t count, con
 			placed += (unsigned int)n;
 			s->ops->release(s->env, holder, at, n);
 		}
-		if (rc < 0) /* they are asked for again */
-			for (; at < page + count; at++)
-				if (gw_shared_bit_clear(s->asked, at))
-					s->coming--;
+		for (; rc < 0 && at < page + count; at++)
+			forget(s, at);
 	}
 	s->ops->touched(s->env, page, 1);
 	gw_locked(&s->lock);
@@ -446,8 +455,6 @@ static int place(struct gw_split *s, size_t unit, size_t page, size_t count, con
 
 void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t *bytes)
 {
-	bool overflown = false;
-
 	while (count) {
 		const size_t unit = gw_unit_of(&s->table.units, page);
 		size_t first, n = gw_unit_pages(&s->table.units, unit, &first);
@@ -460,17 +467,12 @@ void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t
 		rc = place(s, unit, page, n, bytes);
 		if (rc)
 			refused(s, page, rc);
-		overflown = overflown || rc;
 		page += n;
 		count -= n;
 		bytes = bytes ? bytes + n * GW_PAGE_SIZE : NULL;
 	}
 	if (!s->table.away || !gw_split_has_room(s))
 		s->ops->notify(s->env);
-	if (!overflown)
-		return;
-	gw_locked(&s->lock);
-	s->overflown = true;
 }
 
 size_t gw_split_absent(struct gw_split *s, unsigned int holder, size_t page, size_t count)

@@ -35,7 +35,7 @@
 
 #define GW_UNIT_WORDS (GW_UNIT_PAGES_MAX / 64)
 
-/* Who waits for room, beyond which it is looked for in the whole table. */
+/* Pages that are wanted and not asked for, beyond which they are looked for among all. */
 #define GW_SPLIT_DEFERRED 1024
 
 /* Where a test may hold a thread, and kill the process. */
@@ -118,7 +118,7 @@ struct gw_split {
 	struct gw_split_stats stats;
 	size_t deferred[GW_SPLIT_DEFERRED];
 	unsigned int nr_deferred;
-	bool overflown; /* there are more */
+	bool overflown; /* there are more: among wanted */
 };
 
 /** gw_split_init() - for @s->memory. The table is made or opened by the caller. 0/-ENOMEM. */

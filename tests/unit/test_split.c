@@ -485,12 +485,12 @@ static void until_deferred(struct world *w, uint64_t n)
 	while (s.deferred < n && !sched_yield());
 }
 
-/* Somebody is to be asked for later. */
-static void until_overflown(struct world *w)
+/* A page is to be asked for later, and is not to be looked for. */
+static void until_put_off(struct world *w)
 {
 	for (bool is = false; !is; sched_yield()) {
 		gw_locked(&w->split.lock);
-		is = w->split.overflown;
+		is = w->split.nr_deferred == 1 && !w->split.overflown;
 	}
 }
 
@@ -584,8 +584,9 @@ static void silent_server(void **state)
 	assert_true(send_out(w, 0) > 0);
 	set_silent(w, true);
 	touch(&v, w, 4, 0);
-	until_overflown(w);
+	until_put_off(w);
 	gw_split_ask(&w->split);
+	until_put_off(w);
 	assert_false(v.done);
 	assert_int_equal(w->split.coming, 0);
 	set_silent(w, false);
