@@ -245,7 +245,7 @@ void spread_pager_kill(void);
 
 /* spread_sub.c */
 void spread_sub_init(unsigned int index);
-void spread_sub_free(struct spread_sub *s);
+void spread_sub_remove(struct spread_sub *s);
 void spread_sub_start(struct spread_sub *s);
 void spread_sub_kill(struct spread_sub *s);
 void spread_sub_call(struct spread_server *server, unsigned int index, struct gw_transport *t);

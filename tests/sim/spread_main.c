@@ -333,6 +333,7 @@ static void look_at_servers(struct spread_pager *p)
 	gw_split_stats(&p->split, &stats);
 	for (unsigned int i = 0; i < w->nr_subs; i++) {
 		const struct gw_server *s = &p->servers[i];
+
 		if (strstr(s->error, "not told of all"))
 			spread_road(ROAD_OVERRUN);
 		if (s->lost)

@@ -305,9 +305,8 @@ void spread_sub_init(unsigned int index)
 	spread_sub_start(s);
 }
 
-void spread_sub_free(struct spread_sub *s)
+void spread_sub_remove(struct spread_sub *s)
 {
 	remove_files(s);
 	rmdir(s->folder);
-	gw_bitmap_free(&s->lost);
 }

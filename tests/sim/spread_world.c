@@ -85,6 +85,18 @@ const char *spread_fault_name(enum spread_fault kind)
 	return fault_names[kind];
 }
 
+/* What lies on this machine's tmpfs. */
+static void remove_files(void)
+{
+	char folder[64];
+
+	unlink(w->table_path);
+	for (unsigned int i = 0; i < w->nr_subs; i++)
+		spread_sub_remove(&w->subs[i]);
+	snprintf(folder, sizeof(folder), "/dev/shm/godwit-spread.%d", (int)getpid());
+	rmdir(folder);
+}
+
 void sim_wrong(const char *fmt, ...)
 {
 	va_list ap;
@@ -100,6 +112,7 @@ void sim_wrong(const char *fmt, ...)
 		fprintf(stderr, "%s %s:%u:%d:%u", i ? "," : " # ", fault_names[w->strikes[i].kind],
 			w->strikes[i].step, w->strikes[i].where, w->strikes[i].sub);
 	fprintf(stderr, "\n");
+	remove_files();
 	exit(1);
 }
 
@@ -394,17 +407,12 @@ void spread_run(uint64_t seed, bool faults, const struct spread_strike *only)
 		free(w->pagers[i]);
 	for (unsigned int i = 0; i < w->nr_servers; i++)
 		free(w->servers[i]);
+	remove_files();
 	for (unsigned int i = 0; i < w->nr_subs; i++)
-		spread_sub_free(&w->subs[i]);
+		gw_bitmap_free(&w->subs[i].lost);
 	for (unsigned int i = 0; i < w->nr_stores; i++) {
 		gw_memstore_close(w->stores[i]);
 		free(w->stores[i]);
-	}
-	{
-		char folder[64];
-
-		snprintf(folder, sizeof(folder), "/dev/shm/godwit-spread.%d", (int)getpid());
-		rmdir(folder);
 	}
 	spread_guest_free();
 }
