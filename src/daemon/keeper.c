@@ -27,22 +27,22 @@
 #include "log.h"
 #include "split_env.h"
 
-#define LOOK_NS		(100 * GW_MS)
-#define REPORT_NS	(500 * GW_MS)
-#define DISMISS_NS	(5 * GW_S)
-#define QUIESCE_NS	(100 * GW_MS)
+#define LOOK_NS	       (100 * GW_MS)
+#define REPORT_NS      (500 * GW_MS)
+#define DISMISS_NS     (5 * GW_S)
+#define QUIESCE_NS     (100 * GW_MS)
 /* Entries that may be dropped of memory whose history nobody knows yet, each time: 0.4 s. */
-#define DROPS_FIRST	(1UL << 20)
-/* And then, each second: which costs a guest that uses all of them 1 % of a processor. */
-#define DROPS_PER_S	4096
+#define DROPS_FIRST    (1UL << 20)
+/* And then, each second, so many as the guest makes again: 1 % of a processor (accessed.h). */
+#define MADE_PER_S     4096
 /* More where it pages, and it matters what is cold: 20 us a fault. */
-#define DROPS_PER_FAULT 8
+#define MADE_PER_FAULT 8
 /* Of this one's time a tenth at most, which are guests of hundreds of GiB. */
-#define LOOK_SHARE	10
+#define LOOK_SHARE     10
 /* So often is looked before anything leaves, however large it is. */
-#define LOOKS_FIRST	10
+#define LOOKS_FIRST    10
 /* Its I/O is drained before it stands still, which takes what its storage takes. */
-#define QUIESCE_MS	10000
+#define QUIESCE_MS     10000
 
 /* What is to be undone, and has no room here, is tried again. */
 #define MERGE_AGAIN_NS (5 * GW_S)
@@ -233,15 +233,15 @@ static void report(struct gw_keeper *k)
 	gw_worker_progress(k->w, status_of(k, state_of(k)));
 }
 
-/* How many page table entries may be dropped, to see whether they are made again. */
-static size_t drops(struct gw_keeper *k)
+/* How many page table entries the guest may have to make again by the next look. */
+static size_t may_be_made(struct gw_keeper *k)
 {
 	struct gw_split_stats s;
 	size_t most;
 
 	gw_split_stats(&k->split, &s);
-	most = DROPS_PER_S * (size_t)k->record.period_ms / 1000 +
-	       DROPS_PER_FAULT * (size_t)(s.faults.faults - k->sampled_faults);
+	most = MADE_PER_S * (size_t)k->record.period_ms / 1000 +
+	       MADE_PER_FAULT * (size_t)(s.faults.faults - k->sampled_faults);
 	k->sampled_faults = s.faults.faults;
 	return k->known ? most : DROPS_FIRST;
 }
@@ -257,7 +257,7 @@ static int sample(struct gw_keeper *k)
 	began = gw_now();
 	k->known = k->known || k->accessed.rounds || k->periods >= LOOKS_FIRST;
 	gw_bitmap_zero(&k->sampled);
-	rc = gw_accessed_sample(&k->accessed, &k->sampled, drops(k));
+	rc = gw_accessed_sample(&k->accessed, &k->sampled, may_be_made(k));
 	if (rc && rc != -EAGAIN)
 		return rc;
 	/* An entry that was never dropped says nothing. */
