@@ -35,7 +35,9 @@ static int leave(struct gw_dest *d, unsigned int k, size_t unit, size_t first, s
 	s->pages[k] += count;
 	if (s->pages[k] * GW_PAGE_SIZE > s->size[k])
 		return cannot_be(first, "is more than its sub-host may hold");
-	return gw_memory_punch(d->memory, first, count);
+	/* As a whole: of a huge page a part may stay, as zeros (decision 4). It has nothing else.
+	 */
+	return gw_memory_punch(d->memory, base, end - base);
 }
 
 /* They lie nowhere any more: they are zero. */

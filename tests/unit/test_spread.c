@@ -294,7 +294,7 @@ static void hostile_source(void **state)
 	assert_int_equal(gw_away_history(&w->d), -EPROTO);
 }
 
-/* What is told to be away is a hole, whatever came here before. */
+/* Where something is told to be away is a hole, all of the unit, whatever came here before. */
 static void holes_here(void **state)
 {
 	struct world *w = *state;
@@ -302,8 +302,11 @@ static void holes_here(void **state)
 
 	memset(bytes, 1, sizeof(bytes));
 	assert_int_equal(gw_memory_write(&w->main_ram.memory, 2, 1, bytes), 0);
+	assert_int_equal(gw_memory_write(&w->main_ram.memory, UNIT - 1, 1, bytes), 0);
+	assert_int_equal(gw_memory_write(&w->main_ram.memory, UNIT, 1, bytes), 0);
 	assert_int_equal(say_away(w, GW_MSG_AWAY, 1, 2, 1), 0);
 	assert_int_equal(gw_memory_is_hole(&w->main_ram.memory, 0, UNIT), 1);
+	assert_int_equal(gw_memory_is_hole(&w->main_ram.memory, UNIT, 1), 0);
 	assert_int_equal(say_away(w, GW_MSG_AWAY_END, 1, 0, 0), 0);
 	assert_true(w->d.split.sealed);
 	assert_int_equal(say_away(w, GW_MSG_AWAY, GW_HOLDERS_MAX, 2, 1), 0);
