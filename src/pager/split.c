@@ -119,10 +119,13 @@ static void refused(struct gw_split *s, size_t page, int rc)
 	if (rc == -ESRCH) {
 		s->gone = true;
 		s->ops->notify(s->env);
-	} else if (!atomic_exchange(&s->retry, true)) {
+		return;
+	}
+	s->retry = true;
+	/* Once, until there is some again. */
+	if (!atomic_exchange(&s->told_short, true))
 		gw_err("the guest waits for page %zu for want of memory on this host: %s", page,
 		       strerror(-rc));
-	}
 }
 
 /* A page that is a hole, and here. Its stripe is locked. */
@@ -140,6 +143,8 @@ static void give_zeros(struct gw_split *s, size_t page)
 		s->ops->wake(s->env, page, 1);
 	else if (rc)
 		refused(s, page, rc);
+	else
+		s->told_short = false;
 }
 
 static bool is_present(struct gw_split *s, size_t page)
@@ -399,6 +404,7 @@ static int copy(struct gw_split *s, size_t unit, size_t page, size_t count, cons
 		gw_netpt_unplace(&s->table, unit);
 		return rc ? rc : -EIO;
 	}
+	s->told_short = false;
 	park(s, GW_SPLIT_COPIED, page);
 	gw_netpt_placed(&s->table, unit, page, copied);
 	park(s, GW_SPLIT_CAME, page);

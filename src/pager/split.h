@@ -106,6 +106,7 @@ struct gw_split {
 	_Atomic bool gone;	 /* QEMU has ended */
 	_Atomic bool retry;	 /* this host has no memory for a page that somebody waits for: to
 				    be tried again, by all of them, after a while */
+	_Atomic bool told_short; /* and that was said */
 
 	gw_shared_word *wanted, *asked; /* a bit a page */
 	gw_shared_word *lost;		/* their holder has said that it has not got them */
