@@ -127,7 +127,7 @@ class GodwitVm:
         self._settle()
         detail = json.loads(output)
         # In post-copy it has moved when all of its memory has.
-        moved = resumed if detail["godwit"]["mode"] == "precopy" else ended
+        moved = resumed if detail["godwit"]["mode"] in ("precopy", "split") else ended
         return {"ended": True, "asked-at": asked, "resumed-at": resumed, "total-ms": (moved - asked) * 1e3,
                 "start-ms": None, "transferred": detail["ram"]["transferred"],
                 "downtime-ms": detail["downtime"], "detail": detail}

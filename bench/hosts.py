@@ -242,24 +242,26 @@ class Network:
 class Daemon:
     """A godwitd on one host."""
 
-    def __init__(self, build, network, host, folder):
+    def __init__(self, build, network, host, folder, name=None, port=PEER_PORT, *options):
         self.network = network
         self.host = host
+        self.name = name or host
+        self.options = options
         self.godwit = build / "src/godwit"
         self.godwitd = build / "src/godwitd"
-        self.root = folder / host
-        self.log = folder / f"godwitd-{host}.log"
-        self.address = f"{ADDRESS[host]}:{PEER_PORT}"
+        self.root = folder / self.name
+        self.log = folder / f"godwitd-{self.name}.log"
+        self.address = f"{ADDRESS[host]}:{port}"
         # Host a keeps the registry of both.
-        self.registry = [] if host == "a" else ["--registry", f"godwit://{ADDRESS['a']}:{PEER_PORT}"]
+        self.registry = [] if self.name == "a" else ["--registry", f"godwit://{ADDRESS['a']}:{PEER_PORT}"]
         self._start()
 
     def _start(self):
         with open(self.log, "a") as log:
             self.process = spawn(
                 self.network.enter(self.host) + [self.godwitd, "--root", self.root,
-                                                 "--listen", self.address, "--name", self.host,
-                                                 *self.registry],
+                                                 "--listen", self.address, "--name", self.name,
+                                                 *self.registry, *self.options],
                 stdout=log, stderr=log)
         try:
             wait_until(self._ready, 10, f"godwitd on host {self.host}: see {self.log}")

@@ -15,6 +15,7 @@ import journey
 import pages
 import postcopy
 import reuse
+import split
 from contenders import VM
 from hosts import GIB, Failure, children, cpu_seconds, end, wait_until
 from measure import (FILL_SECONDS, Mover, by_contender, godwit_parts, medians, move_all, move_table,
@@ -236,7 +237,8 @@ FOUNDATION = {
     "scan": scan,
 }
 ALL = {**FOUNDATION, **journey.ALL, **pages.ALL, **postcopy.ALL,
-       **reuse.ALL}
+       **reuse.ALL, **split.ALL}
 GROUPS = {"foundation": list(FOUNDATION), "pages": list(pages.ALL),
           "postcopy": list(postcopy.ALL), "reuse": list(reuse.ALL),
+          "split": list(split.ALL),
           "all": list(ALL)}
