@@ -73,9 +73,9 @@ static int op_request(void *env, unsigned int holder, const size_t *pages, unsig
 	return gw_servers_request(&((struct gw_keeper *)env)->all, holder, pages, n);
 }
 
-static void op_fetch(void *env, unsigned int holder, size_t unit)
+static void op_fetch(void *env, unsigned int holder, size_t first, size_t count)
 {
-	gw_servers_fetch(&((struct gw_keeper *)env)->all, holder, unit);
+	gw_servers_fetch(&((struct gw_keeper *)env)->all, holder, first, count);
 }
 
 static void op_release(void *env, unsigned int holder, size_t page, size_t count)

@@ -75,23 +75,23 @@ static int flush_releases(struct gw_session *e)
 	return rc || !len ? rc : send_bulk(s, GW_MSG_RELEASE, e->runs, len);
 }
 
-/* Ask for what of @unit is there. Return: how many pages; or -errno. */
-static int fetch(struct gw_session *e, size_t unit)
+/* Ask for what of these pages of a unit is there. Return: how many pages; or -errno. */
+static int fetch(struct gw_session *e, size_t first, size_t count)
 {
 	size_t pages[GW_UNIT_PAGES_MAX];
-	const unsigned int n = gw_split_rest(gw_server_split(e->s), unit, pages);
+	const unsigned int n = gw_split_rest(gw_server_split(e->s), first, count, pages);
 	int rc = n ? send_bulk(e->s, GW_MSG_REQUEST, e->runs, gw_runs_list(pages, n, e->runs)) : 0;
 
 	return rc ? rc : (int)n;
 }
 
-static bool next_fetch(struct gw_server *s, size_t *unit)
+static bool next_fetch(struct gw_server *s, struct gw_fetch *next)
 {
 	gw_locked(&s->lock);
 
 	if (!s->nr_fetches)
 		return false;
-	*unit = s->fetches[0];
+	*next = s->fetches[0];
 	memmove(s->fetches, s->fetches + 1, --s->nr_fetches * sizeof(s->fetches[0]));
 	return true;
 }
@@ -106,13 +106,16 @@ static int fetch_all(struct gw_session *e, bool *did)
 	while (!n && gw_split_has_room(v->split) &&
 	       v->split->coming < GW_LEAVING_MAX * (uint64_t)table->units.pages) {
 		const size_t unit = e->s->next++;
+		size_t first, count;
 
 		if (unit >= table->units.nr) {
 			e->s->next = 0;
 			break;
 		}
-		if (gw_netpt_holder(table, unit) == e->s->index)
-			n = fetch(e, unit);
+		if (gw_netpt_holder(table, unit) != e->s->index)
+			continue;
+		count = gw_unit_pages(&table->units, unit, &first);
+		n = fetch(e, first, count);
 	}
 	*did = *did || n > 0;
 	return n < 0 ? n : 0;
@@ -120,13 +123,13 @@ static int fetch_all(struct gw_session *e, bool *did)
 
 static int fetch_some(struct gw_session *e, bool *did)
 {
-	size_t unit;
+	struct gw_fetch next;
 	int n = 0;
 
-	while (n >= 0 && next_fetch(e->s, &unit)) {
+	while (n >= 0 && next_fetch(e->s, &next)) {
 		if (!gw_split_has_room(gw_server_split(e->s)))
 			continue;
-		n = fetch(e, unit);
+		n = fetch(e, next.first, next.count);
 		*did = true;
 	}
 	if (n >= 0 && e->s->all->merging)

@@ -59,7 +59,7 @@ int gw_servers_request(struct gw_servers *v, unsigned int server, const size_t *
 	return rc;
 }
 
-void gw_servers_fetch(struct gw_servers *v, unsigned int server, size_t unit)
+void gw_servers_fetch(struct gw_servers *v, unsigned int server, size_t first, size_t count)
 {
 	struct gw_server *s = &v->servers[server];
 
@@ -67,10 +67,11 @@ void gw_servers_fetch(struct gw_servers *v, unsigned int server, size_t unit)
 		return;
 	gw_locked(&s->lock);
 	for (unsigned int i = 0; i < s->nr_fetches; i++)
-		if (s->fetches[i] == unit)
+		if (s->fetches[i].first <= first &&
+		    s->fetches[i].first + s->fetches[i].count >= first + count)
 			return;
 	if (s->nr_fetches < GW_FETCHES_MAX)
-		s->fetches[s->nr_fetches++] = unit;
+		s->fetches[s->nr_fetches++] = (struct gw_fetch){ first, count };
 	gw_server_signal(s);
 }
 

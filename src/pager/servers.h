@@ -62,7 +62,9 @@ struct gw_server {
 		unsigned int n;
 	} releases;
 	bool overrun; /* of releases: it must be told what is left */
-	size_t fetches[GW_FETCHES_MAX];
+	struct gw_fetch {
+		size_t first, count;
+	} fetches[GW_FETCHES_MAX];
 	unsigned int nr_fetches;
 	struct {
 		struct gw_leaving l;
@@ -127,7 +129,7 @@ void gw_servers_dismiss(struct gw_servers *v, int64_t deadline);
 /** gw_servers_request() - as in struct gw_split_ops, and so are the next two. */
 int gw_servers_request(struct gw_servers *v, unsigned int server, const size_t *pages,
 		       unsigned int n);
-void gw_servers_fetch(struct gw_servers *v, unsigned int server, size_t unit);
+void gw_servers_fetch(struct gw_servers *v, unsigned int server, size_t first, size_t count);
 void gw_servers_release(struct gw_servers *v, unsigned int server, size_t page, size_t count);
 
 /**

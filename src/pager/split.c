@@ -36,6 +36,8 @@ int gw_split_init(struct gw_split *s, unsigned int threads)
 	s->lost = gw_shared_bits_new(s->bits_len);
 	s->leaving = (_Atomic uint8_t *)gw_shared_bits_new(s->units_len);
 	pthread_mutex_init(&s->lock, NULL);
+	for (unsigned int i = 0; i < GW_SPLIT_RECENT; i++)
+		s->recent[i] = s->table.units.nr;
 	gw_fault_times_init(&s->times);
 	for (unsigned int i = 0; i < GW_NETPT_STRIPES; i++)
 		pthread_mutex_init(&s->stripes[i], NULL);
@@ -265,6 +267,34 @@ static void unask(struct gw_split *s, const size_t *pages, unsigned int n)
 	}
 }
 
+/* How many pages are fetched where one of @unit is: as many as those before it lay near. */
+static size_t ahead(struct gw_split *s, size_t unit)
+{
+	unsigned int near = 0;
+	gw_locked(&s->lock);
+
+	for (unsigned int i = 0; i < GW_SPLIT_RECENT; i++)
+		near += s->recent[i] == unit || s->recent[i] + 1 == unit;
+	s->recent[s->next_recent++ % GW_SPLIT_RECENT] = unit;
+	return near > 1 ? GW_UNIT_PAGES_MAX : near ? GW_AHEAD_NEAR : GW_AHEAD_PAGES;
+}
+
+/* What lies around @page, which is asked for, is worth fetching. */
+static void fetch(struct gw_split *s, unsigned int holder, size_t page)
+{
+	const size_t unit = gw_unit_of(&s->table.units, page);
+	size_t first, count = gw_unit_pages(&s->table.units, unit, &first);
+	const size_t most = ahead(s, unit);
+
+	if (most < count) {
+		const size_t skip = (page - first) / most * most;
+
+		first += skip;
+		count = count - skip < most ? count - skip : most;
+	}
+	s->ops->fetch(s->env, holder, first, count);
+}
+
 /* Ask for @pages, ascending, each of its unit's holder. */
 static void request(struct gw_split *s, const size_t *pages, unsigned int n)
 {
@@ -284,8 +314,7 @@ static void request(struct gw_split *s, const size_t *pages, unsigned int n)
 		for (unsigned int i = 0; asked && i < k; i++)
 			if (!i || gw_unit_of(&s->table.units, pages[i]) !=
 					  gw_unit_of(&s->table.units, pages[i - 1]))
-				s->ops->fetch(s->env, holder,
-					      gw_unit_of(&s->table.units, pages[i]));
+				fetch(s, holder, pages[i]);
 		pages += k;
 		n -= k;
 	}
@@ -362,9 +391,9 @@ void gw_split_unask(struct gw_split *s, unsigned int holder)
 	}
 }
 
-unsigned int gw_split_rest(struct gw_split *s, size_t unit, size_t *pages)
+unsigned int gw_split_rest(struct gw_split *s, size_t first, size_t count, size_t *pages)
 {
-	size_t first, count = gw_unit_pages(&s->table.units, unit, &first);
+	const size_t unit = gw_unit_of(&s->table.units, first);
 	size_t at = first, run, n;
 	unsigned int nr = 0;
 	gw_locked(stripe_of(s, unit));

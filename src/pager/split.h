@@ -38,6 +38,16 @@
 /* Pages that are wanted and not asked for, beyond which they are looked for among all. */
 #define GW_SPLIT_DEFERRED 1024
 
+/*
+ * With a page comes what lies around it: all of its unit (the paper's) where several of so many
+ * requests before it lay there or in the unit before, 64 pages where one did, else 16. So a guest
+ * that goes through its memory waits once a unit, and one that touches it at random brings little
+ * that nobody needs.
+ */
+#define GW_SPLIT_RECENT 8
+#define GW_AHEAD_PAGES	16
+#define GW_AHEAD_NEAR	64
+
 /* Where a test may hold a thread, and kill the process. */
 enum gw_split_park {
 	GW_SPLIT_NOTED,	    /* a page is about to be placed */
@@ -69,8 +79,8 @@ struct gw_split_ops {
 	 * gw_split_ask(), once it can.
 	 */
 	int (*request)(void *env, unsigned int holder, const size_t *pages, unsigned int n);
-	/* The rest of @unit is worth fetching, too. Must not wait. */
-	void (*fetch)(void *env, unsigned int holder, size_t unit);
+	/* Of these, all of one unit, what is away is worth fetching, too. Must not wait. */
+	void (*fetch)(void *env, unsigned int holder, size_t first, size_t count);
 	/* @holder need not keep these: in order with what is sent to it. Must not wait. */
 	void (*release)(void *env, unsigned int holder, size_t page, size_t count);
 	/* These pages of the guest were used. */
@@ -119,7 +129,9 @@ struct gw_split {
 	struct gw_split_stats stats;
 	size_t deferred[GW_SPLIT_DEFERRED];
 	unsigned int nr_deferred;
-	bool overflown; /* there are more: among wanted */
+	bool overflown;			/* there are more: among wanted */
+	size_t recent[GW_SPLIT_RECENT]; /* units that were asked for */
+	unsigned int next_recent;
 };
 
 /** gw_split_init() - for @s->memory. The table is made or opened by the caller. 0/-ENOMEM. */
@@ -153,10 +165,11 @@ void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t
 size_t gw_split_absent(struct gw_split *s, unsigned int holder, size_t page, size_t count);
 
 /**
- * gw_split_rest() - what of @unit is away and not asked for: asked for from here on, by the caller.
+ * gw_split_rest() - what of @count pages from @first, all of one unit, is away and not asked for:
+ * asked for from here on, by the caller.
  * @pages: GW_UNIT_PAGES_MAX, ascending
  */
-unsigned int gw_split_rest(struct gw_split *s, size_t unit, size_t *pages);
+unsigned int gw_split_rest(struct gw_split *s, size_t first, size_t count, size_t *pages);
 
 /** gw_split_ask() - ask for whatever is wanted and not asked for, where there is room. */
 void gw_split_ask(struct gw_split *s);

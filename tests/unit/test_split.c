@@ -25,6 +25,7 @@ struct world {
 	bool *held, silent;
 	size_t asked[PAGES];
 	unsigned int nr_asked, released;
+	size_t fetched, nr_fetched;
 	int stop_at; /* enum gw_split_park; NOBODY */
 	bool stopped, go_on;
 	pthread_t server;
@@ -45,11 +46,14 @@ static int op_request(void *env, unsigned int holder, const size_t *pages, unsig
 	return 0;
 }
 
-static void op_fetch(void *env, unsigned int holder, size_t unit)
+static void op_fetch(void *env, unsigned int holder, size_t first, size_t count)
 {
-	(void)env;
+	struct world *w = env;
+	gw_locked(&w->lock);
+
 	(void)holder;
-	(void)unit;
+	w->fetched = first;
+	w->nr_fetched = count;
 }
 
 static void op_release(void *env, unsigned int holder, size_t page, size_t count)
@@ -432,9 +436,35 @@ static void only_what_was_prepared(void **state)
 	assert_true(in_file(w, 0) && !in_file(w, UNIT));
 	/* What comes to it would not be protected. */
 	assert_true(gw_split_prepare(&w->split, 1));
-	assert_int_equal(gw_split_rest(&w->split, 1, pages), 0);
+	assert_int_equal(gw_split_rest(&w->split, UNIT, UNIT, pages), 0);
 	*word_of(w, 9 * UNIT) = 1;
 	assert_int_equal(*word_of(w, UNIT), 4);
+}
+
+/* Around pages that lie apart little is fetched; all of a unit beside the last ones. */
+static void what_lies_around(void **state)
+{
+	static const struct {
+		size_t page, fetched, count;
+	} faults[] = {
+		{ 1 * UNIT + 20, 1 * UNIT + GW_AHEAD_PAGES, GW_AHEAD_PAGES },
+		{ 7 * UNIT, 7 * UNIT, GW_AHEAD_PAGES },
+		{ 4 * UNIT + 31, 4 * UNIT + GW_AHEAD_PAGES, GW_AHEAD_PAGES },
+		{ 5 * UNIT + 3, 5 * UNIT, UNIT },
+	};
+	struct world *w = *state;
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(faults); i++) {
+		const size_t unit = faults[i].page / UNIT;
+		const struct gw_fault fault = { .page = faults[i].page };
+
+		for (size_t page = unit * UNIT; page < (unit + 1) * UNIT; page++)
+			*word_of(w, page) = page + 1;
+		assert_true(send_out(w, unit) > 0);
+		gw_split_fault(&w->split, &fault, 1);
+		assert_int_equal(w->fetched, faults[i].fetched);
+		assert_int_equal(w->nr_fetched, faults[i].count);
+	}
 }
 
 /* Two on one page, which is asked for once. */
@@ -557,8 +587,8 @@ static void no_memory_for_two(void **state)
 	for (size_t i = page; i < page + 2; i++)
 		*word_of(w, i) = i;
 	assert_true(send_out(w, 1) > 0 && send_out(w, 2) > 0);
-	assert_int_equal(gw_split_rest(&w->split, 1, pages), 1);
-	assert_int_equal(gw_split_rest(&w->split, 2, pages), 1);
+	assert_int_equal(gw_split_rest(&w->split, UNIT, UNIT, pages), 1);
+	assert_int_equal(gw_split_rest(&w->split, 2 * UNIT, UNIT, pages), 1);
 	w->poor = true;
 	gw_split_place(&w->split, page, 2, bytes);
 	assert_int_equal(w->split.coming, 0);
@@ -764,6 +794,7 @@ int main(void)
 		split_test(unasked),
 		split_test(no_room),
 		split_test(no_memory),
+		split_test(what_lies_around),
 		split_test(no_memory_for_two),
 		split_test(silent_server),
 		split_test(everybody),
