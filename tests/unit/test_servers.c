@@ -127,11 +127,20 @@ static void set_down(struct sub *s, bool down)
 	s->down = down;
 }
 
+/* Whoever hangs up finds none of them any more. */
+static void close_all(struct sub *s)
+{
+	gw_locked(&s->lock);
+
+	for (unsigned int i = 0; i < s->nr; i++)
+		gw_transport_close(&s->conns[i]);
+	s->nr = 0;
+}
+
 static void set_free(struct sub *s)
 {
 	gw_locked(&s->lock);
 
-	s->nr = 0;
 	s->busy = false;
 }
 
@@ -144,8 +153,7 @@ static void sub_end(struct sub *s, bool restart)
 	hang_up(s);
 	for (unsigned int i = 0; i < nr; i++)
 		pthread_join(s->threads[i], NULL);
-	for (unsigned int i = 0; i < nr; i++)
-		gw_transport_close(&s->conns[i]);
+	close_all(s);
 	while (!sem_trywait(&s->compared))
 		;
 	if (restart) {
