@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 
-from godwit_lab import MIB, check, kill, wait_for
+from godwit_lab import MIB, check, kill, read_text, wait_for
 from godwit_runner import Group
 from godwit_wire import HANG_UP, Proxy
 from test_move import Attached
@@ -19,6 +19,11 @@ SLOW = ("--postcopy", "now", "--max-bandwidth", "8M")
 
 class TwoHosts(Group):
     """And a guest that checks its memory as it goes."""
+
+    @staticmethod
+    def lost(source):
+        """How often it has said that it cannot reach the other side."""
+        return read_text(source.log).count("the destination of the guest's memory is lost")
 
     def setup(self):
         self.a, self.b = self.lab.host("a"), self.lab.host("b")
@@ -155,8 +160,10 @@ class PostCopy(TwoHosts):
         proxy = self.lab.closing(Proxy(self.other().address))
         command, source, to = self.leave(*SLOW, via=proxy.address)
         for _ in range(2):
+            lost = self.lost(source)
             proxy.cut()
-            wait_for("paused", lambda: source.status("t")["status"] == "postcopy-paused")
+            # It may go on before anybody has seen that it was paused.
+            wait_for("the source to notice", lambda n=lost: self.lost(source) > n)
             wait_for("it to go on", lambda: source.status("t")["status"] == "postcopy-active")
         command.finish().ok()
         self.whole(source, to)

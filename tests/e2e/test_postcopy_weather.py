@@ -61,16 +61,7 @@ def seconds_run(vm):
     return [n / os.sysconf("SC_CLK_TCK") for n in sorted(ticks, reverse=True)]
 
 
-class Told(PostCopy):
-    """What a source says on its way."""
-
-    @staticmethod
-    def lost(source):
-        """How often it has said that it cannot reach the other side."""
-        return read_text(source.log).count("the destination of the guest's memory is lost")
-
-
-class Together(Told):
+class Together(PostCopy):
     """Guests of which several workloads count their passes."""
 
     def together(self, vm, n):
@@ -371,7 +362,7 @@ class Waiting(Group):
         return (words[1] - words[0]) % 2**64 == (words[2] - words[1]) % 2**64 == STEP
 
 
-class Back(Told):
+class Back(PostCopy):
     """A VM that comes back finds its memory there, and is there before it."""
 
     weight = 60
