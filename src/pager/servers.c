@@ -503,6 +503,18 @@ static void keep_up(void *arg)
 	free(e.runs);
 }
 
+/* Once: who has a fault to serve uses the locks while all others are ended, and begin again. */
+static void init(struct gw_servers *v, unsigned int n)
+{
+	struct gw_server *s = &v->servers[n];
+
+	s->all = v;
+	s->index = n;
+	pthread_mutex_init(&s->send, NULL);
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->work, NULL);
+}
+
 int gw_servers_start(struct gw_servers *v)
 {
 	unsigned int n = 0;
@@ -510,12 +522,9 @@ int gw_servers_start(struct gw_servers *v)
 	for (; n < v->nr; n++) {
 		struct gw_server *s = &v->servers[n];
 
-		s->all = v;
-		s->index = n;
+		if (!s->all)
+			init(v, n);
 		s->stop = s->failed = false;
-		pthread_mutex_init(&s->send, NULL);
-		pthread_mutex_init(&s->lock, NULL);
-		pthread_cond_init(&s->work, NULL);
 		s->task = v->tasks->spawn(v->env, keep_up, s);
 		if (!s->task)
 			break;
@@ -578,7 +587,8 @@ static int dismiss(struct gw_server *s, int64_t deadline)
 void gw_servers_dismiss(struct gw_servers *v, int64_t deadline)
 {
 	for (unsigned int i = 0; i < v->nr; i++) {
-		if (!dismiss(&v->servers[i], deadline))
+		/* Who was never called holds nothing. */
+		if (!v->servers[i].all || !dismiss(&v->servers[i], deadline))
 			continue;
 		gw_warn("memory server %s keeps what it holds of the VM, until somebody there "
 			"drops it: %s",

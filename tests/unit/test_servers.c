@@ -441,6 +441,20 @@ static void leaves_at_the_end(void **state)
 	assert_int_equal(gw_servers_finish(&w->all), 1);
 }
 
+/* A keeper that could not begin dismisses those whom nobody has called yet, too. */
+static void never_called(void **state)
+{
+	struct world *w = *state;
+	struct gw_server one = { .address = "sub9:1" };
+	struct gw_servers none = { .ops = w->all.ops, .tasks = w->all.tasks, .env = w };
+
+	none.servers = &one;
+	none.nr = 1;
+	gw_servers_stop(&none);
+	gw_servers_dismiss(&none, gw_now() + GW_S);
+	assert_null(one.conns[GW_MEMORY_REQUESTS]);
+}
+
 /* Nobody is sent more than he has promised, and a unit is in one place. */
 static void room(void **state)
 {
@@ -586,9 +600,14 @@ static void lost(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		servers_test(there_and_back), servers_test(room), servers_test(leaves_at_the_end),
-		servers_test(refused),	      servers_test(away), servers_test(in_bad_weather),
+		servers_test(there_and_back),
+		servers_test(room),
+		servers_test(leaves_at_the_end),
+		servers_test(refused),
+		servers_test(away),
+		servers_test(in_bad_weather),
 		servers_test(lost),
+		servers_test(never_called),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
