@@ -164,6 +164,8 @@ int gw_keeper_start(struct gw_keeper *k, bool took_over)
 	k->all.ops = &gw_servers_live_ops;
 	k->all.tasks = &gw_threads;
 	k->all.env = k;
+	k->all.name = k->vm.def.name;
+	k->all.host = k->w->host;
 	k->all.split = &k->split;
 	k->all.sink = &k->in.sink;
 	k->all.options = (struct gw_page_options){ .compress = GW_COMPRESS_AUTO };

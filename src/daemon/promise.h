@@ -3,7 +3,7 @@
  * promise.h - what this host's memory server holds of VMs that run elsewhere (decision 32), as
  * it is written down, so that any later godwitd or worker can carry on (invariant 12).
  *
- *   RUN/held/ID/record.json  what was promised to whom (memserver/hold.h); ID is the split's
+ *   RUN/held/ID/record.json  what was promised to whom (vm/hold.h); ID is the split's
  *   RUN/held/ID/main         locked (flock) while the main host is connected
  *   RUN/ram-small/held/ID/   the pages (memserver/store.h)
  *

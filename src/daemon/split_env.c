@@ -131,14 +131,6 @@ static struct gw_transport *op_connect(void *env, const struct gw_server *server
 	return t;
 }
 
-static json_t *op_hold(void *env, const struct gw_server *server)
-{
-	const struct gw_keeper *k = env;
-
-	(void)server;
-	return json_pack("{s:s,s:s}", "name", k->vm.def.name, "host", k->w->host);
-}
-
 uint64_t gw_keeper_spare(const struct gw_keeper *k)
 {
 	return gw_split_record_spare(&k->record);
@@ -175,7 +167,6 @@ static bool op_victim(void *env, unsigned int server, size_t *unit)
 
 const struct gw_servers_ops gw_servers_live_ops = {
 	.connect = op_connect,
-	.hold = op_hold,
 	.victim = op_victim,
 	.notify = op_notify,
 };

@@ -8,8 +8,8 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
-#include "feature.h"
 #include "frame.h"
+#include "hold.h"
 #include "log.h"
 #include "runs.h"
 #include "servers_internal.h"
@@ -219,27 +219,11 @@ static int expect(struct gw_server *s, struct gw_frame *f, unsigned int type)
 	return rc;
 }
 
-static json_t *blocks_json(const struct gw_memory *memory)
-{
-	json_t *list = json_array();
-
-	for (unsigned int i = 0; i < memory->nr_blocks; i++)
-		json_array_append_new(list, json_pack("{s:s,s:I}", "id", memory->blocks[i].id,
-						      "size", (json_int_t)memory->blocks[i].size));
-	return list;
-}
-
 static int say_hold(struct gw_server *s)
 {
-	json_t *hold = s->all->ops->hold(s->all->env, s);
-	gw_autofree char *text = NULL;
+	const struct gw_servers *v = s->all;
+	gw_autofree char *text = gw_hold_text(v->name, v->host, v->split->memory, s->size);
 
-	json_object_set_new(hold, "blocks", blocks_json(gw_server_split(s)->memory));
-	json_object_set_new(hold, "size", json_integer((json_int_t)s->size));
-	json_object_set_new(hold, "features", gw_features_json());
-	json_object_set_new(hold, "stages", gw_stages_json());
-	text = json_dumps(hold, JSON_COMPACT);
-	json_decref(hold);
 	if (!text)
 		return gw_fail(-ENOMEM, "no memory to call a memory server");
 	s->conns[GW_MEMORY_REQUESTS]->send_by = gw_server_now(s) + CONNECT_NS;
@@ -250,23 +234,16 @@ static int say_hold(struct gw_server *s)
 static int heed_holding(struct gw_server *s, const struct gw_frame *f,
 			struct gw_page_options *options)
 {
-	json_t *json = json_loadb((const char *)f->payload, f->len, 0, NULL);
-	const char *host = json_string_value(json_object_get(json, "host"));
+	char host[GW_HOST_MAX];
 	uint32_t stages = 0;
-	int rc = 0;
+	int rc = gw_holding_parse(f->payload, f->len, host, &stages);
 
-	if (!host || strlen(host) >= sizeof(s->host))
-		rc = gw_fail(-EPROTO, "HOLDING without a host's name");
-	if (!rc)
-		rc = gw_names_parse(json_object_get(json, "stages"), GW_STAGE_MAX, gw_stage_name,
-				    &stages);
 	if (!rc)
 		rc = gw_stages_limit(options, stages);
 	if (!rc) {
 		gw_locked(&s->lock);
-		snprintf(s->host, sizeof(s->host), "%s", host);
+		memcpy(s->host, host, sizeof(s->host));
 	}
-	json_decref(json);
 	return rc;
 }
 

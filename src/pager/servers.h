@@ -79,8 +79,6 @@ struct gw_servers_ops {
 	/* A connection of @server, past OPEN and ACCEPT, or NULL with a message. */
 	struct gw_transport *(*connect)(void *env, const struct gw_server *server,
 					unsigned int index, int64_t deadline);
-	/* What HOLD says, besides the blocks; owned by the caller. */
-	json_t *(*hold)(void *env, const struct gw_server *server);
 	/*
 	 * The next unit that is to leave for @server, if one should now.
 	 * Return: whether there is one.
@@ -95,6 +93,7 @@ struct gw_servers {
 	const struct gw_servers_ops *ops;
 	const struct gw_task_ops *tasks; /* gw_threads, but in a simulation */
 	void *env;			 /* of both */
+	const char *name, *host;	 /* of the VM, and what this host calls itself */
 	struct gw_split *split;
 	struct gw_sink *sink; /* gw_split_place(), and place.c's */
 	struct gw_page_options options;

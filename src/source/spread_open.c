@@ -12,6 +12,7 @@
 #include "clock.h"
 #include "error.h"
 #include "feature.h"
+#include "hold.h"
 #include "internal.h"
 #include "io.h"
 #include "log.h"
@@ -44,44 +45,14 @@ static int expect(struct gw_source *s, struct gw_sub *sub, unsigned int type, in
 	return rc;
 }
 
-static char *make_hold(const struct gw_source *s, const struct gw_sub *sub)
-{
-	const struct gw_memory *m = s->memory;
-	json_t *json, *blocks = json_array();
-	char *text;
-
-	for (unsigned int i = 0; i < m->nr_blocks; i++)
-		json_array_append_new(blocks, json_pack("{s:s,s:I}", "id", m->blocks[i].id, "size",
-							(json_int_t)m->blocks[i].size));
-	json = json_pack(
-		"{s:O,s:s,s:o,s:I,s:o,s:o}", "name", json_object_get(s->definition, "name"), "host",
-		s->holder.host[0] ? s->holder.host : "?", "blocks", blocks, "size",
-		(json_int_t)sub->size, "features", gw_features_json(), "stages", gw_stages_json());
-	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
-	json_decref(json);
-	return text;
-}
-
-static int heed_holding(struct gw_sub *sub)
-{
-	json_t *json = json_loadb((const char *)sub->inbox.payload, sub->inbox.len, 0, NULL);
-	const char *host = json_string_value(json_object_get(json, "host"));
-	int rc = host ? 0 : gw_fail(-EPROTO, "HOLDING without a host's name");
-
-	if (!rc)
-		rc = gw_names_parse(json_object_get(json, "stages"), GW_STAGE_MAX, gw_stage_name,
-				    &sub->stages);
-	gw_copy_whole(sub->host, sizeof(sub->host), host);
-	json_decref(json);
-	return rc;
-}
-
 /* HOLD, on a connection of its own: what it promises then is to be dismissed. */
 static int ask(struct gw_source *s, struct gw_sub *sub, int64_t ns)
 {
 	const unsigned int k = (unsigned int)(sub - s->spread->subs);
 	const int64_t deadline = s->ops->now(s->env) + GW_ANSWER_NS;
-	gw_autofree char *hold = make_hold(s, sub);
+	gw_autofree char *hold =
+		gw_hold_text(json_string_value(json_object_get(s->definition, "name")),
+			     s->holder.host[0] ? s->holder.host : "?", s->memory, sub->size);
 	struct gw_transport *t;
 
 	if (!hold)
@@ -103,7 +74,7 @@ static int open_sub(struct gw_source *s, struct gw_sub *sub)
 	int rc = ask(s, sub, PROMISE_NS);
 
 	if (!rc)
-		rc = heed_holding(sub);
+		rc = gw_holding_parse(sub->inbox.payload, sub->inbox.len, sub->host, &sub->stages);
 	if (rc)
 		return rc;
 	/* Nothing of it is there yet; what is, of an earlier attempt, goes. */

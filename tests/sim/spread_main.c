@@ -146,13 +146,6 @@ static struct gw_transport *op_connect(void *env, const struct gw_server *server
 	return t;
 }
 
-static json_t *op_hold(void *env, const struct gw_server *server)
-{
-	(void)env;
-	(void)server;
-	return json_pack("{s:s,s:s}", "name", "web1", "host", "A");
-}
-
 static uint64_t spare(void)
 {
 	const uint64_t some = 4ULL * w->unit_pages;
@@ -205,7 +198,6 @@ static bool op_victim(void *env, unsigned int server, size_t *unit)
 
 static const struct gw_servers_ops servers_ops = {
 	.connect = op_connect,
-	.hold = op_hold,
 	.victim = op_victim,
 	.notify = spread_notify,
 };
@@ -409,6 +401,8 @@ static void make(struct spread_pager *p, bool took_over)
 	p->all = (struct gw_servers){ .ops = &servers_ops,
 				      .tasks = &tasks,
 				      .env = p,
+				      .name = "web1",
+				      .host = "A",
 				      .split = &p->split,
 				      .sink = &p->in.sink,
 				      .options = { .compress = w->compress },

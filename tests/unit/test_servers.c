@@ -194,13 +194,6 @@ static struct gw_transport *op_connect(void *env, const struct gw_server *server
 	return t;
 }
 
-static json_t *op_hold(void *env, const struct gw_server *server)
-{
-	(void)env;
-	(void)server;
-	return json_pack("{s:s,s:s}", "name", "web1", "host", "A");
-}
-
 static bool op_victim(void *env, unsigned int server, size_t *unit)
 {
 	struct world *w = env;
@@ -221,7 +214,6 @@ static void op_notify(void *env)
 
 static const struct gw_servers_ops servers_ops = {
 	.connect = op_connect,
-	.hold = op_hold,
 	.victim = op_victim,
 	.notify = op_notify,
 };
@@ -303,6 +295,8 @@ static int make(void **state)
 	w->all = (struct gw_servers){ .ops = &servers_ops,
 				      .tasks = &gw_threads,
 				      .env = w,
+				      .name = "web1",
+				      .host = "A",
 				      .split = &w->split,
 				      .sink = &w->in.sink,
 				      .options = { .compress = GW_COMPRESS_LZ4 },
@@ -446,7 +440,9 @@ static void never_called(void **state)
 {
 	struct world *w = *state;
 	struct gw_server one = { .address = "sub9:1" };
-	struct gw_servers none = { .ops = w->all.ops, .tasks = w->all.tasks, .env = w };
+	struct gw_servers none = {
+		.ops = w->all.ops, .tasks = w->all.tasks, .env = w, .name = "web1", .host = "A"
+	};
 
 	none.servers = &one;
 	none.nr = 1;

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "define.h"
+#include "memory.h"
 #include "messages.h"
 
 /* Bytes of a VM's memory that a memory server keeps account of: 2 GiB of bits. */
@@ -45,6 +46,23 @@ int gw_hold_parse(struct gw_hold *hold, const json_t *json);
 
 /** gw_hold_json() - as it travels, with what this release has; the caller's, NULL: no memory. */
 json_t *gw_hold_json(const struct gw_hold *hold);
+
+/**
+ * gw_hold_text() - HOLD's payload: @size bytes of VM @name's @memory are to be held.
+ * @host: its main host's name
+ *
+ * Return: text, free(); NULL: no memory.
+ */
+char *gw_hold_text(const char *name, const char *host, const struct gw_memory *memory,
+		   uint64_t size);
+
+/**
+ * gw_holding_parse() - the answer to it.
+ * @host: what the sub-host calls itself; @stages: that it reads (stage.h)
+ *
+ * Return: 0, or -EPROTO with a message.
+ */
+int gw_holding_parse(const void *payload, size_t len, char host[GW_HOST_MAX], uint32_t *stages);
 
 /** gw_hold_same_blocks() - whether pages have the same numbers in both. */
 bool gw_hold_same_blocks(const struct gw_hold *a, const struct gw_hold *b);

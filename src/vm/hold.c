@@ -103,6 +103,40 @@ json_t *gw_hold_json(const struct gw_hold *hold)
 			 gw_features_json(), "stages", gw_stages_json());
 }
 
+char *gw_hold_text(const char *name, const char *host, const struct gw_memory *memory,
+		   uint64_t size)
+{
+	struct gw_hold hold = { .nr_blocks = memory->nr_blocks, .size = size };
+	json_t *json;
+	char *text;
+
+	gw_copy_whole(hold.name, sizeof(hold.name), name);
+	gw_copy_whole(hold.host, sizeof(hold.host), host);
+	for (unsigned int i = 0; i < memory->nr_blocks; i++) {
+		memcpy(hold.blocks[i].id, memory->blocks[i].id, GW_MEMORY_ID_MAX);
+		hold.blocks[i].size = memory->blocks[i].size;
+	}
+	json = gw_hold_json(&hold);
+	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	json_decref(json);
+	return text;
+}
+
+int gw_holding_parse(const void *payload, size_t len, char host[GW_HOST_MAX], uint32_t *stages)
+{
+	json_t *json = json_loadb(payload, len, 0, NULL);
+	const char *name = json_string_value(json_object_get(json, "host"));
+	int rc = is_host(name) ? 0 : gw_fail(-EPROTO, "HOLDING without a host's name");
+
+	if (!rc)
+		rc = gw_names_parse(json_object_get(json, "stages"), GW_STAGE_MAX, gw_stage_name,
+				    stages);
+	if (!rc)
+		gw_copy_whole(host, GW_HOST_MAX, name);
+	json_decref(json);
+	return rc;
+}
+
 bool gw_hold_same_blocks(const struct gw_hold *a, const struct gw_hold *b)
 {
 	if (a->nr_blocks != b->nr_blocks)
