@@ -13,7 +13,7 @@
 #include "arrival.h"
 #include "crew.h"
 #include "dest.h"
-#include "split_env.h"
+#include "keeper.h"
 #include "teller.h"
 #include "worker.h"
 #include "worker_pages.h"

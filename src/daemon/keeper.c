@@ -24,8 +24,9 @@
 #include "clock.h"
 #include "error.h"
 #include "io.h"
+#include "keeper.h"
 #include "log.h"
-#include "split_env.h"
+#include "worker_pages.h"
 
 #define LOOK_NS	       (100 * GW_MS)
 #define REPORT_NS      (500 * GW_MS)
@@ -85,6 +86,20 @@ static int map_memory(struct gw_keeper *k)
 				       strerror(errno));
 		k->maps[i] = at;
 	}
+	return 0;
+}
+
+int gw_keeper_watch(struct gw_keeper *k, struct gw_vm *vm, struct gw_qmp *qmp)
+{
+	pid_t threads[GW_WATCH_VCPUS];
+	const unsigned int vcpus = gw_pages_vcpus(qmp, threads);
+	int rc = gw_watch_split(&vm->watch, vm->process.pid, &k->ram,
+				vcpus < GW_WATCH_PARTS ? vcpus : GW_WATCH_PARTS);
+
+	if (rc)
+		return rc;
+	vm->watch.nr_vcpus = vcpus;
+	memcpy(vm->watch.vcpus, threads, sizeof(threads[0]) * vcpus);
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* split_env.c - a split VM's pager on a real QEMU; see split_env.h. */
+/* split_env.c - a split VM's pager on a real QEMU; see keeper.h. */
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -8,9 +8,9 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "keeper.h"
 #include "log.h"
 #include "peers.h"
-#include "split_env.h"
 
 static int64_t op_now(void *env)
 {

@@ -13,10 +13,9 @@
 #include "clock.h"
 #include "error.h"
 #include "io.h"
+#include "keeper.h"
 #include "log.h"
-#include "split_env.h"
 #include "split_hosts.h"
-#include "worker_pages.h"
 
 static int make_id(uint8_t id[GW_ID_LEN])
 {
@@ -26,20 +25,6 @@ static int make_id(uint8_t id[GW_ID_LEN])
 	_Static_assert(GW_SECRET_LEN >= GW_ID_LEN, "enough of it");
 	memcpy(id, secret, GW_ID_LEN);
 	return rc;
-}
-
-int gw_keeper_watch(struct gw_keeper *k, struct gw_vm *vm, struct gw_qmp *qmp)
-{
-	pid_t threads[GW_WATCH_VCPUS];
-	const unsigned int vcpus = gw_pages_vcpus(qmp, threads);
-	int rc = gw_watch_split(&vm->watch, vm->process.pid, &k->ram,
-				vcpus < GW_WATCH_PARTS ? vcpus : GW_WATCH_PARTS);
-
-	if (rc)
-		return rc;
-	vm->watch.nr_vcpus = vcpus;
-	memcpy(vm->watch.vcpus, threads, sizeof(threads[0]) * vcpus);
-	return 0;
 }
 
 /* How QEMU is now: its memory, and how many vCPUs fault. */

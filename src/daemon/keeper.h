@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * split_env.h - what the keeper of a split VM has (keeper.c), and the ops of its pager
- * (pager/split.h, pager/servers.h) on a real QEMU and real hosts (split_env.c).
+ * keeper.h - who looks after a VM whose memory is only in part here (keeper.c), and the ops of its
+ * pager (pager/split.h, pager/servers.h) on a real QEMU and real hosts (split_env.c).
  */
-#ifndef GW_SPLIT_ENV_H
-#define GW_SPLIT_ENV_H
+#ifndef GW_KEEPER_H
+#define GW_KEEPER_H
 
 #include "accessed.h"
 #include "ageing.h"
