@@ -164,7 +164,7 @@ int gw_keeper_start(struct gw_keeper *k, bool took_over)
 	if (rc)
 		return rc;
 	k->watched = true;
-	rc = gw_watch_splits(&k->paged);
+	rc = gw_watch_arm(&k->paged);
 	if (rc)
 		return rc;
 	gw_bitmap_set_range(&k->filled, 0, k->split.table.units.nr);

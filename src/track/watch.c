@@ -231,7 +231,7 @@ int gw_watch_unsplit(struct gw_memory_watch *w, pid_t pid)
 	return rc;
 }
 
-int gw_watch_splits(const struct gw_paged *paged)
+int gw_watch_arm(const struct gw_paged *paged)
 {
 	int rc = 0;
 

@@ -123,17 +123,17 @@ int gw_watch_unpage(struct gw_memory_watch *w, const struct gw_paged *paged);
  * @ram: as QEMU maps it
  * @parts: userfaultfds, GW_WATCH_PARTS at most
  *
- * Sets @w, for the caller to save before he opens it and calls gw_watch_splits(): whoever comes
+ * Sets @w, for the caller to save before he opens it and calls gw_watch_arm(): whoever comes
  * after him must find it. The guest may run. Return: 0, or -errno with a message and no watch.
  */
 int gw_watch_split(struct gw_memory_watch *w, pid_t pid, const struct gw_ram *ram,
 		   unsigned int parts);
 
 /**
- * gw_watch_splits() - from here on who touches a page that is not in the file, or writes one that
+ * gw_watch_arm() - from here on who touches a page that is not in the file, or writes one that
  * is protected, waits for a pager. Harmless where it is so already. 0 or -errno with a message.
  */
-int gw_watch_splits(const struct gw_paged *paged);
+int gw_watch_arm(const struct gw_paged *paged);
 
 /**
  * gw_watch_unsplit() - the reverse, when nothing is missing: there is no watch any more. 0 or

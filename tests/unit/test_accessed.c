@@ -42,7 +42,7 @@ static void watch_as_split(struct watched *w)
 	assert_int_equal(gw_watch_open(&w->watch, w->g.pid, &paged), 0);
 	/* Whoever comes after somebody who died in between does it again. */
 	for (int i = 0; i < 2; i++)
-		assert_int_equal(gw_watch_splits(&paged), 0);
+		assert_int_equal(gw_watch_arm(&paged), 0);
 	gw_watch_close(&paged);
 }
 
