@@ -7,7 +7,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "activate.h"
 #include "address.h"
@@ -193,9 +192,9 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 			       e->vm.def.name, e->vm.def.name);
 	snprintf(e->journal.peer, sizeof(e->journal.peer), "%s", address);
 	e->journal.role = GW_ROLE_SOURCE;
-	if (getrandom(e->journal.id, GW_ID_LEN, 0) != GW_ID_LEN)
-		return gw_fail(-errno, "getrandom: %s", strerror(errno));
-	rc = gw_attach(e->qmp, e->vm.process.pid, &e->ram, &e->facts);
+	rc = gw_id_make(e->journal.id);
+	if (!rc)
+		rc = gw_attach(e->qmp, e->vm.process.pid, &e->ram, &e->facts);
 	if (!rc)
 		rc = check_memory(e);
 	if (!rc)

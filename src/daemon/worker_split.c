@@ -17,16 +17,6 @@
 #include "log.h"
 #include "split_hosts.h"
 
-static int make_id(uint8_t id[GW_ID_LEN])
-{
-	uint8_t secret[GW_SECRET_LEN];
-	int rc = gw_secret_make(secret);
-
-	_Static_assert(GW_SECRET_LEN >= GW_ID_LEN, "enough of it");
-	memcpy(id, secret, GW_ID_LEN);
-	return rc;
-}
-
 /* How QEMU is now: its memory, and how many vCPUs fault. */
 static int look_at_qemu(struct gw_keeper *k)
 {
@@ -72,7 +62,7 @@ static int begin(struct gw_keeper *k, const json_t *args)
 		rc = gw_split_record_ask(&k->record, asked, memory);
 	json_decref(asked);
 	if (!rc)
-		rc = make_id(k->record.id);
+		rc = gw_id_make(k->record.id);
 	if (!rc)
 		rc = look_at_qemu(k);
 	if (rc)

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "accessed.h"
 #include "cleanup.h"
@@ -81,8 +80,8 @@ static int ask(struct gw_source_env *e, const json_t *args)
 		r.unit_pages = UNIT_PAGES;
 	if (!rc)
 		rc = refuse_others(e, &r);
-	if (!rc && getrandom(r.id, GW_ID_LEN, 0) != GW_ID_LEN)
-		rc = gw_fail(-errno, "getrandom: %s", strerror(errno));
+	if (!rc)
+		rc = gw_id_make(r.id);
 	if (rc)
 		return rc;
 	/* What the main host keeps free must have room somewhere, if nobody has said how much is.

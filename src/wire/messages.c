@@ -3,6 +3,8 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
 
 #include "cleanup.h"
 #include "codec.h"
@@ -116,6 +118,13 @@ int gw_open_decode(const uint8_t *wire, size_t len, struct gw_open *open, uint16
 	if (open->kind < GW_OPEN_MIGRATE || open->kind >= GW_OPEN_KINDS)
 		return gw_fail(-EPROTO, "OPEN of unknown kind %u", open->kind);
 	return 0;
+}
+
+int gw_id_make(uint8_t id[GW_ID_LEN])
+{
+	return getrandom(id, GW_ID_LEN, 0) == GW_ID_LEN
+		       ? 0
+		       : gw_fail(-errno, "getrandom: %s", strerror(errno));
 }
 
 void gw_id_format(const uint8_t id[GW_ID_LEN], char text[2 * GW_ID_LEN + 1])

@@ -304,6 +304,9 @@ const char *gw_message_name(unsigned int type);
 /** gw_message_max() - largest payload of @type in bytes; -1 for an unknown type. */
 long gw_message_max(unsigned int type);
 
+/** gw_id_make() - a new id, of random bytes, which nobody guesses. 0 or -errno with a message. */
+int gw_id_make(uint8_t id[GW_ID_LEN]);
+
 /** gw_id_format() - @id as 32 hex digits and NUL into @text. */
 void gw_id_format(const uint8_t id[GW_ID_LEN], char text[2 * GW_ID_LEN + 1]);
 
