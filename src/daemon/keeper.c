@@ -275,6 +275,10 @@ static int sample(struct gw_keeper *k)
 	k->known = k->known || k->accessed.rounds || k->periods >= LOOKS_FIRST;
 	gw_bitmap_zero(&k->sampled);
 	rc = gw_accessed_sample(&k->accessed, &k->sampled, may_be_made(k));
+	if (rc == -ESRCH) { /* known here before its process can be waited for */
+		k->split.gone = true;
+		return 0;
+	}
 	if (rc && rc != -EAGAIN)
 		return rc;
 	/* An entry that was never dropped says nothing. */
@@ -378,12 +382,12 @@ static void prepare(struct gw_keeper *k)
 
 /*
  * What is here beyond the limit at first is no reason to have the guest wait until it has left: it
- * may use what it needs as long as it becomes less.
+ * may use what it needs as long as it becomes less. What is on its way counts as here.
  */
 static void lower_limit(struct gw_keeper *k)
 {
 	const uint64_t target = k->record.main_memory / GW_PAGE_SIZE;
-	const uint64_t least = gw_split_here(&k->split) + gw_keeper_spare(k);
+	const uint64_t least = gw_split_here(&k->split) + k->split.coming + gw_keeper_spare(k);
 
 	if (k->record.merging || k->split.limit <= target || least >= k->split.limit)
 		return;

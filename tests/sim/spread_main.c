@@ -288,7 +288,7 @@ static void prepare(struct spread_pager *p)
 
 static void lower_limit(struct spread_pager *p)
 {
-	const uint64_t least = spread_here() + spare();
+	const uint64_t least = spread_here() + p->split.coming + spare();
 
 	if (w->merging || least >= p->split.limit || p->split.limit <= w->target)
 		return;
