@@ -138,6 +138,22 @@ static int forget_split(struct gw_keeper *k)
 	return rc;
 }
 
+static void name_servers(struct gw_keeper *k)
+{
+	k->all.ops = &gw_servers_live_ops;
+	k->all.tasks = &gw_threads;
+	k->all.env = k;
+	k->all.name = k->vm.def.name;
+	k->all.host = k->w->host;
+	k->all.split = &k->split;
+	k->all.servers = k->servers;
+	k->all.nr = k->record.nr_servers;
+	for (unsigned int i = 0; i < k->all.nr; i++) {
+		memcpy(k->servers[i].address, k->record.servers[i].address, GW_ADDRESS_MAX);
+		k->servers[i].size = k->record.servers[i].size;
+	}
+}
+
 int gw_keeper_start(struct gw_keeper *k, bool took_over)
 {
 	const struct gw_memory *m = &k->ram.memory;
@@ -176,21 +192,10 @@ int gw_keeper_start(struct gw_keeper *k, bool took_over)
 		return rc;
 	k->sampling = true;
 	gw_split_in_init(&k->in, &k->split);
-	k->all.ops = &gw_servers_live_ops;
-	k->all.tasks = &gw_threads;
-	k->all.env = k;
-	k->all.name = k->vm.def.name;
-	k->all.host = k->w->host;
-	k->all.split = &k->split;
+	name_servers(k);
 	k->all.sink = &k->in.sink;
 	k->all.options = (struct gw_page_options){ .compress = GW_COMPRESS_AUTO };
-	k->all.servers = k->servers;
-	k->all.nr = k->record.nr_servers;
 	k->all.merging = k->record.merging;
-	for (unsigned int i = 0; i < k->all.nr; i++) {
-		memcpy(k->servers[i].address, k->record.servers[i].address, GW_ADDRESS_MAX);
-		k->servers[i].size = k->record.servers[i].size;
-	}
 	rc = gw_faults_start(&k->faults, hear, k, &k->paged);
 	return rc ? rc : gw_servers_start(&k->all);
 }
@@ -583,6 +588,24 @@ void gw_keeper_dismiss(struct gw_keeper *k)
 {
 	gw_servers_stop(&k->all);
 	gw_servers_dismiss(&k->all, gw_now() + DISMISS_NS);
+}
+
+int gw_keeper_bury(struct gw_keeper *k)
+{
+	const struct gw_definition *def = &k->vm.def;
+	struct gw_memory memory = { 0 };
+	int rc = gw_split_record_parse(&k->record, k->vm.split);
+
+	for (unsigned int i = 0; !rc && i < def->nr_memory; i++)
+		if (gw_memory_add(&memory, def->memory[i].id, def->memory[i].size) < 0)
+			rc = -EINVAL;
+	if (rc)
+		return rc;
+	k->split.memory = &memory;
+	name_servers(k);
+	gw_keeper_dismiss(k);
+	k->split.memory = NULL;
+	return forget_split(k);
 }
 
 /* Its guest has ended, and nobody needs to hold anything of it. */

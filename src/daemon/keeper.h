@@ -60,7 +60,7 @@ struct gw_keeper *gw_keeper_new(struct gw_worker *w, const char *name);
 /** gw_keeper_free() - and stop all that works for it; what is away stays where it is. */
 void gw_keeper_free(struct gw_keeper *k);
 
-/** gw_keeper_open() - load the VM's record, and find its QEMU. 0 or -errno. */
+/** gw_keeper_open() - load the VM's record, and find its QEMU. 0; -ESRCH: it has ended; -errno. */
 int gw_keeper_open(struct gw_keeper *k, const char *name);
 
 /**
@@ -86,6 +86,12 @@ int gw_keeper_start(struct gw_keeper *k, bool took_over);
  * ended, and nobody holds anything of it. 0; -ESTALE: another process is to go on; -errno.
  */
 int gw_keeper_keep(struct gw_keeper *k);
+
+/**
+ * gw_keeper_bury() - its QEMU has ended while nobody kept it: nobody needs to hold anything of it,
+ * and its record says no more that it is split. 0 or -errno.
+ */
+int gw_keeper_bury(struct gw_keeper *k);
 
 /** gw_keeper_save() - write its record down. 0 or -errno. */
 int gw_keeper_save(struct gw_keeper *k);

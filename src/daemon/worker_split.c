@@ -106,6 +106,11 @@ int gw_worker_split(struct gw_worker *w, const json_t *args, json_t **result)
 	if (!k)
 		return lock < 0 ? lock : -ENOMEM;
 	rc = gw_keeper_open(k, name);
+	if (rc == -ESRCH && resumed) {
+		rc = gw_keeper_bury(k);
+		gw_keeper_free(k);
+		return rc;
+	}
 	if (!rc)
 		rc = resumed ? gw_keeper_take_over(k) : begin(k, args);
 	if (!rc)

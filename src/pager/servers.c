@@ -564,8 +564,9 @@ static int dismiss(struct gw_server *s, int64_t deadline)
 void gw_servers_dismiss(struct gw_servers *v, int64_t deadline)
 {
 	for (unsigned int i = 0; i < v->nr; i++) {
-		/* Who was never called holds nothing. */
-		if (!v->servers[i].all || !dismiss(&v->servers[i], deadline))
+		if (!v->servers[i].all)
+			init(v, i);
+		if (!dismiss(&v->servers[i], deadline))
 			continue;
 		gw_warn("memory server %s keeps what it holds of the VM, until somebody there "
 			"drops it: %s",

@@ -121,7 +121,8 @@ int gw_servers_finish(struct gw_servers *v);
 
 /**
  * gw_servers_dismiss() - tell all of them that they need to hold nothing any more; each by
- * @deadline. After gw_servers_stop(). One that cannot be reached keeps what it has.
+ * @deadline. After gw_servers_stop(), or by a process that has called none of them. One that
+ * cannot be reached keeps what it has.
  */
 void gw_servers_dismiss(struct gw_servers *v, int64_t deadline);
 

@@ -76,6 +76,9 @@ class Split(Splits):
 
     def setup(self):
         super().setup()
+        self.boot()
+
+    def boot(self):
         self.vm = self.lab.vm(memory="160M", run=("memtest:56",)).boot(self.a)
 
     def test_there_and_back(self):
@@ -150,6 +153,19 @@ class Split(Splits):
                 proxy.release()
             command.finish().failed("cancelled")
             self.is_whole()
+
+    def test_killed(self):
+        """Its QEMU ends while nobody keeps it, and nobody holds anything of it."""
+        self.split()
+        keeper, qemu = self.a.worker(), self.a.qemu("t")
+        self.a.kill()
+        kill(keeper)
+        kill(qemu)
+        self.a.start()
+        for host in self.subs:
+            wait_for(f"{host.name} to hold nothing", lambda h=host: not h.workers(), 10)
+        self.vm.gone()
+        self.boot()
 
     def test_stopped(self):
         """It ends as it is split, and nobody holds anything of it."""

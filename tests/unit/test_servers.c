@@ -435,20 +435,25 @@ static void leaves_at_the_end(void **state)
 	assert_int_equal(gw_servers_finish(&w->all), 1);
 }
 
-/* A keeper that could not begin dismisses those whom nobody has called yet, too. */
-static void never_called(void **state)
+/* A process that has called nobody dismisses what another had called. */
+static void dismissed_by_another(void **state)
 {
 	struct world *w = *state;
-	struct gw_server one = { .address = "sub9:1" };
+	struct gw_server one = { .address = "sub0:1", .size = PAGES * GW_PAGE_SIZE };
 	struct gw_servers none = {
 		.ops = w->all.ops, .tasks = w->all.tasks, .env = w, .name = "web1", .host = "A"
 	};
 
 	none.servers = &one;
 	none.nr = 1;
-	gw_servers_stop(&none);
-	gw_servers_dismiss(&none, gw_now() + GW_S);
+	none.split = &w->split;
+	until_up(w);
+	gw_servers_stop(&w->all);
+	gw_servers_dismiss(&none, gw_now() + 60 * GW_S);
 	assert_null(one.conns[GW_MEMORY_REQUESTS]);
+	assert_string_equal(one.error, "");
+	assert_int_equal(gw_servers_start(&w->all), 0);
+	until_up(w);
 }
 
 /* Nobody is sent more than he has promised, and a unit is in one place. */
@@ -603,7 +608,7 @@ int main(void)
 		servers_test(away),
 		servers_test(in_bad_weather),
 		servers_test(lost),
-		servers_test(never_called),
+		servers_test(dismissed_by_another),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
