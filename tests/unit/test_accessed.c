@@ -16,10 +16,27 @@ struct watched {
 	struct gw_accessed accessed;
 };
 
-static void look(struct watched *w)
+/* What was accessed, into g.due; @made: as for gw_accessed_sample(). */
+static void look_for(struct watched *w, size_t made)
 {
 	gw_bitmap_zero(&w->g.due);
-	assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, SIZE_MAX), 0);
+	assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, made), 0);
+}
+
+static void look(struct watched *w)
+{
+	look_for(w, SIZE_MAX);
+}
+
+/* What is written is tracked from here on, by the same watch. */
+static void track_written(struct watched *w)
+{
+	int numbers[2];
+
+	for (unsigned int i = 0; i < 2; i++)
+		numbers[i] = gw_inject_found(w->g.pid, w->watch.numbers[i]);
+	w->g.t = gw_tracker_resume(w->g.pid, numbers, 2, w->watch.ranges, w->watch.nr_ranges);
+	assert_non_null(w->g.t);
 }
 
 /* Exactly what is expected, and nothing of it is expected any more. */
@@ -112,13 +129,9 @@ static void nothing_is_lost_to_the_tracker(void **state)
 {
 	struct watched *w = make(false);
 	struct rng rng = { 5 };
-	int numbers[2];
 
 	(void)state;
-	for (unsigned int i = 0; i < 2; i++)
-		numbers[i] = gw_inject_found(w->g.pid, w->watch.numbers[i]);
-	w->g.t = gw_tracker_resume(w->g.pid, numbers, 2, w->watch.ranges, w->watch.nr_ranges);
-	assert_non_null(w->g.t);
+	track_written(w);
 	assert_int_equal(gw_tracker_scan(w->g.t, &w->g.expected), 0);
 	for (unsigned int i = 0; i < 40; i++) {
 		size_t written[8];
@@ -164,13 +177,9 @@ static void nothing_is_lost_while_it_writes(void **state)
 	struct watched *w = make(false);
 	gw_autofree uint8_t *copy = calloc(HAMMERED, GW_PAGE_SIZE);
 	size_t copied = 0, sampled = 0;
-	int numbers[2];
 
 	(void)state;
-	for (unsigned int i = 0; i < 2; i++)
-		numbers[i] = gw_inject_found(w->g.pid, w->watch.numbers[i]);
-	w->g.t = gw_tracker_resume(w->g.pid, numbers, 2, w->watch.ranges, w->watch.nr_ranges);
-	assert_non_null(w->g.t);
+	track_written(w);
 	memcpy(copy, page_of(&w->g, 0), HAMMERED * GW_PAGE_SIZE);
 	tell(&w->g, HAMMER, 0, HAMMERED, 1);
 	/* Until enough was tried, however little it gets of the processors meanwhile. */
@@ -297,8 +306,7 @@ static void in_turn(void **state)
 	tell(&w->g, READ, 0, 2000, 1);
 	tell(&w->g, READ, FIRST, SMALL, 1);
 	while (left) {
-		gw_bitmap_zero(&w->g.due);
-		assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, 400), 0);
+		look_for(w, 400);
 		assert_int_equal(gw_bitmap_count(&w->g.due, 0, PAGES), left);
 		assert_true(w->accessed.dropped >= (left < 400 ? left : 400));
 		left -= w->accessed.dropped;
@@ -310,15 +318,13 @@ static void in_turn(void **state)
 		const size_t page = i ? FIRST + 3 : 3;
 
 		tell(&w->g, READ, page, 2, 1);
-		gw_bitmap_zero(&w->g.due);
-		assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, 1), 0);
+		look_for(w, 1);
 		gw_bitmap_set_range(&w->g.expected, page, 2);
 		assert_bits(&w->g.due, &w->g.expected);
 		gw_bitmap_clear(&w->g.expected, page);
-		gw_bitmap_zero(&w->g.due);
-		assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, 0), 0);
+		look_for(w, 0);
 		assert_bits(&w->g.due, &w->g.expected);
-		assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, 1), 0);
+		look_for(w, 1);
 		gw_bitmap_zero(&w->g.expected);
 		accessed_as_expected(w);
 	}
@@ -338,15 +344,13 @@ static void as_many_as_are_made_again(void **state)
 	(void)state;
 	tell(&w->g, READ, 0, 2000, 1);
 	for (rounds = w->accessed.rounds; w->accessed.rounds == rounds; looks++) {
-		gw_bitmap_zero(&w->g.due);
-		assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, made), 0);
+		look_for(w, made);
 		assert_true(w->accessed.dropped <= made << looks);
 	}
 	assert_true(looks <= 7);
 	for (looks = 0; looks < 10; looks++) {
 		tell(&w->g, READ, 0, 2000, 1);
-		gw_bitmap_zero(&w->g.due);
-		assert_int_equal(gw_accessed_sample(&w->accessed, &w->g.due, made), 0);
+		look_for(w, made);
 		assert_true(w->accessed.dropped >= made);
 		assert_true(looks < 2 || w->accessed.dropped <= made + 2);
 	}
