@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * spread_sub.c - a sub-host: a memory server as worker_hold.c runs it, on files of a tmpfs that
- * outlive it; see spread.h.
+ * sim_split_sub.c - a sub-host: a memory server as worker_hold.c runs it, on files of a tmpfs that
+ * outlive it; see sim_split.h.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,11 +15,11 @@
 #include "clock.h"
 #include "error.h"
 #include "io.h"
-#include "spread.h"
+#include "sim_split.h"
 
-static struct spread *const w = &spread;
+static struct sim_split *const w = &sim_split;
 
-static void unmap(struct spread_sub *s)
+static void unmap(struct split_sub *s)
 {
 	for (unsigned int i = 0; s->store && i < s->store->ram.memory.nr_blocks; i++)
 		munmap(s->maps[i], s->store->ram.memory.blocks[i].size);
@@ -27,12 +27,12 @@ static void unmap(struct spread_sub *s)
 }
 
 /* Whoever is dead may still have the one before open. */
-static int open_store(struct spread_sub *s, const struct gw_hold *hold)
+static int open_store(struct split_sub *s, const struct gw_hold *hold)
 {
 	struct gw_memstore *store = calloc(1, sizeof(*store));
 	int rc;
 
-	if (!store || w->nr_stores == SPREAD_PROCS)
+	if (!store || w->nr_stores == SPLIT_PROCS)
 		abort();
 	w->stores[w->nr_stores++] = store;
 	rc = gw_memstore_open(store, s->folder, hold);
@@ -57,7 +57,7 @@ static int64_t op_now(void *env)
 
 static int op_hold(void *env, const struct gw_hold *hold, struct gw_memstore **store)
 {
-	struct spread_server *v = env;
+	struct split_server *v = env;
 	int rc = sim_step(&v->process, "hold", STEP_FAILS);
 
 	if (!rc && !v->serve.store)
@@ -67,7 +67,7 @@ static int op_hold(void *env, const struct gw_hold *hold, struct gw_memstore **s
 	v->sub->promised = hold->size / GW_PAGE_SIZE;
 	v->sub->dismissed = false;
 	gw_memstore_resize(v->sub->store, hold->size);
-	spread_sub_fill_up(v->sub, v->sub->full);
+	split_sub_fill_up(v->sub, v->sub->full);
 	*store = v->sub->store;
 	return 0;
 }
@@ -76,7 +76,7 @@ static const struct gw_memserve_ops ops = { .now = op_now, .hold = op_hold };
 
 static void talk(void *arg, unsigned int i)
 {
-	struct spread_server *v = arg;
+	struct split_server *v = arg;
 	int rc = 0;
 
 	if (i == GW_MEMORY_REQUESTS) {
@@ -90,20 +90,20 @@ static void talk(void *arg, unsigned int i)
 		sim_check(rc != -ENOSPC || v->sub->full || v->process.dead,
 			  "memory server %s was sent more than it has promised", v->sub->name);
 		if (rc == -ENOSPC)
-			spread_road(ROAD_ENOSPC);
+			split_road(ROAD_ENOSPC);
 	}
 	v->running[i] = false;
 }
 
 static bool is_silent(void *arg, int64_t *when)
 {
-	const struct spread_server *v = arg;
+	const struct split_server *v = arg;
 
 	(void)when;
 	return !v->running[0] && !v->running[1];
 }
 
-static void join(struct spread_server *v)
+static void join(struct split_server *v)
 {
 	for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++)
 		if (v->conns[i] && !(v->dismissed && i == GW_MEMORY_REQUESTS))
@@ -112,7 +112,7 @@ static void join(struct spread_server *v)
 		fiber_wait(is_silent, v, GW_FOREVER);
 }
 
-static void close_all(struct spread_server *v)
+static void close_all(struct split_server *v)
 {
 	for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++)
 		gw_transport_close(&v->conns[i]);
@@ -120,14 +120,14 @@ static void close_all(struct spread_server *v)
 	v->compared = v->dismissed = false;
 }
 
-static void end_session(struct spread_server *v)
+static void end_session(struct split_server *v)
 {
 	if (v->conns[GW_MEMORY_REQUESTS])
 		join(v);
 	close_all(v);
 }
 
-static void start(struct spread_server *v, unsigned int i)
+static void start(struct split_server *v, unsigned int i)
 {
 	v->conns[i] = v->next[i];
 	v->next[i] = NULL;
@@ -135,7 +135,7 @@ static void start(struct spread_server *v, unsigned int i)
 	fiber_new(&v->process, i ? "bulk" : "requests", talk, v, i);
 }
 
-static void remove_files(struct spread_sub *s)
+static void remove_files(struct split_sub *s)
 {
 	for (unsigned int i = 0; i < w->file.memory.nr_blocks; i++) {
 		gw_autofree char *path = gw_path("%s/%s", s->folder, w->file.memory.blocks[i].id);
@@ -145,12 +145,12 @@ static void remove_files(struct spread_sub *s)
 	unmap(s);
 }
 
-static void remove_all(struct spread_server *v)
+static void remove_all(struct split_server *v)
 {
 	join(v);
 	if (!sim_step(&v->process, "remove", 0)) {
 		if (v->sub->dismissed_of == w->splits)
-			spread_road(ROAD_DISMISSED);
+			split_road(ROAD_DISMISSED);
 		v->sub->dismissed_of = w->splits;
 		remove_files(v->sub);
 		v->sub->dismissed = true;
@@ -161,7 +161,7 @@ static void remove_all(struct spread_server *v)
 
 static bool has_news(void *arg, int64_t *when)
 {
-	const struct spread_server *v = arg;
+	const struct split_server *v = arg;
 
 	(void)when;
 	return v->process.dead || w->over || v->next[GW_MEMORY_REQUESTS] || v->dismissed ||
@@ -172,7 +172,7 @@ static bool has_news(void *arg, int64_t *when)
 
 static void keep(void *arg, unsigned int i)
 {
-	struct spread_server *v = arg;
+	struct split_server *v = arg;
 
 	(void)i;
 	while (!v->process.dead && !w->over) {
@@ -198,7 +198,7 @@ static void keep(void *arg, unsigned int i)
 		gw_transport_close(&v->next[k]);
 }
 
-void spread_sub_call(struct spread_server *v, unsigned int index, struct gw_transport *t)
+void split_sub_call(struct split_server *v, unsigned int index, struct gw_transport *t)
 {
 	if (v->process.dead || w->over) {
 		gw_transport_close(&t);
@@ -211,11 +211,11 @@ void spread_sub_call(struct spread_server *v, unsigned int index, struct gw_tran
 	v->next[index] = t;
 }
 
-void spread_sub_start(struct spread_sub *s)
+void split_sub_start(struct split_sub *s)
 {
-	struct spread_server *v = calloc(1, sizeof(*v));
+	struct split_server *v = calloc(1, sizeof(*v));
 
-	if (!v || w->nr_servers == SPREAD_PROCS)
+	if (!v || w->nr_servers == SPLIT_PROCS)
 		abort();
 	w->servers[w->nr_servers++] = v;
 	v->process.name = s->name;
@@ -225,7 +225,7 @@ void spread_sub_start(struct spread_sub *s)
 	fiber_new(&v->process, "server", keep, v, 0);
 }
 
-void spread_sub_kill(struct spread_sub *s)
+void split_sub_kill(struct split_sub *s)
 {
 	if (!s->server)
 		return;
@@ -235,28 +235,28 @@ void spread_sub_kill(struct spread_sub *s)
 	s->server = NULL;
 }
 
-bool spread_sub_has(const struct spread_sub *s, size_t page, uint64_t version)
+bool split_sub_has(const struct split_sub *s, size_t page, uint64_t version)
 {
 	const struct gw_memory *m = s->store ? &s->store->ram.memory : NULL;
 	const struct gw_memory_block *b = m ? gw_memory_block_of(m, page) : NULL;
 
 	return b && gw_memstore_has(s->store, page) &&
-	       spread_seems(s->maps[b - m->blocks] + (page - b->first_page) * GW_PAGE_SIZE, page,
-			    version);
+	       split_seems(s->maps[b - m->blocks] + (page - b->first_page) * GW_PAGE_SIZE, page,
+			   version);
 }
 
-void spread_sub_fill_up(struct spread_sub *s, bool full)
+void split_sub_fill_up(struct split_sub *s, bool full)
 {
 	s->full = full;
 	if (s->store)
 		s->store->most = full ? s->store->pages : s->promised;
 }
 
-void spread_sub_lose(struct spread_sub *s)
+void split_sub_lose(struct split_sub *s)
 {
 	for (size_t page = 0; s->store && page < w->file.memory.nr_pages; page++) {
 		if (!gw_memory_block_of(&w->file.memory, page) ||
-		    !gw_netpt_is_away(&w->table, page) || spread_in_file(page) ||
+		    !gw_netpt_is_away(&w->table, page) || split_in_file(page) ||
 		    gw_netpt_holder(&w->table, gw_unit_of(&w->table.units, page)) != s->index ||
 		    !rng_one_in(&w->rng, 20))
 			continue;
@@ -266,7 +266,7 @@ void spread_sub_lose(struct spread_sub *s)
 	}
 }
 
-void spread_sub_find(struct spread_sub *s)
+void split_sub_find(struct split_sub *s)
 {
 	const size_t nr = w->file.memory.nr_pages;
 	uint8_t bytes[GW_PAGE_SIZE];
@@ -275,8 +275,8 @@ void spread_sub_find(struct spread_sub *s)
 	for (size_t page = gw_bitmap_next(&s->lost, 0, nr, true); page < nr;
 	     page = gw_bitmap_next(&s->lost, page + 1, nr, true)) {
 		any = true;
-		spread_fill(bytes, page, w->must[page]);
-		sim_check(gw_netpt_is_away(&w->table, page) && !spread_in_file(page),
+		split_fill(bytes, page, w->must[page]);
+		sim_check(gw_netpt_is_away(&w->table, page) && !split_in_file(page),
 			  "page %zu, which was lost, has come", page);
 		s->store->most = SIZE_MAX;
 		if (gw_memstore_put(s->store, page, 1, bytes))
@@ -284,28 +284,28 @@ void spread_sub_find(struct spread_sub *s)
 		gw_bitmap_clear(&s->lost, page);
 	}
 	if (any)
-		spread_road(ROAD_FOUND);
-	spread_sub_fill_up(s, s->full);
+		split_road(ROAD_FOUND);
+	split_sub_fill_up(s, s->full);
 }
 
-void spread_sub_init(unsigned int index)
+void split_sub_init(unsigned int index)
 {
-	struct spread_sub *s = &w->subs[index];
+	struct split_sub *s = &w->subs[index];
 
 	memset(s, 0, sizeof(*s));
 	s->index = index;
 	snprintf(s->name, sizeof(s->name), "%c", 'B' + (char)index);
-	snprintf(s->folder, sizeof(s->folder), "/dev/shm/godwit-spread.%d", (int)getpid());
+	snprintf(s->folder, sizeof(s->folder), "/dev/shm/godwit-sim_split.%d", (int)getpid());
 	if (mkdir(s->folder, 0700) && errno != EEXIST)
 		abort();
-	snprintf(s->folder, sizeof(s->folder), "/dev/shm/godwit-spread.%d/%c", (int)getpid(),
+	snprintf(s->folder, sizeof(s->folder), "/dev/shm/godwit-sim_split.%d/%c", (int)getpid(),
 		 'B' + (char)index);
 	if (gw_bitmap_init(&s->lost, w->file.memory.nr_pages))
 		abort();
-	spread_sub_start(s);
+	split_sub_start(s);
 }
 
-void spread_sub_remove(struct spread_sub *s)
+void split_sub_remove(struct split_sub *s)
 {
 	remove_files(s);
 	rmdir(s->folder);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * spread_kernel.c - the ops of a pager of the main host: its file, page tables and userfaultfds, as
- * far as a kernel shows them; see spread.h.
+ * sim_split_kernel.c - the ops of a pager of the main host: its file, page tables and userfaultfds,
+ * as far as a kernel shows them; see sim_split.h.
  *
  * Who is dead has no effect any more.
  */
@@ -11,15 +11,15 @@
 
 #include "clock.h"
 #include "error.h"
-#include "spread.h"
+#include "sim_split.h"
 
-static struct spread *const w = &spread;
+static struct sim_split *const w = &sim_split;
 
 /* Memory. */
 
-static struct spread_pager *pager_of(const struct gw_memory *m)
+static struct split_pager *pager_of(const struct gw_memory *m)
 {
-	return (struct spread_pager *)((uintptr_t)m - offsetof(struct spread_pager, memory));
+	return (struct split_pager *)((uintptr_t)m - offsetof(struct split_pager, memory));
 }
 
 static int main_read(const struct gw_memory *m, unsigned int block, size_t page, size_t count,
@@ -49,7 +49,7 @@ static int main_punch(const struct gw_memory *m, unsigned int block, size_t page
 		return rc;
 	if (w->punch_fails) {
 		w->punch_fails = false;
-		spread_road(ROAD_PUNCH);
+		split_road(ROAD_PUNCH);
 		return gw_fail(-EIO, "cannot be punched");
 	}
 	return buffers_punch(&w->file.memory, block, page, count);
@@ -73,7 +73,7 @@ static uint64_t main_resident(const struct gw_memory *m, unsigned int block)
 	return buffers_resident(&w->file.memory, block);
 }
 
-const struct gw_memory_ops spread_memory_ops = {
+const struct gw_memory_ops split_memory_ops = {
 	.read = main_read,
 	.write = main_write,
 	.punch = main_punch,
@@ -84,7 +84,7 @@ const struct gw_memory_ops spread_memory_ops = {
 
 /* The kernel. */
 
-int64_t spread_now(void *env)
+int64_t split_now(void *env)
 {
 	(void)env;
 	return sim_now();
@@ -94,31 +94,30 @@ static bool no_memory(void)
 {
 	if (sim_now() >= w->no_memory_until)
 		return false;
-	spread_road(ROAD_REFUSED);
+	split_road(ROAD_REFUSED);
 	return true;
 }
 
 /* A page more is in the file. */
-static void comes(const struct spread_pager *p, size_t page, uint64_t version)
+static void comes(const struct split_pager *p, size_t page, uint64_t version)
 {
 	const uint64_t most = p->split.limit + (uint64_t)p->split.threads * w->unit_pages;
 	uint8_t bytes[GW_PAGE_SIZE];
 
-	spread_fill(bytes, page, version);
+	split_fill(bytes, page, version);
 	if (gw_memory_write(&w->file.memory, page, 1, bytes))
 		abort();
 	gw_bitmap_clear(&w->protected, page);
 	/* An answer may have been on its way when its server lost it. */
 	for (unsigned int i = 0; i < w->nr_subs; i++)
 		gw_bitmap_clear(&w->subs[i].lost, page);
-	sim_check(spread_here() <= most || p->split.quiesces,
-		  "%llu pages are here, and %llu may be", (unsigned long long)spread_here(),
-		  (unsigned long long)most);
+	sim_check(split_here() <= most || p->split.quiesces, "%llu pages are here, and %llu may be",
+		  (unsigned long long)split_here(), (unsigned long long)most);
 }
 
 static int op_copy(void *env, size_t page, size_t count, const void *bytes, size_t *copied)
 {
-	struct spread_pager *p = env;
+	struct split_pager *p = env;
 	const size_t part = rng_below(&w->rng, count);
 
 	*copied = 0;
@@ -132,45 +131,45 @@ static int op_copy(void *env, size_t page, size_t count, const void *bytes, size
 		const size_t at = page + *copied;
 
 		if (*copied && *copied == part) {
-			w->at_park = SPREAD_COPYING;
+			w->at_park = SPLIT_COPYING;
 			if (sim_step(&p->process, "copying", 0))
 				return -ESRCH;
 			if (rng_one_in(&w->rng, 2))
 				break; /* QEMU changes its mappings just now */
 		}
-		if (spread_in_file(at))
+		if (split_in_file(at))
 			break;
 		sim_check(
-			spread_is((const uint8_t *)bytes + *copied * GW_PAGE_SIZE, at, w->must[at]),
+			split_is((const uint8_t *)bytes + *copied * GW_PAGE_SIZE, at, w->must[at]),
 			"page %zu comes, and is not what was written last", at);
 		comes(p, at, w->must[at]);
 	}
 	if (!*copied)
 		return -EEXIST;
-	spread_wake(page, *copied);
+	split_wake(page, *copied);
 	return 0;
 }
 
 static int op_zero(void *env, size_t page)
 {
-	struct spread_pager *p = env;
+	struct split_pager *p = env;
 
 	if (sim_step(&p->process, "zero", 0))
 		return -ESRCH;
 	if (no_memory())
 		return -ENOMEM;
-	if (spread_in_file(page))
+	if (split_in_file(page))
 		return -EEXIST;
 	sim_check(!w->must[page], "page %zu becomes zero, and is not", page);
 	comes(p, page, 0);
 	gw_bitmap_set(&p->filled, gw_unit_of(&p->split.table.units, page));
-	spread_wake(page, 1);
+	split_wake(page, 1);
 	return 0;
 }
 
 static int op_protect(void *env, size_t page, size_t count)
 {
-	if (sim_step(&((struct spread_pager *)env)->process, "protect", 0))
+	if (sim_step(&((struct split_pager *)env)->process, "protect", 0))
 		return -ESRCH;
 	if (rng_one_in(&w->rng, 30)) {
 		gw_bitmap_set_range(&w->protected, page, rng_below(&w->rng, count));
@@ -182,62 +181,62 @@ static int op_protect(void *env, size_t page, size_t count)
 
 static int op_unprotect(void *env, size_t page, size_t count)
 {
-	if (sim_step(&((struct spread_pager *)env)->process, "unprotect", 0))
+	if (sim_step(&((struct split_pager *)env)->process, "unprotect", 0))
 		return -ESRCH;
 	if (rng_one_in(&w->rng, 30))
 		return -EAGAIN;
 	gw_bitmap_clear_range(&w->protected, page, count);
-	spread_wake(page, count);
+	split_wake(page, count);
 	return 0;
 }
 
 static void op_wake(void *env, size_t page, size_t count)
 {
-	if (!sim_step(&((struct spread_pager *)env)->process, "wake", 0))
-		spread_wake(page, count);
+	if (!sim_step(&((struct split_pager *)env)->process, "wake", 0))
+		split_wake(page, count);
 }
 
 static int op_present(void *env, size_t page, size_t count, uint64_t bits[GW_UNIT_WORDS])
 {
-	if (((const struct spread_pager *)env)->process.dead)
+	if (((const struct split_pager *)env)->process.dead)
 		return -ESRCH;
 	memset(bits, 0, GW_UNIT_WORDS * sizeof(bits[0]));
 	for (size_t i = 0; i < count; i++)
-		bits[i / 64] |= (uint64_t)spread_in_file(page + i) << i % 64;
+		bits[i / 64] |= (uint64_t)split_in_file(page + i) << i % 64;
 	return 0;
 }
 
 static int op_request(void *env, unsigned int holder, const size_t *pages, unsigned int n)
 {
-	return gw_servers_request(&((struct spread_pager *)env)->all, holder, pages, n);
+	return gw_servers_request(&((struct split_pager *)env)->all, holder, pages, n);
 }
 
 static void op_fetch(void *env, unsigned int holder, size_t first, size_t count)
 {
-	gw_servers_fetch(&((struct spread_pager *)env)->all, holder, first, count);
+	gw_servers_fetch(&((struct split_pager *)env)->all, holder, first, count);
 }
 
 static void op_release(void *env, unsigned int holder, size_t page, size_t count)
 {
-	gw_servers_release(&((struct spread_pager *)env)->all, holder, page, count);
+	gw_servers_release(&((struct split_pager *)env)->all, holder, page, count);
 }
 
 static void op_touched(void *env, size_t page, size_t count)
 {
-	struct spread_pager *p = env;
+	struct split_pager *p = env;
 
 	(void)count;
 	gw_bitmap_set(&p->filled, gw_unit_of(&p->split.table.units, page));
 }
 
-void spread_notify(void *env)
+void split_notify(void *env)
 {
-	((struct spread_pager *)env)->notified = true;
+	((struct split_pager *)env)->notified = true;
 }
 
 static void op_park(void *env, enum gw_split_park where, size_t page)
 {
-	struct spread_pager *p = env;
+	struct split_pager *p = env;
 
 	(void)page;
 	if (where == GW_SPLIT_STORED && w->merge_early && !p->split.table.away) {
@@ -248,8 +247,8 @@ static void op_park(void *env, enum gw_split_park where, size_t page)
 	sim_step(&p->process, "park", 0);
 }
 
-const struct gw_split_ops spread_split_ops = {
-	.now = spread_now,
+const struct gw_split_ops split_ops = {
+	.now = split_now,
 	.copy = op_copy,
 	.zero = op_zero,
 	.protect = op_protect,
@@ -260,6 +259,6 @@ const struct gw_split_ops spread_split_ops = {
 	.fetch = op_fetch,
 	.release = op_release,
 	.touched = op_touched,
-	.notify = spread_notify,
+	.notify = split_notify,
 	.park = op_park,
 };

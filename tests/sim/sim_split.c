@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * spread.c - which runs are made of a guest whose memory lies on several hosts (spread.h).
+ * sim_split.c - which runs are made of a guest whose memory lies on several hosts (sim_split.h).
  *
  *   sim_split random [COUNT [SEED]]   random guests, hosts, schedules and faults
  *   sim_split deaths                  the pager dies at each of its park points, again and again
@@ -17,7 +17,7 @@
 
 #include "clock.h"
 #include "log.h"
-#include "spread.h"
+#include "sim_split.h"
 
 #ifdef __SANITIZE_ADDRESS__
 const char *__asan_default_options(void);
@@ -30,33 +30,33 @@ const char *__asan_default_options(void)
 static unsigned int runs;
 static uint64_t steps;
 
-static void run_twice(uint64_t seed, bool faults, const struct spread_strike *only)
+static void run_twice(uint64_t seed, bool faults, const struct split_strike *only)
 {
 	uint64_t hash;
 	unsigned int first;
 
-	spread_run(seed, faults, only);
-	hash = spread.hash;
-	first = spread.steps;
-	spread_run(seed, faults, only);
-	if (spread.hash != hash)
+	split_run(seed, faults, only);
+	hash = sim_split.hash;
+	first = sim_split.steps;
+	split_run(seed, faults, only);
+	if (sim_split.hash != hash)
 		sim_wrong("the same run twice, and not the same: %u steps, then %u; compare two "
 			  "traces",
-			  first, spread.steps);
+			  first, sim_split.steps);
 	runs += 2;
 	steps += 2ULL * first;
 }
 
-static struct spread_strike death(int where, unsigned int step)
+static struct split_strike death(int where, unsigned int step)
 {
-	return (struct spread_strike){ .kind = SPREAD_KILL_PAGER, .step = step, .where = where };
+	return (struct split_strike){ .kind = SPLIT_KILL_PAGER, .step = step, .where = where };
 }
 
 static void deaths(void)
 {
-	for (int where = 0; where < SPREAD_UNSPLIT; where++)
+	for (int where = 0; where < SPLIT_UNSPLIT; where++)
 		for (unsigned int i = 0; i < 3; i++) {
-			const struct spread_strike strike = death(where, 150 + 170 * i);
+			const struct split_strike strike = death(where, 150 + 170 * i);
 
 			run_twice((uint64_t)where * 3 + i, false, &strike);
 		}
@@ -64,7 +64,7 @@ static void deaths(void)
 
 static void repeat(int argc, char **argv)
 {
-	struct spread_strike strike;
+	struct split_strike strike;
 	bool dies = false;
 	uint64_t seed = 0;
 
@@ -74,7 +74,7 @@ static void repeat(int argc, char **argv)
 		int where;
 
 		if (!strcmp(argv[i], "--trace")) {
-			spread.trace = true;
+			sim_split.trace = true;
 			gw_log_init("sim_split", GW_LOG_INFO);
 		} else if (!strcmp(argv[i], "--seed")) {
 			seed = strtoull(value, NULL, 10);
@@ -84,11 +84,11 @@ static void repeat(int argc, char **argv)
 			dies = true;
 		}
 	}
-	spread_run(seed, !dies, dies ? &strike : NULL);
+	split_run(seed, !dies, dies ? &strike : NULL);
 	runs++;
-	steps += spread.steps;
+	steps += sim_split.steps;
 	printf("%.3f ms, hash %016llx\n", (double)sim_now() / GW_MS,
-	       (unsigned long long)spread.hash);
+	       (unsigned long long)sim_split.hash);
 }
 
 static int kept_seeds(const char *path)
@@ -131,7 +131,7 @@ int main(int argc, char **argv)
 		for (uint64_t seed = first; seed < first + count; seed++)
 			run_twice(seed, true, NULL);
 		if (argc == 2)
-			spread_check_roads();
+			split_check_roads();
 	} else if (!strcmp(what, "deaths")) {
 		deaths();
 	} else if (!strcmp(what, "seeds") && argc == 3) {

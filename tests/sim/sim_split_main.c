@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * spread_main.c - the main host's pager: what worker_split.c does around split.h and servers.h, and
- * the latter's ops; see spread.h.
+ * sim_split_main.c - the main host's pager: what worker_split.c does around split.h and servers.h,
+ * and the latter's ops; see sim_split.h.
  *
  * Who is dead has no effect any more: what he still writes into his page table, which he had
  * mapped, goes into a file that nobody else has; a copy of how it was is what the next one finds.
@@ -17,16 +17,16 @@
 #include "clock.h"
 #include "error.h"
 #include "io.h"
-#include "spread.h"
+#include "sim_split.h"
 
 #define LOOK_NS	   (100 * GW_MS)
 #define TRIES	   8
 #define DISMISS_NS (5 * GW_S)
 #define QUIESCE_NS (10 * GW_S)
 
-static struct spread *const w = &spread;
+static struct sim_split *const w = &sim_split;
 
-static bool is_dead(const struct spread_pager *p)
+static bool is_dead(const struct split_pager *p)
 {
 	return p->process.dead;
 }
@@ -56,7 +56,7 @@ static void *op_spawn(void *env, void (*fn)(void *arg), void *arg)
 		abort();
 	t->fn = fn;
 	t->arg = arg;
-	fiber_new(&((struct spread_pager *)env)->process, "task", run_task, t, 0);
+	fiber_new(&((struct split_pager *)env)->process, "task", run_task, t, 0);
 	return t;
 }
 
@@ -74,7 +74,7 @@ static void op_join(void *env, void *task)
 	free(task);
 }
 
-static unsigned int rester(const struct spread_pager *p, const pthread_cond_t *cond)
+static unsigned int rester(const struct split_pager *p, const pthread_cond_t *cond)
 {
 	unsigned int i = 0;
 
@@ -91,7 +91,7 @@ static bool is_signalled(void *arg, int64_t *when)
 
 static void op_rest(void *env, pthread_cond_t *cond, pthread_mutex_t *lock, int64_t until)
 {
-	struct spread_pager *p = env;
+	struct split_pager *p = env;
 	bool *signalled = &p->signalled[rester(p, cond)];
 
 	*signalled = false;
@@ -102,7 +102,7 @@ static void op_rest(void *env, pthread_cond_t *cond, pthread_mutex_t *lock, int6
 
 static void op_signal(void *env, pthread_cond_t *cond)
 {
-	struct spread_pager *p = env;
+	struct split_pager *p = env;
 
 	p->signalled[rester(p, cond)] = true;
 }
@@ -114,7 +114,7 @@ static void op_urgency(void *env, enum gw_urgency urgency)
 }
 
 static const struct gw_task_ops tasks = {
-	.now = spread_now,
+	.now = split_now,
 	.urgency = op_urgency,
 	.spawn = op_spawn,
 	.join = op_join,
@@ -127,9 +127,9 @@ static const struct gw_task_ops tasks = {
 static struct gw_transport *op_connect(void *env, const struct gw_server *server,
 				       unsigned int index, int64_t deadline)
 {
-	struct spread_pager *p = env;
-	struct spread_sub *s = &w->subs[server->index];
-	struct spread_server *there = s->server;
+	struct split_pager *p = env;
+	struct split_sub *s = &w->subs[server->index];
+	struct split_server *there = s->server;
 	struct gw_transport *t = NULL, *peer;
 
 	if (sim_step(&p->process, "connect", STEP_FAILS))
@@ -142,7 +142,7 @@ static struct gw_transport *op_connect(void *env, const struct gw_server *server
 	else
 		t = net_open(&p->process, &there->process, &peer, deadline);
 	if (t)
-		spread_sub_call(there, index, peer);
+		split_sub_call(there, index, peer);
 	return t;
 }
 
@@ -159,7 +159,7 @@ static uint64_t aim(void)
 }
 
 /* A unit that may have something here, at random. Return: the number of units: there is none. */
-static size_t some_filled(const struct spread_pager *p)
+static size_t some_filled(const struct split_pager *p)
 {
 	const size_t nr = p->split.table.units.nr, from = rng_below(&w->rng, nr);
 	const size_t unit = gw_bitmap_next(&p->filled, from, nr, true);
@@ -167,7 +167,7 @@ static size_t some_filled(const struct spread_pager *p)
 	return unit < nr ? unit : gw_bitmap_next(&p->filled, 0, nr, true);
 }
 
-static bool may_leave(struct spread_pager *p, unsigned int server, size_t unit)
+static bool may_leave(struct split_pager *p, unsigned int server, size_t unit)
 {
 	if (!gw_servers_may_leave(&p->all, server, unit))
 		return false;
@@ -177,9 +177,9 @@ static bool may_leave(struct spread_pager *p, unsigned int server, size_t unit)
 
 static bool op_victim(void *env, unsigned int server, size_t *unit)
 {
-	struct spread_pager *p = env;
+	struct split_pager *p = env;
 
-	if (is_dead(p) || w->merging || spread_here() <= aim())
+	if (is_dead(p) || w->merging || split_here() <= aim())
 		return false;
 	for (unsigned int i = 0; w->pinned && i < p->nr_prepared; i++) {
 		*unit = p->prepared[i];
@@ -199,16 +199,16 @@ static bool op_victim(void *env, unsigned int server, size_t *unit)
 static const struct gw_servers_ops servers_ops = {
 	.connect = op_connect,
 	.victim = op_victim,
-	.notify = spread_notify,
+	.notify = split_notify,
 };
 
 /* The keeper. */
 
-static bool hears(const struct spread_pager *p, unsigned int part)
+static bool hears(const struct split_pager *p, unsigned int part)
 {
 	struct gw_fault none[GW_FAULTS_MAX];
 
-	return p->halting || is_dead(p) || spread_faults(part, none, false);
+	return p->halting || is_dead(p) || split_faults(part, none, false);
 }
 
 static bool hears_first(void *arg, int64_t *when)
@@ -225,14 +225,14 @@ static bool hears_second(void *arg, int64_t *when)
 
 static void listen(void *arg, unsigned int part)
 {
-	struct spread_pager *p = arg;
+	struct split_pager *p = arg;
 
 	while (!p->halting && !is_dead(p)) {
 		struct gw_fault faults[GW_FAULTS_MAX];
 		unsigned int n;
 
 		fiber_wait(part ? hears_second : hears_first, p, GW_FOREVER);
-		n = p->halting || is_dead(p) ? 0 : spread_faults(part, faults, true);
+		n = p->halting || is_dead(p) ? 0 : split_faults(part, faults, true);
 		if (n && !sim_step(&p->process, "faults", 0))
 			gw_split_fault(&p->split, faults, n);
 	}
@@ -242,10 +242,10 @@ static void listen(void *arg, unsigned int part)
 static bool is_silent(void *arg, int64_t *when)
 {
 	(void)when;
-	return !((const struct spread_pager *)arg)->listeners;
+	return !((const struct split_pager *)arg)->listeners;
 }
 
-static void halt(struct spread_pager *p)
+static void halt(struct split_pager *p)
 {
 	p->halting = true;
 	if (p->listeners)
@@ -255,15 +255,15 @@ static void halt(struct spread_pager *p)
 static bool is_drained(void *arg, int64_t *when)
 {
 	(void)when;
-	return (!w->pins && w->device.state == SPREAD_RUNS) || is_dead(arg);
+	return (!w->pins && w->device.state == SPLIT_RUNS) || is_dead(arg);
 }
 
 /* Of a guest whose pages may be pinned: what leaves next is protected while none is. */
-static void prepare(struct spread_pager *p)
+static void prepare(struct split_pager *p)
 {
 	const int64_t by = sim_now() + QUIESCE_NS;
 
-	if (!w->pinned || w->merging || p->nr_prepared || spread_here() <= aim())
+	if (!w->pinned || w->merging || p->nr_prepared || split_here() <= aim())
 		return;
 	p->split.quiesces = true;
 	gw_split_ask(&p->split);
@@ -286,9 +286,9 @@ static void prepare(struct spread_pager *p)
 	gw_servers_wake(&p->all);
 }
 
-static void lower_limit(struct spread_pager *p)
+static void lower_limit(struct split_pager *p)
 {
-	const uint64_t least = spread_here() + p->split.coming + spare();
+	const uint64_t least = split_here() + p->split.coming + spare();
 
 	if (w->merging || least >= p->split.limit || p->split.limit <= w->target)
 		return;
@@ -296,7 +296,7 @@ static void lower_limit(struct spread_pager *p)
 }
 
 /* Its user has second thoughts. */
-static void change(struct spread_pager *p)
+static void change(struct split_pager *p)
 {
 	const uint64_t all = w->file.memory.nr_pages;
 
@@ -312,13 +312,13 @@ static void change(struct spread_pager *p)
 
 static bool is_called(void *arg, int64_t *when)
 {
-	const struct spread_pager *p = arg;
+	const struct split_pager *p = arg;
 
 	(void)when;
 	return p->notified || is_dead(p);
 }
 
-static void look_at_servers(struct spread_pager *p)
+static void look_at_servers(struct split_pager *p)
 {
 	struct gw_split_stats stats;
 
@@ -327,23 +327,23 @@ static void look_at_servers(struct spread_pager *p)
 		const struct gw_server *s = &p->servers[i];
 
 		if (strstr(s->error, "not told of all"))
-			spread_road(ROAD_OVERRUN);
+			split_road(ROAD_OVERRUN);
 		if (s->lost)
-			spread_road(ROAD_ABSENT);
+			split_road(ROAD_ABSENT);
 		if (s->up && p->was_down[i])
-			spread_road(ROAD_RECONNECTED);
+			split_road(ROAD_RECONNECTED);
 		p->was_up[i] |= s->up;
 		p->was_down[i] = p->was_up[i] && !s->up;
 	}
 	if (stats.units_kept)
-		spread_road(ROAD_WRITTEN);
+		split_road(ROAD_WRITTEN);
 	if (stats.deferred)
-		spread_road(ROAD_DEFERRED);
+		split_road(ROAD_DEFERRED);
 	if (stats.ahead)
-		spread_road(ROAD_AHEAD);
+		split_road(ROAD_AHEAD);
 }
 
-static void keep(struct spread_pager *p)
+static void keep(struct split_pager *p)
 {
 	while (!is_dead(p)) {
 		fiber_wait(is_called, p, sim_now() + LOOK_NS);
@@ -353,7 +353,7 @@ static void keep(struct spread_pager *p)
 		look_at_servers(p);
 		change(p);
 		if (atomic_exchange(&p->split.retry, false) && !is_dead(p))
-			spread_wake(0, SIZE_MAX);
+			split_wake(0, SIZE_MAX);
 		lower_limit(p);
 		if (w->merging) {
 			p->split.limit = w->file.memory.nr_pages;
@@ -361,34 +361,34 @@ static void keep(struct spread_pager *p)
 			gw_servers_wake(&p->all);
 		}
 		gw_split_ask(&p->split);
-		if (spread_here() > aim())
+		if (split_here() > aim())
 			gw_servers_wake(&p->all);
 		prepare(p);
 		if (!w->merging || is_dead(p) || p->split.table.away)
 			continue;
 		if (gw_servers_finish(&p->all))
 			return;
-		spread_road(ROAD_FINISHED);
+		split_road(ROAD_FINISHED);
 	}
 }
 
-static int open_table(struct spread_pager *p, bool took_over)
+static int open_table(struct split_pager *p, bool took_over)
 {
 	int rc;
 
 	if (took_over)
 		return gw_netpt_open(&p->split.table, w->table_path, &p->memory, w->id);
-	snprintf(w->table_path, sizeof(w->table_path), "/dev/shm/godwit-spread.%d.%u",
+	snprintf(w->table_path, sizeof(w->table_path), "/dev/shm/godwit-sim_split.%d.%u",
 		 (int)getpid(), w->tables++);
 	rc = gw_netpt_create(&p->split.table, w->table_path, &p->memory, w->id, w->unit_pages);
 	return rc ? rc : gw_netpt_open(&w->table, w->table_path, &p->memory, w->id);
 }
 
-static void make(struct spread_pager *p, bool took_over)
+static void make(struct split_pager *p, bool took_over)
 {
 	p->memory = w->file.memory;
-	p->memory.ops = &spread_memory_ops;
-	p->split.ops = &spread_split_ops;
+	p->memory.ops = &split_memory_ops;
+	p->split.ops = &split_ops;
 	p->split.env = p;
 	p->split.memory = &p->memory;
 	p->split.pinned = w->pinned;
@@ -417,17 +417,17 @@ static void make(struct spread_pager *p, bool took_over)
 }
 
 /* All of it is here: the VM is like any other; or is split again, until its time has come. */
-static void end_split(struct spread_pager *p)
+static void end_split(struct split_pager *p)
 {
 	gw_servers_dismiss(&p->all, sim_now() + DISMISS_NS);
 	halt(p);
-	w->at_park = SPREAD_UNSPLIT;
+	w->at_park = SPLIT_UNSPLIT;
 	if (sim_step(&p->process, "unsplit", 0))
 		return;
-	spread_check();
+	split_check();
 	w->watched = false;
 	w->merging = false;
-	spread_wake(0, SIZE_MAX);
+	split_wake(0, SIZE_MAX);
 	gw_netpt_close(&w->table);
 	unlink(w->table_path);
 	w->pager = NULL;
@@ -435,27 +435,27 @@ static void end_split(struct spread_pager *p)
 		w->over = true;
 		return;
 	}
-	spread_road(ROAD_MERGED);
-	spread_pager_start(false);
+	split_road(ROAD_MERGED);
+	split_pager_start(false);
 }
 
 static void run(void *arg, unsigned int took_over)
 {
-	struct spread_pager *p = arg;
+	struct split_pager *p = arg;
 
 	p->mending = took_over;
 	if (took_over && gw_split_mend(&p->split) && !is_dead(p))
-		spread_pager_kill(); /* another tries */
+		split_pager_kill(); /* another tries */
 	p->mending = false;
 	if (took_over && !is_dead(p))
-		spread_road(ROAD_MENDED);
-	for (unsigned int part = 0; part < SPREAD_LISTENERS && !is_dead(p); part++) {
+		split_road(ROAD_MENDED);
+	for (unsigned int part = 0; part < SPLIT_LISTENERS && !is_dead(p); part++) {
 		p->listeners++;
 		fiber_new(&p->process, "faults", listen, p, part);
 	}
 	if (!is_dead(p)) {
 		w->watched = true;
-		spread_wake(0, SIZE_MAX); /* what another was told */
+		split_wake(0, SIZE_MAX); /* what another was told */
 		if (gw_servers_start(&p->all))
 			abort();
 		keep(p);
@@ -468,11 +468,11 @@ static void run(void *arg, unsigned int took_over)
 	gw_bitmap_free(&p->filled);
 }
 
-void spread_pager_start(bool took_over)
+void split_pager_start(bool took_over)
 {
-	struct spread_pager *p = calloc(1, sizeof(*p));
+	struct split_pager *p = calloc(1, sizeof(*p));
 
-	if (!p || w->nr_pagers == SPREAD_PROCS)
+	if (!p || w->nr_pagers == SPLIT_PROCS)
 		abort();
 	w->pagers[w->nr_pagers++] = p;
 	w->pager = p;
@@ -490,7 +490,7 @@ static void follow(void *arg, unsigned int ms)
 {
 	(void)arg;
 	fiber_sleep_until(sim_now() + (int64_t)ms * GW_MS);
-	spread_pager_start(true);
+	split_pager_start(true);
 }
 
 /* What is both here and away, and whether it was coming. */
@@ -504,15 +504,15 @@ static void note_torn(void)
 
 		noted += n;
 		for (size_t page = first; page < first + n; page++)
-			came += gw_netpt_is_away(&w->table, page) && spread_in_file(page);
+			came += gw_netpt_is_away(&w->table, page) && split_in_file(page);
 	}
 	for (size_t page = 0; page < m->nr_pages; page++)
 		both += gw_memory_block_of(m, page) && gw_netpt_is_away(&w->table, page) &&
-			spread_in_file(page);
+			split_in_file(page);
 	if (came)
-		spread_road(came < noted ? ROAD_TORN_PART : ROAD_TORN_CAME);
+		split_road(came < noted ? ROAD_TORN_PART : ROAD_TORN_CAME);
 	if (both > came)
-		spread_road(ROAD_TORN_LEFT);
+		split_road(ROAD_TORN_LEFT);
 }
 
 /* The table as it is now is the next one's. */
@@ -525,7 +525,7 @@ static void copy_table(void)
 
 	memcpy(was, w->table_path, sizeof(was));
 	bytes = gw_read_file(was, 1 << 20, &len);
-	snprintf(w->table_path, sizeof(w->table_path), "/dev/shm/godwit-spread.%d.%u",
+	snprintf(w->table_path, sizeof(w->table_path), "/dev/shm/godwit-sim_split.%d.%u",
 		 (int)getpid(), w->tables++);
 	fd = open(w->table_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (!bytes || fd < 0 || write(fd, bytes, len) != (ssize_t)len)
@@ -536,16 +536,16 @@ static void copy_table(void)
 		abort();
 }
 
-void spread_pager_kill(void)
+void split_pager_kill(void)
 {
-	struct spread_pager *p = w->pager;
+	struct split_pager *p = w->pager;
 
 	if (!p || is_dead(p))
 		return;
 	if (p->mending)
-		spread_road(ROAD_MEND_DIED);
+		split_road(ROAD_MEND_DIED);
 	if (w->merging)
-		spread_road(ROAD_MERGE_DIED);
+		split_road(ROAD_MERGE_DIED);
 	p->process.dead = true;
 	p->process.stopped_until = 0;
 	net_leave(&p->process);

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * spread.h - a guest whose memory lies on several hosts, in one process and in virtual time: the
+ * sim_split.h - a guest whose memory lies on several hosts, in one process and in virtual time: the
  * real pager of its main host (pager/split.h, pager/servers.h) and real memory servers
  * (memserver/serve.h, their stores on a tmpfs), between a simulated network, kernel and guest.
  *
- *   main host    vCPUs, a device, a page cache            spread_guest.c
- *                userfaultfds                             spread_kernel.c
- *                a pager, and whoever follows it          spread_main.c
- *   sub-hosts    a memory server each                     spread_sub.c
- *   the world    steps, faults, checks                    spread_world.c
- *   runs         by seed                                  spread.c
+ *   main host    vCPUs, a device, a page cache            sim_split_guest.c
+ *                userfaultfds                             sim_split_kernel.c
+ *                a pager, and whoever follows it          sim_split_main.c
+ *   sub-hosts    a memory server each                     sim_split_sub.c
+ *   the world    steps, faults, checks                    sim_split_world.c
+ *   runs         by seed                                  sim_split.c
  *
  * Each op, park point and transport call is a step, and at any of them something may befall the
- * world (enum spread_fault). Whatever it is, at every step
+ * world (enum split_fault). Whatever it is, at every step
  *
  *   - the newest bytes of each page are at the main host, or at the one that the network page
  *     table names (invariant 7);
@@ -23,8 +23,8 @@
  *
  * Rules: as sim.h. A seed decides everything about a run.
  */
-#ifndef SIM_SPREAD_H
-#define SIM_SPREAD_H
+#ifndef SIM_SPLIT_H
+#define SIM_SPLIT_H
 
 #include "bitmap.h"
 #include "buffers.h"
@@ -37,43 +37,43 @@
 #include "split.h"
 #include "step.h"
 
-#define SPREAD_SUBS	 3
-#define SPREAD_CPUS	 4
-#define SPREAD_PAGES	 1024
-#define SPREAD_FAULTS	 8
-#define SPREAD_PROCS	 64 /* of a kind, one after the other */
-#define SPREAD_LISTENERS 2
+#define SPLIT_SUBS	3
+#define SPLIT_CPUS	4
+#define SPLIT_PAGES	1024
+#define SPLIT_FAULTS	8
+#define SPLIT_PROCS	64 /* of a kind, one after the other */
+#define SPLIT_LISTENERS 2
 
-enum spread_fault {
-	SPREAD_NONE,
-	SPREAD_CUT_ONE,	   /* the connection on which something is sent next is cut, and no other */
-	SPREAD_CUT,	   /* all of one server's, which cannot be reached for a while */
-	SPREAD_CUT_ALL,	   /* all servers' */
-	SPREAD_STALL,	   /* nothing arrives for a while, then everything does */
-	SPREAD_DAMAGE,	   /* a bit of what is sent next is flipped */
-	SPREAD_HANG,	   /* a server's process stands still, and goes on */
-	SPREAD_KILL,	   /* it dies, and is started again with its store */
-	SPREAD_FULL,	   /* it can store nothing for a while */
-	SPREAD_LOSE,	   /* it dies, and finds only some of its pages until it is started again */
-	SPREAD_KILL_PAGER, /* another takes over */
-	SPREAD_HANG_PAGER,
-	SPREAD_KILL_ALL,  /* pager and servers at once */
-	SPREAD_NO_MEMORY, /* the main host has none for a page that comes */
-	SPREAD_PUNCH,	  /* what leaves cannot be punched */
-	SPREAD_OVERRUN,	  /* more came than a server was told of */
-	SPREAD_FAULTS_END,
+enum split_fault {
+	SPLIT_NONE,
+	SPLIT_CUT_ONE,	  /* the connection on which something is sent next is cut, and no other */
+	SPLIT_CUT,	  /* all of one server's, which cannot be reached for a while */
+	SPLIT_CUT_ALL,	  /* all servers' */
+	SPLIT_STALL,	  /* nothing arrives for a while, then everything does */
+	SPLIT_DAMAGE,	  /* a bit of what is sent next is flipped */
+	SPLIT_HANG,	  /* a server's process stands still, and goes on */
+	SPLIT_KILL,	  /* it dies, and is started again with its store */
+	SPLIT_FULL,	  /* it can store nothing for a while */
+	SPLIT_LOSE,	  /* it dies, and finds only some of its pages until it is started again */
+	SPLIT_KILL_PAGER, /* another takes over */
+	SPLIT_HANG_PAGER,
+	SPLIT_KILL_ALL,	 /* pager and servers at once */
+	SPLIT_NO_MEMORY, /* the main host has none for a page that comes */
+	SPLIT_PUNCH,	 /* what leaves cannot be punched */
+	SPLIT_OVERRUN,	 /* more came than a server was told of */
+	SPLIT_FAULTS_END,
 };
 
 /* Places where something strikes, besides those of enum gw_split_park. */
 enum {
-	SPREAD_COPYING = GW_SPLIT_FAULT + 1, /* some of several pages are placed */
-	SPREAD_MENDING,			     /* what another left is put right */
-	SPREAD_UNSPLIT,			     /* all is back, and every server knows that */
-	SPREAD_PLACES,
+	SPLIT_COPYING = GW_SPLIT_FAULT + 1, /* some of several pages are placed */
+	SPLIT_MENDING,			    /* what another left is put right */
+	SPLIT_UNSPLIT,			    /* all is back, and every server knows that */
+	SPLIT_PLACES,
 };
 
-struct spread_strike {
-	enum spread_fault kind;
+struct split_strike {
+	enum split_fault kind;
 	unsigned int step; /* that, or the first after it that is at @where */
 	int where;	   /* enum gw_split_park, or one of the above; -1: any step */
 	unsigned int sub;
@@ -82,7 +82,7 @@ struct spread_strike {
 };
 
 /* Roads that the runs of a sweep must have taken, each of them. */
-enum spread_road {
+enum split_road {
 	ROAD_WRITTEN,	  /* a unit was written while it left, and stayed */
 	ROAD_DEFERRED,	  /* a fault waited for room */
 	ROAD_AHEAD,	  /* what nobody waited for came */
@@ -107,14 +107,14 @@ enum spread_road {
 };
 
 /* A process that pages, and what it has. */
-struct spread_pager {
+struct split_pager {
 	struct process process;
 	struct gw_memory memory; /* the guest's, as it reaches it */
 	struct gw_split split;
 	struct gw_split_in in;
 	struct gw_servers all;
-	struct gw_server servers[SPREAD_SUBS];
-	bool signalled[SPREAD_SUBS], was_up[SPREAD_SUBS], was_down[SPREAD_SUBS];
+	struct gw_server servers[SPLIT_SUBS];
+	bool signalled[SPLIT_SUBS], was_up[SPLIT_SUBS], was_down[SPLIT_SUBS];
 	bool notified, halting, mending;
 	unsigned int listeners;
 	struct gw_bitmap filled; /* units that may have something here */
@@ -123,20 +123,20 @@ struct spread_pager {
 };
 
 /* A process that holds pages. */
-struct spread_server {
+struct split_server {
 	struct process process;
-	struct spread_sub *sub;
+	struct split_sub *sub;
 	struct gw_memserve serve;
 	struct gw_transport *next[GW_MEMORY_CONNECTIONS], *conns[GW_MEMORY_CONNECTIONS];
 	bool running[GW_MEMORY_CONNECTIONS], compared, dismissed;
 };
 
 /* A sub-host. */
-struct spread_sub {
+struct split_sub {
 	unsigned int index;
 	char name[8], folder[64];
-	struct spread_server *server; /* NULL: none lives */
-	struct gw_memstore *store;    /* as it lies there, whoever lives */
+	struct split_server *server; /* NULL: none lives */
+	struct gw_memstore *store;   /* as it lies there, whoever lives */
 	uint8_t *maps[GW_MEMORY_BLOCKS_MAX];
 	struct gw_bitmap lost; /* pages that it does not find just now */
 	bool full, dismissed;
@@ -145,23 +145,23 @@ struct spread_sub {
 	int64_t away_until;	   /* nobody can reach it before */
 };
 
-struct spread_cpu {
-	enum spread_state {
-		SPREAD_RUNS,
-		SPREAD_FAULTS_NOW, /* and nobody has been told */
-		SPREAD_WAITS,	   /* somebody was */
+struct split_cpu {
+	enum split_state {
+		SPLIT_RUNS,
+		SPLIT_FAULTS_NOW, /* and nobody has been told */
+		SPLIT_WAITS,	  /* somebody was */
 	} state;
 	size_t page;
 	bool writes, protected;
 };
 
-struct spread {
+struct sim_split {
 	uint64_t seed;
 	bool trace;
 	unsigned int steps, life; /* after so many it is to end */
 	uint64_t hash;
 	struct rng rng;
-	struct spread_strike strikes[SPREAD_FAULTS];
+	struct split_strike strikes[SPLIT_FAULTS];
 	unsigned int nr_strikes;
 	bool only;   /* the one that its caller has named */
 	int at_park; /* of this step; -1: none */
@@ -172,17 +172,17 @@ struct spread {
 	unsigned int zeros; /* one in so many writes is of zeros */
 	bool pinned;
 	enum gw_compress compress;
-	uint64_t sizes[SPREAD_SUBS];
+	uint64_t sizes[SPLIT_SUBS];
 
 	/* the main host */
 	struct process daemon;
 	struct buffers file;
-	uint64_t must[SPREAD_PAGES]; /* which version of its bytes each page has; 0: zeros */
+	uint64_t must[SPLIT_PAGES]; /* which version of its bytes each page has; 0: zeros */
 	uint64_t version;
 	bool watched;
 	struct gw_bitmap protected;
-	struct spread_cpu cpu[SPREAD_CPUS];
-	struct spread_cpu device; /* its page, once it runs: pinned */
+	struct split_cpu cpu[SPLIT_CPUS];
+	struct split_cpu device; /* its page, once it runs: pinned */
 	bool pins, quiesced;
 	int64_t pinned_until, ran_until;
 	double debt;
@@ -196,64 +196,64 @@ struct spread {
 	uint64_t target;	   /* pages */
 	int64_t next_change, no_memory_until;
 	bool punch_fails;
-	struct spread_pager *pager; /* who lives */
-	struct spread_pager *pagers[SPREAD_PROCS];
+	struct split_pager *pager; /* who lives */
+	struct split_pager *pagers[SPLIT_PROCS];
 	unsigned int nr_pagers;
 
-	struct spread_sub subs[SPREAD_SUBS];
-	struct spread_server *servers[SPREAD_PROCS];
+	struct split_sub subs[SPLIT_SUBS];
+	struct split_server *servers[SPLIT_PROCS];
 	unsigned int nr_servers;
-	struct gw_memstore *stores[SPREAD_PROCS];
+	struct gw_memstore *stores[SPLIT_PROCS];
 	unsigned int nr_stores;
 	uint64_t touched, written;
 };
 
-extern struct spread spread;
+extern struct sim_split sim_split;
 
-/* spread_world.c */
-void spread_run(uint64_t seed, bool faults, const struct spread_strike *strike);
-void spread_road(enum spread_road road);
-void spread_check_roads(void);
+/* sim_split_world.c */
+void split_run(uint64_t seed, bool faults, const struct split_strike *strike);
+void split_road(enum split_road road);
+void split_check_roads(void);
 /* Everything that holds at every moment. */
-void spread_check(void);
-const char *spread_fault_name(enum spread_fault kind);
+void split_check(void);
+const char *split_fault_name(enum split_fault kind);
 
-/* spread_guest.c */
-void spread_guest_init(void);
-void spread_guest_free(void);
-void spread_tick(void);
-void spread_wake(size_t page, size_t count);
+/* sim_split_guest.c */
+void split_guest_init(void);
+void split_guest_free(void);
+void split_tick(void);
+void split_wake(size_t page, size_t count);
 /* Faults of a part of memory that nobody has been told of. Return: how many. */
-unsigned int spread_faults(unsigned int part, struct gw_fault faults[GW_FAULTS_MAX], bool take);
-bool spread_in_file(size_t page);
+unsigned int split_faults(unsigned int part, struct gw_fault faults[GW_FAULTS_MAX], bool take);
+bool split_in_file(size_t page);
 /* Whether @bytes are version @version of @page: all of them; or by the first and last word. */
-bool spread_is(const uint8_t *bytes, size_t page, uint64_t version);
-bool spread_seems(const uint8_t *bytes, size_t page, uint64_t version);
-const uint8_t *spread_bytes(size_t page);
-void spread_fill(uint8_t *bytes, size_t page, uint64_t version);
-uint64_t spread_here(void);
+bool split_is(const uint8_t *bytes, size_t page, uint64_t version);
+bool split_seems(const uint8_t *bytes, size_t page, uint64_t version);
+const uint8_t *split_bytes(size_t page);
+void split_fill(uint8_t *bytes, size_t page, uint64_t version);
+uint64_t split_here(void);
 
-/* spread_kernel.c */
-extern const struct gw_memory_ops spread_memory_ops;
-extern const struct gw_split_ops spread_split_ops;
-int64_t spread_now(void *env);
-void spread_notify(void *env);
+/* sim_split_kernel.c */
+extern const struct gw_memory_ops split_memory_ops;
+extern const struct gw_split_ops split_ops;
+int64_t split_now(void *env);
+void split_notify(void *env);
 
-/* spread_main.c */
-void spread_pager_start(bool took_over);
-void spread_pager_kill(void);
+/* sim_split_main.c */
+void split_pager_start(bool took_over);
+void split_pager_kill(void);
 
-/* spread_sub.c */
-void spread_sub_init(unsigned int index);
-void spread_sub_remove(struct spread_sub *s);
-void spread_sub_start(struct spread_sub *s);
-void spread_sub_kill(struct spread_sub *s);
-void spread_sub_call(struct spread_server *server, unsigned int index, struct gw_transport *t);
+/* sim_split_sub.c */
+void split_sub_init(unsigned int index);
+void split_sub_remove(struct split_sub *s);
+void split_sub_start(struct split_sub *s);
+void split_sub_kill(struct split_sub *s);
+void split_sub_call(struct split_server *server, unsigned int index, struct gw_transport *t);
 /* Whether version @version of @page lies there. */
-bool spread_sub_has(const struct spread_sub *s, size_t page, uint64_t version);
-void spread_sub_fill_up(struct spread_sub *s, bool full);
+bool split_sub_has(const struct split_sub *s, size_t page, uint64_t version);
+void split_sub_fill_up(struct split_sub *s, bool full);
 /* Some of its pages are not found any more; and all of them are. */
-void spread_sub_lose(struct spread_sub *s);
-void spread_sub_find(struct spread_sub *s);
+void split_sub_lose(struct split_sub *s);
+void split_sub_find(struct split_sub *s);
 
 #endif

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* spread_world.c - one run: what may befall it, and what must hold whatever does; see spread.h. */
+/* sim_split_world.c - one run: what may befall it, and what must hold whatever does; see
+ * sim_split.h. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,23 +10,23 @@
 
 #include "clock.h"
 #include "error.h"
-#include "spread.h"
+#include "sim_split.h"
 
 #define STEPS_MOST 100000U
 #define RUN_MAX_NS (4000 * GW_S)
 
-struct spread spread;
+struct sim_split sim_split;
 
-static struct spread *const w = &spread;
+static struct sim_split *const w = &sim_split;
 
 static unsigned int roads[ROAD_COUNT];
 
-void spread_road(enum spread_road road)
+void split_road(enum split_road road)
 {
 	roads[road]++;
 }
 
-void spread_check_roads(void)
+void split_check_roads(void)
 {
 	static const char *const names[ROAD_COUNT] = {
 		[ROAD_WRITTEN] = "written while it left",
@@ -61,26 +62,26 @@ void spread_check_roads(void)
 	}
 }
 
-static const char *const fault_names[SPREAD_FAULTS_END] = {
-	[SPREAD_NONE] = "none",
-	[SPREAD_CUT_ONE] = "cut-one",
-	[SPREAD_CUT] = "cut",
-	[SPREAD_CUT_ALL] = "cut-all",
-	[SPREAD_STALL] = "stall",
-	[SPREAD_DAMAGE] = "damage",
-	[SPREAD_HANG] = "hang",
-	[SPREAD_KILL] = "kill",
-	[SPREAD_FULL] = "full",
-	[SPREAD_LOSE] = "lose",
-	[SPREAD_KILL_PAGER] = "kill-pager",
-	[SPREAD_HANG_PAGER] = "hang-pager",
-	[SPREAD_KILL_ALL] = "kill-all",
-	[SPREAD_NO_MEMORY] = "no-memory",
-	[SPREAD_PUNCH] = "punch",
-	[SPREAD_OVERRUN] = "overrun",
+static const char *const fault_names[SPLIT_FAULTS_END] = {
+	[SPLIT_NONE] = "none",
+	[SPLIT_CUT_ONE] = "cut-one",
+	[SPLIT_CUT] = "cut",
+	[SPLIT_CUT_ALL] = "cut-all",
+	[SPLIT_STALL] = "stall",
+	[SPLIT_DAMAGE] = "damage",
+	[SPLIT_HANG] = "hang",
+	[SPLIT_KILL] = "kill",
+	[SPLIT_FULL] = "full",
+	[SPLIT_LOSE] = "lose",
+	[SPLIT_KILL_PAGER] = "kill-pager",
+	[SPLIT_HANG_PAGER] = "hang-pager",
+	[SPLIT_KILL_ALL] = "kill-all",
+	[SPLIT_NO_MEMORY] = "no-memory",
+	[SPLIT_PUNCH] = "punch",
+	[SPLIT_OVERRUN] = "overrun",
 };
 
-const char *spread_fault_name(enum spread_fault kind)
+const char *split_fault_name(enum split_fault kind)
 {
 	return fault_names[kind];
 }
@@ -92,8 +93,8 @@ static void remove_files(void)
 
 	unlink(w->table_path);
 	for (unsigned int i = 0; i < w->nr_subs; i++)
-		spread_sub_remove(&w->subs[i]);
-	snprintf(folder, sizeof(folder), "/dev/shm/godwit-spread.%d", (int)getpid());
+		split_sub_remove(&w->subs[i]);
+	snprintf(folder, sizeof(folder), "/dev/shm/godwit-sim_split.%d", (int)getpid());
 	rmdir(folder);
 }
 
@@ -129,18 +130,17 @@ static bool is_noted(size_t page)
 
 static bool is_safe(size_t page)
 {
-	const bool in = spread_in_file(page), away = gw_netpt_is_away(&w->table, page);
-	const bool here = in ? spread_seems(spread_bytes(page), page, w->must[page])
-			     : !w->must[page];
-	const struct spread_sub *s;
+	const bool in = split_in_file(page), away = gw_netpt_is_away(&w->table, page);
+	const bool here = in ? split_seems(split_bytes(page), page, w->must[page]) : !w->must[page];
+	const struct split_sub *s;
 
 	if (!away || (in && is_noted(page)))
 		return here;
 	s = &w->subs[gw_netpt_holder(&w->table, gw_unit_of(&w->table.units, page))];
-	return spread_sub_has(s, page, w->must[page]) || gw_bitmap_test(&s->lost, page);
+	return split_sub_has(s, page, w->must[page]) || gw_bitmap_test(&s->lost, page);
 }
 
-void spread_check(void)
+void split_check(void)
 {
 	const struct gw_memory *m = &w->file.memory;
 
@@ -152,46 +152,46 @@ void spread_check(void)
 			sim_check(is_safe(page),
 				  "nobody has the newest bytes of page %zu (%s, %s the file)", page,
 				  gw_netpt_is_away(&w->table, page) ? "away" : "here",
-				  spread_in_file(page) ? "in" : "not in");
+				  split_in_file(page) ? "in" : "not in");
 		}
 }
 
 static void start_again(void *arg, unsigned int ms)
 {
-	struct spread_sub *s = arg;
+	struct split_sub *s = arg;
 
 	fiber_sleep_until(sim_now() + (int64_t)ms * GW_MS);
 	if (!s->server && !w->over)
-		spread_sub_start(s);
+		split_sub_start(s);
 }
 
 static void find_again(void *arg, unsigned int ms)
 {
-	struct spread_sub *s = arg;
+	struct split_sub *s = arg;
 
 	fiber_sleep_until(sim_now() + (int64_t)ms * GW_MS);
-	spread_sub_kill(s);
-	spread_sub_find(s);
+	split_sub_kill(s);
+	split_sub_find(s);
 	if (!w->over)
-		spread_sub_start(s);
+		split_sub_start(s);
 }
 
 static void empty_again(void *arg, unsigned int ms)
 {
 	fiber_sleep_until(sim_now() + (int64_t)ms * GW_MS);
-	spread_sub_fill_up(arg, false);
+	split_sub_fill_up(arg, false);
 }
 
-static void kill_sub(struct spread_sub *s, unsigned int ms)
+static void kill_sub(struct split_sub *s, unsigned int ms)
 {
-	spread_sub_kill(s);
+	split_sub_kill(s);
 	fiber_new(&w->daemon, "starts", start_again, s, ms);
 }
 
 /* As if so many pages had come from it that a queue is full. */
-static void overrun(const struct spread_strike *strike)
+static void overrun(const struct split_strike *strike)
 {
-	struct spread_pager *p = w->pager;
+	struct split_pager *p = w->pager;
 	struct gw_server *s = p ? &p->servers[strike->sub] : NULL;
 
 	if (!s || !s->up || !p->split.table.head)
@@ -199,73 +199,73 @@ static void overrun(const struct spread_strike *strike)
 	s->overrun = true;
 }
 
-static void strike(const struct spread_strike *k)
+static void strike(const struct split_strike *k)
 {
-	struct spread_sub *s = &w->subs[k->sub];
+	struct split_sub *s = &w->subs[k->sub];
 	const unsigned int ms = (unsigned int)(k->ns / GW_MS);
 
 	switch (k->kind) {
-	case SPREAD_CUT_ONE:
+	case SPLIT_CUT_ONE:
 		net_cut_one();
 		break;
-	case SPREAD_CUT:
+	case SPLIT_CUT:
 		if (s->server)
 			net_cut_of(&s->server->process);
 		s->away_until = sim_now() + k->ns;
 		break;
-	case SPREAD_CUT_ALL:
+	case SPLIT_CUT_ALL:
 		for (unsigned int i = 0; i < w->nr_subs; i++) {
 			if (w->subs[i].server)
 				net_cut_of(&w->subs[i].server->process);
 			w->subs[i].away_until = sim_now() + k->ns;
 		}
 		break;
-	case SPREAD_STALL:
+	case SPLIT_STALL:
 		net_stall(k->ns / 4);
 		break;
-	case SPREAD_DAMAGE:
+	case SPLIT_DAMAGE:
 		net_damage();
 		break;
-	case SPREAD_HANG:
+	case SPLIT_HANG:
 		if (s->server)
 			s->server->process.stopped_until = sim_now() + k->ns;
 		break;
-	case SPREAD_KILL:
+	case SPLIT_KILL:
 		kill_sub(s, ms);
 		break;
-	case SPREAD_FULL:
-		spread_sub_fill_up(s, true);
+	case SPLIT_FULL:
+		split_sub_fill_up(s, true);
 		fiber_new(&w->daemon, "has room", empty_again, s, ms);
 		break;
-	case SPREAD_LOSE:
-		spread_sub_kill(s);
-		spread_sub_lose(s);
+	case SPLIT_LOSE:
+		split_sub_kill(s);
+		split_sub_lose(s);
 		fiber_new(&w->daemon, "starts", start_again, s, ms / 8);
 		fiber_new(&w->daemon, "finds", find_again, s, ms / 2 + 500);
 		break;
-	case SPREAD_KILL_ALL:
+	case SPLIT_KILL_ALL:
 		for (unsigned int i = 0; i < w->nr_subs; i++)
 			kill_sub(&w->subs[i], ms / (i + 1));
-		spread_pager_kill();
+		split_pager_kill();
 		break;
-	case SPREAD_KILL_PAGER:
-		spread_pager_kill();
+	case SPLIT_KILL_PAGER:
+		split_pager_kill();
 		break;
-	case SPREAD_HANG_PAGER:
+	case SPLIT_HANG_PAGER:
 		if (w->pager)
 			w->pager->process.stopped_until = sim_now() + k->ns;
 		break;
-	case SPREAD_NO_MEMORY:
+	case SPLIT_NO_MEMORY:
 		w->no_memory_until = sim_now() + k->ns / 8;
 		break;
-	case SPREAD_PUNCH:
+	case SPLIT_PUNCH:
 		w->punch_fails = true;
 		break;
-	case SPREAD_OVERRUN:
+	case SPLIT_OVERRUN:
 		overrun(k);
 		break;
-	case SPREAD_NONE:
-	case SPREAD_FAULTS_END:
+	case SPLIT_NONE:
+	case SPLIT_FAULTS_END:
 	default:
 		break;
 	}
@@ -287,7 +287,7 @@ static void mix_number(uint64_t n)
 
 int sim_step(struct process *process, const char *what, unsigned int traits)
 {
-	const int where = w->pager && w->pager->mending ? SPREAD_MENDING : w->at_park;
+	const int where = w->pager && w->pager->mending ? SPLIT_MENDING : w->at_park;
 
 	(void)traits;
 	w->at_park = -1;
@@ -301,7 +301,7 @@ int sim_step(struct process *process, const char *what, unsigned int traits)
 		fprintf(stderr, "%6u %12.3f ms  %s: %s %d\n", w->steps, (double)sim_now() / GW_MS,
 			process->name, what, where);
 	for (unsigned int i = 0; i < w->nr_strikes; i++) {
-		struct spread_strike *k = &w->strikes[i];
+		struct split_strike *k = &w->strikes[i];
 
 		if (k->struck || w->steps < k->step || (k->where >= 0 && k->where != where))
 			continue;
@@ -312,27 +312,27 @@ int sim_step(struct process *process, const char *what, unsigned int traits)
 		strike(k);
 	}
 	fiber_yield();
-	spread_check();
+	split_check();
 	return process->dead ? gw_fail(-ESHUTDOWN, "%s is dead", process->name) : 0;
 }
 
 /* Where a pager may die: so that each is reached, however rarely it is come to. */
-static void draw_strike(struct rng *rng, struct spread_strike *k)
+static void draw_strike(struct rng *rng, struct split_strike *k)
 {
-	k->kind = (enum spread_fault)(1 + rng_below(rng, SPREAD_FAULTS_END - 1));
+	k->kind = (enum split_fault)(1 + rng_below(rng, SPLIT_FAULTS_END - 1));
 	k->step = 20 + (unsigned int)rng_below(rng, w->life);
 	k->where = -1;
-	if (k->kind == SPREAD_KILL_PAGER || k->kind == SPREAD_KILL_ALL || rng_one_in(rng, 4))
-		k->where = (int)rng_below(rng, SPREAD_PLACES);
+	if (k->kind == SPLIT_KILL_PAGER || k->kind == SPLIT_KILL_ALL || rng_one_in(rng, 4))
+		k->where = (int)rng_below(rng, SPLIT_PLACES);
 	if (rng_one_in(rng, 3))
 		k->where = -1;
-	if (k->kind == SPREAD_KILL_PAGER && rng_one_in(rng, 4))
-		k->where = SPREAD_UNSPLIT;
+	if (k->kind == SPLIT_KILL_PAGER && rng_one_in(rng, 4))
+		k->where = SPLIT_UNSPLIT;
 	k->sub = (unsigned int)rng_below(rng, w->nr_subs);
 	k->ns = (int64_t)rng_below(rng, rng_one_in(rng, 3) ? 30000 : 500) * GW_MS;
 }
 
-static void init(uint64_t seed, bool faults, const struct spread_strike *only)
+static void init(uint64_t seed, bool faults, const struct split_strike *only)
 {
 	const bool trace = w->trace;
 	struct net_link link = { .seed = seed };
@@ -346,7 +346,7 @@ static void init(uint64_t seed, bool faults, const struct spread_strike *only)
 	w->at_park = -1;
 	w->daemon.name = "daemon";
 	w->life = 400 + (unsigned int)rng_below(rng, 2000);
-	w->nr_subs = 2 + (unsigned int)rng_below(rng, SPREAD_SUBS - 1);
+	w->nr_subs = 2 + (unsigned int)rng_below(rng, SPLIT_SUBS - 1);
 	w->unit_pages = 4U << rng_below(rng, 3);
 	w->touches_per_ms = 20 + (unsigned int)rng_below(rng, 200);
 	w->zeros = 2 + (unsigned int)rng_below(rng, 8);
@@ -357,13 +357,13 @@ static void init(uint64_t seed, bool faults, const struct spread_strike *only)
 	link.rate = 12500000ULL << rng_below(rng, 8);
 	fibers_init(seed);
 	net_init(&link);
-	spread_guest_init();
+	split_guest_init();
 	w->target = w->file.memory.nr_pages / 3;
 	for (unsigned int i = 0; i < w->nr_subs; i++) {
 		w->sizes[i] = w->file.memory.nr_pages / (1 + rng_below(rng, 12)) * GW_PAGE_SIZE;
-		spread_sub_init(i);
+		split_sub_init(i);
 	}
-	w->nr_strikes = faults ? (unsigned int)rng_below(rng, SPREAD_FAULTS) : 0;
+	w->nr_strikes = faults ? (unsigned int)rng_below(rng, SPLIT_FAULTS) : 0;
 	for (unsigned int i = 0; i < w->nr_strikes; i++)
 		draw_strike(rng, &w->strikes[i]);
 	w->only = only;
@@ -375,7 +375,7 @@ static void check_end(void)
 {
 	for (size_t page = 0; page < w->file.memory.nr_pages; page++)
 		sim_check(!gw_memory_block_of(&w->file.memory, page) ||
-				  spread_is(spread_bytes(page), page, w->must[page]),
+				  split_is(split_bytes(page), page, w->must[page]),
 			  "page %zu is not what it must be in the end", page);
 	/* One that could not be reached keeps what it has, until somebody there drops it. */
 	for (unsigned int i = 0; i < w->nr_subs; i++)
@@ -388,13 +388,13 @@ static void check_end(void)
 static void tick(void *arg)
 {
 	(void)arg;
-	spread_tick();
+	split_tick();
 }
 
-void spread_run(uint64_t seed, bool faults, const struct spread_strike *only)
+void split_run(uint64_t seed, bool faults, const struct split_strike *only)
 {
 	init(seed, faults, only);
-	spread_pager_start(false);
+	split_pager_start(false);
 	if (!fibers_run(tick, NULL)) {
 		fibers_dump();
 		sim_wrong("everybody waits for ever");
@@ -414,5 +414,5 @@ void spread_run(uint64_t seed, bool faults, const struct spread_strike *only)
 		gw_memstore_close(w->stores[i]);
 		free(w->stores[i]);
 	}
-	spread_guest_free();
+	split_guest_free();
 }
