@@ -4,127 +4,61 @@
  * and no worker waits for it (invariant 16). The daemon's loop turns in this process, so
  * whatever makes it wait makes the test hang.
  */
-#include "unit.h"
+#include "served.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "control.h"
 #include "frame.h"
 #include "io.h"
 #include "holder.h"
-#include "jobs_internal.h"
 #include "lines.h"
-#include "peer.h"
 #include "sockets.h"
 #include "worker.h"
 
 struct host {
-	char *root;
-	struct gw_paths paths;
-	struct gw_loop *loop;
-	struct gw_jobs *jobs;
-	struct gw_control *control;
-	struct gw_registrar *registrar;
-	struct gw_peers *peers;
-	unsigned short port;
+	struct served d;
 	struct gw_process qemu; /* a process that does nothing */
 };
 
 static int make(void **state)
 {
 	struct host *h = calloc(1, sizeof(*h));
-	gw_autofree char *ram = NULL, *address = NULL;
-	gw_autofd int probe = gw_tcp_listen("127.0.0.1:0");
-	struct sockaddr_in addr;
-	socklen_t len = sizeof(addr);
 	pid_t pid;
 
 	*state = h;
-	if (!h || unit_folder((void **)&h->root) || gw_paths_init(&h->paths, h->root) ||
-	    getsockname(probe, (struct sockaddr *)&addr, &len))
+	if (!h || served_init(&h->d))
 		return -1;
-	h->port = ntohs(addr.sin_port);
-	close(gw_steal_fd(&probe));
-	address = gw_path("127.0.0.1:%u", h->port);
-	ram = gw_path("%s/ram-files", h->root);
 	pid = fork();
 	if (!pid)
 		for (;;)
 			pause();
-	if (gw_process_identify(pid, &h->qemu) || gw_paths_ram(&h->paths, ram, 0))
-		return -1;
-	h->loop = gw_loop_new();
-	h->jobs = gw_jobs_new(h->loop, &h->paths, "unit");
-	h->registrar = gw_registrar_new(&h->paths, "unit", address);
-	h->control = gw_control_new(h->loop, h->jobs, &h->paths);
-	h->peers = gw_peers_new(h->loop, h->jobs, h->registrar, address);
-	return h->control && h->peers ? 0 : -1;
+	return gw_process_identify(pid, &h->qemu) ? -1 : served_start(&h->d);
 }
 
 static int drop(void **state)
 {
 	struct host *h = *state;
 
-	gw_control_free(h->control);
-	gw_peers_free(h->peers);
-	for (struct gw_job *job = h->jobs->list; job; job = job->next)
-		if (job->pid) {
-			kill(job->pid, SIGKILL);
-			waitpid(job->pid, NULL, 0);
-		}
-	gw_jobs_free(h->jobs);
-	gw_registrar_free(h->registrar);
-	gw_loop_free(h->loop);
+	served_drop(&h->d);
 	kill(h->qemu.pid, SIGKILL);
 	waitpid(h->qemu.pid, NULL, 0);
-	gw_paths_free(&h->paths);
-	unit_folder_remove((void **)&h->root);
 	free(h);
 	return 0;
 }
 
-struct until {
-	struct host *h;
-	bool (*done)(void *arg);
-	void *arg;
-	int64_t end;
-};
-
-static void on_tick(void *arg)
-{
-	struct until *u = arg;
-
-	if ((u->done && u->done(u->arg)) || gw_now() > u->end)
-		gw_loop_quit(u->h->loop);
-}
-
-/* Let the daemon run until @done, which is to be soon. */
-static void run_until(struct host *h, bool (*done)(void *arg), void *arg)
-{
-	struct until u = { h, done, arg, gw_now() + 60 * GW_S };
-
-	gw_loop_run(h->loop, 2, on_tick, &u);
-	assert_true(done(arg));
-}
-
 static void run_ms(struct host *h, int ms)
 {
-	struct until u = { h, NULL, NULL, gw_now() + ms * GW_MS };
+	struct until u = { h->d.loop, NULL, NULL, gw_now() + ms * GW_MS };
 
-	gw_loop_run(h->loop, 2, on_tick, &u);
+	gw_loop_run(h->d.loop, 2, until_tick, &u);
 }
 
 struct caller {
@@ -136,7 +70,7 @@ struct caller {
 
 static void call(struct host *h, struct caller *c)
 {
-	gw_autofree char *path = gw_path("%s/control.sock", h->paths.run);
+	gw_autofree char *path = gw_path("%s/control.sock", h->d.paths.run);
 
 	*c = (struct caller){ .in = { .max = 64 << 20 } };
 	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -191,7 +125,7 @@ static void assert_awake(struct host *h)
 
 	call(h, &c);
 	ask(&c, "{\"execute\":\"version\"}\n");
-	run_until(h, answered, &c);
+	run_until(&h->d, answered, &c);
 	assert_string_equal(json_string_value(json_object_get(c.answer, "return")),
 			    GW_PROJECT_VERSION);
 	hang_up(&c);
@@ -220,7 +154,7 @@ static void answers_wait_for_their_reader(void **state)
 	assert_true(asked > 500);
 	assert_awake(h);
 	for (; n < asked; n++) {
-		run_until(h, answered, &c);
+		run_until(&h->d, answered, &c);
 		assert_non_null(strstr(error_of(&c), "no VM 'web1'"));
 		json_decref(c.answer);
 		c.answer = NULL;
@@ -237,7 +171,7 @@ static void a_long_answer_arrives(void **state)
 
 	for (int i = 0; i < 1000; i++) {
 		gw_autofree char *name = gw_path("web%04d-with-a-long-name-of-its-own", i);
-		gw_autofree char *dir = gw_vm_dir(&h->paths, name);
+		gw_autofree char *dir = gw_vm_dir(&h->d.paths, name);
 		json_t *json = json_pack("{s:s,s:[s],s:s,s:s,s:b,s:b,s:[{s:s,s:I}]}", "name", name,
 					 "argv", "qemu-system-fake", "cwd", "/", "machine", "pc",
 					 "managed", 1, "discards", 0, "memory", "id", "ram", "size",
@@ -248,14 +182,14 @@ static void a_long_answer_arrives(void **state)
 		json_decref(json);
 		vm.qmp = gw_path("%s/qmp.sock", dir); /* where nobody listens */
 		assert_int_equal(mkdir(dir, 0700), 0);
-		assert_int_equal(gw_vm_save(&h->paths, &vm), 0);
+		assert_int_equal(gw_vm_save(&h->d.paths, &vm), 0);
 		gw_vm_free(&vm);
 	}
 	call(h, &c);
 	ask(&c, "{\"execute\":\"list\"}\n");
 	run_ms(h, 300);
 	assert_awake(h);
-	run_until(h, answered, &c);
+	run_until(&h->d, answered, &c);
 	list = json_object_get(c.answer, "return");
 	assert_int_equal(json_array_size(list), 1000);
 	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 999), "state")),
@@ -319,14 +253,14 @@ static void no_descriptors_no_spinning(void **state)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
 	assert_true(used < 0.5);
 	ask(&c, "{\"execute\":\"version\"}\n");
-	run_until(h, answered, &c);
+	run_until(&h->d, answered, &c);
 	hang_up(&c);
 }
 
 static int dial(const struct host *h)
 {
 	struct sockaddr_in addr = { .sin_family = AF_INET,
-				    .sin_port = htons(h->port),
+				    .sin_port = htons(h->d.port),
 				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -351,7 +285,7 @@ static void say_open(int fd, enum gw_open_kind kind, unsigned int stream)
 
 static bool has_job(void *arg)
 {
-	return ((struct host *)arg)->jobs->list != NULL;
+	return ((struct host *)arg)->d.jobs->list != NULL;
 }
 
 static bool ended(void *arg)
@@ -370,15 +304,15 @@ static void streams_do_not_stop_the_daemon(void **state)
 	int control = dial(h), fds[200];
 
 	say_open(control, GW_OPEN_MIGRATE, 0);
-	run_until(h, has_job, h);
-	kill(h->jobs->list->pid, SIGSTOP);
+	run_until(&h->d, has_job, h);
+	kill(h->d.jobs->list->pid, SIGSTOP);
 	for (unsigned int i = 0; i < GW_ARRAY_SIZE(fds); i++) {
 		fds[i] = dial(h);
 		say_open(fds[i], GW_OPEN_STREAM, i);
 		run_ms(h, 3);
 	}
 	assert_awake(h);
-	run_until(h, ended, &fds[199]);
+	run_until(&h->d, ended, &fds[199]);
 	t = gw_tcp_adopt(fds[199]);
 	assert_int_equal(gw_frame_recv(t, &f, gw_now() + 10 * GW_S), 0);
 	assert_int_equal(f.type, GW_MSG_ERROR);
@@ -399,14 +333,14 @@ static void silent_callers_make_room(void **state)
 		fds[i] = dial(h);
 		run_ms(h, 1);
 	}
-	run_until(h, ended, &fds[0]);
-	run_until(h, ended, &fds[19]);
+	run_until(&h->d, ended, &fds[0]);
+	run_until(&h->d, ended, &fds[19]);
 	run_ms(h, 5);
 	assert_false(ended(&fds[30]));
 	assert_false(ended(&fds[99]));
 	settle = dial(h);
 	say_open(settle, GW_OPEN_SETTLE, 0);
-	run_until(h, ended, &settle);
+	run_until(&h->d, ended, &settle);
 	close(settle);
 	for (size_t i = 0; i < GW_ARRAY_SIZE(fds); i++)
 		close(fds[i]);
@@ -415,9 +349,9 @@ static void silent_callers_make_room(void **state)
 /* What the source of a guest that runs at @host asks once it was booted: 0, it is recognised. */
 static int ask_booted(const struct host *h, const char *host)
 {
-	gw_autofree char *address = gw_path("127.0.0.1:%u", h->port);
+	gw_autofree char *address = gw_path("127.0.0.1:%u", h->d.port);
 	gw_autofree char *ready = gw_path("{\"host\":\"%s\"}", host);
-	gw_autofree char *dir = gw_vm_dir(&h->paths, "web1");
+	gw_autofree char *dir = gw_vm_dir(&h->d.paths, "web1");
 	struct gw_holder holder = { .inbox = { .payload = (uint8_t *)ready,
 					       .len = strlen(ready) } };
 	struct gw_journal j = { .role = GW_ROLE_SOURCE, .id = "an id" }, back;
@@ -428,9 +362,9 @@ static int ask_booted(const struct host *h, const char *host)
 		return 10;
 	gw_copy_whole(j.host, sizeof(j.host), holder.host);
 	gw_copy_whole(j.peer, sizeof(j.peer), address);
-	if (gw_journal_save(&h->paths, "web1", &j) || gw_journal_load(&h->paths, "web1", &back))
+	if (gw_journal_save(&h->d.paths, "web1", &j) || gw_journal_load(&h->d.paths, "web1", &back))
 		return 11;
-	gw_journal_remove(&h->paths, "web1");
+	gw_journal_remove(&h->d.paths, "web1");
 	rmdir(dir);
 	if (gw_ask_of_served(&back, false, &said))
 		return 12;
@@ -461,12 +395,12 @@ static void a_booted_host_is_recognised(void **state)
 		int child[2];
 
 		memset(name, 'h', lens[i]);
-		h->jobs->host = name;
+		h->d.jobs->host = name;
 		child[0] = fork();
 		if (!child[0])
 			_exit(ask_booted(h, name));
-		run_until(h, has_ended, child);
-		h->jobs->host = "unit";
+		run_until(&h->d, has_ended, child);
+		h->d.jobs->host = "unit";
 		assert_int_equal(child[1], 0);
 	}
 }
@@ -475,7 +409,7 @@ static void a_booted_host_is_recognised(void **state)
 static void strangers_are_turned_away(void **state)
 {
 	struct host *h = *state;
-	gw_autofree char *path = gw_path("%s/control.sock", h->paths.run);
+	gw_autofree char *path = gw_path("%s/control.sock", h->d.paths.run);
 	int fd, status;
 	struct stat st;
 	pid_t pid;
@@ -485,8 +419,8 @@ static void strangers_are_turned_away(void **state)
 	if (geteuid())
 		skip(); /* only root can be somebody else */
 	assert_int_equal(chmod(path, 0666), 0);
-	assert_int_equal(chmod(h->root, 0755), 0);
-	assert_int_equal(chmod(h->paths.run, 0755), 0);
+	assert_int_equal(chmod(h->d.root, 0755), 0);
+	assert_int_equal(chmod(h->d.paths.run, 0755), 0);
 	pid = fork();
 	if (!pid) {
 		char answer[256] = "";
@@ -499,7 +433,7 @@ static void strangers_are_turned_away(void **state)
 	}
 	fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	assert_true(fd >= 0);
-	run_until(h, ended, &fd);
+	run_until(&h->d, ended, &fd);
 	close(fd);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
@@ -509,7 +443,7 @@ static void strangers_are_turned_away(void **state)
 /* A VM whose monitor takes connections and says nothing. Return: the monitor. */
 static int mute_vm(struct host *h, const char *name)
 {
-	gw_autofree char *dir = gw_vm_dir(&h->paths, name);
+	gw_autofree char *dir = gw_vm_dir(&h->d.paths, name);
 	json_t *json = json_pack("{s:s,s:[s],s:s,s:s,s:b,s:b,s:[{s:s,s:I}]}", "name", name, "argv",
 				 "qemu-system-fake", "cwd", "/", "machine", "pc", "managed", 1,
 				 "discards", 0, "memory", "id", "ram", "size", (json_int_t)1 << 30);
@@ -520,7 +454,7 @@ static int mute_vm(struct host *h, const char *name)
 	json_decref(json);
 	vm.qmp = gw_path("%s/qmp.sock", dir);
 	assert_int_equal(mkdir(dir, 0700), 0);
-	assert_int_equal(gw_vm_save(&h->paths, &vm), 0);
+	assert_int_equal(gw_vm_save(&h->d.paths, &vm), 0);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(gw_unix_bind(fd, vm.qmp), 0);
 	assert_int_equal(listen(fd, 8), 0);
@@ -540,20 +474,20 @@ static void a_waiting_job_is_cancelled(void **state)
 	call(h, &third);
 	/* It waits for the monitor, and would for seconds; so it is surely still there. */
 	ask(&first, "{\"execute\":\"stop\",\"arguments\":{\"name\":\"web1\"}}\n");
-	run_until(h, has_job, h);
-	kill(h->jobs->list->pid, SIGSTOP);
+	run_until(&h->d, has_job, h);
+	kill(h->d.jobs->list->pid, SIGSTOP);
 	ask(&second, "{\"execute\":\"migrate\",\"arguments\":{\"name\":\"web1\",\"address\":"
 		     "\"127.0.0.1:1\"}}\n");
 	run_ms(h, 20);
 	assert_false(answered(&second));
 	ask(&third, "{\"execute\":\"cancel\",\"arguments\":{\"name\":\"web1\"}}\n");
-	run_until(h, answered, &third);
+	run_until(&h->d, answered, &third);
 	assert_non_null(json_object_get(third.answer, "return"));
-	run_until(h, answered, &second);
+	run_until(&h->d, answered, &second);
 	assert_string_equal(error_of(&second), "cancelled before it began");
 	assert_false(answered(&first));
-	kill(h->jobs->list->pid, SIGCONT);
-	run_until(h, answered, &first);
+	kill(h->d.jobs->list->pid, SIGCONT);
+	run_until(&h->d, answered, &first);
 	hang_up(&first);
 	hang_up(&second);
 	hang_up(&third);
@@ -563,11 +497,11 @@ static void a_waiting_job_is_cancelled(void **state)
 /* Make the VMs' folder old, so that no change of it can have been missed. */
 static void age(const struct host *h)
 {
-	gw_autofree char *path = gw_path("%s/vm", h->paths.run);
+	gw_autofree char *path = gw_path("%s/vm", h->d.paths.run);
 	const struct timespec past[2] = { { 1, 0 }, { 1, 0 } };
 
 	assert_int_equal(utimensat(AT_FDCWD, path, past, 0), 0);
-	gw_jobs_sweep(h->jobs);
+	gw_jobs_sweep(h->d.jobs);
 }
 
 /* VMs that run are left alone: until one comes, or a QEMU ends, or a job on one does. */
@@ -576,32 +510,32 @@ static void idle_vms_are_left_alone(void **state)
 	struct host *h = *state;
 	struct caller c;
 	int monitors[3] = { mute_vm(h, "web1"), mute_vm(h, "web2"), -1 };
-	gw_autofree char *dir = gw_vm_dir(&h->paths, "web1");
+	gw_autofree char *dir = gw_vm_dir(&h->d.paths, "web1");
 	gw_autofree char *lost = gw_path("%s/vm.json", dir);
 
 	age(h);
-	assert_true(gw_care_idle(h->jobs->care));
+	assert_true(gw_care_idle(h->d.jobs->care));
 	monitors[2] = mute_vm(h, "web3");
-	assert_false(gw_care_idle(h->jobs->care));
+	assert_false(gw_care_idle(h->d.jobs->care));
 	age(h);
-	assert_true(gw_care_idle(h->jobs->care));
+	assert_true(gw_care_idle(h->d.jobs->care));
 	/* A job has ended: what it left of its VM is looked after. */
 	call(h, &c);
 	assert_int_equal(unlink(lost), 0);
 	ask(&c, "{\"execute\":\"recover\",\"arguments\":{\"name\":\"web1\"}}\n");
-	run_until(h, answered, &c);
+	run_until(&h->d, answered, &c);
 	assert_int_equal(access(dir, F_OK), -1);
 	hang_up(&c);
 	age(h);
-	assert_true(gw_care_idle(h->jobs->care));
+	assert_true(gw_care_idle(h->d.jobs->care));
 	/* Their QEMU ends, and that is heard. */
 	kill(h->qemu.pid, SIGKILL);
 	waitpid(h->qemu.pid, NULL, 0);
 	run_ms(h, 20);
-	assert_false(gw_care_idle(h->jobs->care));
-	gw_jobs_sweep(h->jobs);
-	assert_int_equal(gw_vm_load(&h->paths, "web2", &(struct gw_vm){ 0 }), -ENOENT);
-	assert_int_equal(gw_vm_load(&h->paths, "web3", &(struct gw_vm){ 0 }), -ENOENT);
+	assert_false(gw_care_idle(h->d.jobs->care));
+	gw_jobs_sweep(h->d.jobs);
+	assert_int_equal(gw_vm_load(&h->d.paths, "web2", &(struct gw_vm){ 0 }), -ENOENT);
+	assert_int_equal(gw_vm_load(&h->d.paths, "web3", &(struct gw_vm){ 0 }), -ENOENT);
 	for (int i = 0; i < 3; i++)
 		close(monitors[i]);
 }
@@ -624,7 +558,7 @@ static void a_list_waits_for_all_at_once(void **state)
 	call(h, &c);
 	ask(&c, "{\"execute\":\"list\"}\n");
 	end = gw_now() + 20 * GW_S; /* one after the other would take 40 s */
-	run_until(h, answered, &c);
+	run_until(&h->d, answered, &c);
 	assert_true(gw_now() < end);
 	list = json_object_get(c.answer, "return");
 	assert_int_equal(json_array_size(list), GW_ARRAY_SIZE(monitors));
@@ -647,16 +581,16 @@ static void a_deaf_worker_is_told_of(void **state)
 	call(h, &cancel);
 	ask(&migrate, "{\"execute\":\"migrate\",\"arguments\":{\"name\":\"web1\",\"address\":"
 		      "\"127.0.0.1:1\"}}\n");
-	run_until(h, has_job, h);
-	kill(h->jobs->list->pid, SIGSTOP);
+	run_until(&h->d, has_job, h);
+	kill(h->d.jobs->list->pid, SIGSTOP);
 	ask(&cancel, "{\"execute\":\"cancel\",\"arguments\":{\"name\":\"web1\"}}\n");
 	run_ms(h, 20);
 	assert_awake(h);
 	assert_false(answered(&cancel)); /* until it has ended */
-	kill(h->jobs->list->pid, SIGKILL);
-	run_until(h, answered, &migrate);
+	kill(h->d.jobs->list->pid, SIGKILL);
+	run_until(&h->d, answered, &migrate);
 	assert_non_null(strstr(error_of(&migrate), "was killed"));
-	run_until(h, answered, &cancel);
+	run_until(&h->d, answered, &cancel);
 	assert_non_null(json_object_get(cancel.answer, "return"));
 	hang_up(&migrate);
 	hang_up(&cancel);

@@ -5,84 +5,38 @@
  * others.
  */
 #include "memserver.h"
+#include "served.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "budget.h"
-#include "control.h"
-#include "jobs_internal.h"
-#include "peer.h"
 #include "promise.h"
 #include "worker.h"
 
 #define MIB(n) ((uint64_t)(n) << 20)
 
 struct site {
-	char *root;
-	struct gw_paths paths;
-	struct gw_loop *loop;
-	struct gw_jobs *jobs;
-	struct gw_control *control;
-	struct gw_registrar *registrar;
-	struct gw_peers *peers;
-	unsigned short port;
+	struct served d;
 	struct host *h; /* a main host */
 	json_t *answer;
 };
 
-static void start_daemon(struct site *s)
-{
-	gw_autofree char *address = gw_path("127.0.0.1:%u", s->port);
-
-	s->loop = gw_loop_new();
-	s->jobs = gw_jobs_new(s->loop, &s->paths, "B");
-	s->registrar = gw_registrar_new(&s->paths, "B", address);
-	s->control = gw_control_new(s->loop, s->jobs, &s->paths);
-	s->peers = gw_peers_new(s->loop, s->jobs, s->registrar, address);
-	assert_true(s->control && s->peers);
-}
-
-/* As godwitd ends: workers are left alone. */
-static void stop_daemon(struct site *s)
-{
-	gw_control_free(s->control);
-	gw_peers_free(s->peers);
-	gw_jobs_free(s->jobs);
-	gw_registrar_free(s->registrar);
-	gw_loop_free(s->loop);
-}
-
 static int make(void **state)
 {
 	struct site *s = calloc(1, sizeof(*s));
-	gw_autofree char *ram = NULL;
-	gw_autofd int probe = gw_tcp_listen("127.0.0.1:0");
-	struct sockaddr_in addr;
-	socklen_t len = sizeof(addr);
 
 	*state = s;
-	if (!s || unit_folder((void **)&s->root) || gw_paths_init(&s->paths, s->root) ||
-	    getsockname(probe, (struct sockaddr *)&addr, &len) || host_make((void **)&s->h))
+	if (!s || served_init(&s->d) || host_make((void **)&s->h))
 		return -1;
-	s->port = ntohs(addr.sin_port);
-	close(gw_steal_fd(&probe));
-	ram = gw_path("%s/ram-files", s->root);
-	if (gw_paths_ram(&s->paths, ram, 0))
-		return -1;
-	s->paths.server_limit = MIB(16);
+	s->d.paths.server_limit = MIB(16);
 	s->h->hold.size = MIB(2);
-	start_daemon(s);
-	return 0;
+	return served_start(&s->d);
 }
 
 static int drop(void **state)
@@ -91,41 +45,11 @@ static int drop(void **state)
 
 	for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++)
 		gw_transport_close(&s->h->main[i]);
-	for (struct gw_job *job = s->jobs->list; job; job = job->next)
-		if (job->pid) {
-			kill(job->pid, SIGKILL);
-			waitpid(job->pid, NULL, 0);
-		}
-	stop_daemon(s);
+	served_drop(&s->d);
 	json_decref(s->answer);
 	host_drop((void **)&s->h);
-	gw_paths_free(&s->paths);
-	unit_folder_remove((void **)&s->root);
 	free(s);
 	return 0;
-}
-
-struct until {
-	struct site *s;
-	bool (*done)(void *arg);
-	void *arg;
-	int64_t end;
-};
-
-static void on_tick(void *arg)
-{
-	struct until *u = arg;
-
-	if (u->done(u->arg) || gw_now() > u->end)
-		gw_loop_quit(u->s->loop);
-}
-
-static void run_until(struct site *s, bool (*done)(void *arg), void *arg)
-{
-	struct until u = { s, done, arg, gw_now() + 120 * GW_S };
-
-	gw_loop_run(s->loop, 2, on_tick, &u);
-	assert_true(done(arg));
 }
 
 static bool has_said(void *arg)
@@ -138,7 +62,7 @@ static bool has_said(void *arg)
 /* Connection @i of split @id, as far as the daemon goes; what it says is to be heard. */
 static void dial(struct site *s, unsigned int i, unsigned int id)
 {
-	gw_autofree char *address = gw_path("127.0.0.1:%u", s->port);
+	gw_autofree char *address = gw_path("127.0.0.1:%u", s->d.port);
 	struct gw_open open = { .version_min = GW_VERSION_MIN,
 				.version_max = GW_VERSION,
 				.kind = GW_OPEN_MEMORY,
@@ -152,7 +76,7 @@ static void dial(struct site *s, unsigned int i, unsigned int id)
 	assert_int_equal(gw_frame_send_buf(t, GW_MSG_OPEN, 0, wire, sizeof(wire)), 0);
 	gw_transport_close(&s->h->main[i]);
 	s->h->main[i] = t;
-	run_until(s, has_said, t);
+	run_until(&s->d, has_said, t);
 }
 
 static void open_both(struct site *s, unsigned int id)
@@ -186,7 +110,7 @@ static void close_both(struct site *s)
 /* Who was promised nothing leaves, and what is called then is somebody else. */
 static bool no_strangers(void *arg)
 {
-	for (const struct gw_job *job = ((struct site *)arg)->jobs->list; job; job = job->next)
+	for (const struct gw_job *job = ((struct site *)arg)->d.jobs->list; job; job = job->next)
 		if (job->holds && !job->promised)
 			return false;
 	return true;
@@ -205,7 +129,7 @@ static void refused(struct site *s, unsigned int id, const char *why)
 	hear(s->h, 0, GW_MSG_ERROR);
 	assert_non_null(memmem(s->h->f.payload, s->h->f.len, why, strlen(why)));
 	gw_transport_close(&s->h->main[0]);
-	run_until(s, no_strangers, s);
+	run_until(&s->d, no_strangers, s);
 }
 
 static void on_end(void *arg, json_t *result)
@@ -226,10 +150,10 @@ static const json_t *held(struct site *s, json_t *args)
 {
 	json_decref(s->answer);
 	s->answer = NULL;
-	assert_non_null(gw_jobs_start(s->jobs, "held", args,
+	assert_non_null(gw_jobs_start(s->d.jobs, "held", args,
 				      (struct gw_job_client){ .on_end = on_end, .arg = s }));
 	json_decref(args);
-	run_until(s, answered, s);
+	run_until(&s->d, answered, s);
 	return json_object_get(s->answer, "return");
 }
 
@@ -240,20 +164,21 @@ static const json_t *list(struct site *s)
 
 static bool is_idle(void *arg)
 {
-	return !((struct site *)arg)->jobs->list;
+	return !((struct site *)arg)->d.jobs->list;
 }
 
 static bool is_gone(void *arg)
 {
 	struct site *s = arg;
 
-	return !gw_promise_connected(&s->paths, "01010000000000000000000000000000");
+	return !gw_promise_connected(&s->d.paths, "01010000000000000000000000000000");
 }
 
 static void holds_and_dismisses(void **state)
 {
 	struct site *s = *state;
-	gw_autofree char *folder = gw_promise_store(&s->paths, "01010000000000000000000000000000");
+	gw_autofree char *folder = gw_promise_store(&s->d.paths,
+						    "01010000000000000000000000000000");
 	const json_t *one;
 
 	begin_at(s, 1, 0);
@@ -276,7 +201,7 @@ static void holds_and_dismisses(void **state)
 	assert_int_equal(hear_pages(s->h, 1), 100);
 	say(s->h, 0, GW_MSG_DISMISS, NULL, 0);
 	hear(s->h, 0, GW_MSG_DISMISSED);
-	run_until(s, is_idle, s);
+	run_until(&s->d, is_idle, s);
 	assert_int_equal(json_array_size(list(s)), 0);
 	assert_int_not_equal(access(folder, F_OK), 0);
 }
@@ -289,15 +214,15 @@ static void outlives_the_daemon(void **state)
 
 	begin_at(s, 1, 0);
 	leave(s->h, 0, 50);
-	pid = s->jobs->list->pid;
-	stop_daemon(s);
+	pid = s->d.jobs->list->pid;
+	served_stop(&s->d);
 	leave(s->h, 50, 50);
 	say_run(s->h, 0, GW_MSG_REQUEST, 60, 1);
 	assert_int_equal(hear_pages(s->h, 0), 1);
-	start_daemon(s);
+	assert_int_equal(served_start(&s->d), 0);
 	/* A new one is asked for when the old one has hung up; here nobody waits for that. */
 	begin_at(s, 1, 100);
-	assert_int_not_equal(s->jobs->list->pid, pid);
+	assert_int_not_equal(s->d.jobs->list->pid, pid);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	say_run(s->h, 0, GW_MSG_REQUEST, 0, 100);
 	assert_int_equal(hear_pages(s->h, 0), 100);
@@ -311,8 +236,8 @@ static void outlives_its_worker(void **state)
 	begin_at(s, 1, 0);
 	for (unsigned int n = 1; n < 6; n++) {
 		leave(s->h, 20UL * (n - 1), 20);
-		kill(s->jobs->list->pid, SIGKILL);
-		run_until(s, is_idle, s);
+		kill(s->d.jobs->list->pid, SIGKILL);
+		run_until(&s->d, is_idle, s);
 		begin_at(s, 1, 20UL * n);
 	}
 	say_run(s->h, 0, GW_MSG_REQUEST, 0, 100);
@@ -324,16 +249,16 @@ static void promises_add_up(void **state)
 {
 	struct site *s = *state;
 
-	s->paths.limit = MIB(32);
+	s->d.paths.limit = MIB(32);
 	s->h->hold.size = MIB(3);
-	s->paths.server_limit = MIB(7);
-	assert_int_equal(gw_budget_free(&s->paths, NULL), MIB(32));
+	s->d.paths.server_limit = MIB(7);
+	assert_int_equal(gw_budget_free(&s->d.paths, NULL), MIB(32));
 	begin_at(s, 1, 0);
 	leave(s->h, 0, 100);
 	close_both(s);
 	begin_at(s, 2, 0);
 	close_both(s);
-	assert_int_equal(gw_budget_free(&s->paths, NULL), MIB(26));
+	assert_int_equal(gw_budget_free(&s->d.paths, NULL), MIB(26));
 	refused(s, 3,
 		"holds 7.0 MiB for VMs of other hosts at most, of which 6.0 MiB were promised; "
 		"'web1' needs 3.0 MiB more");
@@ -342,8 +267,8 @@ static void promises_add_up(void **state)
 	/* More of what it has: only the difference is asked for. */
 	s->h->hold.size = MIB(2);
 	refused(s, 3, "'web1' needs 1.0 MiB more");
-	s->paths.server_limit = MIB(16);
-	s->paths.limit = MIB(9);
+	s->d.paths.server_limit = MIB(16);
+	s->d.paths.limit = MIB(9);
 	s->h->hold.size = MIB(3);
 	refused(s, 4,
 		"host 'B' has 2.0 MiB of memory for VMs of other hosts, 'web1' needs 3.0 MiB "
@@ -358,7 +283,7 @@ static void two_that_fit_singly(void **state)
 	struct gw_hold hold = s->h->hold;
 
 	hold.size = MIB(3);
-	s->paths.server_limit = MIB(5);
+	s->d.paths.server_limit = MIB(5);
 	for (unsigned int n = 0; n < 20; n++) {
 		int go_on[2], winners = 0, status;
 
@@ -373,9 +298,9 @@ static void two_that_fit_singly(void **state)
 			close(go_on[1]);
 			if (read(go_on[0], &byte, 1)) /* until all are there */
 				_exit(2);
-			if (gw_promise_lock(&s->paths, text, SOON) < 0)
+			if (gw_promise_lock(&s->d.paths, text, SOON) < 0)
 				_exit(3);
-			_exit(gw_budget_promise(&s->paths, "B", text, &hold) != 0);
+			_exit(gw_budget_promise(&s->d.paths, "B", text, &hold) != 0);
 		}
 		close(go_on[0]);
 		close(go_on[1]);
@@ -387,7 +312,7 @@ static void two_that_fit_singly(void **state)
 		for (unsigned int i = 0; i < 4; i++) {
 			gw_autofree char *text = gw_path("0%u%030d", 1 + i, 0);
 
-			assert_int_equal(gw_promise_remove(&s->paths, text), 0);
+			assert_int_equal(gw_promise_remove(&s->d.paths, text), 0);
 		}
 	}
 }
@@ -399,14 +324,14 @@ static void none_is_held_unless_told(void **state)
 	begin_at(s, 1, 0);
 	leave(s->h, 0, 10);
 	close_both(s);
-	run_until(s, is_gone, s);
-	s->paths.server_limit = 0;
+	run_until(&s->d, is_gone, s);
+	s->d.paths.server_limit = 0;
 	dial(s, 0, 2);
 	hear(s->h, 0, GW_MSG_ERROR);
 	assert_non_null(memmem(s->h->f.payload, s->h->f.len, "--memory-server-limit SIZE", 26));
 	/* What was promised before is kept. */
-	kill(s->jobs->list->pid, SIGKILL);
-	run_until(s, is_idle, s);
+	kill(s->d.jobs->list->pid, SIGKILL);
+	run_until(&s->d, is_idle, s);
 	begin_at(s, 1, 10);
 }
 
@@ -444,22 +369,22 @@ static void dropped_by_hand(void **state)
 	error = json_string_value(json_object_get(s->answer, "error"));
 	assert_non_null(strstr(error, "its main host 'A' is connected"));
 	/* Nor does its server leave later for that. */
-	pid = s->jobs->list->pid;
+	pid = s->d.jobs->list->pid;
 	close_both(s);
-	run_until(s, is_gone, s);
+	run_until(&s->d, is_gone, s);
 	begin_at(s, 1, 10);
-	assert_int_equal(s->jobs->list->pid, pid);
+	assert_int_equal(s->d.jobs->list->pid, pid);
 	close_both(s);
-	run_until(s, is_gone, s);
+	run_until(&s->d, is_gone, s);
 	assert_null(held(s, json_pack("{s:s}", "drop", id)));
 	error = json_string_value(json_object_get(s->answer, "error"));
 	assert_non_null(strstr(error, "40.0 KiB of the memory of VM 'web1' lie here"));
 	assert_non_null(strstr(error, "--confirm"));
 	/* Its server, which was told to leave, comes back when it is called. */
-	run_until(s, is_idle, s);
+	run_until(&s->d, is_idle, s);
 	begin_at(s, 1, 10);
 	close_both(s);
-	run_until(s, is_gone, s);
+	run_until(&s->d, is_gone, s);
 	assert_int_equal(
 		json_integer_value(json_object_get(
 			held(s, json_pack("{s:s,s:b}", "drop", id, "confirm", 1)), "freed")),
@@ -477,7 +402,7 @@ static void stays_mounted(void **state)
 {
 	struct site *s = *state;
 	struct gw_paths paths;
-	gw_autofree char *root = gw_path("%s/other", s->root);
+	gw_autofree char *root = gw_path("%s/other", s->d.root);
 
 	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		skip();
