@@ -400,7 +400,7 @@ static void a_booted_host_is_recognised(void **state)
 		if (!child[0])
 			_exit(ask_booted(h, name));
 		run_until(&h->d, has_ended, child);
-		h->d.jobs->host = "unit";
+		h->d.jobs->host = "B";
 		assert_int_equal(child[1], 0);
 	}
 }
