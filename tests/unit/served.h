@@ -38,7 +38,7 @@ static inline int served_init(struct served *d)
 {
 	gw_autofree char *ram = NULL;
 	gw_autofd int probe = gw_tcp_listen("127.0.0.1:0");
-	struct sockaddr_in addr;
+	struct sockaddr_in addr = { 0 };
 	socklen_t len = sizeof(addr);
 
 	if (unit_folder((void **)&d->root) || gw_paths_init(&d->paths, d->root) ||
