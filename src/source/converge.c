@@ -139,13 +139,21 @@ static int too_far(const struct gw_source *s, int64_t least)
  * What a guest writes again in a time grows with it, but ever slower. So if in the time for
  * which it may stand still it writes more than is sent, each round leaves more than fits.
  */
-bool gw_converge_never(const struct gw_source *s, int64_t ns, uint64_t written)
+bool gw_converge_never(const struct gw_source *s, int64_t ns, int64_t since_scan, uint64_t written)
 {
-	/* Since the scan before it. */
-	const double share = (double)ns / (double)(ns + s->scan_ns);
+	const double share = (double)ns / (double)since_scan;
 
 	return ns >= s->params.downtime_limit_ms * GW_MS &&
 	       (double)written * share > (double)s->done_pages;
+}
+
+bool gw_converge_behind(const struct gw_source *s, const struct gw_converge *c, int64_t now,
+			uint64_t written)
+{
+	const unsigned int rounds = s->nr_rounds < GW_ROUNDS_KEPT ? s->nr_rounds : GW_ROUNDS_KEPT;
+
+	return s->params.postcopy == GW_POSTCOPY_AUTO && rounds &&
+	       gw_converge_never(s, s->rounds[rounds - 1].ns, now - c->last_scan, written);
 }
 
 int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost)

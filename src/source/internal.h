@@ -123,8 +123,17 @@ bool gw_converge_enough(const struct gw_source *s, struct gw_converge *c, int64_
  * what follows the guest's stop in any case takes too long.
  */
 int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost);
-/* Whether no round can get there: in @ns of this one @written pages were written again. */
-bool gw_converge_never(const struct gw_source *s, int64_t ns, uint64_t written);
+/*
+ * Whether no round can get there: this one has taken @ns, and @written pages were written again
+ * @since_scan, which began before it.
+ */
+bool gw_converge_never(const struct gw_source *s, int64_t ns, int64_t since_scan, uint64_t written);
+/*
+ * The same of the last round, at its end, where post-copy may follow: a guest that does not write
+ * evenly, or a host that is busy, may hide it from who looks in the middle (round.c).
+ */
+bool gw_converge_behind(const struct gw_source *s, const struct gw_converge *c, int64_t now,
+			uint64_t written);
 
 /* disks.c: 0, or -ENOTSUP naming the disk that holds something else there */
 int gw_source_compare_disks(struct gw_source *s);

@@ -433,6 +433,8 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 		if (now > c->last_scan)
 			s->dirty_rate = (double)pages * GW_S / (double)(now - c->last_scan);
 		s->device_weight = s->ops->device_weight(s->env);
+		if (!again && gw_converge_behind(s, c, now, pages))
+			s->behind = true;
 		cost = gw_converge_cost(s, pages);
 		s->expected_downtime = cost;
 		s->ops->report(s->env);

@@ -124,7 +124,7 @@ static void look_ahead(void *arg)
 	}
 	r->looked += count;
 	r->written += gw_bitmap_count(&r->seen, first, count);
-	if (r->looked < nr_pages || !gw_converge_never(s, ns, r->written))
+	if (r->looked < nr_pages || !gw_converge_never(s, ns, ns + s->scan_ns, r->written))
 		return;
 	s->behind = true;
 	r->cut = true;

@@ -216,7 +216,7 @@ struct gw_source {
 
 	/* post-copy */
 	unsigned int paging; /* connections for it; 0: none are asked for */
-	bool behind;	     /* it writes faster than a round sends: look_ahead() in round.c */
+	bool behind;	     /* it writes faster than a round sends: gw_converge_never() */
 	bool postcopy;	     /* what is due at the next switchover follows the guest */
 	const char *lost; /* gw_source_serve(): why what is missing cannot be had; NULL: it can */
 	struct gw_serve *serve; /* serve.c's */

@@ -151,7 +151,7 @@ static bool never_gets_there(struct gw_source *s, int64_t ns, uint64_t pages)
 	const uint64_t written = (uint64_t)ns * 39062 / GW_S, sent = (uint64_t)ns * 29297 / GW_S;
 
 	s->done_pages = sent;
-	return gw_converge_never(s, ns, written < pages ? written : pages);
+	return gw_converge_never(s, ns, ns + s->scan_ns, written < pages ? written : pages);
 }
 
 /* Whether more rounds would help shows within the first that is long enough. */
@@ -167,6 +167,37 @@ static void what_is_hopeless(void **state)
 	/* The scan took as long: half of what was written is this round's. */
 	s->scan_ns = 300 * GW_MS;
 	assert_false(never_gets_there(s, 300 * GW_MS, 25600));
+}
+
+/* After a round that sent @sent pages in @ms, @written are due. */
+static bool is_behind(struct gw_source *s, int64_t ms, uint64_t sent, uint64_t written)
+{
+	const struct gw_converge c = { .last_scan = GW_S };
+
+	s->nr_rounds = 2;
+	s->rounds[1].ns = ms * GW_MS;
+	s->done_pages = sent;
+	return gw_converge_behind(s, &c, GW_S + (ms + 1) * GW_MS, written);
+}
+
+/*
+ * Rounds of a guest that writes 160 MB/s over 1 Gbit/s, on processors that it shares: each
+ * was cheaper than the one before by a tenth, and none would have been the last.
+ */
+static void who_has_fallen_behind(void **state)
+{
+	struct gw_source *s = *state;
+
+	s->params.postcopy = GW_POSTCOPY_AUTO;
+	assert_false(is_behind(s, 766, 22277, 19115));
+	assert_true(is_behind(s, 512, 15216, 18148));
+	assert_false(is_behind(s, 616, 18079, 10098));
+	assert_false(is_behind(s, 200, 6000, 7000)); /* a round like that is the last */
+	s->params.postcopy = GW_POSTCOPY_NEVER;
+	assert_false(is_behind(s, 512, 15216, 18148));
+	s->params.postcopy = GW_POSTCOPY_AUTO;
+	s->nr_rounds = 0;
+	assert_false(gw_converge_behind(s, &(struct gw_converge){ 0 }, GW_S, 18148));
 }
 
 /* Rounds within the limit never count against the guest. */
@@ -311,6 +342,7 @@ int main(void)
 		converge_test(a_writing_guest_is_given_up),
 		converge_test(post_copy_is_near),
 		converge_test(what_is_hopeless),
+		converge_test(who_has_fallen_behind),
 		converge_test(within_the_limit_is_fine),
 		converge_test(cost_of_what_no_round_lowers),
 		converge_test(legs_are_remembered),
