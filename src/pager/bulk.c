@@ -132,7 +132,7 @@ static int fetch_some(struct gw_session *e, bool *did)
 		n = fetch(e, next.first, next.count);
 		*did = true;
 	}
-	if (n >= 0 && e->s->all->merging)
+	if (n >= 0 && (e->s->all->merging || e->s->leaves))
 		return fetch_all(e, did);
 	return n < 0 ? n : 0;
 }
@@ -242,7 +242,8 @@ static int page_out_some(struct gw_session *e, bool *did)
 		gw_locked(&s->lock);
 		full = s->nr_leaving == GW_LEAVING_MAX;
 	}
-	if (full || s->all->merging || !s->all->ops->victim(s->all->env, s->index, &unit))
+	if (full || s->leaves || s->all->merging ||
+	    !s->all->ops->victim(s->all->env, s->index, &unit))
 		return 0;
 	rc = page_out(e, unit);
 	*did = true;

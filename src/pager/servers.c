@@ -20,6 +20,7 @@
 #define LIST_NS	       (60 * GW_S)
 /* A fault's request is some bytes: a connection that does not take them is of no use. */
 #define ASK_NS	       (200 * GW_MS)
+#define DISMISS_NS     (5 * GW_S)
 #define RETRY_LEAST_NS (100 * GW_MS)
 #define RETRY_MOST_NS  (5 * GW_S)
 /* How often somebody looks who was not woken. */
@@ -99,7 +100,7 @@ static uint64_t room(const struct gw_servers *v, unsigned int server)
 	const struct gw_server *s = &v->servers[server];
 	const uint64_t has = s->away * GW_PAGE_SIZE;
 
-	return s->up && s->size > has ? s->size - has : 0;
+	return s->up && !s->leaves && s->size > has ? s->size - has : 0;
 }
 
 bool gw_servers_may_leave(const struct gw_servers *v, unsigned int server, size_t unit)
@@ -113,9 +114,17 @@ bool gw_servers_may_leave(const struct gw_servers *v, unsigned int server, size_
 	for (unsigned int i = 0; !held && i < v->nr; i++)
 		if (room(v, i) > room(v, to))
 			to = i;
-	if (held && gw_netpt_holder(t, unit) != server)
+	if (v->servers[server].leaves || (held && gw_netpt_holder(t, unit) != server))
 		return false;
 	return to == server && room(v, server) >= (count - held) * GW_PAGE_SIZE;
+}
+
+bool gw_servers_is_stuck(const struct gw_servers *v, size_t unit)
+{
+	for (unsigned int i = 0; i < v->nr; i++)
+		if (gw_servers_may_leave(v, i, unit))
+			return false;
+	return true;
 }
 
 void gw_servers_wake(struct gw_servers *v)
@@ -230,6 +239,35 @@ static int say_hold(struct gw_server *s)
 	return gw_frame_send_buf(s->conns[GW_MEMORY_REQUESTS], GW_MSG_HOLD, 0, text, strlen(text));
 }
 
+/* A host that has two names would drop, as one of them, what it holds as the other. */
+static int check_alone(struct gw_server *s, const char *host)
+{
+	for (unsigned int i = 0; i < s->all->nr; i++) {
+		struct gw_server *other = &s->all->servers[i];
+
+		if (other == s || other->gone)
+			continue;
+		gw_locked(&other->lock);
+		if (strcmp(other->host, host) != 0)
+			continue;
+		s->alias = true;
+		return gw_fail(-EEXIST,
+			       "it is host '%s', and so is %s: each is to be named once, and two "
+			       "hosts must not have one name",
+			       host, other->address);
+	}
+	s->alias = false;
+	return 0;
+}
+
+/* Called @host from here on; none: by nobody. */
+static void call_it(struct gw_server *s, const char *host)
+{
+	gw_locked(&s->lock);
+
+	snprintf(s->host, sizeof(s->host), "%s", host);
+}
+
 /* What it is called, and which pages' records it reads. */
 static int heed_holding(struct gw_server *s, const struct gw_frame *f,
 			struct gw_page_options *options)
@@ -240,10 +278,15 @@ static int heed_holding(struct gw_server *s, const struct gw_frame *f,
 
 	if (!rc)
 		rc = gw_stages_limit(options, stages);
-	if (!rc) {
-		gw_locked(&s->lock);
-		memcpy(s->host, host, sizeof(s->host));
-	}
+	if (!rc)
+		rc = check_alone(s, host);
+	if (rc)
+		return rc;
+	/* Another may have looked as we did. */
+	call_it(s, host);
+	rc = check_alone(s, host);
+	if (rc)
+		call_it(s, "");
 	return rc;
 }
 
@@ -433,6 +476,60 @@ static void pause_until(struct gw_server *s, int64_t until)
 		s->all->tasks->rest(s->all->env, &s->work, &s->lock, until);
 }
 
+static int dismiss(struct gw_server *s, int64_t deadline)
+{
+	struct gw_frame f = { 0 };
+	int rc;
+
+	rc = hold(s, &f, deadline);
+	if (!rc)
+		rc = gw_frame_send(s->conns[GW_MEMORY_REQUESTS], GW_MSG_DISMISS, 0, NULL, 0);
+	if (!rc)
+		rc = expect(s, &f, GW_MSG_DISMISSED);
+	gw_frame_free(&f);
+	gw_transport_close(&s->conns[GW_MEMORY_REQUESTS]);
+	return rc;
+}
+
+static void try_to_dismiss(struct gw_server *s, int64_t deadline)
+{
+	if (!dismiss(s, deadline))
+		return;
+	gw_warn("memory server %s keeps what it holds of the VM, until somebody there drops it: "
+		"%s",
+		s->address, gw_error());
+	gw_error_clear();
+}
+
+/* Whether a page of the VM is there. */
+static bool has_any(const struct gw_server *s)
+{
+	const struct gw_netpt *t = &s->all->split->table;
+
+	for (size_t unit = 0; unit < t->units.nr; unit++) {
+		size_t first, run, at, count;
+
+		if (gw_netpt_holder(t, unit) != s->index)
+			continue;
+		count = gw_unit_pages(&t->units, unit, &first);
+		at = first;
+		if (gw_netpt_next(t, &at, first + count, &run))
+			return true;
+	}
+	return false;
+}
+
+/* Of one that leaves: nothing is there, and nothing is on its way. */
+static bool is_done(struct gw_server *s)
+{
+	{
+		gw_locked(&s->lock);
+		if (!s->leaves || s->away || s->nr_leaving)
+			return false;
+	}
+	return !has_any(s);
+}
+
 static int serve(struct gw_session *e)
 {
 	struct gw_server *s = e->s;
@@ -442,10 +539,30 @@ static int serve(struct gw_session *e)
 		bool did = false;
 
 		rc = gw_bulk_step(e, &did);
-		if (!rc && !did)
-			rest(s);
+		if (rc || did)
+			continue;
+		if (is_done(s))
+			break;
+		rest(s);
 	}
 	return rc;
+}
+
+/*
+ * Nobody hears it any more, so what it had stored when it was heard last is away by now, if
+ * anything was. Whether it can be reached does not matter then. Return: whether it is gone.
+ */
+static bool leave(struct gw_server *s)
+{
+	if (s->stop || !s->leaves || has_any(s))
+		return false;
+	if (!s->alias)
+		try_to_dismiss(s, gw_server_now(s) + DISMISS_NS);
+	if (s->stop)
+		return false;
+	s->gone = true;
+	s->all->ops->notify(s->all->env);
+	return true;
 }
 
 static void keep_up(void *arg)
@@ -469,6 +586,8 @@ static void keep_up(void *arg)
 		if (rc)
 			note_failure(s);
 		end(&e);
+		if (leave(s))
+			break;
 		/* One that is away for long is not told of each time. */
 		if (!s->stop && (!rc || strcmp(said, s->error) != 0))
 			gw_warn("memory server %s: %s", s->address, s->error);
@@ -492,26 +611,71 @@ static void init(struct gw_servers *v, unsigned int n)
 	pthread_cond_init(&s->work, NULL);
 }
 
+static int start(struct gw_servers *v, unsigned int i)
+{
+	struct gw_server *s = &v->servers[i];
+
+	s->stop = s->failed = false;
+	s->task = v->tasks->spawn(v->env, keep_up, s);
+	return s->task ? 0 : gw_fail(-EAGAIN, "no thread to call memory server %s", s->address);
+}
+
 int gw_servers_start(struct gw_servers *v)
 {
-	unsigned int n = 0;
+	int rc = 0;
 
-	for (; n < v->nr; n++) {
-		struct gw_server *s = &v->servers[n];
-
-		if (!s->all)
-			init(v, n);
-		s->stop = s->failed = false;
-		s->task = v->tasks->spawn(v->env, keep_up, s);
-		if (!s->task)
-			break;
-	}
 	v->started = true;
-	if (n == v->nr)
-		return 0;
-	v->nr = n;
-	gw_servers_stop(v);
-	return -EAGAIN;
+	for (unsigned int i = 0; i < v->nr; i++) {
+		if (!v->servers[i].all)
+			init(v, i);
+		if (!rc && !v->servers[i].gone)
+			rc = start(v, i);
+	}
+	if (rc)
+		gw_servers_stop(v);
+	return rc;
+}
+
+int gw_servers_add(struct gw_servers *v, unsigned int index)
+{
+	struct gw_server *s = &v->servers[index];
+
+	if (!s->all)
+		init(v, index);
+	s->gone = s->leaves = s->alias = false;
+	s->away = s->lost = 0;
+	s->host[0] = s->error[0] = '\0';
+	s->next = 0;
+	if (index == v->nr)
+		v->nr++;
+	return start(v, index);
+}
+
+/* They are told first, so that nobody waits for another. */
+static void tell_to_stop(struct gw_server *s)
+{
+	gw_locked(&s->lock);
+
+	s->stop = s->failed = true;
+	gw_server_signal(s);
+	for (unsigned int k = 0; k < GW_MEMORY_CONNECTIONS; k++)
+		if (s->conns[k])
+			s->conns[k]->ops->shutdown(s->conns[k]);
+}
+
+static void join(struct gw_server *s)
+{
+	s->all->tasks->join(s->all->env, s->task);
+	s->task = NULL;
+}
+
+bool gw_servers_is_gone(struct gw_servers *v, unsigned int index)
+{
+	struct gw_server *s = &v->servers[index];
+
+	if (s->gone && s->task)
+		join(s);
+	return s->gone;
 }
 
 void gw_servers_stop(struct gw_servers *v)
@@ -519,19 +683,12 @@ void gw_servers_stop(struct gw_servers *v)
 	if (!v->started)
 		return;
 	v->started = false;
-	for (unsigned int i = 0; i < v->nr; i++) {
-		struct gw_server *s = &v->servers[i];
-
-		s->stop = true;
-		gw_locked(&s->lock);
-		s->failed = true;
-		gw_server_signal(s);
-		for (unsigned int k = 0; k < GW_MEMORY_CONNECTIONS; k++)
-			if (s->conns[k])
-				s->conns[k]->ops->shutdown(s->conns[k]);
-	}
 	for (unsigned int i = 0; i < v->nr; i++)
-		v->tasks->join(v->env, v->servers[i].task);
+		if (v->servers[i].task)
+			tell_to_stop(&v->servers[i]);
+	for (unsigned int i = 0; i < v->nr; i++)
+		if (v->servers[i].task)
+			join(&v->servers[i]);
 }
 
 int gw_servers_finish(struct gw_servers *v)
@@ -545,33 +702,15 @@ int gw_servers_finish(struct gw_servers *v)
 	return rc < 0 ? rc : 0;
 }
 
-static int dismiss(struct gw_server *s, int64_t deadline)
-{
-	struct gw_frame f = { 0 };
-	int rc;
-
-	s->stop = false; /* its thread has ended */
-	rc = hold(s, &f, deadline);
-	if (!rc)
-		rc = gw_frame_send(s->conns[GW_MEMORY_REQUESTS], GW_MSG_DISMISS, 0, NULL, 0);
-	if (!rc)
-		rc = expect(s, &f, GW_MSG_DISMISSED);
-	gw_frame_free(&f);
-	gw_transport_close(&s->conns[GW_MEMORY_REQUESTS]);
-	return rc;
-}
-
 void gw_servers_dismiss(struct gw_servers *v, int64_t deadline)
 {
 	for (unsigned int i = 0; i < v->nr; i++) {
+		if (v->servers[i].gone)
+			continue;
 		if (!v->servers[i].all)
 			init(v, i);
-		if (!dismiss(&v->servers[i], deadline))
-			continue;
-		gw_warn("memory server %s keeps what it holds of the VM, until somebody there "
-			"drops it: %s",
-			v->servers[i].address, gw_error());
-		gw_error_clear();
+		v->servers[i].stop = false; /* its thread has ended */
+		try_to_dismiss(&v->servers[i], deadline);
 	}
 }
 
@@ -581,11 +720,14 @@ json_t *gw_servers_json(struct gw_servers *v)
 
 	for (unsigned int i = 0; i < v->nr; i++) {
 		struct gw_server *s = &v->servers[i];
-		gw_locked(&s->lock);
 
-		json_array_append_new(list, json_pack("{s:s,s:s,s:b,s:I,s:I,s:I,s:s}", "address",
-						      s->address, "host", s->host, "connected",
-						      (int)s->up, "pages", (json_int_t)s->away,
+		if (s->gone)
+			continue;
+		gw_locked(&s->lock);
+		json_array_append_new(list, json_pack("{s:s,s:s,s:b,s:b,s:I,s:I,s:I,s:s}",
+						      "address", s->address, "host", s->host,
+						      "connected", (int)s->up, "leaves",
+						      (int)s->leaves, "pages", (json_int_t)s->away,
 						      "size", (json_int_t)s->size, "lost",
 						      (json_int_t)s->lost, "error-desc", s->error));
 	}

@@ -15,6 +15,10 @@
  * pages. What is sent on the bulk connection is sent by one thread, so releases and what leaves
  * stay in order. Queues are bounded: a full one of fetches drops, of releases waits for no one
  * either, but has the server tell what is left (it connects again).
+ *
+ * Servers come and go while others work: one that *leaves* gets nothing more, and all that is there
+ * comes back and goes to others; then its thread dismisses it, and it is *gone*. Another may have
+ * its place. Who makes them come, leave and go is the thread that starts and stops all of them.
  */
 #ifndef GW_SERVERS_H
 #define GW_SERVERS_H
@@ -38,13 +42,16 @@ struct gw_servers;
 struct gw_server {
 	/* set by the caller */
 	char address[GW_ADDRESS_MAX];
-	uint64_t size; /* bytes that may be put there */
+	_Atomic uint64_t size; /* bytes that may be put there */
 
 	struct gw_servers *all;
 	unsigned int index;
 	void *task;
 	_Atomic bool up, failed;
 	_Atomic bool stop;
+	_Atomic bool leaves; /* set by the caller, and so is the next where it is so at first */
+	_Atomic bool gone;
+	bool alias;	       /* of another of them: what lies there is not this one's */
 	_Atomic uint64_t away; /* pages that are there, and not here */
 	_Atomic uint64_t lost; /* pages that should be there, and are not */
 
@@ -99,7 +106,7 @@ struct gw_servers {
 	struct gw_page_options options;
 
 	struct gw_server *servers; /* @nr, the caller's */
-	unsigned int nr;
+	_Atomic unsigned int nr;
 	bool started;
 	_Atomic bool merging; /* nothing leaves; all comes */
 };
@@ -120,6 +127,18 @@ void gw_servers_stop(struct gw_servers *v);
 int gw_servers_finish(struct gw_servers *v);
 
 /**
+ * gw_servers_add() - call one more, in place @index, which is the next, or that of one that is
+ * gone. Its address and size are the caller's. 0 or -EAGAIN.
+ */
+int gw_servers_add(struct gw_servers *v, unsigned int index);
+
+/**
+ * gw_servers_is_gone() - whether nothing is any more at the server in place @index, which left, and
+ * nobody works for it. Does not wait.
+ */
+bool gw_servers_is_gone(struct gw_servers *v, unsigned int index);
+
+/**
  * gw_servers_dismiss() - tell all of them that they need to hold nothing any more; each by
  * @deadline. After gw_servers_stop(), or by a process that has called none of them. One that
  * cannot be reached keeps what it has.
@@ -137,6 +156,12 @@ void gw_servers_release(struct gw_servers *v, unsigned int server, size_t page, 
  * else for whoever is there and has most room; if there is room for all of it.
  */
 bool gw_servers_may_leave(const struct gw_servers *v, unsigned int server, size_t unit);
+
+/**
+ * gw_servers_is_stuck() - whether @unit can leave for nobody now: what it has elsewhere is with one
+ * that leaves, cannot be reached or is full, or nobody has room for it.
+ */
+bool gw_servers_is_stuck(const struct gw_servers *v, size_t unit);
 
 /** gw_servers_wake() - there may be something to do. */
 void gw_servers_wake(struct gw_servers *v);

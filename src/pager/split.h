@@ -109,11 +109,11 @@ struct gw_split {
 	struct gw_netpt table;
 	_Atomic uint64_t limit; /* pages that may be here */
 
-	_Atomic uint64_t coming; /* pages asked for, or just being made */
-	unsigned int threads;	 /* that place pages */
-	bool pinned;		 /* pages may be: only what was prepared leaves */
-	_Atomic bool quiesces;	 /* the guest is to stand still, and must get that far */
-	_Atomic bool gone;	 /* QEMU has ended */
+	_Atomic uint64_t coming;      /* pages asked for, or just being made */
+	_Atomic unsigned int threads; /* that place pages */
+	bool pinned;		      /* pages may be: only what was prepared leaves */
+	_Atomic bool quiesces;	      /* the guest is to stand still, and must get that far */
+	_Atomic bool gone;	      /* QEMU has ended */
 	_Atomic bool retry;	 /* this host has no memory for a page that somebody waits for: to
 				    be tried again, by all of them, after a while */
 	_Atomic bool told_short; /* and that was said */

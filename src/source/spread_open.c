@@ -67,6 +67,18 @@ static int ask(struct gw_source *s, struct gw_sub *sub, int64_t ns)
 		       ?: expect(s, sub, GW_MSG_HOLDING, ns);
 }
 
+/* A host that has two names would drop, as one of them, what it holds as the other. */
+static int check_alone(const struct gw_spread *sp, const struct gw_sub *sub)
+{
+	for (const struct gw_sub *other = sp->subs; other < sub; other++)
+		if (!strcmp(other->host, sub->host))
+			return gw_fail(-EEXIST,
+				       "it is host '%s', as another of the sub-hosts is: each is "
+				       "to be named once, and two hosts must not have one name",
+				       sub->host);
+	return 0;
+}
+
 static int open_sub(struct gw_source *s, struct gw_sub *sub)
 {
 	const unsigned int k = (unsigned int)(sub - s->spread->subs);
@@ -75,6 +87,8 @@ static int open_sub(struct gw_source *s, struct gw_sub *sub)
 
 	if (!rc)
 		rc = gw_holding_parse(sub->inbox.payload, sub->inbox.len, sub->host, &sub->stages);
+	if (!rc)
+		rc = check_alone(s->spread, sub);
 	if (rc)
 		return rc;
 	/* Nothing of it is there yet; what is, of an earlier attempt, goes. */

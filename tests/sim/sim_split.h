@@ -103,6 +103,9 @@ enum split_road {
 	ROAD_MERGE_DIED,  /* the pager died as all came back */
 	ROAD_DEVICE_KEPT, /* a device pinned a page of a unit that was to leave */
 	ROAD_DISMISSED,	  /* a server heard twice that nothing is to be kept */
+	ROAD_EVACUATED,	  /* all that was at one went elsewhere, and it is not called any more */
+	ROAD_ADDED,	  /* and it was needed again */
+	ROAD_PART_DIED,	  /* the pager died while one was evacuated */
 	ROAD_COUNT,
 };
 
@@ -173,6 +176,8 @@ struct sim_split {
 	bool pinned;
 	enum gw_compress compress;
 	uint64_t sizes[SPLIT_SUBS];
+	bool evacuates;		/* sub-hosts leave, and come */
+	struct rng evacuations; /* of its own: others' draws are as they were (tests/sim/seeds) */
 
 	/* the main host */
 	struct process daemon;
@@ -193,7 +198,8 @@ struct sim_split {
 	struct gw_netpt table; /* as it lies there */
 	unsigned int splits;
 	bool merging, merge_early; /* as soon as a unit leaves */
-	uint64_t target;	   /* pages */
+	bool leaves[SPLIT_SUBS], gone[SPLIT_SUBS];
+	uint64_t target; /* pages */
 	int64_t next_change, no_memory_until;
 	bool punch_fails;
 	struct split_pager *pager; /* who lives */

@@ -310,6 +310,45 @@ static void change(struct split_pager *p)
 	w->merging |= rng_one_in(&w->rng, 40);
 }
 
+static unsigned int staying(void)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < w->nr_subs; i++)
+		n += !w->leaves[i] && !w->gone[i];
+	return n;
+}
+
+/* What is at one of them is to go to the others; or it is there again. */
+static void change_servers(struct split_pager *p)
+{
+	const unsigned int i = (unsigned int)rng_below(&w->evacuations, w->nr_subs);
+
+	if (w->gone[i] && rng_one_in(&w->evacuations, 8)) {
+		w->gone[i] = false;
+		w->subs[i].dismissed_of = 0;
+		if (gw_servers_add(&p->all, i))
+			abort();
+		split_road(ROAD_ADDED);
+	} else if (!w->gone[i] && staying() > 1 && rng_one_in(&w->evacuations, 16)) {
+		w->leaves[i] = p->servers[i].leaves = true;
+	}
+}
+
+static void evacuate(struct split_pager *p)
+{
+	if (!w->evacuates || w->merging || is_dead(p))
+		return;
+	change_servers(p);
+	for (unsigned int i = 0; i < w->nr_subs; i++) {
+		if (!w->leaves[i] || !gw_servers_is_gone(&p->all, i) || is_dead(p))
+			continue;
+		w->leaves[i] = false;
+		w->gone[i] = true;
+		split_road(ROAD_EVACUATED);
+	}
+}
+
 static bool is_called(void *arg, int64_t *when)
 {
 	const struct split_pager *p = arg;
@@ -352,6 +391,7 @@ static void keep(struct split_pager *p)
 			return;
 		look_at_servers(p);
 		change(p);
+		evacuate(p);
 		if (atomic_exchange(&p->split.retry, false) && !is_dead(p))
 			split_wake(0, SIZE_MAX);
 		lower_limit(p);
@@ -413,6 +453,8 @@ static void make(struct split_pager *p, bool took_over)
 		snprintf(p->servers[i].address, sizeof(p->servers[i].address), "%s",
 			 w->subs[i].name);
 		p->servers[i].size = w->sizes[i];
+		p->servers[i].leaves = w->leaves[i];
+		p->servers[i].gone = w->gone[i];
 	}
 }
 
@@ -427,6 +469,8 @@ static void end_split(struct split_pager *p)
 	split_check();
 	w->watched = false;
 	w->merging = false;
+	memset(w->leaves, 0, sizeof(w->leaves));
+	memset(w->gone, 0, sizeof(w->gone));
 	split_wake(0, SIZE_MAX);
 	gw_netpt_close(&w->table);
 	unlink(w->table_path);
@@ -483,6 +527,7 @@ void split_pager_start(bool took_over)
 		memcpy(w->id, &w->splits, sizeof(w->splits));
 	}
 	make(p, took_over);
+	lower_limit(p);
 	fiber_new(&p->process, "keeper", run, p, took_over);
 }
 
@@ -546,6 +591,9 @@ void split_pager_kill(void)
 		split_road(ROAD_MEND_DIED);
 	if (w->merging)
 		split_road(ROAD_MERGE_DIED);
+	for (unsigned int i = 0; i < w->nr_subs; i++)
+		if (w->leaves[i])
+			split_road(ROAD_PART_DIED);
 	p->process.dead = true;
 	p->process.stopped_until = 0;
 	net_leave(&p->process);

@@ -15,6 +15,9 @@
 #define STEPS_MOST 100000U
 #define RUN_MAX_NS (4000 * GW_S)
 
+/* So that none of the seeds of before has any. */
+#define EVACUATIONS 0x65766165ULL
+
 struct sim_split sim_split;
 
 static struct sim_split *const w = &sim_split;
@@ -49,6 +52,9 @@ void split_check_roads(void)
 		[ROAD_MERGE_DIED] = "dead while all came back",
 		[ROAD_DEVICE_KEPT] = "a device pinned what was to leave",
 		[ROAD_DISMISSED] = "dismissed twice",
+		[ROAD_EVACUATED] = "evacuated",
+		[ROAD_ADDED] = "evacuated, and needed again",
+		[ROAD_PART_DIED] = "dead while one was evacuated",
 	};
 	bool all = true;
 
@@ -352,6 +358,8 @@ static void init(uint64_t seed, bool faults, const struct split_strike *only)
 	w->zeros = 2 + (unsigned int)rng_below(rng, 8);
 	w->pinned = rng_one_in(rng, 4);
 	w->compress = (enum gw_compress)rng_below(rng, 4);
+	w->evacuations.state = seed ^ EVACUATIONS;
+	w->evacuates = rng_one_in(&w->evacuations, 3);
 	link.latency = (int64_t)(20 + rng_below(rng, 300)) * GW_US;
 	link.uneven = (int64_t)rng_below(rng, 3) * GW_MS;
 	link.rate = 12500000ULL << rng_below(rng, 8);

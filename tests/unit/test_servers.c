@@ -204,7 +204,8 @@ static bool op_victim(void *env, unsigned int server, size_t *unit)
 	if (here + 2 * UNIT <= w->split.limit)
 		return false;
 	*unit = w->next++ % UNITS;
-	return *unit % SUBS == server; /* of another one's nothing leaves to it */
+	/* Of another one's nothing leaves to it. */
+	return (w->servers[0].leaves || w->servers[0].gone ? 1 : *unit % SUBS) == server;
 }
 
 static void op_notify(void *env)
@@ -486,6 +487,45 @@ static void room(void **state)
 	widen(w);
 }
 
+/* What one has goes to the other; then it is not called any more, until it is needed again. */
+static void evacuated(void **state)
+{
+	struct world *w = *state;
+	struct gw_netpt *t = &w->split.table;
+	size_t at = 0, first, n;
+
+	fill(w);
+	until_up(w);
+	narrow(w, LEAST);
+	assert_true(w->servers[0].away && w->servers[1].away);
+	w->servers[0].leaves = true;
+	assert_false(gw_servers_is_gone(&w->all, 0));
+	for (size_t page = 0; !gw_servers_is_gone(&w->all, 0); page++) {
+		/* The guest works on. */
+		assert_int_equal(*word_in(&w->g, page % PAGES),
+				 page % PAGES % 7 ? page % PAGES + 1 : 0);
+		gw_split_ask(&w->split);
+		gw_servers_wake(&w->all);
+	}
+	while ((n = gw_netpt_next(t, &at, PAGES, &first)))
+		assert_int_equal(gw_netpt_holder(t, first / UNIT), 1);
+	assert_int_equal(w->subs[0].store.pages, 0);
+	assert_true(w->servers[1].away > PAGES / 2);
+	for (size_t unit = 0; unit < UNITS; unit++)
+		assert_false(gw_servers_may_leave(&w->all, 0, unit));
+	w->servers[1].size = 0;
+	assert_true(gw_servers_is_stuck(&w->all, 0));
+	w->servers[1].size = PAGES * GW_PAGE_SIZE;
+	w->split.limit = ALL;
+	check_filled(w);
+	assert_int_equal(gw_servers_add(&w->all, 0), 0);
+	until_up(w);
+	narrow(w, LEAST);
+	assert_true(w->servers[0].away);
+	widen(w);
+	check_filled(w);
+}
+
 /* What a server says when it is called: for whoever waits for it to be there. */
 static void refused(void **state)
 {
@@ -604,6 +644,7 @@ int main(void)
 		servers_test(there_and_back),
 		servers_test(room),
 		servers_test(leaves_at_the_end),
+		servers_test(evacuated),
 		servers_test(refused),
 		servers_test(away),
 		servers_test(in_bad_weather),
