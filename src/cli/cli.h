@@ -72,6 +72,7 @@ int gw_cmd_plan(int argc, char **argv);
 int gw_cmd_check(int argc, char **argv);
 int gw_cmd_split(int argc, char **argv);
 int gw_cmd_merge(int argc, char **argv);
+int gw_cmd_evacuate(int argc, char **argv);
 
 struct gw_progress;
 

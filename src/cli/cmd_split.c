@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* cmd_split.c - split, merge: a VM's memory at other hosts, and back. */
+/* cmd_split.c - split, merge, evacuate: a VM's memory at other hosts, back, and from one to others.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -77,9 +78,11 @@ void gw_print_split(const json_t *status)
 		char has[32];
 
 		gw_format_size(number_of(one, "pages") * 4096, has, sizeof(has));
-		printf("  %-24s %10s  %s%s%s\n", json_string_value(json_object_get(one, "address")),
-		       has, up ? "connected" : "not connected", !up && why && *why ? ": " : "",
-		       !up && why ? why : "");
+		printf("  %-24s %10s  %s%s%s%s\n",
+		       json_string_value(json_object_get(one, "address")), has,
+		       up ? "connected" : "not connected",
+		       json_is_true(json_object_get(one, "leaves")) ? ", evacuated" : "",
+		       !up && why && *why ? ": " : "", !up && why ? why : "");
 		if (lost)
 			printf("  %-24s it has lost %" PRIu64 " pages of the guest\n", "", lost);
 	}
@@ -169,7 +172,17 @@ int gw_split_option(char opt, const char *option, json_t *args)
 	return rc;
 }
 
-static int call(const char *command, json_t *args, bool json, const char *cancel_name)
+static void print(const json_t *status)
+{
+	char text[240];
+
+	if (gw_progress_split(status, text, sizeof(text)))
+		printf("%s\n", text);
+	gw_print_split(status);
+}
+
+/* @args is taken over. 0, with the caller's @result; or the exit status of what has been said. */
+static int call(const char *command, json_t *args, const char *cancel_name, json_t **result)
 {
 	bool terminal = isatty(STDERR_FILENO);
 	struct gw_call c = { .command = command,
@@ -177,23 +190,27 @@ static int call(const char *command, json_t *args, bool json, const char *cancel
 			     .on_progress = show,
 			     .arg = &terminal,
 			     .cancel_name = cancel_name };
-	json_t *result = NULL;
-	char text[240];
-	int rc = gw_cli_call(&c, &result);
+	int rc = gw_cli_call(&c, result);
 
 	json_decref(c.status);
 	if (terminal)
 		fprintf(stderr, "\r\033[K");
+	return rc ? gw_cli_fail() : 0;
+}
+
+static int call_and_print(const char *command, json_t *args, bool json, const char *cancel_name)
+{
+	json_t *result = NULL;
+	int rc = call(command, args, cancel_name, &result);
+
 	if (rc)
-		return gw_cli_fail();
-	if (json) {
-		gw_cli_print(result);
-		return 0;
-	}
-	if (gw_progress_split(result, text, sizeof(text)))
-		printf("%s\n", text);
-	gw_print_split(result);
-	json_decref(result);
+		return rc;
+	if (json)
+		gw_cli_print(result); /* which takes it over */
+	else
+		print(result);
+	if (!json)
+		json_decref(result);
 	return 0;
 }
 
@@ -227,7 +244,7 @@ int gw_cmd_split(int argc, char **argv)
 	    (json_object_get(args, "to") || json_object_get(args, "auto")) &&
 	    json_object_get(args, "main-memory")) {
 		json_object_set_new(args, "name", json_string(name));
-		return call("split", args, json, name);
+		return call_and_print("split", args, json, name);
 	}
 	json_decref(args);
 	return gw_cli_usage("split", rc ? gw_error()
@@ -260,5 +277,122 @@ int gw_cmd_merge(int argc, char **argv)
 	}
 	if (!name || optind < argc)
 		return gw_cli_usage("merge", "one NAME is needed");
-	return call("merge", json_pack("{s:s}", "name", name), json, NULL);
+	return call_and_print("merge", json_pack("{s:s}", "name", name), json, NULL);
+}
+
+static const char evacuate_help[] =
+	"usage: godwit evacuate HOST:PORT [NAME...] [--to HOST:PORT[=SIZE][,...]|auto:N] [--json]\n"
+	"\n"
+	"Bring what split VMs of this host have at a sub-host to others while they run, so that it\n"
+	"can be switched off. Their other sub-hosts take it as far as they may; --to names more.\n"
+	"Ends when nothing is there any more. Without NAME, all VMs that have memory there.\n"
+	"\n"
+	"  --to HOST:PORT[=SIZE]  a sub-host in its place, and how much may be put there (default:\n"
+	"                         as much as might be put at the one that is left); several with\n"
+	"                         commas\n"
+	"  --to auto:N            N hosts of the registry that may hold most (godwit hosts)\n"
+	"  --json                 print the results as a JSON array\n";
+
+static bool has_part_at(const json_t *vm, const char *address)
+{
+	const json_t *one, *servers = json_object_get(json_object_get(vm, "split"), "servers");
+	size_t i;
+
+	json_array_foreach(servers, i, one) {
+		if (!strcmp(json_string_value(json_object_get(one, "address")), address))
+			return true;
+	}
+	return false;
+}
+
+/* The VMs of this host that have memory at @address: their names. NULL: it has been said why. */
+static json_t *vms_at(const char *address)
+{
+	json_t *list = NULL, *names, *vm;
+	size_t i;
+
+	if (call("list", NULL, NULL, &list))
+		return NULL;
+	names = json_array();
+	json_array_foreach(list, i, vm) {
+		if (has_part_at(vm, address))
+			json_array_append(names, json_object_get(vm, "name"));
+	}
+	json_decref(list);
+	return names;
+}
+
+/* Each of @names, one after another, whatever comes of the others. Return: exit status. */
+static int evacuate(const json_t *names, const json_t *args, json_t *results)
+{
+	const json_t *name;
+	int worst = 0;
+	size_t i;
+
+	json_array_foreach(names, i, name) {
+		json_t *ask = json_copy((json_t *)(uintptr_t)args), *result = NULL;
+		int rc;
+
+		json_object_set(ask, "name", (json_t *)(uintptr_t)name);
+		rc = call("evacuate", ask, NULL, &result);
+		worst = rc > worst ? rc : worst;
+		if (rc)
+			continue;
+		json_object_set(result, "name", (json_t *)(uintptr_t)name);
+		json_array_append_new(results, result);
+	}
+	return worst;
+}
+
+int gw_cmd_evacuate(int argc, char **argv)
+{
+	static const struct option longs[] = { { "to", 1, NULL, 't' },
+					       { "json", 0, NULL, 'j' },
+					       { "help", 0, NULL, 'h' },
+					       { NULL, 0, NULL, 0 } };
+	json_t *args = json_object(), *names = json_array(), *results = json_array(), *one;
+	const char *address = NULL;
+	bool json = false, failed = false;
+	int opt, rc;
+	size_t i;
+
+	for (;;) {
+		while ((opt = gw_cli_options(argc, argv, longs, evacuate_help)) != -1) {
+			if (opt == 'j')
+				json = true;
+			else
+				failed = failed || gw_split_option((char)opt, "--to", args);
+		}
+		if (optind >= argc)
+			break;
+		if (address)
+			json_array_append_new(names, json_string(argv[optind]));
+		else
+			address = argv[optind];
+		optind++;
+	}
+	if (!address || failed)
+		return gw_cli_usage("evacuate", failed ? gw_error() : "HOST:PORT is needed");
+	json_object_set_new(args, "address", json_string(address));
+	if (!json_array_size(names)) {
+		json_decref(names);
+		names = vms_at(address);
+		if (!names)
+			return 1;
+		if (!json_array_size(names) && !json)
+			printf("no VM of this host has memory at %s\n", address);
+	}
+	rc = evacuate(names, args, results);
+	json_array_foreach(results, i, one) {
+		if (json)
+			continue;
+		printf("%s: ", json_string_value(json_object_get(one, "name")));
+		print(one);
+	}
+	if (json)
+		gw_cli_print(json_incref(results));
+	json_decref(results);
+	json_decref(names);
+	json_decref(args);
+	return rc;
 }

@@ -23,6 +23,7 @@ static const struct {
 	{ "cancel", gw_cmd_cancel, "end a migration; the guest runs on here" },
 	{ "split", gw_cmd_split, "put a part of a VM's memory on other hosts" },
 	{ "merge", gw_cmd_merge, "bring all of it back" },
+	{ "evacuate", gw_cmd_evacuate, "bring what VMs have at one of them to others" },
 	{ "recover", gw_cmd_recover, "settle a migration that ended in doubt" },
 	{ "stop", gw_cmd_stop, "end a VM" },
 	{ "images", gw_cmd_images, "show, pin or remove the memory that VMs left here" },

@@ -37,14 +37,20 @@ static const struct {
 	job_fn fn;
 	bool migrates;
 } commands[] = {
-	{ "run", gw_worker_run_vm, false },	{ "attach", gw_worker_attach, false },
-	{ "stop", gw_worker_stop_vm, false },	{ "list", gw_worker_list, false },
-	{ "migrate", gw_worker_migrate, true }, { "recover", gw_worker_recover, false },
-	{ "images", gw_worker_images, false },	{ "plan", gw_worker_plan, false },
-	{ "page", gw_worker_page, true },	{ "serve", gw_worker_serve, true },
-	{ "split", gw_worker_split, true },	{ "merge", gw_worker_merge, false },
-	{ "held", gw_worker_held, false },	{ "hosts", gw_worker_hosts, false },
+	{ "run", gw_worker_run_vm, false },	   { "attach", gw_worker_attach, false },
+	{ "stop", gw_worker_stop_vm, false },	   { "list", gw_worker_list, false },
+	{ "migrate", gw_worker_migrate, true },	   { "recover", gw_worker_recover, false },
+	{ "images", gw_worker_images, false },	   { "plan", gw_worker_plan, false },
+	{ "page", gw_worker_page, true },	   { "serve", gw_worker_serve, true },
+	{ "split", gw_worker_split, true },	   { "merge", gw_worker_merge, false },
+	{ "held", gw_worker_held, false },	   { "hosts", gw_worker_hosts, false },
+	{ "evacuate", gw_worker_evacuate, false },
 };
+
+bool gw_job_is(const struct gw_job *job, const char *command)
+{
+	return job->args && !strcmp(commands[job->command].command, command);
+}
 
 struct gw_jobs *gw_jobs_new(struct gw_loop *loop, const struct gw_paths *paths, const char *host)
 {
@@ -133,6 +139,10 @@ static void note_progress(struct gw_job *job, json_t *status)
 		json_object_set(job->jobs->last, job->name, status);
 	if (job->client.on_progress)
 		job->client.on_progress(job->client.arg, status);
+	/* Who has asked its keeper for something waits. */
+	for (const struct gw_job *one = job->jobs->list; job->splits && one; one = one->next)
+		if (!one->pid && one->client.on_progress && !strcmp(one->name, job->name))
+			one->client.on_progress(one->client.arg, status);
 }
 
 static void on_ctl(void *arg)
@@ -337,18 +347,21 @@ static int give_up(const struct gw_job *job, const json_t *args)
 		       : 0;
 }
 
-/* What can be done to a VM whose memory is at other hosts, its keeper does, and ends. */
+/* What can be done to a VM whose memory is at other hosts, its keeper does. */
 static int ask_keeper(const struct gw_job *keeper, job_fn fn, const json_t *args)
 {
-	const char *what = fn == gw_worker_stop_vm ? "stop" : "merge";
+	json_t *ask = fn == gw_worker_stop_vm	 ? json_pack("{s:b}", "stop", 1)
+		      : fn == gw_worker_merge	 ? json_pack("{s:b}", "merge", 1)
+		      : fn == gw_worker_evacuate ? json_pack("{s:O}", "evacuate", args)
+						 : NULL;
 
-	if (fn != gw_worker_stop_vm && fn != gw_worker_merge)
+	if (!ask)
 		return gw_fail(-EBUSY,
 			       "some memory of VM '%s' is at other hosts, where 'godwit status %s' "
 			       "says: bring it back with 'godwit merge %s' before",
 			       keeper->name, keeper->name, keeper->name);
 	json_object_set_new((json_t *)(uintptr_t)args, "waited", json_true());
-	return gw_ctl_send(keeper->ctl, json_pack("{s:b}", what, 1), -1)
+	return gw_ctl_send(keeper->ctl, ask, -1)
 		       ? gw_fail(-EBUSY, "the worker of VM '%s' does not listen; try again",
 				 keeper->name)
 		       : 0;

@@ -41,7 +41,7 @@ void gw_jobs_free(struct gw_jobs *jobs);
 /**
  * gw_jobs_start() - fork a worker for a command of the control socket.
  * @command: "run", "attach", "stop", "list", "migrate", "recover", "plan", "images",
- *           "held", "hosts", "split", "merge"
+ *           "held", "hosts", "split", "merge", "evacuate"
  * @args: borrowed; args.name is the VM
  *
  * Return: the job, or NULL with a message (unknown command, VM busy).

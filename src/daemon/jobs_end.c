@@ -233,23 +233,50 @@ static struct gw_job *waiting_job(struct gw_jobs *jobs, const char *name)
 	return NULL;
 }
 
-/* End a job that has not begun: nothing was done, so nothing is to be undone. */
-static void call_off(struct gw_job *job, const char *why)
+/* End a job that has no worker, with @result, which is taken over. */
+static void settle(struct gw_job *job, json_t *result)
 {
 	gw_job_unlist(job);
-	job->result = json_pack("{s:s,s:{s:s,s:s}}", "error", why, "status", "status", "cancelled",
-				"error-desc", why);
+	job->result = result;
 	finish(job, 0);
 	if (job->client.on_end)
 		job->client.on_end(job->client.arg, job->result);
 	gw_job_free(job);
 }
 
+/* End a job that has not begun: nothing was done, so nothing is to be undone. */
+static void call_off(struct gw_job *job, const char *why)
+{
+	settle(job, json_pack("{s:s,s:{s:s,s:s}}", "error", why, "status", "status", "cancelled",
+			      "error-desc", why));
+}
+
+/* What @job was asked to do while it goes on is done, or will not be: who waits for that hears. */
+static void answer_waiting(struct gw_job *job, const json_t *json)
+{
+	const char *refused = json_string_value(json_object_get(json, "refused"));
+	const char *of = json_string_value(json_object_get(json, "of"));
+	const char *who = json_string_value(json_object_get(json, "who"));
+	json_t *done = json_object_get(json, "done");
+
+	for (struct gw_job *one = job->jobs->list, *next; of && (refused || done) && one;
+	     one = next) {
+		const char *said = json_string_value(json_object_get(one->args, "address"));
+
+		next = one->next;
+		if (one->pid || strcmp(one->name, job->name) != 0 || !gw_job_is(one, of) ||
+		    (who && (!said || strcmp(said, who) != 0)))
+			continue;
+		if (refused)
+			call_off(one, refused);
+		else
+			settle(one, json_pack("{s:O}", "return", done));
+	}
+}
+
 void gw_job_heed_answer(struct gw_job *job, const json_t *json)
 {
 	json_t *answer = json_object_get(json, "answer");
-	const char *refused = json_string_value(json_object_get(json, "refused"));
-	struct gw_job *next;
 
 	if (answer && job->client.on_end) {
 		json_t *result = json_pack("{s:O}", "return", answer);
@@ -259,8 +286,7 @@ void gw_job_heed_answer(struct gw_job *job, const json_t *json)
 		memset(&job->client, 0, sizeof(job->client));
 	}
 	job->keeper = job->keeper || answer;
-	while (refused && (next = waiting_job(job->jobs, job->name)))
-		call_off(next, refused);
+	answer_waiting(job, json);
 }
 
 int gw_jobs_cancel(struct gw_jobs *jobs, const char *name, struct gw_job_client client,

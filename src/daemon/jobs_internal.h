@@ -83,6 +83,9 @@ void gw_job_free(struct gw_job *job);
 /** gw_jobs_next() - VM @name's job has ended: the next that waits for it, if any, may begin. */
 void gw_jobs_next(struct gw_jobs *jobs, const char *name);
 
+/** gw_job_is() - whether @job was begun by command @command of the control socket. */
+bool gw_job_is(const struct gw_job *job, const char *command);
+
 /**
  * gw_job_end() - @job's worker has ended, and nothing more will come from it: whoever waits for
  * it hears so, what it left is put right, and what waits for it begins.

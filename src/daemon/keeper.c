@@ -45,6 +45,8 @@
 /* Its I/O is drained before it stands still, which takes what its storage takes. */
 #define QUIESCE_MS     10000
 
+#define UNSTICK_NS (5 * GW_S)
+
 /* What is to be undone, and has no room here, is tried again. */
 #define MERGE_AGAIN_NS (5 * GW_S)
 
@@ -124,6 +126,17 @@ int gw_keeper_take_over(struct gw_keeper *k)
 	return gw_netpt_open(&k->split.table, k->table, &k->ram.memory, k->record.id);
 }
 
+/* Units that could leave for nobody: somebody may have come back, or have room. */
+static void unstick(struct gw_keeper *k)
+{
+	if (!k->stuck || gw_now() < k->next_unstick)
+		return;
+	k->next_unstick = gw_now() + UNSTICK_NS;
+	k->stuck = false;
+	for (size_t unit = 0; unit < k->split.table.units.nr; unit++)
+		gw_bitmap_put(&k->filled, unit);
+}
+
 /* Its memory is all here, and nobody watches it. */
 static int forget_split(struct gw_keeper *k)
 {
@@ -151,7 +164,23 @@ static void name_servers(struct gw_keeper *k)
 	for (unsigned int i = 0; i < k->all.nr; i++) {
 		memcpy(k->servers[i].address, k->record.servers[i].address, GW_ADDRESS_MAX);
 		k->servers[i].size = k->record.servers[i].size;
+		k->servers[i].leaves = k->record.servers[i].leaves;
+		k->servers[i].gone = k->record.servers[i].gone;
 	}
+}
+
+/*
+ * What is here beyond the limit at first is no reason to have the guest wait until it has left: it
+ * may use what it needs as long as it becomes less. What is on its way counts as here.
+ */
+static void lower_limit(struct gw_keeper *k)
+{
+	const uint64_t target = k->record.main_memory / GW_PAGE_SIZE;
+	const uint64_t least = gw_split_here(&k->split) + k->split.coming + gw_keeper_spare(k);
+
+	if (k->record.merging || k->split.limit <= target || least >= k->split.limit)
+		return;
+	k->split.limit = least > target ? least : target;
 }
 
 int gw_keeper_start(struct gw_keeper *k, bool took_over)
@@ -162,8 +191,8 @@ int gw_keeper_start(struct gw_keeper *k, bool took_over)
 	k->split.ops = &gw_split_live_ops;
 	k->split.env = k;
 	k->split.pinned = k->record.direct_io;
-	/* lower_limit() */
 	k->split.limit = k->arrives ? k->record.main_memory / GW_PAGE_SIZE : m->nr_pages;
+	lower_limit(k); /* before anything is fetched ahead */
 	if (!rc)
 		rc = gw_split_init(&k->split, GW_MEMORY_CONNECTIONS * k->record.nr_servers);
 	if (!rc)
@@ -236,7 +265,15 @@ static const char *state_of(struct gw_keeper *k)
 	for (unsigned int i = 0; i < k->all.nr; i++)
 		if (!k->servers[i].up && k->servers[i].away)
 			return "split-paused";
+	for (unsigned int i = 0; !k->record.merging && i < k->all.nr; i++)
+		if (k->servers[i].leaves)
+			return "split-evacuating";
 	return k->record.merging ? "split-merging" : "split-active";
+}
+
+json_t *gw_keeper_status(struct gw_keeper *k)
+{
+	return status_of(k, state_of(k));
 }
 
 static void report(struct gw_keeper *k)
@@ -252,7 +289,7 @@ static void report(struct gw_keeper *k)
 	k->counted = s.faults.faults;
 	k->counted_ns = now;
 	k->next_report = now + REPORT_NS;
-	gw_worker_progress(k->w, status_of(k, state_of(k)));
+	gw_worker_progress(k->w, gw_keeper_status(k));
 }
 
 /* How many page table entries the guest may have to make again by the next look. */
@@ -385,20 +422,6 @@ static void prepare(struct gw_keeper *k)
 	gw_servers_wake(&k->all);
 }
 
-/*
- * What is here beyond the limit at first is no reason to have the guest wait until it has left: it
- * may use what it needs as long as it becomes less. What is on its way counts as here.
- */
-static void lower_limit(struct gw_keeper *k)
-{
-	const uint64_t target = k->record.main_memory / GW_PAGE_SIZE;
-	const uint64_t least = gw_split_here(&k->split) + k->split.coming + gw_keeper_spare(k);
-
-	if (k->record.merging || k->split.limit <= target || least >= k->split.limit)
-		return;
-	k->split.limit = least > target ? least : target;
-}
-
 /* Whoever asked for the split hears of it once its memory is within the limit. */
 static int tell(struct gw_keeper *k)
 {
@@ -414,7 +437,7 @@ static int tell(struct gw_keeper *k)
 			gw_locked(&s->lock);
 			snprintf(why, sizeof(why), "%s", s->error);
 		}
-		all_up = all_up && s->up;
+		all_up = all_up && (s->up || s->gone);
 		if (why[0] && !s->up)
 			return gw_fail(-EHOSTUNREACH, "sub-host %s: %s", s->address, why);
 	}
@@ -437,7 +460,7 @@ static int merge(struct gw_keeper *k)
 	k->vm.split = gw_split_record_json(&k->record);
 	rc = gw_budget_grow(k->w->paths, k->w->host, &k->vm);
 	if (rc) {
-		gw_worker_refuse(k->w, gw_error());
+		gw_worker_refuse(k->w, "merge", NULL, gw_error());
 		gw_error_clear();
 		k->record.merging = false;
 		return gw_keeper_save(k);
@@ -510,6 +533,7 @@ static int keep(struct gw_keeper *k)
 		if (gw_split_here(&k->split) > gw_keeper_aim(k))
 			gw_servers_wake(&k->all);
 		rc = sample(k);
+		unstick(k);
 		prepare(k);
 		if (!rc && tell(k))
 			undo(k, gw_error());
@@ -520,6 +544,10 @@ static int keep(struct gw_keeper *k)
 		if (!rc && (k->w->merge || k->why))
 			rc = merge(k);
 		k->w->merge = k->w->cancelled = false;
+		if (k->w->evacuate)
+			gw_keeper_evacuate(k);
+		if (!rc)
+			rc = gw_keeper_look_at_servers(k);
 		report(k);
 		if (!rc && k->record.merging && !k->split.table.away)
 			rc = gw_servers_finish(&k->all);

@@ -40,9 +40,13 @@ struct gw_keeper {
 	uint64_t sampled_faults;
 	unsigned int periods;
 	bool watched, told, sampling;
-	bool arrives;		 /* no more is here than may be */
+	int64_t next_unstick; /* units that could leave for nobody may be tried again */
+	bool arrives;	      /* no more is here than may be */
+	/* Of a sub-host that is to take another's place: that one's, and one more (evacuate.c). */
+	uint8_t joins[GW_HOLDERS_MAX];
 	char *why;		 /* it is undone, because of that */
 	_Atomic bool known;	 /* what is cold, as far as it can be */
+	_Atomic bool stuck;	 /* some units could leave for nobody, and are not looked for */
 	pthread_mutex_t lock;	 /* of what follows */
 	struct gw_bitmap filled; /* units that may have something here */
 	size_t victims[GW_VICTIMS];
@@ -92,6 +96,18 @@ int gw_keeper_keep(struct gw_keeper *k);
  * and its record says no more that it is split. 0 or -errno.
  */
 int gw_keeper_bury(struct gw_keeper *k);
+
+/** gw_keeper_status() - how it stands; the caller's. */
+json_t *gw_keeper_status(struct gw_keeper *k);
+
+/**
+ * gw_keeper_evacuate() - what lies at the sub-hosts that its user has named (worker.h) goes to
+ * others from here on; who asked hears when it has, or why it does not (evacuate.c).
+ */
+void gw_keeper_evacuate(struct gw_keeper *k);
+
+/** gw_keeper_look_at_servers() - heed which sub-hosts have come, and gone. 0 or -errno. */
+int gw_keeper_look_at_servers(struct gw_keeper *k);
 
 /** gw_keeper_save() - write its record down. 0 or -errno. */
 int gw_keeper_save(struct gw_keeper *k);

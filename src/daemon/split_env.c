@@ -150,17 +150,24 @@ static bool op_victim(void *env, unsigned int server, size_t *unit)
 		return false;
 	if (!k->nr_victims && !k->record.direct_io)
 		k->nr_victims = gw_ageing_coldest(&k->ageing, &k->filled, GW_VICTIMS, k->victims);
-	for (unsigned int i = 0; i < k->nr_victims; i++) {
+	for (unsigned int i = 0; i < k->nr_victims;) {
 		const size_t one = k->victims[i];
+		const bool leaves = gw_servers_may_leave(&k->all, server, one);
 
-		if (!gw_servers_may_leave(&k->all, server, one))
+		/* They must not stand in the way of those that can. */
+		if (!leaves && !gw_servers_is_stuck(&k->all, one)) {
+			i++;
 			continue;
+		}
 		memmove(k->victims + i, k->victims + i + 1,
 			(--k->nr_victims - i) * sizeof(k->victims[0]));
 		/* It is looked for again when something comes to it. */
 		gw_bitmap_take(&k->filled, one);
-		*unit = one;
-		return true;
+		if (leaves) {
+			*unit = one;
+			return true;
+		}
+		k->stuck = true;
 	}
 	return false;
 }

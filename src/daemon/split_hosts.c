@@ -13,6 +13,24 @@
 /* What a main host keeps free for what it fetches (gw_split_record_spare()) lies there, too. */
 #define SPARE (4ULL * GW_UNIT_PAGES_MAX * GW_PAGE_SIZE)
 
+/* Those at the addresses @but are not to be chosen. Return: how many are left. */
+static size_t drop(struct gw_host_record *hosts, size_t nr, const json_t *but)
+{
+	const json_t *one;
+	size_t n = 0, i;
+
+	for (size_t h = 0; h < nr; h++) {
+		bool is = false;
+
+		json_array_foreach(but, i, one) {
+			is = is || !strcmp(hosts[h].address, json_string_value(one));
+		}
+		if (!is)
+			hosts[n++] = hosts[h];
+	}
+	return n;
+}
+
 static int choose(const struct gw_worker *w, json_t *args, unsigned int count, uint64_t memory,
 		  const char *main)
 {
@@ -29,6 +47,7 @@ static int choose(const struct gw_worker *w, json_t *args, unsigned int count, u
 					 "--registry in godwitd(8)): name them");
 	r = gw_registry_open(w->paths->registry, 0);
 	rc = r ? gw_registry_hosts(r, &hosts, &nr) : -EINVAL;
+	nr = rc ? 0 : drop(hosts, nr, json_object_get(args, "but"));
 	gw_registry_close(r);
 	if (rc)
 		return gw_fail_prefix(rc, "without the registry no sub-host can be chosen: ");

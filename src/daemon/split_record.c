@@ -19,9 +19,11 @@ json_t *gw_split_record_json(const struct gw_split_record *r)
 
 	gw_id_format(r->id, id);
 	for (unsigned int i = 0; i < r->nr_servers; i++)
-		json_array_append_new(servers,
-				      json_pack("{s:s,s:I}", "address", r->servers[i].address,
-						"size", (json_int_t)r->servers[i].size));
+		json_array_append_new(servers, json_pack("{s:s,s:I,s:b,s:b}", "address",
+							 r->servers[i].address, "size",
+							 (json_int_t)r->servers[i].size, "leaves",
+							 (int)r->servers[i].leaves, "gone",
+							 (int)r->servers[i].gone));
 	return json_pack("{s:s,s:I,s:i,s:i,s:i,s:b,s:b,s:b,s:o}", "id", id, "main-memory",
 			 (json_int_t)r->main_memory, "chunk-pages", (int)r->unit_pages,
 			 "history-period-ms", (int)r->period_ms, "history-shift",
@@ -29,24 +31,47 @@ json_t *gw_split_record_json(const struct gw_split_record *r)
 			 (int)r->merging, "stopped", (int)r->stopped, "servers", servers);
 }
 
-static int take_server(struct gw_split_record *r, const json_t *one, uint64_t size)
+int gw_split_record_find(const struct gw_split_record *r, const char *who)
+{
+	for (unsigned int i = 0; i < r->nr_servers; i++)
+		if (!r->servers[i].gone && !strcmp(r->servers[i].address, who))
+			return (int)i;
+	return -ENOENT;
+}
+
+/* @place: below nr_servers, or that. */
+static int take_server(struct gw_split_record *r, unsigned int place, const json_t *one,
+		       uint64_t size)
 {
 	const char *address = json_string_value(json_object_get(one, "address"));
 	const json_t *said = json_object_get(one, "size");
-	const unsigned int i = r->nr_servers;
 
-	if (i == GW_HOLDERS_MAX)
+	if (place == GW_HOLDERS_MAX)
 		return gw_fail(-EINVAL, "more than %d sub-hosts", GW_HOLDERS_MAX);
 	if (!address || gw_address_check(address, false))
 		return address ? -EINVAL : gw_fail(-EINVAL, "a sub-host without an address");
-	for (unsigned int k = 0; k < i; k++)
-		if (!strcmp(r->servers[k].address, address))
-			return gw_fail(-EINVAL, "sub-host %s is named twice", address);
+	if (gw_split_record_find(r, address) >= 0)
+		return gw_fail(-EINVAL, "sub-host %s is named twice, or one already", address);
 	if (said && json_integer_value(said) <= 0)
 		return gw_fail(-EINVAL, "sub-host %s with a size of nothing", address);
-	snprintf(r->servers[i].address, sizeof(r->servers[i].address), "%s", address);
-	r->servers[i].size = said ? (uint64_t)json_integer_value(said) : size;
-	r->nr_servers++;
+	memset(&r->servers[place], 0, sizeof(r->servers[place]));
+	snprintf(r->servers[place].address, sizeof(r->servers[place].address), "%s", address);
+	r->servers[place].size = said ? (uint64_t)json_integer_value(said) : size;
+	if (place == r->nr_servers)
+		r->nr_servers++;
+	return 0;
+}
+
+/* One of a record; it keeps its place, by which the page table knows it. */
+static int parse_server(struct gw_split_record *r, const json_t *one)
+{
+	const unsigned int i = r->nr_servers;
+	int rc = take_server(r, i, one, 0);
+
+	if (rc)
+		return rc;
+	r->servers[i].leaves = json_is_true(json_object_get(one, "leaves"));
+	r->servers[i].gone = json_is_true(json_object_get(one, "gone"));
 	return 0;
 }
 
@@ -97,7 +122,7 @@ int gw_split_record_parse(struct gw_split_record *r, const json_t *json)
 	r->merging = json_is_true(json_object_get(json, "merging"));
 	r->stopped = json_is_true(json_object_get(json, "stopped"));
 	json_array_foreach(json_object_get(json, "servers"), i, one) {
-		rc = rc ? rc : take_server(r, one, 0);
+		rc = rc ? rc : parse_server(r, one);
 	}
 	return rc ? rc : check(r);
 }
@@ -120,7 +145,7 @@ int gw_split_record_ask(struct gw_split_record *r, const json_t *args, uint64_t 
 			       "the VM's %llu MiB",
 			       GW_MAIN_MEMORY_LEAST >> 20, (unsigned long long)memory >> 20);
 	json_array_foreach(json_object_get(args, "to"), i, one) {
-		rc = rc ? rc : take_server(r, one, memory - r->main_memory);
+		rc = rc ? rc : take_server(r, r->nr_servers, one, memory - r->main_memory);
 	}
 	for (i = 0; i < r->nr_servers; i++)
 		sizes += r->servers[i].size;
@@ -132,5 +157,41 @@ int gw_split_record_ask(struct gw_split_record *r, const json_t *args, uint64_t 
 			     "beyond --main-memory",
 			     (unsigned long long)sizes >> 20,
 			     (unsigned long long)(memory - r->main_memory) >> 20);
+	return rc;
+}
+
+/* For another server: one that is gone, or the next. */
+static unsigned int free_place(const struct gw_split_record *r)
+{
+	unsigned int i = 0;
+
+	while (i < r->nr_servers && !r->servers[i].gone)
+		i++;
+	return i;
+}
+
+int gw_split_record_join(struct gw_split_record *r, unsigned int index, const json_t *to,
+			 uint64_t memory)
+{
+	struct gw_split_record next = *r;
+	const json_t *one;
+	uint64_t sizes = 0;
+	size_t i;
+	int rc = 0;
+
+	json_array_foreach(to, i, one) {
+		rc = rc ? rc : take_server(&next, free_place(&next), one, r->servers[index].size);
+	}
+	for (i = 0; i < next.nr_servers; i++)
+		if (i != index && !next.servers[i].leaves && !next.servers[i].gone)
+			sizes += next.servers[i].size;
+	if (!rc && sizes < memory - r->main_memory)
+		rc = gw_fail(-EINVAL,
+			     "without sub-host %s the others are to take %llu MiB in all, but the "
+			     "VM has %llu MiB beyond its main memory: name another with --to",
+			     r->servers[index].address, (unsigned long long)sizes >> 20,
+			     (unsigned long long)(memory - r->main_memory) >> 20);
+	if (!rc)
+		*r = next;
 	return rc;
 }

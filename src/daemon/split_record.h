@@ -28,6 +28,8 @@ struct gw_split_record {
 	struct {
 		char address[GW_ADDRESS_MAX];
 		uint64_t size; /* bytes that may be put there */
+		bool leaves;   /* nothing more is, and what is there comes back */
+		bool gone;     /* nothing is there any more; another may have its place */
 	} servers[GW_HOLDERS_MAX];
 	unsigned int nr_servers;
 };
@@ -48,5 +50,19 @@ int gw_split_record_parse(struct gw_split_record *r, const json_t *json);
  * What is not said is set to what is usual; the id stays zero. 0, or -EINVAL with a message.
  */
 int gw_split_record_ask(struct gw_split_record *r, const json_t *args, uint64_t memory);
+
+/** gw_split_record_find() - who is called @who, an address. Its place, or -ENOENT. */
+int gw_split_record_find(const struct gw_split_record *r, const char *who);
+
+/**
+ * gw_split_record_join() - servers that are to take the place of the one at @index, if any are
+ * needed.
+ * @to: an array as in "split", or NULL; without a size, as much as that one has
+ *
+ * Return: 0; or -EINVAL with a message, also if they and the others cannot take all that does not
+ * fit here: @r is as it was.
+ */
+int gw_split_record_join(struct gw_split_record *r, unsigned int index, const json_t *to,
+			 uint64_t memory);
 
 #endif

@@ -138,6 +138,10 @@ void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index)
 			w->stop = true;
 		if (json_is_true(json_object_get(json, "merge")))
 			w->merge = true;
+		if (json_is_object(json_object_get(json, "evacuate"))) {
+			w->evacuate = w->evacuate ?: json_array();
+			json_array_append(w->evacuate, json_object_get(json, "evacuate"));
+		}
 		if (fd >= 0 && json_object_get(json, "paging")) {
 			keep_paging(w, fd, json_integer_value(json_object_get(json, "paging")));
 			fd = -1;
@@ -173,8 +177,18 @@ void gw_worker_answer(struct gw_worker *w, json_t *json)
 		gw_warn("godwitd does not take an answer");
 }
 
-void gw_worker_refuse(struct gw_worker *w, const char *why)
+static void tell_who_waits(struct gw_worker *w, json_t *json)
 {
-	if (gw_ctl_send(w->ctl, json_pack("{s:s}", "refused", why), -1))
-		gw_warn("godwitd does not take an answer: %s", why);
+	if (gw_ctl_send(w->ctl, json, -1))
+		gw_warn("godwitd does not take an answer");
+}
+
+void gw_worker_refuse(struct gw_worker *w, const char *command, const char *who, const char *why)
+{
+	tell_who_waits(w, json_pack("{s:s,s:s,s:s*}", "refused", why, "of", command, "who", who));
+}
+
+void gw_worker_done(struct gw_worker *w, const char *command, const char *who, json_t *json)
+{
+	tell_who_waits(w, json_pack("{s:o,s:s,s:s*}", "done", json, "of", command, "who", who));
 }

@@ -14,9 +14,12 @@
  *                      {"retry":true}: try now what is tried again and again
  *                      {"give-up":true}: do not try it any more
  *                      {"merge":true}: all of its memory is to come back
+ *                      {"evacuate":{...}}: what lies at one host, to go to others
  *   worker -> daemon   {"progress":{...}}
  *                      {"answer":{...}}: what its client waits for; it goes on by itself
- *                      {"refused":"text"}: why it does not do what others wait for
+ *                      {"refused":"text","of":"merge","who":...}: why it does not do what
+ *                      others wait for, who called that command (of that "address")
+ *                      {"done":{...},"of":"evacuate","who":...}: it has, and goes on
  *   the file           {"return":...} or {"error":"text","status":{...}?}, when it ends
  *
  * Neither waits for the other, who may be stopped or asleep (invariant 16): a
@@ -51,6 +54,8 @@ struct gw_worker {
 	bool retry;	  /* what is tried again and again is to be tried now */
 	bool give_up;	  /* ... or not any more */
 	bool merge;	  /* the memory of a split VM is to come back */
+	json_t *evacuate; /* an array: what lies at these hosts is to go to others; not yet heeded
+			   */
 	/* Paging connections that came and nobody has taken: a descriptor, or 0. */
 	int paging[GW_PAGING_MAX];
 };
@@ -82,8 +87,14 @@ void gw_worker_progress(struct gw_worker *w, json_t *status);
 /** gw_worker_answer() - give its client the result, and go on; @json is taken over. */
 void gw_worker_answer(struct gw_worker *w, json_t *json);
 
-/** gw_worker_refuse() - tell those who wait for our end why there will be none. */
-void gw_worker_refuse(struct gw_worker *w, const char *why);
+/**
+ * gw_worker_refuse() - tell those who wait for @command why it is not done.
+ * @who: only those who said "address" @who; NULL: all
+ */
+void gw_worker_refuse(struct gw_worker *w, const char *command, const char *who, const char *why);
+
+/** gw_worker_done() - the same to those for whom it is; @json is taken over. */
+void gw_worker_done(struct gw_worker *w, const char *command, const char *who, json_t *json);
 
 /**
  * gw_worker_replaced() - whether our godwitd is gone, and a younger one answers: it cannot hand us
@@ -123,6 +134,7 @@ int gw_worker_page(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_split(struct gw_worker *w, const json_t *args, json_t **result);
 /* Whoever asked a split VM's keeper to merge it waits for its end; this says how that was. */
 int gw_worker_merge(struct gw_worker *w, const json_t *args, json_t **result);
+int gw_worker_evacuate(struct gw_worker *w, const json_t *args, json_t **result);
 
 /**
  * gw_worker_receive() - the destination's end of a migration.

@@ -175,13 +175,26 @@ static void ask(struct gw_worker *w, struct asked *lot, size_t n)
 	gw_error_clear(); /* who could not be asked is listed so */
 }
 
+/* The sub-hosts of a VM's record that it still has. */
+static json_t *servers_of(const json_t *split)
+{
+	json_t *one, *list = json_array();
+	size_t i;
+
+	json_array_foreach(json_object_get(split, "servers"), i, one) {
+		if (!json_is_true(json_object_get(one, "gone")))
+			json_array_append(list, one);
+	}
+	return list;
+}
+
 static json_t *describe(const struct asked *a)
 {
 	const struct gw_vm *vm = &a->vm;
 	/* Not its id: whoever knows that can read what lies at the sub-hosts. */
-	json_t *split = vm->split ? json_pack("{s:O?,s:O?}", "main-memory",
+	json_t *split = vm->split ? json_pack("{s:O?,s:o}", "main-memory",
 					      json_object_get(vm->split, "main-memory"), "servers",
-					      json_object_get(vm->split, "servers"))
+					      servers_of(vm->split))
 				  : NULL;
 	uint64_t memory = 0;
 

@@ -126,6 +126,54 @@ class Split(Splits):
             self.stays_within(1)
         self.merge()
 
+    def servers(self):
+        return {one["address"] for one in self.a.list()["t"]["split"]["servers"]}
+
+    def evacuated(self, host, *others):
+        """Nothing is at @host any more."""
+        check(not host.godwit("held", "--json").ok().json()["held"], "held")
+        wait_for(f"{host.name} to hold nothing", lambda: not host.workers(), 10)
+        check(self.servers() == {other.address for other in others}, self.servers())
+        self.stays_within(1)
+
+    def test_evacuated(self):
+        """What is at one goes to another that its user names, or to the one that stays."""
+        b, c = self.subs
+        self.split(b)
+        self.a.godwit("evacuate", b.address).failed("name another with --to")
+        nobody, twice = self.lab.address(), self.lab.closing(Proxy(b.address))
+        self.a.godwit("evacuate", b.address, "--to", nobody).failed(nobody)
+        self.a.godwit("evacuate", b.address, "--to", twice.address).failed("named once")
+        wait_for("them to be gone", lambda: self.servers() == {b.address}, 30)
+        self.stays_within(1)
+        self.a.godwit("evacuate", c.address, "t").failed("has nothing at")
+        check("no VM" in self.a.godwit("evacuate", c.address).ok().out, "evacuate")
+        done = self.a.godwit("evacuate", b.address, "--to", c.address, "--json").ok().json()
+        holders = done[0]["godwit"]["split"]["holders"]
+        check(done[0]["name"] == "t" and len(holders) == 1 and holders[0]["pages"], done)
+        self.evacuated(b, c)
+        # By the name that it calls itself; and back to a host that was left before.
+        self.a.godwit("evacuate", holders[0]["host"], "t", "--to", b.address).ok()
+        self.evacuated(c, b)
+        self.merge()
+
+    def test_evacuated_by_another(self):
+        """Its pager dies as it is at it, and who follows goes on."""
+        b, c = self.subs
+        self.split(b)
+        proxy = self.lab.closing(Proxy(c.address))
+        held = proxy.at("STORED", HOLD, 3)
+        command = self.a.start_godwit("evacuate", b.address, "--to", proxy.address)
+        proxy.reached(held)
+        wait_for("it to be evacuated", lambda: "split-evacuating" in
+                 self.a.godwit("status", "t").ok().out, 10)
+        kill(self.a.worker())
+        command.finish(30).failed("another begins")
+        proxy.release()
+        wait_for("it to have left", lambda: self.servers() == {proxy.address}, 60)
+        self.evacuated(b, proxy)
+        self.merge()
+
     def test_refused(self):
         """What cannot be split stays as it is, and is told why."""
         nobody = self.lab.address()
@@ -133,6 +181,9 @@ class Split(Splits):
         self.a.godwit("split", "t", "--to", self.a.address, "--main-memory",
                       "64M").failed("--memory-server-limit")
         self.a.godwit("split", "t", "--to", self.to(), "--main-memory", "1G").failed("160 MiB")
+        twice = self.lab.closing(Proxy(self.subs[0].address))
+        self.a.godwit("split", "t", "--to", self.to(self.subs[0], twice), "--main-memory",
+                      "64M").failed("named once")
         self.a.godwit("split", "t", "--to", f"{self.to(self.subs[0])}=8M", "--main-memory",
                       "64M").failed("beyond --main-memory")
         self.a.godwit("merge", "t").failed("all memory")
