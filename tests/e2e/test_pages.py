@@ -217,7 +217,8 @@ class Guests(Group):
         vm = self.guest("memtest:4", "text:24")
         text, total = 24 * MIB // PAGE, {}
         for method in COMPRESSIONS:
-            slow = ("--max-bandwidth", "30M", "--downtime-limit", "3000")
+            # So slow that compression pays on the busiest machine.
+            slow = ("--max-bandwidth", "10M", "--downtime-limit", "9000")
             own = self.move(vm, "--compress", method, *(slow if method == "auto" else ()))
             pages, size = own["pages"], own["bytes"]["compressed"]
             total[method] = sum(own["bytes"].values())

@@ -146,18 +146,19 @@ class Shaped(Far):
         self.vm = self.lab.vm(memory="160M", run=("memtest:8", "wset:24:0:0")).boot(self.a)
         self.vm.wait_line("wset: filled")
 
-    def shaped(self, rate, most):
+    def shaped(self, rate, most, *options):
         self.net.shape(rate)
-        result = self.vm.move(self.other(), "--postcopy", "auto", "--downtime-limit", "120")
+        result = self.vm.move(self.other(), *options, "--downtime-limit", "120")
         check(result["godwit"]["mode"] == "hybrid", f"{result['godwit']}")
         check(result["total-time"] < most * 1000, f"{result['total-time']} ms")
         print(f"{rate}: {result['total-time']} ms, {result['ram']['transferred'] / MIB:.0f} MiB")
 
     def test_100_mbit(self):
-        self.shaped("100mbit", 120)
+        self.shaped("100mbit", 120, "--postcopy", "auto")
 
     def test_1_gbit(self):
-        self.shaped("1gbit", 60)
+        """On a busy machine it writes no faster than that, and rounds would get there."""
+        self.shaped("1gbit", 60, *SOON)
 
 
 class Kinds(Together):
