@@ -22,6 +22,7 @@
 struct sub {
 	struct gw_memserve serve;
 	struct gw_memstore store;
+	const char *name;
 	bool open;
 	char *folder;
 	pthread_mutex_t ending; /* one does at a time */
@@ -161,7 +162,7 @@ static void sub_end(struct sub *s, bool restart)
 		if (s->open)
 			gw_memstore_close(&s->store);
 		s->open = false;
-		gw_memserve_init(&s->serve, &sub_ops, s, "B");
+		gw_memserve_init(&s->serve, &sub_ops, s, s->name);
 	}
 	set_free(s);
 }
@@ -310,7 +311,8 @@ static int make(void **state)
 		pthread_mutex_init(&s->ending, NULL);
 		sem_init(&s->compared, 0, 0);
 		assert_int_equal(unit_folder((void **)&s->folder), 0);
-		gw_memserve_init(&s->serve, &sub_ops, s, i ? "C" : "B");
+		s->name = i ? "C" : "B";
+		gw_memserve_init(&s->serve, &sub_ops, s, s->name);
 		snprintf(w->servers[i].address, sizeof(w->servers[i].address), "sub%u:1", i);
 		w->servers[i].size = PAGES * GW_PAGE_SIZE;
 	}
