@@ -625,12 +625,13 @@ int gw_servers_start(struct gw_servers *v)
 	int rc = 0;
 
 	v->started = true;
-	for (unsigned int i = 0; i < v->nr; i++) {
+	for (unsigned int i = 0; i < v->nr; i++)
 		if (!v->servers[i].all)
 			init(v, i);
-		if (!rc && !v->servers[i].gone)
+	/* Each looks at the others, too. */
+	for (unsigned int i = 0; !rc && i < v->nr; i++)
+		if (!v->servers[i].gone)
 			rc = start(v, i);
-	}
 	if (rc)
 		gw_servers_stop(v);
 	return rc;
