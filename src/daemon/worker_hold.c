@@ -292,6 +292,16 @@ static int keep(struct holder *h)
 	}
 }
 
+/* Nothing was promised: the folder was for its lock. What was promised before this one stays. */
+static void leave_no_folder(const struct holder *h)
+{
+	struct gw_hold hold;
+
+	if (gw_promise_load(h->w->paths, h->id, &hold) == -ENOENT &&
+	    gw_promise_remove(h->w->paths, h->id))
+		gw_error_clear();
+}
+
 int gw_worker_hold(struct gw_worker *w, int conn, const struct gw_open *open, uint16_t version)
 {
 	struct holder h = { .w = w, .version = version, .lock = -1, .main = -1 };
@@ -308,9 +318,8 @@ int gw_worker_hold(struct gw_worker *w, int conn, const struct gw_open *open, ui
 		gw_transport_close(&h.next[i]);
 	if (h.open)
 		gw_memstore_close(&h.store);
-	/* Nothing was promised: the folder was for its lock. */
-	if (h.lock >= 0 && !h.promised && gw_promise_remove(w->paths, h.id))
-		gw_error_clear();
+	if (h.lock >= 0 && !h.promised)
+		leave_no_folder(&h);
 	if (h.lock >= 0)
 		close(h.lock);
 	return rc; /* the crews end with the process */

@@ -351,6 +351,11 @@ static void connections_that_are_refused(void **state)
 	snprintf(s->h->hold.blocks[0].id, GW_MEMORY_ID_MAX, "ram");
 	s->h->hold.size = 9 * GW_PAGE_SIZE;
 	refused(s, 1, "lie on host 'B' already");
+	/* Nor does one that was never answered anything else drop what lies here. */
+	kill(s->d.jobs->list->pid, SIGKILL);
+	run_until(&s->d, is_idle, s);
+	refused(s, 1, "lie on host 'B' already");
+	run_until(&s->d, is_idle, s);
 	s->h->hold.size = 10 * GW_PAGE_SIZE;
 	begin_at(s, 1, 10);
 }
