@@ -130,6 +130,7 @@ struct gw_host_held {
 	char vm[GW_NAME_MAX];
 	char host[GW_REGISTRY_KEY_MAX];
 	uint64_t promised, here;
+	bool on_disk;
 };
 
 /** struct gw_host_record - what a host says of itself. */
@@ -141,6 +142,7 @@ struct gw_host_record {
 	int64_t reported;	      /* seconds of the wall clock */
 	/* As a memory server: bytes that it may promise at all (0: it is none), and promise yet. */
 	uint64_t server_limit, server_free;
+	uint64_t swap_limit, swap_free; /* the same, on a disk */
 	struct gw_host_held held[GW_HOST_HELD_MAX];
 	unsigned int nr_held; /* VMs that it holds memory of: more than these, perhaps */
 };

@@ -15,6 +15,10 @@
 #include "log.h"
 #include "registry.h"
 
+/* Where a memory server has what it holds. */
+#define MEMORY "memory"
+#define DISK   "disk"
+
 /* Reading stops at the first field that cannot be. */
 struct fields {
 	const json_t *json;
@@ -127,13 +131,16 @@ static json_t *server_json(const struct gw_host_record *host)
 	json_t *list = json_array();
 
 	for (unsigned int i = 0; i < nr_told(host); i++)
-		json_array_append_new(list, json_pack("{s:s,s:s,s:I,s:I}", "vm", host->held[i].vm,
-						      "host", host->held[i].host, "promised",
-						      (json_int_t)host->held[i].promised, "here",
-						      (json_int_t)host->held[i].here));
-	return json_pack("{s:I,s:I,s:I,s:o}", "limit", (json_int_t)host->server_limit, "free",
-			 (json_int_t)host->server_free, "vms", (json_int_t)host->nr_held, "held",
-			 list);
+		json_array_append_new(list,
+				      json_pack("{s:s,s:s,s:I,s:I,s:s}", "vm", host->held[i].vm,
+						"host", host->held[i].host, "promised",
+						(json_int_t)host->held[i].promised, "here",
+						(json_int_t)host->held[i].here, "where",
+						host->held[i].on_disk ? DISK : MEMORY));
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:o}", "limit", (json_int_t)host->server_limit,
+			 "free", (json_int_t)host->server_free, "swap-limit",
+			 (json_int_t)host->swap_limit, "swap-free", (json_int_t)host->swap_free,
+			 "vms", (json_int_t)host->nr_held, "held", list);
 }
 
 json_t *gw_registry_host_json(const struct gw_host_record *host)
@@ -149,6 +156,16 @@ int gw_registry_put_host(struct gw_registry *r, const struct gw_host_record *hos
 	return put(r, GW_REGISTRY_HOST, "", host->name, gw_registry_host_json(host));
 }
 
+/* Where it is not said, it is memory. */
+static bool is_on_disk(struct fields *f)
+{
+	const json_t *where = json_object_get(f->json, "where");
+	const char *text = json_string_value(where);
+
+	f->bad |= where && (!text || (strcmp(text, MEMORY) != 0 && strcmp(text, DISK) != 0));
+	return text && !strcmp(text, DISK);
+}
+
 /* Hosts of an earlier release say nothing of it, and are none. */
 static void read_server(struct fields *f, struct gw_host_record *host)
 {
@@ -158,6 +175,11 @@ static void read_server(struct fields *f, struct gw_host_record *host)
 
 	host->server_limit = whole(f, "limit", INT64_MAX);
 	host->server_free = whole(f, "free", INT64_MAX);
+	/* A release that knew no disk says nothing of one. */
+	if (json_object_get(f->json, "swap-limit")) {
+		host->swap_limit = whole(f, "swap-limit", INT64_MAX);
+		host->swap_free = whole(f, "swap-free", INT64_MAX);
+	}
 	host->nr_held = (unsigned int)whole(f, "vms", INT32_MAX);
 	f->bad |= !json_is_array(list) || json_array_size(list) != nr_told(host);
 	if (f->bad)
@@ -168,6 +190,7 @@ static void read_server(struct fields *f, struct gw_host_record *host)
 		text(&of, "host", host->held[i].host, sizeof(host->held[i].host));
 		host->held[i].promised = whole(&of, "promised", INT64_MAX);
 		host->held[i].here = whole(&of, "here", INT64_MAX);
+		host->held[i].on_disk = is_on_disk(&of);
 	}
 	f->bad = of.bad;
 }

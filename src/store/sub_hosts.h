@@ -7,6 +7,9 @@
 
 /**
  * gw_sub_hosts_choose() - @count of @hosts, those that may be promised most.
+ *
+ * In memory, if there is so much at so many; else each counts with its disk, where it has more
+ * there.
  * @own, @main: names or addresses that are none, where the VM is and where it goes (NULL: nowhere)
  * @need: bytes that they are to hold together
  * @now: seconds of the wall clock; who has not reported lately is none, either

@@ -28,7 +28,10 @@ static inline void suite_hosts(struct gw_registry *r)
 				    .memory = INT64_MAX,
 				    .server_limit = 8,
 				    .server_free = 3,
-				    .held = { { "web1", "a", 5, 4 }, { "web2", "", 0, 0 } },
+				    .swap_limit = 1ULL << 50,
+				    .swap_free = 2,
+				    .held = { { "web1", "a", 5, 4, true },
+					      { "web2", "", 0, 0, false } },
 				    .nr_held = 2 },
 			      *list;
 	size_t nr;
@@ -54,6 +57,8 @@ static inline void suite_hosts(struct gw_registry *r)
 		assert_int_equal(list[i].reported, first ? 1795000000 : 0);
 		assert_int_equal(list[i].server_limit, first ? 0 : 8);
 		assert_int_equal(list[i].server_free, first ? 0 : 3);
+		assert_int_equal(list[i].swap_limit, first ? 0 : 1ULL << 50);
+		assert_int_equal(list[i].swap_free, first ? 0 : 2);
 		assert_int_equal(list[i].nr_held, first ? 0 : 2);
 		assert_memory_equal(list[i].held, first ? a.held : b.held, sizeof(a.held));
 	}

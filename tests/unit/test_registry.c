@@ -226,6 +226,28 @@ static void execute(const struct place *p, const char *sql)
 }
 
 /* Somebody else's rows: each is left out, and the good one stays. */
+/* One that knew no disk for others' memory. */
+static void older_server(void **state)
+{
+	const struct gw_host_record old = { .name = "old", .address = "x" };
+	struct place *p = *state;
+	struct gw_host_record *list;
+	size_t nr;
+
+	assert_int_equal(gw_registry_put_host(p->r, &old), 0);
+	execute(p, "UPDATE document SET text = '"
+		   "{\"address\":\"x\",\"memory\":1,\"free\":1,\"load\":0,\"reported\":1,"
+		   "\"memory-server\":{\"limit\":7,\"free\":6,\"vms\":1,\"held\":[{\"vm\":\"a\","
+		   "\"host\":\"b\",\"promised\":5,\"here\":4}]}}'");
+	assert_int_equal(gw_registry_hosts(p->r, &list, &nr), 0);
+	assert_int_equal(nr, 1);
+	assert_int_equal(list[0].server_limit, 7);
+	assert_int_equal(list[0].swap_limit + list[0].swap_free, 0);
+	assert_int_equal(list[0].held[0].here, 4);
+	assert_false(list[0].held[0].on_disk);
+	free(list);
+}
+
 static void damaged_rows(void **state)
 {
 	static const char *const texts[] = {
@@ -243,6 +265,14 @@ static void damaged_rows(void **state)
 		"{\"address\":7,\"memory\":1,\"free\":1,\"load\":0,\"reported\":1}",
 		"{\"address\":\"x\",\"address\":\"y\",\"memory\":1,\"free\":1,\"load\":0,"
 		"\"reported\":1}",
+		"{\"address\":\"x\",\"memory\":1,\"free\":1,\"load\":0,\"reported\":1,"
+		"\"memory-server\":{\"limit\":1,\"free\":1,\"swap-limit\":1,\"vms\":0,\"held\":[]}}",
+		"{\"address\":\"x\",\"memory\":1,\"free\":1,\"load\":0,\"reported\":1,"
+		"\"memory-server\":{\"limit\":1,\"free\":1,\"vms\":1,\"held\":[{\"vm\":\"a\","
+		"\"host\":\"b\",\"promised\":1,\"here\":1,\"where\":\"tape\"}]}}",
+		"{\"address\":\"x\",\"memory\":1,\"free\":1,\"load\":0,\"reported\":1,"
+		"\"memory-server\":{\"limit\":1,\"free\":1,\"vms\":1,\"held\":[{\"vm\":\"a\","
+		"\"host\":\"b\",\"promised\":1,\"here\":1,\"where\":7}]}}",
 	};
 	static const char *const vms[] = {
 		"{\"address\":\"x\"}",
@@ -544,6 +574,7 @@ int main(void)
 		lite(links),
 		lite(claims),
 		lite(race),
+		lite(older_server),
 		lite(damaged_rows),
 		lite(damaged_file),
 		lite(locked_file),

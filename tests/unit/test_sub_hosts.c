@@ -65,6 +65,41 @@ static void those_with_most_room(void **state)
 	json_decref(to);
 }
 
+/* A disk is asked only where the memory of as many hosts is not enough. */
+static void disks_come_last(void **state)
+{
+	static const struct gw_host_record some[] = {
+		{ .name = "a",
+		  .address = "h1:1",
+		  .server_free = 200 * MIB,
+		  .swap_free = 900 * MIB,
+		  .reported = NOW },
+		{ .name = "b", .address = "h2:1", .server_free = 300 * MIB, .reported = NOW },
+		{ .name = "c", .address = "h3:1", .swap_free = 9000 * MIB, .reported = NOW },
+	};
+	json_t *to = json_array();
+
+	(void)state;
+	assert_int_equal(gw_sub_hosts_choose(some, 3, 2, "own", NULL, 500 * MIB, NOW, to), 0);
+	assert_int_equal(size_of(to, "h1:1"), 200 * MIB);
+	assert_int_equal(size_of(to, "h2:1"), 300 * MIB);
+	json_array_clear(to);
+	/* Then it is who has most in one place. */
+	assert_int_equal(gw_sub_hosts_choose(some, 3, 2, "own", NULL, 502 * MIB, NOW, to), 0);
+	assert_int_equal(size_of(to, "h3:1"), 250 * MIB);
+	assert_int_equal(size_of(to, "h1:1"), 252 * MIB);
+	json_array_clear(to);
+	assert_int_equal(gw_sub_hosts_choose(some, 3, 3, "own", NULL, 10200 * MIB, NOW, to), 0);
+	assert_int_equal(size_of(to, "h1:1"), 900 * MIB);
+	assert_int_equal(size_of(to, "h2:1"), 300 * MIB);
+	assert_int_equal(size_of(to, "h3:1"), 9000 * MIB);
+	json_array_clear(to);
+	assert_int_equal(gw_sub_hosts_choose(some, 3, 3, "own", NULL, 10202 * MIB, NOW, to),
+			 -ENOSPC);
+	assert_message("10200 MiB left");
+	json_decref(to);
+}
+
 static void too_few(void **state)
 {
 	json_t *to;
@@ -88,6 +123,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(those_with_most_room),
+		cmocka_unit_test(disks_come_last),
 		cmocka_unit_test(too_few),
 	};
 
