@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "error.h"
 #include "io.h"
+#include "log.h"
 #include "own.h"
 #include "store.h"
 
@@ -47,6 +49,8 @@ int gw_memstore_open(struct gw_memstore *s, const char *folder, const struct gw_
 	int rc = gw_own_mkdirs(folder);
 
 	memset(s, 0, sizeof(*s));
+	pthread_mutex_init(&s->check, NULL);
+	s->where = gw_path("%.*s", (int)(strrchr(folder, '/') - folder), folder);
 	for (unsigned int i = 0; !rc && i < hold->nr_blocks; i++)
 		rc = open_block(s, folder, hold->blocks[i].id, hold->blocks[i].size);
 	if (!rc)
@@ -61,6 +65,9 @@ void gw_memstore_close(struct gw_memstore *s)
 {
 	gw_ram_close(&s->ram);
 	gw_bitmap_free(&s->here);
+	pthread_mutex_destroy(&s->check);
+	free(s->where);
+	s->where = NULL;
 }
 
 void gw_memstore_resize(struct gw_memstore *s, uint64_t size)
@@ -90,6 +97,27 @@ static void undo(const struct gw_memstore *s, size_t page, size_t count)
 	gw_fail(-EIO, "%s", why);
 }
 
+/*
+ * Whether all that was written is on the disk, or still to be: the kernel drops what a disk would
+ * not take, and says so once to whoever asks. Behind the end of the file there is nothing to wait
+ * for.
+ */
+static int check_written(struct gw_memstore *s, size_t page)
+{
+	const struct gw_memory *m = &s->ram.memory;
+	const struct gw_memory_block *b = gw_memory_block_of(m, page);
+	gw_locked(&s->check);
+
+	if (!s->failed && b &&
+	    sync_file_range(s->ram.files[b - m->blocks].fd, (off_t)b->size, 1,
+			    SYNC_FILE_RANGE_WAIT_BEFORE)) {
+		gw_err("the disk would not take what was written of %s: %s", b->id,
+		       strerror(errno));
+		s->failed = true;
+	}
+	return s->failed ? gw_fail(-EIO, "the disk has lost a part of what lay on it") : 0;
+}
+
 int gw_memstore_put(struct gw_memstore *s, size_t page, size_t count, const uint8_t *bytes)
 {
 	const size_t nr_pages = s->ram.memory.nr_pages;
@@ -103,6 +131,8 @@ int gw_memstore_put(struct gw_memstore *s, size_t page, size_t count, const uint
 	if (new && (s->pages > s->most || new > s->most - s->pages))
 		return gw_fail(-ENOSPC, "more pages than the %zu that were promised room", s->most);
 	rc = gw_memory_write(&s->ram.memory, page, count, bytes);
+	if (rc == -ENOSPC)
+		gw_fail(rc, "the file system of %s is full; free some of it there", s->where);
 	if (rc) {
 		undo(s, page, count);
 		return rc;
@@ -110,12 +140,15 @@ int gw_memstore_put(struct gw_memstore *s, size_t page, size_t count, const uint
 	for (size_t i = 0; i < count; i++)
 		gw_bitmap_put(&s->here, page + i);
 	s->pages += new;
-	return 0;
+	return check_written(s, page);
 }
 
-int gw_memstore_get(const struct gw_memstore *s, size_t page, size_t count, uint8_t *bytes)
+int gw_memstore_get(struct gw_memstore *s, size_t page, size_t count, uint8_t *bytes)
 {
-	return gw_memory_read(&s->ram.memory, page, count, bytes);
+	int rc = gw_memory_read(&s->ram.memory, page, count, bytes);
+
+	/* Afterwards: what is read now was not lost later. */
+	return rc ? rc : check_written(s, page);
 }
 
 /* Pages in a row that lie here may be of two blocks that follow each other. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * store.h - what a memory server holds of one VM: sparse files on a tmpfs, one for each block of
- * its memory, each page at its own place (decision 32). A hole is a page that is not here.
+ * store.h - what a memory server holds of one VM: sparse files on a tmpfs, or on a disk, one for
+ * each block of its memory, each page at its own place (decision 32). A hole is a page that is not
+ * here.
  *
  * So the kernel's page cache is the table: it finds, allocates, releases, and outlives the
  * process; whoever opens the folder again finds all that lay there. The bits in memory save a
@@ -9,13 +10,15 @@
  *
  * Rules: pages are read and written by calls, never through a mapping, so a file system that is
  * full, or a file that somebody cut, is an error and no signal. No more pages lie here than were
- * promised.
+ * promised. A disk that could not take what the page cache had for it has lost pages that nobody
+ * can name: from then on none is given out, and none is taken.
  *
  * Threads: one puts and releases; any number ask and read beside it.
  */
 #ifndef GW_MEMSTORE_H
 #define GW_MEMSTORE_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "bitmap.h"
@@ -27,6 +30,9 @@ struct gw_memstore {
 	struct gw_bitmap here;
 	_Atomic size_t pages; /* that lie here */
 	size_t most;	      /* that may */
+	char *where;	      /* what the folder is in, for messages: its own name is a secret */
+	pthread_mutex_t check;
+	_Atomic bool failed; /* some were lost on the way to the disk */
 };
 
 /**
@@ -51,12 +57,17 @@ static inline bool gw_memstore_has(const struct gw_memstore *s, size_t page)
 /**
  * gw_memstore_put() - @count pages from @page on, all in one chunk.
  *
- * Return: 0; -ENOSPC: more than was promised, or the file system is full; -EPROTO: not the VM's.
+ * Return: 0; -ENOSPC: more than was promised, or the file system is full; -EIO: as for
+ * gw_memstore_get(); -EPROTO: not the VM's.
  */
 int gw_memstore_put(struct gw_memstore *s, size_t page, size_t count, const uint8_t *bytes);
 
-/** gw_memstore_get() - copy out @count pages, all in one chunk, which lie here. Any thread. */
-int gw_memstore_get(const struct gw_memstore *s, size_t page, size_t count, uint8_t *bytes);
+/**
+ * gw_memstore_get() - copy out @count pages, all in one chunk, which lie here. Any thread.
+ *
+ * Return: 0 or -errno; -EIO, and @s has failed: they may not be what was put here.
+ */
+int gw_memstore_get(struct gw_memstore *s, size_t page, size_t count, uint8_t *bytes);
 
 /** gw_memstore_release() - those of @count pages from @page on that lie here lie here no more. */
 int gw_memstore_release(struct gw_memstore *s, size_t page, size_t count);

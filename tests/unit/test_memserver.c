@@ -367,7 +367,7 @@ static void a_full_file_system(void **state)
 	leave(h, 0, 80);
 	h->encoder.options.off |= 1U << GW_STAGE_COMPRESS; /* one run, in one call */
 	assert_int_equal(put(h, 80, 80), 0);
-	hear_error(h, 1, "the RAM file system is full");
+	hear_error(h, 1, "the file system of /tmp is full; free some of it");
 	assert_int_equal(resident(h), 80);
 	begin(h, 0, 80);
 	say_run(h, 0, GW_MSG_REQUEST, 0, 80);
