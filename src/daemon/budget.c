@@ -17,7 +17,7 @@
 #include "error.h"
 #include "io.h"
 #include "log.h"
-#include "budget.h"
+#include "budget_internal.h"
 #include "promise.h"
 
 /* What must stay free on the host beside all promises. */
@@ -29,20 +29,6 @@
 
 /* Below this share of memory free, it is worth a look what images have to give back. */
 #define LOW_SHARE 8
-
-/* What the VMs of this host were promised, and what they have; but for one of them. */
-struct account {
-	uint64_t promised;     /* by Godwit: not to those that were attached */
-	uint64_t used;	       /* of it */
-	uint64_t expected[2];  /* and not used yet, in ram and ram_small */
-	uint64_t expected_all; /* attached VMs included */
-	uint64_t held;	       /* of what was promised: to VMs of other hosts */
-};
-
-static uint64_t at_least_zero(uint64_t from, uint64_t what)
-{
-	return from > what ? from - what : 0;
-}
 
 /* A line of /proc/meminfo or /proc/PID/status, in bytes. */
 static uint64_t figure(const char *path, const char *key)
@@ -95,11 +81,11 @@ static uint64_t used_by(const struct gw_paths *p, const struct gw_vm *vm)
 	return used;
 }
 
-static void add_up(const struct gw_paths *p, const struct gw_vm *vm, struct account *a)
+static void add_up(const struct gw_paths *p, const struct gw_vm *vm, struct gw_account *a)
 {
 	const uint64_t used = used_by(p, vm);
 	const uint64_t all = reserved(p, gw_vm_promised(vm), used);
-	const uint64_t expected = at_least_zero(all, used);
+	const uint64_t expected = gw_at_least_zero(all, used);
 
 	a->expected_all += expected;
 	if (vm->attached)
@@ -111,25 +97,32 @@ static void add_up(const struct gw_paths *p, const struct gw_vm *vm, struct acco
 
 struct stock {
 	const struct gw_paths *p;
-	struct account *a;
+	struct gw_account *a;
 };
 
 /* Not overcommitted: what leaves another host leaves it because it is used. */
-static void add_held(void *arg, const char *id, const struct gw_hold *hold)
+static void add_held(void *arg, const char *id, const struct gw_promise *promise)
 {
 	const struct stock *s = arg;
-	const uint64_t used = gw_promise_used(s->p, id);
-	const uint64_t expected = at_least_zero(hold->size, used);
+	const uint64_t size = promise->hold.size;
+	uint64_t used, expected;
 
-	s->a->held += hold->size;
-	s->a->promised += hold->size;
+	if (promise->swap[0]) {
+		s->a->swapped += size;
+		if (s->p->swap && !strcmp(promise->swap, s->p->swap))
+			s->a->swapped_here += size;
+		return; /* and the disk is not asked: it may hang */
+	}
+	used = gw_promise_used(s->p, id, promise);
+	expected = gw_at_least_zero(size, used);
+	s->a->held += size;
+	s->a->promised += size;
 	s->a->used += used;
 	s->a->expected[1] += expected;
 	s->a->expected_all += expected;
 }
 
-/* Of all VMs but @except (may be NULL). */
-static void take_stock(const struct gw_paths *p, const char *except, struct account *a)
+void gw_budget_stock(const struct gw_paths *p, const char *except, struct gw_account *a)
 {
 	gw_autofree char *path = gw_path("%s/vm", p->run);
 	DIR *dir = opendir(path);
@@ -165,7 +158,7 @@ static uint64_t fs_free(const char *folder)
 }
 
 /* What VMs that share the folder of those with or without @discards expect of it. */
-static uint64_t expected_in(const struct gw_paths *p, const struct account *a, bool discards)
+static uint64_t expected_in(const struct gw_paths *p, const struct gw_account *a, bool discards)
 {
 	return one_folder(p) ? a->expected[0] + a->expected[1] : a->expected[discards];
 }
@@ -175,48 +168,43 @@ static uint64_t least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/*
- * What may be promised of one of the folders, of which it uses @used already, where others have
- * @a; @except: whose image goes.
- */
-static uint64_t room_in(const struct gw_paths *p, bool discards, const char *except,
-			const struct account *a, uint64_t used)
+uint64_t gw_budget_room(const struct gw_paths *p, bool discards, const char *except,
+			const struct gw_account *a, uint64_t used)
 {
 	const char *folder = discards ? p->ram_small : p->ram;
 	uint64_t here = fs_free(folder) + gw_image_held(&p->store, folder, except, false);
 	uint64_t host = available() + gw_image_held(&p->store, NULL, except, false);
 	uint64_t free;
 
-	here = at_least_zero(here + used, expected_in(p, a, discards));
-	host = at_least_zero(host + used, a->expected_all + RESERVE);
+	here = gw_at_least_zero(here + used, expected_in(p, a, discards));
+	host = gw_at_least_zero(host + used, a->expected_all + RESERVE);
 	free = least(here, host);
 	if (p->limit)
 		free = least(free,
-			     at_least_zero(p->limit, a->promised + gw_image_held(&p->store, NULL,
-										 except, true)));
+			     gw_at_least_zero(p->limit, a->promised + gw_image_held(&p->store, NULL,
+										    except, true)));
 	return free;
 }
 
 /* What may be promised to @def, which uses @used of it already, where others have @a. */
 static uint64_t room(const struct gw_paths *p, const struct gw_definition *def,
-		     const struct account *a, uint64_t used)
+		     const struct gw_account *a, uint64_t used)
 {
-	return room_in(p, def && def->discards, def ? def->name : NULL, a, used);
+	return gw_budget_room(p, def && def->discards, def ? def->name : NULL, a, used);
 }
 
 uint64_t gw_budget_free(const struct gw_paths *p, const struct gw_definition *def)
 {
 	const unsigned int percent = p->overcommit > 100 ? p->overcommit : 100;
-	struct account a;
+	struct gw_account a;
 	uint64_t free;
 
-	take_stock(p, def ? def->name : NULL, &a);
+	gw_budget_stock(p, def ? def->name : NULL, &a);
 	free = room(p, def, &a, 0);
 	return free / 100 * percent + free % 100 * percent / 100;
 }
 
-/* Held while it is looked at what is free, and written down who gets it. */
-static int lock_promises(const struct gw_paths *p)
+int gw_budget_lock(const struct gw_paths *p)
 {
 	gw_autofree char *path = gw_path("%s/vm", p->run);
 	gw_autofd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -238,7 +226,7 @@ static int lock_promises(const struct gw_paths *p)
 }
 
 static int refuse(const struct gw_paths *p, const char *host, const struct gw_vm *vm,
-		  const struct account *a, uint64_t free)
+		  const struct gw_account *a, uint64_t free)
 {
 	const uint64_t pinned = gw_image_held(&p->store, NULL, vm->def.name, true);
 	char have[32], need[32], promised[32], kept[32];
@@ -257,13 +245,13 @@ static int refuse(const struct gw_paths *p, const char *host, const struct gw_vm
 static int promise(const struct gw_paths *p, const char *host, const struct gw_vm *vm,
 		   uint64_t size, uint64_t resident, uint64_t used)
 {
-	gw_autofd int lock = lock_promises(p);
-	struct account a;
+	gw_autofd int lock = gw_budget_lock(p);
+	struct gw_account a;
 	uint64_t free;
 
 	if (lock < 0)
 		return lock;
-	take_stock(p, vm->def.name, &a);
+	gw_budget_stock(p, vm->def.name, &a);
 	free = room(p, &vm->def, &a, used);
 	return free < reserved(p, size, resident) ? refuse(p, host, vm, &a, free)
 						  : gw_vm_save(p, vm);
@@ -282,78 +270,6 @@ int gw_budget_grow(const struct gw_paths *p, const char *host, const struct gw_v
 	return promise(p, host, vm, gw_vm_promised(vm), used, used);
 }
 
-int gw_budget_serves(const struct gw_paths *p, const char *host)
-{
-	return p->server_limit
-		       ? 0
-		       : gw_fail(-EPERM,
-				 "host '%s' holds no memory for VMs of other hosts; to let "
-				 "it, start its godwitd with --memory-server-limit SIZE, or "
-				 "set memory-server-limit in godwit.conf(5)",
-				 host);
-}
-
-/* @more bytes for a VM of another host. */
-static int check_more(const struct gw_paths *p, const char *host, const struct gw_hold *hold,
-		      uint64_t more)
-{
-	char need[32], have[32], all[32];
-	struct account a;
-	int rc = gw_budget_serves(p, host);
-
-	if (rc)
-		return rc;
-	take_stock(p, NULL, &a);
-	if (more > at_least_zero(p->server_limit, a.held))
-		return gw_fail(
-			-ENOMEM,
-			"host '%s' holds %s for VMs of other hosts at most, of which %s were "
-			"promised; '%s' needs %s more: choose another host or a smaller "
-			"size, or see memory-server-limit in godwit.conf(5)",
-			host, gw_format_size(p->server_limit, all, sizeof(all)),
-			gw_format_size(a.held, have, sizeof(have)), hold->name,
-			gw_format_size(more, need, sizeof(need)));
-	if (more > room_in(p, true, NULL, &a, 0))
-		return gw_fail(-ENOMEM,
-			       "host '%s' has %s of memory for VMs of other hosts, '%s' needs %s "
-			       "more: choose another host or a smaller size",
-			       host,
-			       gw_format_size(room_in(p, true, NULL, &a, 0), have, sizeof(have)),
-			       hold->name, gw_format_size(more, need, sizeof(need)));
-	return 0;
-}
-
-int gw_budget_promise(const struct gw_paths *p, const char *host, const char *id,
-		      const struct gw_hold *hold)
-{
-	gw_autofd int lock = lock_promises(p);
-	struct gw_hold before = { .size = 0 };
-	char need[32], have[32];
-	uint64_t used;
-	int rc;
-
-	if (lock < 0)
-		return lock;
-	rc = gw_promise_load(p, id, &before);
-	if (rc && rc != -ENOENT)
-		return rc;
-	if (!rc && !gw_hold_same_blocks(&before, hold))
-		return gw_fail(-EINVAL,
-			       "what host '%s' holds there is of VM '%s', whose memory is not the "
-			       "same as that of '%s'",
-			       host, before.name, hold->name);
-	used = gw_promise_used(p, id);
-	if (hold->size < before.size && hold->size < used)
-		return gw_fail(
-			-EBUSY,
-			"%s of VM '%s' lie on host '%s' already, more than the %s that it is "
-			"to hold from now on",
-			gw_format_size(used, have, sizeof(have)), hold->name, host,
-			gw_format_size(hold->size, need, sizeof(need)));
-	rc = hold->size > before.size ? check_more(p, host, hold, hold->size - before.size) : 0;
-	return rc ? rc : gw_promise_save(p, id, hold);
-}
-
 /* What images have to give back. */
 static uint64_t owed(void *arg)
 {
@@ -362,18 +278,19 @@ static uint64_t owed(void *arg)
 				gw_image_held(&p->store, NULL, NULL, true);
 	const uint64_t reserve = figure("/proc/meminfo", "MemTotal:") / 32;
 	uint64_t most;
-	struct account a;
+	struct gw_account a;
 
-	take_stock(p, NULL, &a);
-	most = at_least_zero(a.expected_all + (reserve > RESERVE ? reserve : RESERVE), available());
+	gw_budget_stock(p, NULL, &a);
+	most = gw_at_least_zero(a.expected_all + (reserve > RESERVE ? reserve : RESERVE),
+				available());
 	for (int discards = 0; discards < 2; discards++) {
-		const uint64_t lacks = at_least_zero(expected_in(p, &a, discards),
-						     fs_free(discards ? p->ram_small : p->ram));
+		const uint64_t lacks = gw_at_least_zero(expected_in(p, &a, discards),
+							fs_free(discards ? p->ram_small : p->ram));
 
 		most = lacks > most ? lacks : most;
 	}
 	if (p->limit) {
-		const uint64_t over = at_least_zero(a.promised + images, p->limit);
+		const uint64_t over = gw_at_least_zero(a.promised + images, p->limit);
 
 		most = over > most ? over : most;
 	}

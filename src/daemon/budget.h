@@ -8,7 +8,7 @@
  * leaves no reservation that nobody releases, and there is nothing to keep in step.
  *
  *   limit    >=  memory promised to VMs, and to those of other hosts (promise.h)
- *                +  images that are pinned
+ *                +  images that are pinned; what lies on a disk (swap.h) counts there alone
  *   free     >=  what VMs were promised and do not use yet, and a reserve
  *
  * The first is asked of --memory-limit, the second of the file system of the RAM
@@ -54,6 +54,16 @@ int gw_budget_reserve(const struct gw_paths *p, const char *host, const struct g
  */
 int gw_budget_grow(const struct gw_paths *p, const char *host, const struct gw_vm *vm);
 
+/** struct gw_budget_server - what VMs of other hosts may have here, and what of it is left. */
+struct gw_budget_server {
+	uint64_t limit, free;		/* bytes, in memory */
+	uint64_t swap_limit, swap_free; /* on a disk (swap.h) */
+};
+
+/** gw_budget_server() - how this host stands as a memory server. It asks the disk, which may hang.
+ */
+void gw_budget_server(const struct gw_paths *p, struct gw_budget_server *server);
+
 /** gw_budget_serves() - whether memory is held here for VMs of other hosts. 0, or -EPERM. */
 int gw_budget_serves(const struct gw_paths *p, const char *host);
 
@@ -62,11 +72,13 @@ int gw_budget_serves(const struct gw_paths *p, const char *host);
  * @host: our name, for the message
  * @id: of the split, whose lock is held
  *
- * Of what was promised to it before, only the difference is looked for; no more lies here than
- * it asks for now. Otherwise as gw_budget_reserve(): two that fit one at a time do not get it
- * both.
+ * It lies in memory, or where that has no room on the disk (budget_held.c); what was promised to it
+ * before stays where it lies, and only the difference is looked for. No more lies here than it asks
+ * for now. A VM of this host gets none of its memory. Otherwise as gw_budget_reserve(): two that
+ * fit one at a time do not get it both.
  *
- * Return: 0, -EPERM: none is held here, -ENOMEM with the figures, or -errno.
+ * Return: 0, -EPERM: none is held here, -ENOMEM with the figures, -EIO: a disk has lost some of it,
+ * or -errno.
  */
 int gw_budget_promise(const struct gw_paths *p, const char *host, const char *id,
 		      const struct gw_hold *hold);

@@ -13,7 +13,6 @@
 struct server {
 	const struct gw_paths *p;
 	struct gw_host_record *host;
-	uint64_t promised;
 };
 
 static uint64_t memory_of(const struct gw_paths *p)
@@ -25,25 +24,26 @@ static uint64_t memory_of(const struct gw_paths *p)
 	return statvfs(p->ram, &fs) ? 0 : (uint64_t)fs.f_blocks * fs.f_frsize;
 }
 
-static void add(void *arg, const char *id, const struct gw_hold *hold)
+static void add(void *arg, const char *id, const struct gw_promise *promise)
 {
 	struct server *s = arg;
 	struct gw_host_held *held;
 
-	s->promised += hold->size;
 	if (s->host->nr_held++ >= GW_HOST_HELD_MAX)
 		return;
 	held = &s->host->held[s->host->nr_held - 1];
-	gw_copy_whole(held->vm, sizeof(held->vm), hold->name);
-	gw_copy_whole(held->host, sizeof(held->host), hold->host);
-	held->promised = hold->size;
-	held->here = gw_promise_used(s->p, id);
+	gw_copy_whole(held->vm, sizeof(held->vm), promise->hold.name);
+	gw_copy_whole(held->host, sizeof(held->host), promise->hold.host);
+	held->promised = promise->hold.size;
+	held->here = gw_promise_used(s->p, id, promise);
+	held->on_disk = promise->swap[0];
 }
 
 void gw_host_look(const struct gw_paths *p, const char *name, const char *address,
 		  struct gw_host_record *host)
 {
 	struct server s = { .p = p, .host = host };
+	struct gw_budget_server room;
 
 	memset(host, 0, sizeof(*host));
 	host->memory = memory_of(p);
@@ -54,10 +54,9 @@ void gw_host_look(const struct gw_paths *p, const char *name, const char *addres
 	gw_copy_whole(host->name, sizeof(host->name), name);
 	gw_copy_whole(host->address, sizeof(host->address), address);
 	gw_promise_each(p, add, &s);
-	host->server_limit = p->server_limit;
-	if (p->server_limit > s.promised)
-		host->server_free = p->server_limit - s.promised;
-	/* What VMs of its own have been promised is nobody else's. */
-	if (host->server_free > host->free)
-		host->server_free = host->free;
+	gw_budget_server(p, &room);
+	host->server_limit = room.limit;
+	host->server_free = room.free;
+	host->swap_limit = room.swap_limit;
+	host->swap_free = room.swap_free;
 }

@@ -570,7 +570,7 @@ int gw_jobs_hold(struct gw_jobs *jobs, int conn, const struct gw_open *open, uin
 {
 	const struct gw_job *job = holder_of(jobs, open->id);
 	char id[GW_ID_TEXT];
-	struct gw_hold hold;
+	struct gw_promise promise;
 	int rc = 0;
 
 	gw_id_format(open->id, id);
@@ -579,7 +579,7 @@ int gw_jobs_hold(struct gw_jobs *jobs, int conn, const struct gw_open *open, uin
 	if (!job && open->stream != GW_MEMORY_REQUESTS)
 		return gw_fail(-ENOENT, "a connection to what is not held here at this moment");
 	/* What was promised is kept, whatever the limit is now. */
-	if (!job && gw_promise_load(jobs->paths, id, &hold))
+	if (!job && gw_promise_load(jobs->paths, id, &promise))
 		rc = gw_budget_serves(jobs->paths, jobs->host);
 	if (rc)
 		return rc;

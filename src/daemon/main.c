@@ -39,6 +39,7 @@
 #include "qemu_log.h"
 #include "registrar.h"
 #include "registry.h"
+#include "swap.h"
 
 #define TICK_MS 500
 
@@ -47,8 +48,9 @@
 #define LOW_S	    5 /* between looks at what images can give back */
 
 struct options {
-	char *root, *listen, *name, *ram_dir, *registry;
+	char *root, *listen, *name, *ram_dir, *swap_dir, *registry;
 	uint64_t memory_limit, server_limit;
+	uint64_t swap_limit;  /* UINT64_MAX: nobody has said */
 	uint64_t image_quota; /* UINT64_MAX: as gw_paths_ram() has it */
 	uint64_t image_disk;
 	unsigned int overcommit;
@@ -84,6 +86,8 @@ static void usage(FILE *out)
 		"  --memory-limit SIZE  memory that VMs may use here (default: all)\n"
 		"  --memory-server-limit SIZE  memory that VMs which run on other hosts may have\n"
 		"                       here (default: none): godwitd(8), MEMORY\n"
+		"  --swap-dir DIR       folder on a disk for those that find no room in it\n"
+		"  --swap-limit SIZE    what they may have there\n"
 		"  --memory-overcommit PERCENT  promise VMs more than there is: godwitd(8), MEMORY\n"
 		"  --ram-dir DIR        put RAM files in DIR, which should be a tmpfs (default: two\n"
 		"                       tmpfs of our own, with and without huge pages)\n"
@@ -132,6 +136,7 @@ static int set_option(struct options *o, const char *key, const char *value)
 		      : !strcmp(key, "listen")	 ? &o->listen
 		      : !strcmp(key, "name")	 ? &o->name
 		      : !strcmp(key, "ram-dir")	 ? &o->ram_dir
+		      : !strcmp(key, "swap-dir") ? &o->swap_dir
 		      : !strcmp(key, "registry") ? &o->registry
 						 : NULL;
 
@@ -148,6 +153,8 @@ static int set_option(struct options *o, const char *key, const char *value)
 		return gw_parse_size(value, &o->memory_limit);
 	if (!strcmp(key, "memory-server-limit"))
 		return gw_parse_size(value, &o->server_limit);
+	if (!strcmp(key, "swap-limit"))
+		return gw_parse_size(value, &o->swap_limit);
 	if (!strcmp(key, "memory-overcommit"))
 		return set_percent(&o->overcommit, key, value);
 	if (!strcmp(key, "image-quota"))
@@ -202,6 +209,8 @@ static int parse_options(struct options *o, int argc, char **argv)
 		{ "registry", 1, NULL, 'o' },
 		{ "memory-limit", 1, NULL, 'o' },
 		{ "memory-server-limit", 1, NULL, 'o' },
+		{ "swap-dir", 1, NULL, 'o' },
+		{ "swap-limit", 1, NULL, 'o' },
 		{ "config", 1, NULL, 'c' },
 		{ "image-quota", 1, NULL, 'o' },
 		{ "memory-overcommit", 1, NULL, 'o' },
@@ -355,9 +364,9 @@ static int serve(const struct options *o, struct gw_paths *paths)
 		gw_jobs_tidy(d.jobs);
 		gw_qemu_logs_prune(paths);
 		note_depth(o, paths);
-		if (o->server_limit && !o->listen)
-			gw_warn("memory-server-limit is of no use without --listen: no other host "
-				"reaches this one");
+		if ((o->server_limit || paths->swap) && !o->listen)
+			gw_warn("memory-server-limit and swap-dir are of no use without --listen: "
+				"no host reaches this one");
 		gw_registrar_tick(d.registrar);
 		sd_notify(0, "READY=1");
 		gw_loop_run(d.loop, TICK_MS, on_tick, &d);
@@ -373,6 +382,20 @@ static int serve(const struct options *o, struct gw_paths *paths)
 	if (d.signals >= 0)
 		close(d.signals);
 	return rc;
+}
+
+static int open_swap(const struct options *o, struct gw_paths *paths)
+{
+	if (!o->swap_dir)
+		return o->swap_limit != UINT64_MAX
+			       ? gw_fail(-EINVAL,
+					 "swap-limit says how much may lie in a folder on a "
+					 "disk: name that with swap-dir")
+			       : 0;
+	if (o->swap_limit == UINT64_MAX)
+		return gw_fail(-EINVAL, "swap-dir %s: say with swap-limit how much may lie there",
+			       o->swap_dir);
+	return gw_swap_open(paths, o->swap_dir, o->swap_limit);
 }
 
 /* Without --registry, a database of our own: in /var/lib/godwit, or DIR/lib. */
@@ -398,6 +421,11 @@ static int run(struct options *o)
 	}
 	if (!rc)
 		rc = gw_paths_ram(&paths, o->ram_dir, o->memory_limit);
+	if (!rc) {
+		rc = open_swap(o, &paths);
+		if (rc)
+			gw_paths_unmount(&paths);
+	}
 	if (!rc) {
 		if (o->image_quota != UINT64_MAX)
 			paths.store.quota = o->image_quota;
@@ -437,7 +465,7 @@ static int check_name(const struct options *o)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .image_quota = UINT64_MAX };
+	struct options o = { .image_quota = UINT64_MAX, .swap_limit = UINT64_MAX };
 	char host[HOST_NAME_MAX + 1] = "host"; /* zeroed to its end */
 	int rc;
 
@@ -458,6 +486,7 @@ int main(int argc, char **argv)
 	free(o.listen);
 	free(o.name);
 	free(o.ram_dir);
+	free(o.swap_dir);
 	free(o.registry);
 	return rc < 0;
 }

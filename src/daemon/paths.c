@@ -78,6 +78,7 @@ void gw_paths_free(struct gw_paths *p)
 	free(p->ram);
 	free(p->ram_small);
 	free(p->registry);
+	free(p->swap);
 	memset(p, 0, sizeof(*p));
 }
 

@@ -18,9 +18,10 @@
  *   RUN/log/NAME-TIME.log   what QEMUs said that ended (qemu_log.h)
  *   RUN/settled/ID          what became of an arrived migration (record.h)
  *   LIB/image/NAME/         kept images on disk
+ *   SWAP/ID/BLOCK           pages of VMs that there was no memory for (swap.h)
  *
  * RUN is /run/godwit, or DIR/run under --root DIR. Nothing in it outlives the
- * host's boot, as no guest does. LIB is /var/lib/godwit, or DIR/lib.
+ * host's boot, as no guest does. LIB is /var/lib/godwit, or DIR/lib. SWAP is --swap-dir, if any.
  */
 #ifndef GW_PATHS_H
 #define GW_PATHS_H
@@ -38,6 +39,8 @@ struct gw_paths {
 	bool mounted;		 /* the two are our own tmpfs */
 	uint64_t limit;		 /* bytes for all VMs, 0: no limit */
 	uint64_t server_limit;	 /* bytes that are held for VMs of other hosts; 0: none */
+	char *swap;		 /* SWAP; NULL: none is promised on a disk */
+	uint64_t swap_limit;	 /* bytes that are held there */
 	unsigned int overcommit; /* percent of the memory that there is may be promised; 0: 100 */
 	char *images, *disk_images;
 	struct gw_store store; /* of the strings above */

@@ -23,9 +23,10 @@ static char *dir_of(const struct gw_paths *p, const char *id)
 	return gw_path("%s/held/%s", p->run, id);
 }
 
-char *gw_promise_store(const struct gw_paths *p, const char *id)
+char *gw_promise_store(const struct gw_paths *p, const char *id, const struct gw_promise *promise)
 {
-	return gw_path("%s/held/%s", p->ram_small, id);
+	return promise->swap[0] ? gw_path("%s/%s", promise->swap, id)
+				: gw_path("%s/held/%s", p->ram_small, id);
 }
 
 /* Locked, and still there: whoever had it before may have removed it. */
@@ -66,7 +67,17 @@ int gw_promise_lock(const struct gw_paths *p, const char *id, int64_t deadline)
 	}
 }
 
-int gw_promise_load(const struct gw_paths *p, const char *id, struct gw_hold *hold)
+/* Without it the pages lie in memory. */
+static int parse_place(struct gw_promise *promise, const json_t *json)
+{
+	const json_t *swap = json_object_get(json, "swap");
+
+	gw_copy_whole(promise->swap, sizeof(promise->swap), json_string_value(swap));
+	promise->failed = json_is_true(json_object_get(json, "failed"));
+	return swap && promise->swap[0] != '/' ? -EINVAL : 0;
+}
+
+int gw_promise_load(const struct gw_paths *p, const char *id, struct gw_promise *promise)
 {
 	gw_autofree char *dir = dir_of(p, id);
 	gw_autofree char *path = gw_path("%s/record.json", dir);
@@ -76,25 +87,32 @@ int gw_promise_load(const struct gw_paths *p, const char *id, struct gw_hold *ho
 
 	if (!text && errno == ENOENT)
 		return -ENOENT;
-	rc = json ? gw_hold_parse(hold, json) : -EINVAL;
+	rc = json ? gw_hold_parse(&promise->hold, json) : -EINVAL;
+	if (!rc)
+		rc = parse_place(promise, json);
 	json_decref(json);
 	return rc ? gw_fail(-EINVAL, "%s is damaged", path) : 0;
 }
 
-int gw_promise_save(const struct gw_paths *p, const char *id, const struct gw_hold *hold)
+int gw_promise_save(const struct gw_paths *p, const char *id, const struct gw_promise *promise)
 {
 	gw_autofree char *dir = dir_of(p, id);
 	gw_autofree char *path = gw_path("%s/record.json", dir);
-	json_t *json = gw_hold_json(hold);
-	gw_autofree char *text = json ? json_dumps(json, JSON_INDENT(1)) : NULL;
+	json_t *json = gw_hold_json(&promise->hold);
+	gw_autofree char *text = NULL;
 
+	if (json && promise->swap[0])
+		json_object_set_new(json, "swap", json_string(promise->swap));
+	if (json && promise->failed)
+		json_object_set_new(json, "failed", json_true());
+	text = json ? json_dumps(json, JSON_INDENT(1)) : NULL;
 	json_decref(json);
 	return text ? gw_write_file(path, text) : gw_fail(-ENOMEM, "%s: no memory", path);
 }
 
-uint64_t gw_promise_used(const struct gw_paths *p, const char *id)
+uint64_t gw_promise_used(const struct gw_paths *p, const char *id, const struct gw_promise *promise)
 {
-	gw_autofree char *path = gw_promise_store(p, id);
+	gw_autofree char *path = gw_promise_store(p, id, promise);
 	DIR *dir = opendir(path);
 	const struct dirent *e;
 	uint64_t used = 0;
@@ -142,15 +160,24 @@ bool gw_promise_connected(const struct gw_paths *p, const char *id)
 
 int gw_promise_remove(const struct gw_paths *p, const char *id)
 {
-	gw_autofree char *store = gw_promise_store(p, id);
+	struct gw_promise promise = { .swap = "" };
 	gw_autofree char *dir = dir_of(p, id);
-	const int rc = gw_remove_tree(store);
+	gw_autofree char *store = NULL;
+	int rc = gw_promise_load(p, id, &promise);
 
+	/* What a damaged one has on a disk gw_swap_tidy() finds. */
+	if (rc) {
+		promise.swap[0] = '\0';
+		gw_error_clear();
+	}
+	store = gw_promise_store(p, id, &promise);
+	rc = gw_remove_tree(store);
 	return rc ? rc : gw_remove_tree(dir);
 }
 
 void gw_promise_each(const struct gw_paths *p,
-		     void (*fn)(void *arg, const char *id, const struct gw_hold *hold), void *arg)
+		     void (*fn)(void *arg, const char *id, const struct gw_promise *promise),
+		     void *arg)
 {
 	gw_autofree char *path = gw_path("%s/held", p->run);
 	DIR *dir = opendir(path);
@@ -158,11 +185,11 @@ void gw_promise_each(const struct gw_paths *p,
 
 	while (dir && (e = readdir(dir))) {
 		uint8_t id[GW_ID_LEN];
-		struct gw_hold hold;
+		struct gw_promise promise;
 
 		if (e->d_name[0] != '.' && !gw_id_parse(e->d_name, id) &&
-		    !gw_promise_load(p, e->d_name, &hold))
-			fn(arg, e->d_name, &hold);
+		    !gw_promise_load(p, e->d_name, &promise))
+			fn(arg, e->d_name, &promise);
 	}
 	if (dir)
 		closedir(dir);

@@ -8,7 +8,8 @@
  *
  * It lives until the VM's main host dismisses it; a lost main host is waited for. When its
  * godwitd dies it goes on; it leaves when a younger one answers, which hands connections to a
- * worker of its own. What lies here lies in files (promise.h), so nothing is lost by that.
+ * worker of its own. What lies here lies in files (promise.h), so nothing is lost by that. Where it
+ * lies on a disk that is slow, or hangs, so does this process, and nobody but the VM waits for it.
  *
  * Threads: this one takes connections from the daemon; those of the two crews talk.
  */
@@ -63,7 +64,8 @@ static int op_hold(void *env, const struct gw_hold *hold, struct gw_memstore **s
 {
 	struct holder *h = env;
 	const struct gw_paths *p = h->w->paths;
-	gw_autofree char *folder = gw_promise_store(p, h->id);
+	gw_autofree char *folder = NULL;
+	struct gw_promise promise;
 	int rc = 0;
 
 	if (h->lock < 0)
@@ -71,6 +73,8 @@ static int op_hold(void *env, const struct gw_hold *hold, struct gw_memstore **s
 	if (h->lock < 0)
 		return h->lock;
 	rc = gw_budget_promise(p, h->w->host, h->id, hold);
+	if (!rc)
+		rc = gw_promise_load(p, h->id, &promise);
 	if (rc)
 		return rc;
 	if (!h->promised) {
@@ -82,8 +86,10 @@ static int op_hold(void *env, const struct gw_hold *hold, struct gw_memstore **s
 	h->main = gw_promise_connect(p, h->id);
 	if (h->main < 0)
 		return h->main;
-	gw_budget_make_room(p, gw_now() + GW_BUDGET_DEMOTE_S * GW_S);
+	if (!promise.swap[0])
+		gw_budget_make_room(p, gw_now() + GW_BUDGET_DEMOTE_S * GW_S);
 	if (!h->open) {
+		folder = gw_promise_store(p, h->id, &promise);
 		rc = gw_memstore_open(&h->store, folder, hold);
 		h->open = !rc;
 		if (rc)
@@ -93,8 +99,8 @@ static int op_hold(void *env, const struct gw_hold *hold, struct gw_memstore **s
 		return rc;
 	gw_memstore_resize(&h->store, hold->size);
 	*store = &h->store;
-	gw_info("VM '%s' of host '%s': %zu of its pages lie here", hold->name, hold->host,
-		(size_t)h->store.pages);
+	gw_info("VM '%s' of host '%s': %zu of its pages lie here%s%s", hold->name, hold->host,
+		(size_t)h->store.pages, promise.swap[0] ? ", in " : "", promise.swap);
 	return 0;
 }
 
@@ -183,6 +189,24 @@ static void close_all(struct holder *h)
 	h->compared = false;
 }
 
+/* Whoever holds it later is not told by the kernel. */
+static void note_failure(struct holder *h)
+{
+	const struct gw_paths *p = h->w->paths;
+	struct gw_promise promise;
+	int rc = gw_promise_load(p, h->id, &promise);
+
+	if (!rc && promise.failed)
+		return;
+	promise.failed = true;
+	if (!rc)
+		rc = gw_promise_save(p, h->id, &promise);
+	gw_err("the disk has lost some of what VM '%s' of host '%s' had here, in %s: it gets nothing "
+	       "from here any more%s%s",
+	       promise.hold.name, promise.hold.host, promise.swap, rc ? ": " : "",
+	       rc ? gw_error() : "");
+}
+
 static void end_session(struct holder *h)
 {
 	const int rc = h->conns[GW_MEMORY_REQUESTS] ? join(h) : 0;
@@ -192,6 +216,8 @@ static void end_session(struct holder *h)
 			h->serve.hold.name, h->serve.hold.host, gw_error());
 	else if (rc)
 		gw_warn("a VM of another host is not held here: %s", gw_error());
+	if (h->open && h->store.failed)
+		note_failure(h);
 	close_all(h);
 }
 
@@ -295,9 +321,9 @@ static int keep(struct holder *h)
 /* Nothing was promised: the folder was for its lock. What was promised before this one stays. */
 static void leave_no_folder(const struct holder *h)
 {
-	struct gw_hold hold;
+	struct gw_promise promise;
 
-	if (gw_promise_load(h->w->paths, h->id, &hold) == -ENOENT &&
+	if (gw_promise_load(h->w->paths, h->id, &promise) == -ENOENT &&
 	    gw_promise_remove(h->w->paths, h->id))
 		gw_error_clear();
 }

@@ -9,6 +9,7 @@
 #include "io.h"
 #include "log.h"
 #include "registry_report.h"
+#include "swap.h"
 #include "worker.h"
 
 static bool has(const json_t *list, const char *name)
@@ -65,6 +66,7 @@ static int tidy(const struct gw_paths *p, json_t **result)
 
 	gw_image_sweep(&p->store);
 	freed = gw_budget_make_room(p, GW_FOREVER);
+	gw_swap_tidy(p); /* last: that disk may be another, and hang */
 	*result = json_pack("{s:I}", "freed", (json_int_t)freed);
 	return 0;
 }

@@ -241,6 +241,7 @@ static void images_give_way(void **state)
 static void other_hosts_count(void **state)
 {
 	static const char id[] = "000102030405060708090a0b0c0d0e0f";
+	static const struct gw_promise in_memory = { .swap = "" };
 	struct gw_hold hold = { .name = "far",
 				.host = "A",
 				.blocks = { { "ram", BYTES(2 * LIMIT) } },
@@ -258,7 +259,7 @@ static void other_hosts_count(void **state)
 	site_open(&s, *state);
 	s.paths.server_limit = BYTES(LIMIT);
 	s.paths.overcommit = 200; /* not of what leaves another host because it is used */
-	folder = gw_promise_store(&s.paths, id);
+	folder = gw_promise_store(&s.paths, id, &in_memory);
 	web = leave_image(&s, "web1");
 	lock = gw_promise_lock(&s.paths, id, GW_FOREVER);
 	assert_true(lock >= 0);
@@ -268,7 +269,7 @@ static void other_hosts_count(void **state)
 	assert_int_equal(gw_memstore_open(&store, folder, &hold), 0);
 	for (size_t page = 0; page < LIMIT - 300; page += 100)
 		assert_int_equal(gw_memstore_put(&store, page, 50, bytes), 0);
-	assert_int_equal(gw_promise_used(&s.paths, id), BYTES((LIMIT - 300) / 2));
+	assert_int_equal(gw_promise_used(&s.paths, id, &in_memory), BYTES((LIMIT - 300) / 2));
 	assert_int_equal(gw_budget_free(&s.paths, NULL), BYTES(600));
 	s.paths.overcommit = 100;
 	assert_int_equal(come(&s, "a", 301, false), -ENOMEM);
