@@ -19,7 +19,8 @@ class Registry(Group):
         self.r = self.lab.host("r")
         url = f"godwit://{self.r.address}"
         self.a = self.lab.host("a", "--registry", url)
-        self.b = self.lab.host("b", "--registry", url, "--memory-server-limit", "256M")
+        self.b = self.lab.host("b", "--registry", url, "--memory-server-limit", "256M",
+                               "--swap-dir", self.lab.disk(), "--swap-limit", "1G")
         self.vm = self.lab.vm().boot(self.a)
 
     def other(self):
@@ -57,6 +58,7 @@ class Registry(Group):
         said = wait_for("b to have reported", server, 30)
         check(said["limit"] == 256 * MIB and 0 < said["free"] <= 256 * MIB, said)
         check(said["vms"] == 0 and not said["held"], said)
+        check(said["swap-limit"] == said["swap-free"] == 1024 * MIB, said)
         check(self.hosts()["b"]["address"] == self.b.address, self.hosts()["b"])
         self.a.godwit("split", "t", "--to", f"{self.b.address}=100M", "--main-memory",
                       "40M").ok()
@@ -66,7 +68,7 @@ class Registry(Group):
         held = said["held"][0]
         check(said["vms"] == 1 and said["free"] <= 156 * MIB, said)
         check(held["vm"] == "t" and held["host"] == "a" and held["promised"] == 100 * MIB and
-              held["here"] <= 100 * MIB, held)
+              held["here"] <= 100 * MIB and held["where"] == "memory", held)
         text = self.a.godwit("hosts").ok().out
         check("t of a has" in text and "of 100 MiB promised" in text, text)
         self.a.godwit("merge", "t").ok()

@@ -13,6 +13,7 @@ name.
 """
 
 import ctypes
+import glob
 import json
 import os
 import re
@@ -650,6 +651,7 @@ class Lab:
         self.hosts, self.vms, self.networks, self.closers = [], [], [], []
         self.own = set()  # processes of the test itself that name the folder
         self.ports = 7000
+        self.disks = []
 
     def address(self):
         """An address nobody uses; the whole namespace is ours."""
@@ -662,6 +664,13 @@ class Lab:
                     options=(*options, "--image-quota", images), **more)
         self.hosts.append(host)
         return host.start()
+
+    def disk(self):
+        """A folder for a host's --swap-dir, on a disk, as /tmp need not be."""
+        path = f"/var/tmp/{os.path.basename(self.dir)}.{len(self.disks)}"
+        os.mkdir(path, 0o700)
+        self.disks.append(path)
+        return path
 
     def drop(self, host):
         """A host that only one test needed: nothing may be left on it."""
@@ -755,7 +764,10 @@ class Lab:
         for network in self.networks:
             network.down()
         check(not processes(self.dir), f"still running: {processes(self.dir)}")
-        self.hosts, self.networks = [], []
+        for path in self.disks:
+            check(set(os.listdir(path)) <= {"run"}, f"left in {path}: {os.listdir(path)}")
+            shutil.rmtree(path)
+        self.hosts, self.networks, self.disks = [], [], []
         shutil.rmtree(self.dir)
 
     def destroy(self, keep):
@@ -788,6 +800,8 @@ class Lab:
                 network.down()
             except subprocess.CalledProcessError:
                 pass
+        for path in glob.glob(f"/var/tmp/{os.path.basename(self.dir)}.*"):
+            shutil.rmtree(path, ignore_errors=True)
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def _keep(self, keep):
