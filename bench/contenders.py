@@ -6,6 +6,8 @@ A contender is used as often as there are repetitions, each time so:
     with contender.start(load) as vm:    # a fresh guest on host a
         vm.pid, vm.console, vm.host      # of where it is now
         vm.move(give_up)                 # to the other host; a result
+        vm.move(meanwhile=act)           # of Godwit's: act(client) is called once it is asked for
+    vm.move(meanwhile=act)           # Godwit's alone: act(client) once it is asked for
 
 A result has the same keys for all:
 
@@ -103,10 +105,12 @@ class GodwitVm:
                                          "--streams", self.setup.streams, *self.options, *options),
                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def move(self, give_up=None):
+    def move(self, give_up=None, meanwhile=None):
         asked = time.time()
         client = self.begin()
         try:
+            if meanwhile:
+                meanwhile(client)
             resumed = self._wait_resumed(client, give_up or MOVE_SECONDS)
             output, errors = client.communicate(timeout=MOVE_SECONDS)
             ended = time.time()

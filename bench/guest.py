@@ -14,6 +14,7 @@ from hosts import GUEST_ADDRESS, Failure, Late, cpu_seconds, end, spawn, wait_un
 
 ECHO_PORT = 7
 WEB_PORT = 80
+EXEC_PORT = 7001
 
 
 class Qmp:
@@ -90,13 +91,15 @@ def is_migration_end(event):
 class Load:
     """What runs in the guest, and what loads it from outside, while it moves."""
 
-    def __init__(self, *runs, ready=(), quiet=False, client=None, disk=None, writable=False):
+    def __init__(self, *runs, ready=(), quiet=False, client=None, disk=None, writable=False,
+                 cpus=1):
         self.runs = runs        # as gw.run= takes them
         self.ready = ready      # (text, how often) that the console shows when it may move
         self.quiet = quiet      # whether nothing happens any more then
         self.client = client    # its class, and words that this takes
         self.disk = disk        # an ext4 in a file, the same one on all hosts, which becomes /disk
         self.writable = writable
+        self.cpus = cpus
 
     @property
     def initrd(self):
@@ -116,13 +119,19 @@ def command_line(qemu, images, load, folder):
     """The QEMU of a lab guest, without its memory; folder may be Godwit's {dir}."""
     append = [(images / "append").read_text().strip(), *load.mount,
               *(f"gw.run={run}" for run in load.runs)]
-    return [str(qemu), "-accel", "tcg", "-machine", "q35", "-display", "none", "-nodefaults",
-            "-no-reboot", "-kernel", str(images / "vmlinuz"),
+    return [str(qemu), "-accel", "tcg", "-machine", "q35", "-smp", str(load.cpus),
+            "-display", "none", "-nodefaults", "-no-reboot", "-kernel", str(images / "vmlinuz"),
             "-initrd", str(images / load.initrd), "-append", " ".join(append),
             "-netdev", "tap,id=n,ifname=gwtap0,script=no,downscript=no",
             "-device", "virtio-net-pci,netdev=n,romfile=", *load.drive,
             "-serial", f"file:{folder}/serial.log",
             "-qmp", f"unix:{folder}/bench.qmp,server=on,wait=off"]
+
+
+def shell(network, line):
+    """Run a line of shell in the guest (lab/guest/execd.c), and wait for its end; what it prints."""
+    network.forget_guest()
+    return network.ask("c", GUEST_ADDRESS, EXEC_PORT, line + "\n")
 
 
 class Console:

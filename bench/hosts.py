@@ -151,6 +151,35 @@ class Memory:
                 + ("; COLD MEMORY: do not trust times" if max(self.left) > 0.03 else ""))
 
 
+class MemoryGroup:
+    """A control group whose processes have only so much memory, caches included."""
+
+    def __init__(self, size):
+        old, new = pathlib.Path("/sys/fs/cgroup/memory"), pathlib.Path("/sys/fs/cgroup")
+        self.path = (old if old.is_dir() else new) / f"gwbench.{os.getpid()}"
+        try:
+            if not old.is_dir():
+                (new / "cgroup.subtree_control").write_text("+memory")
+            self.path.mkdir()
+            (self.path / ("memory.limit_in_bytes" if old.is_dir() else "memory.max")
+             ).write_text(str(size))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+            raise Failure(f"no control group that limits memory: {error}") from None
+
+    def enter(self):
+        """What to put before a command, so that it runs in it."""
+        return ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(self.path)]
+
+    def close(self):
+        def gone():
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+            return not self.path.exists()
+        wait_until(gone, 30, f"the end of all processes in {self.path}")
+
+
 class Network:
     """lab/net's two hosts and client, as long as this object is open."""
 
@@ -210,6 +239,20 @@ class Network:
             client.settimeout(1)
             return client.connect_ex((address, port)) == 0
 
+    def ask(self, host, address, port, text, seconds=30):
+        """What somebody answers to a text, until they close the connection."""
+        answer = b""
+        try:
+            with self._socket(host) as client:
+                client.settimeout(seconds)
+                client.connect((address, port))
+                client.sendall(text.encode())
+                while data := client.recv(65536):
+                    answer += data
+        except OSError as error:
+            raise Failure(f"{address} port {port}: {error}") from None
+        return answer.decode(errors="replace")
+
     def measure_bandwidth(self, seconds=3):
         """Bytes per second of one TCP connection from a to b, as they arrive."""
         with self._socket("b") as listener, self._socket("a") as sender:
@@ -242,11 +285,13 @@ class Network:
 class Daemon:
     """A godwitd on one host."""
 
-    def __init__(self, build, network, host, folder, name=None, port=PEER_PORT, *options):
+    def __init__(self, build, network, host, folder, name=None, port=PEER_PORT, *options,
+                 group=None):
         self.network = network
         self.host = host
         self.name = name or host
         self.options = options
+        self.group = group
         self.godwit = build / "src/godwit"
         self.godwitd = build / "src/godwitd"
         self.root = folder / self.name
@@ -259,9 +304,9 @@ class Daemon:
     def _start(self):
         with open(self.log, "a") as log:
             self.process = spawn(
-                self.network.enter(self.host) + [self.godwitd, "--root", self.root,
-                                                 "--listen", self.address, "--name", self.name,
-                                                 *self.registry, *self.options],
+                self.network.enter(self.host) + (self.group.enter() if self.group else []) +
+                [self.godwitd, "--root", self.root,
+                 "--listen", self.address, "--name", self.name, *self.registry, *self.options],
                 stdout=log, stderr=log)
         try:
             wait_until(self._ready, 10, f"godwitd on host {self.host}: see {self.log}")

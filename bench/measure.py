@@ -90,12 +90,12 @@ def spread(rows, key):
     return (max(values) - min(values)) / statistics.median(values)
 
 
-def move_once(bench, vm, give_up=None):
+def move_once(bench, vm, give_up=None, **more):
     """A guest moves to the other host; the run, with what its host put on the link."""
     bench.setup.memory.warm()
     network, source = bench.setup.network, vm.host
     before = network.sent(source)
-    run = vm.move(give_up)
+    run = vm.move(give_up, **more)
     run["on-link"] = network.sent(source) - before
     return run
 

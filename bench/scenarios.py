@@ -2,7 +2,7 @@
 """What is measured. Each scenario returns a report.Result; README.md has their meaning.
 
 Here are the foundation's; those of the page pipeline are in pages.py, of post-copy in postcopy.py,
-of memory reuse in reuse.py.
+of memory reuse in reuse.py, of split migration in split.py and after.py.
 """
 import contextlib
 import json
@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import time
 
+import after
 import guest
 import journey
 import pages
@@ -237,8 +238,8 @@ FOUNDATION = {
     "scan": scan,
 }
 ALL = {**FOUNDATION, **journey.ALL, **pages.ALL, **postcopy.ALL,
-       **reuse.ALL, **split.ALL}
+       **reuse.ALL, **split.ALL, **after.ALL}
 GROUPS = {"foundation": list(FOUNDATION), "pages": list(pages.ALL),
           "postcopy": list(postcopy.ALL), "reuse": list(reuse.ALL),
-          "split": list(split.ALL),
+          "split": list(split.ALL), "after": list(after.ALL),
           "all": list(ALL)}
