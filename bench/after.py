@@ -74,7 +74,7 @@ def ways(bench, result, *names):
             elif name == "split":
                 found.append(Way(bench, name, *to(sub.address, "--history-period", str(period))))
             elif name == "blind":
-                found.append(Way(bench, name, *to(sub.address, "--history-period", "1",
+                found.append(Way(bench, name, *to(sub.address, "--history-period", "10",
                                                   "--history-shift", "1")))
             else:
                 try:
@@ -92,9 +92,11 @@ def ways(bench, result, *names):
 def looked(vm, client):
     """Wait until what the guest uses has been looked at, which is before anything is sent."""
     def done():
+        if client.poll():
+            raise Failure(client.stderr.read().strip())
         sub = vm.daemon.call("status", VM, "--json").get("godwit", {}).get("sub-hosts")
-        return client.poll() is not None or (sub and not sub["sampling"] and sub["history-ms"])
-    wait_until(done, 300, "the look at what the guest uses")
+        return sub and not sub["sampling"] and sub["history-ms"]
+    wait_until(done, 300, "the look at what the guest uses", pause=0.1)
 
 
 def paged(vm):

@@ -2,7 +2,7 @@
 """What is measured. Each scenario returns a report.Result; README.md has their meaning.
 
 Here are the foundation's; those of the page pipeline are in pages.py, of post-copy in postcopy.py,
-of memory reuse in reuse.py, of split migration in split.py and after.py.
+of memory reuse in reuse.py, of split migration in split.py, after.py and paging.py.
 """
 import contextlib
 import json
@@ -14,6 +14,7 @@ import after
 import guest
 import journey
 import pages
+import paging
 import postcopy
 import reuse
 import split
@@ -238,8 +239,8 @@ FOUNDATION = {
     "scan": scan,
 }
 ALL = {**FOUNDATION, **journey.ALL, **pages.ALL, **postcopy.ALL,
-       **reuse.ALL, **split.ALL, **after.ALL}
+       **reuse.ALL, **split.ALL, **after.ALL, **paging.ALL}
 GROUPS = {"foundation": list(FOUNDATION), "pages": list(pages.ALL),
           "postcopy": list(postcopy.ALL), "reuse": list(reuse.ALL),
-          "split": list(split.ALL), "after": list(after.ALL),
+          "split": list(split.ALL), "after": [*after.ALL, *paging.ALL],
           "all": list(ALL)}

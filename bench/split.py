@@ -72,6 +72,28 @@ def writer_1gbit(bench):
                  "1 Gbit/s", "1gbit", load)
 
 
+def reads_split(bench, load, repetition=1):
+    """A guest that reads is split where it is; what its reads take from then on."""
+    contender = Contender(bench.setup, "godwit", {"options": []})
+    with sub_host(bench) as (sub, stays), bench.guest(contender, load) as (vm, _):
+        vm.daemon.call("split", VM, "--to", sub.address, "--main-memory", f"{stays}M")
+        before, then = dict(reads_of(vm)), vm.daemon.call("status", VM, "--json")
+        time.sleep(SECONDS)
+        reads = [(us, n - before.get(us, 0)) for us, n in reads_of(vm)]
+        now = vm.daemon.call("status", VM, "--json")
+    split, was = now["godwit"]["split"], then["godwit"]["split"]
+    run = {"contender": "godwit", "repetition": repetition,
+           "reads": sum(n for _, n in reads), "slow": sum(n for _, n in slow(reads)),
+           "faults": split["faults"] - was["faults"],
+           "page-ins": split["page-ins"] - was["page-ins"],
+           "own-us": split["latency"] / 1e3,
+           **{f"us-{share}": quantile(slow(reads), share / 100) for share in (50, 90, 99)}}
+    bench.say(f"{repetition}/{bench.repetitions}: {run['slow']} of {run['reads']} reads slow, "
+              f"median {run['us-50']} us, 99 % {run['us-99']} us, {run['faults']} faults, "
+              f"{run['page-ins']} pages in")
+    return run
+
+
 def faults(bench, name, rate, median_us, p99_us):
     result = Result(name, "what a read of a page that is at a sub-host costs the guest, link "
                     f"{rate or 'unshaped'}")
@@ -79,25 +101,8 @@ def faults(bench, name, rate, median_us, p99_us):
     most = result.target(f"99 % <= {p99_us} us", p99_us)
     bench.setup.network.up(rate)
     load = guest.Load(f"latency:{bench.fill_mib}:{READ_RATE}", ready=[("latency: ", 3)])
-    contender = Contender(bench.setup, "godwit", {"options": []})
-    for repetition in range(1, bench.repetitions + 1):
-        with sub_host(bench) as (sub, stays), bench.guest(contender, load) as (vm, _):
-            vm.daemon.call("split", VM, "--to", sub.address, "--main-memory", f"{stays}M")
-            before, then = dict(reads_of(vm)), vm.daemon.call("status", VM, "--json")
-            time.sleep(SECONDS)
-            reads = [(us, n - before.get(us, 0)) for us, n in reads_of(vm)]
-            now = vm.daemon.call("status", VM, "--json")
-            split, was = now["godwit"]["split"], then["godwit"]["split"]
-            run = {"contender": "godwit", "repetition": repetition,
-                   "reads": sum(n for _, n in reads), "slow": sum(n for _, n in slow(reads)),
-                   "faults": split["faults"] - was["faults"],
-                   "page-ins": split["page-ins"] - was["page-ins"],
-                   "own-us": split["latency"] / 1e3,
-                   **{f"us-{share}": quantile(slow(reads), share / 100) for share in (50, 90, 99)}}
-            result.runs.append(run)
-            bench.say(f"{repetition}/{bench.repetitions}: {run['slow']} of {run['reads']} reads slow, "
-                      f"median {run['us-50']} us, 99 % {run['us-99']} us, {run['faults']} faults, "
-                      f"{run['page-ins']} pages in")
+    result.runs = [reads_split(bench, load, repetition)
+                   for repetition in range(1, bench.repetitions + 1)]
     m = medians(result.runs, "reads", "slow", "us-50", "us-90", "us-99", "faults", "page-ins",
                 "own-us")
     result.columns = ["", "reads", "slow", "median us", "90 %", "99 %", "faults", "pages in", "own us"]
