@@ -6,19 +6,17 @@ for half of what it has, and the rest goes to a memory server, a second godwitd 
 pages afterwards crosses the link. Swap: that half lies in files on b's own disk.
 """
 import contextlib
-import pathlib
 import re
-import shutil
 import statistics
-import tempfile
 import time
 
 import guest
 from contenders import VM, Contender
-from hosts import MIB, PEER_PORT, Daemon, Failure, MemoryGroup, wait_until
+from hosts import PEER_PORT, Daemon, Failure, wait_until
 from measure import by_contender, hold, medians, move_once, ratio, say_run, spread, survived
 from pages import MEMCACHED_PORT, filled, scaled
 from report import Result
+from split import swap_host
 
 GUEST_MIB = 96              # that it has besides its random data and what its servers store
 SORT_MIB = 300              # of 1000: fits into the main host's half, beside the guest's kernel
@@ -28,8 +26,6 @@ LOOKS = 4                   # periods that a migration looks at what the guest u
 RECOVERY = 5.0              # seconds after the guest resumed in which it is to be as fast as before
 USUAL_SHARE = 0.95          # of ideal's answers: as fast as before
 WATCHED = 30.0              # seconds after that
-SWAP_CACHE = 64 * MIB       # what swap's server and its page cache may have
-TICK = 0.1
 
 
 class Way:
@@ -39,19 +35,6 @@ class Way:
         self.name = name
         self.split = bool(options)
         self.contender = Contender(bench.setup, name, {"options": ["--no-reuse", *options]})
-
-
-def swap_of(bench, stack):
-    """A memory server of host b itself, with its files on a disk, and next to no cache of them."""
-    setup = bench.setup
-    group = MemoryGroup(SWAP_CACHE)
-    stack.callback(group.close)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="gwbench-swap.", dir="/var/tmp"))
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    daemon = Daemon(setup.build, setup.network, "b", setup.folder, "w", PEER_PORT + 2,
-                    "--memory-server-limit", f"{setup.memory_mib}M", "--ram-dir", folder, group=group)
-    stack.callback(daemon.close)
-    return daemon
 
 
 @contextlib.contextmanager
@@ -78,7 +61,7 @@ def ways(bench, result, *names):
                                                   "--history-shift", "1")))
             else:
                 try:
-                    swap = swap_of(bench, stack)
+                    swap = stack.enter_context(swap_host(bench))
                 except Failure as error:
                     result.notes.append(f"{name} is left out: {error}")
                     continue

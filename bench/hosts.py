@@ -314,6 +314,12 @@ class Daemon:
             end(self.process)
             raise
 
+    @staticmethod
+    def help(build):
+        """What a godwitd says of itself."""
+        return subprocess.run([str(build / "src/godwitd"), "--help"], capture_output=True,
+                              text=True).stdout
+
     def begin_anew(self):
         """From now on a host that has never seen a VM."""
         self.close()

@@ -5,11 +5,14 @@ Ideal is the paper's: the destination has room for all of it. The sub-host is a 
 host b, so that both ways share the source's link, which is what both wait for.
 """
 import contextlib
+import pathlib
+import shutil
+import tempfile
 import time
 
 import guest
 from contenders import VM, Contender
-from hosts import PEER_PORT, Daemon
+from hosts import MIB, PEER_PORT, Daemon, Failure, MemoryGroup
 from measure import Mover, by_contender, hold, medians, move_all, move_table
 from pages import filled, scaled
 from postcopy import READ_RATE, quantile, reads_of, slow
@@ -18,6 +21,7 @@ from report import Result
 SET_MIB = 100
 SET_RATE = 38               # MiB/s: 40 MB/s, a third of the link
 PERIOD_MS = 100             # of the look at what the guest uses: four of them come first
+SWAP_CACHE = 64 * MIB       # what swap's server and its page cache may have
 SECONDS = 20                # in which a split guest's reads are looked at
 
 
@@ -31,15 +35,38 @@ def sub_host(bench):
         yield daemon, bench.fill_mib // 2
 
 
+@contextlib.contextmanager
+def swap_host(bench):
+    """A memory server of host b itself, with its files on a disk, and next to no cache of them."""
+    setup = bench.setup
+    with contextlib.ExitStack() as stack:
+        group = stack.enter_context(contextlib.closing(MemoryGroup(SWAP_CACHE)))
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="gwbench-swap.", dir="/var/tmp"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        size = f"{setup.memory_mib}M"
+        options = ["--swap-dir", folder, "--swap-limit", size]
+        if options[0] not in Daemon.help(setup.build):
+            options = ["--ram-dir", folder, "--memory-server-limit", size]
+        yield stack.enter_context(contextlib.closing(
+            Daemon(setup.build, setup.network, "b", setup.folder, "w", PEER_PORT + 2, *options,
+                   group=group)))
+
+
 def moves(bench, name, title, rate, load):
     result = Result(name, title)
     total = result.target("godwit-split's total <= 1.05 x godwit's", 1.05)
     down = result.target("godwit-split's downtime <= godwit's + 7 ms", 7)
-    with sub_host(bench) as (sub, stays):
+    with sub_host(bench) as (sub, stays), contextlib.ExitStack() as stack:
+        def split(mover, address):
+            return Mover(mover, Contender(bench.setup, mover, {"options": [
+                "--split", address, "--main-memory", f"{stays}M",
+                "--history-period", str(PERIOD_MS)]}), load)
         movers = [Mover("godwit", Contender(bench.setup, "godwit", {"options": ["--no-reuse"]}), load),
-                  Mover("godwit-split", Contender(bench.setup, "godwit-split", {"options": [
-                      "--split", sub.address, "--main-memory", f"{stays}M",
-                      "--history-period", str(PERIOD_MS)]}), load)]
+                  split("godwit-split", sub.address)]
+        try:
+            movers.append(split("godwit-swap", stack.enter_context(swap_host(bench)).address))
+        except Failure as error:
+            result.notes.append(f"godwit-swap is left out: {error}")
         result.runs = move_all(bench, rate, movers)
     groups = by_contender(result.runs)
     move_table(result, groups)
