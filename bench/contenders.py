@@ -141,6 +141,8 @@ class GodwitVm:
         deadline = time.monotonic() + seconds
         path = self.destination.directory(VM) / "bench.qmp"
         wait_until(lambda: path.exists() or client.poll() is not None, 60, str(path))
+        if client.poll() and not path.exists():  # refused, before there was a QEMU
+            return None
         try:
             with contextlib.closing(guest.Qmp(path)) as monitor:
                 return monitor.wait_event(guest.is_resume, deadline - time.monotonic())
