@@ -398,14 +398,16 @@ unsigned int gw_split_rest(struct gw_split *s, size_t first, size_t count, size_
 	unsigned int nr = 0;
 	gw_locked(stripe_of(s, unit));
 
-	/* What comes is not protected, so it must not come to what may leave. */
-	if (s->leaving[unit] == LEAVES || s->leaving[unit] == PREPARED)
+	/* What comes is not protected, so it must not come to what leaves; nor to what may. */
+	if (s->leaving[unit] == LEAVES)
 		return 0;
 	while ((n = gw_netpt_next(&s->table, &at, first + count, &run)))
 		for (size_t i = 0; i < n; i++)
 			if (!gw_shared_bit(s->lost, run + i) &&
 			    !gw_shared_bit_set(s->asked, run + i))
 				pages[nr++] = run + i;
+	if (nr && s->leaving[unit] == PREPARED)
+		keep(s, unit);
 	s->coming += nr;
 	return nr;
 }
