@@ -70,6 +70,45 @@ static inline uint64_t buffers_resident(const struct gw_memory *m, unsigned int 
 	       GW_PAGE_SIZE;
 }
 
+/*
+ * Not calloc(): under MALLOC_PERTURB_ that writes all of it, holes of GiB too. What was freed is
+ * used again, up to some MiB: a sweep of the simulation makes some ten thousand of them, and
+ * spent a fifth of its time with new pages for each.
+ */
+#define BUFFERS_KEPT	  8
+#define BUFFERS_KEPT_MOST (8UL << 20)
+
+static struct {
+	void *at;
+	size_t size;
+} buffers_kept[BUFFERS_KEPT];
+
+static inline void *buffers_take(size_t size)
+{
+	for (unsigned int i = 0; i < BUFFERS_KEPT; i++) {
+		void *at = buffers_kept[i].at;
+
+		if (!at || buffers_kept[i].size != size)
+			continue;
+		buffers_kept[i].at = NULL;
+		return memset(at, 0, size);
+	}
+	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		    -1, 0);
+}
+
+static inline void buffers_give(void *at, size_t size)
+{
+	for (unsigned int i = 0; i < BUFFERS_KEPT && size <= BUFFERS_KEPT_MOST; i++) {
+		if (buffers_kept[i].at)
+			continue;
+		buffers_kept[i].at = at;
+		buffers_kept[i].size = size;
+		return;
+	}
+	munmap(at, size);
+}
+
 /** buffers_add() - append a block of holes to @b, which is zero at first. 0 or -errno. */
 static inline int buffers_add(struct buffers *b, const char *id, uint64_t size)
 {
@@ -84,9 +123,7 @@ static inline int buffers_add(struct buffers *b, const char *id, uint64_t size)
 	if (block < 0)
 		return block;
 	b->memory.ops = &ops;
-	/* Not calloc(): under MALLOC_PERTURB_ that writes all of it, holes of GiB too. */
-	b->bytes[block] = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	b->bytes[block] = buffers_take(size);
 	if (b->bytes[block] == MAP_FAILED)
 		abort();
 	return gw_bitmap_init(&b->data[block], b->memory.blocks[block].nr_pages);
@@ -95,7 +132,7 @@ static inline int buffers_add(struct buffers *b, const char *id, uint64_t size)
 static inline void buffers_free(struct buffers *b)
 {
 	for (unsigned int i = 0; i < b->memory.nr_blocks; i++) {
-		munmap(b->bytes[i], b->memory.blocks[i].size);
+		buffers_give(b->bytes[i], b->memory.blocks[i].size);
 		gw_bitmap_free(&b->data[i]);
 	}
 	memset(b, 0, sizeof(*b));
