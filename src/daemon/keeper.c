@@ -45,7 +45,9 @@
 /* Its I/O is drained before it stands still, which takes what its storage takes. */
 #define QUIESCE_MS     10000
 
-#define UNSTICK_NS (5 * GW_S)
+#define UNSTICK_NS   (5 * GW_S)
+/* Of a sub-host that has not answered, when another has failed. */
+#define UNDECIDED_NS (2 * GW_S)
 
 /* What is to be undone, and has no room here, is tried again. */
 #define MERGE_AGAIN_NS (5 * GW_S)
@@ -422,26 +424,51 @@ static void prepare(struct gw_keeper *k)
 	gw_servers_wake(&k->all);
 }
 
+/*
+ * Why a sub-host cannot be called, if one cannot. A host that is named twice ends its own other
+ * connection: then that is why, and not that one was closed.
+ */
+static int look_for_failure(struct gw_keeper *k)
+{
+	char why[sizeof(k->servers[0].error)] = "";
+	const char *address = NULL;
+	bool undecided = false;
+
+	for (unsigned int i = 0; i < k->all.nr; i++) {
+		struct gw_server *s = &k->servers[i];
+		gw_locked(&s->lock);
+
+		if (s->up || s->gone)
+			continue;
+		undecided = undecided || !s->error[0];
+		if (!s->error[0] || (address && !s->alias))
+			continue;
+		memcpy(why, s->error, sizeof(why));
+		address = s->address;
+	}
+	if (!address)
+		return 0;
+	if (!k->failed_at)
+		k->failed_at = gw_now();
+	if (undecided && gw_now() < k->failed_at + UNDECIDED_NS)
+		return 0;
+	return gw_fail(-EHOSTUNREACH, "sub-host %s: %s", address, why);
+}
+
 /* Whoever asked for the split hears of it once its memory is within the limit. */
 static int tell(struct gw_keeper *k)
 {
-	bool all_up = true;
+	int rc;
 
 	if (k->told || k->why)
 		return 0;
-	for (unsigned int i = 0; i < k->all.nr; i++) {
-		struct gw_server *s = &k->servers[i];
-		char why[sizeof(s->error)];
-
-		{
-			gw_locked(&s->lock);
-			snprintf(why, sizeof(why), "%s", s->error);
-		}
-		all_up = all_up && (s->up || s->gone);
-		if (why[0] && !s->up)
-			return gw_fail(-EHOSTUNREACH, "sub-host %s: %s", s->address, why);
-	}
-	if (!all_up || k->split.limit * GW_PAGE_SIZE > k->record.main_memory)
+	rc = look_for_failure(k);
+	if (rc)
+		return rc;
+	for (unsigned int i = 0; i < k->all.nr; i++)
+		if (!k->servers[i].up && !k->servers[i].gone)
+			return 0;
+	if (k->split.limit * GW_PAGE_SIZE > k->record.main_memory)
 		return 0;
 	gw_worker_answer(k->w, status_of(k, "split-active"));
 	k->told = true;

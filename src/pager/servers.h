@@ -51,7 +51,7 @@ struct gw_server {
 	_Atomic bool stop;
 	_Atomic bool leaves; /* set by the caller, and so is the next where it is so at first */
 	_Atomic bool gone;
-	bool alias;	       /* of another of them: what lies there is not this one's */
+	_Atomic bool alias;    /* of another of them: what lies there is not this one's */
 	_Atomic uint64_t away; /* pages that are there, and not here */
 	_Atomic uint64_t lost; /* pages that should be there, and are not */
 

@@ -143,7 +143,7 @@ class Split(Splits):
         self.a.godwit("evacuate", b.address).failed("name another with --to")
         nobody, twice = self.lab.address(), self.lab.closing(Proxy(b.address))
         self.a.godwit("evacuate", b.address, "--to", nobody).failed(nobody)
-        self.a.godwit("evacuate", b.address, "--to", twice.address).failed("named once")
+        self.a.godwit("evacuate", b.address, "--to", twice.address).failed(twice.address)
         wait_for("them to be gone", lambda: self.servers() == {b.address}, 30)
         self.stays_within(1)
         self.a.godwit("evacuate", c.address, "t").failed("has nothing at")
@@ -183,7 +183,7 @@ class Split(Splits):
         self.a.godwit("split", "t", "--to", self.to(), "--main-memory", "1G").failed("160 MiB")
         twice = self.lab.closing(Proxy(self.subs[0].address))
         self.a.godwit("split", "t", "--to", self.to(self.subs[0], twice), "--main-memory",
-                      "64M").failed("named once")
+                      "64M").failed(self.subs[0].address)  # or that the other ended it
         self.a.godwit("split", "t", "--to", f"{self.to(self.subs[0])}=8M", "--main-memory",
                       "64M").failed("beyond --main-memory")
         self.a.godwit("merge", "t").failed("all memory")
