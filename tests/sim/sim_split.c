@@ -125,7 +125,7 @@ int main(int argc, char **argv)
 
 	gw_log_init("sim_split", 0); /* what servers that are away log is part of many runs */
 	if (!strcmp(what, "random")) {
-		const uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : 120;
+		const uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : 160;
 		const uint64_t first = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
 
 		for (uint64_t seed = first; seed < first + count; seed++)

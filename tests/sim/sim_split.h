@@ -177,6 +177,7 @@ struct sim_split {
 	enum gw_compress compress;
 	uint64_t sizes[SPLIT_SUBS];
 	bool evacuates;		/* sub-hosts leave, and come */
+	bool sleeps;		/* the guest touches nothing while all of it comes back */
 	struct rng evacuations; /* of its own: others' draws are as they were (tests/sim/seeds) */
 
 	/* the main host */

@@ -177,6 +177,10 @@ void split_tick(void)
 {
 	const int64_t now = sim_now();
 
+	if (sim_split.sleeps && sim_split.merging) {
+		sim_split.ran_until = now;
+		return;
+	}
 	if (sim_split.pinned)
 		device_tick();
 	sim_split.debt += (double)(now - sim_split.ran_until) * sim_split.touches_per_ms / GW_MS;

@@ -360,6 +360,7 @@ static void init(uint64_t seed, bool faults, const struct split_strike *only)
 	w->compress = (enum gw_compress)rng_below(rng, 4);
 	w->evacuations.state = seed ^ EVACUATIONS;
 	w->evacuates = rng_one_in(&w->evacuations, 3);
+	w->sleeps = w->evacuates && rng_one_in(&w->evacuations, 2);
 	link.latency = (int64_t)(20 + rng_below(rng, 300)) * GW_US;
 	link.uneven = (int64_t)rng_below(rng, 3) * GW_MS;
 	link.rate = 12500000ULL << rng_below(rng, 8);
