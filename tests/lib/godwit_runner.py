@@ -252,9 +252,7 @@ def main(modules):
     parser.add_argument("-k", dest="pattern", default="", metavar="TEXT",
                         help="only tests whose name has TEXT in it")
     parser.add_argument("--list", action="store_true", help="name the tests, and run none")
-    # Many of them wait for seconds, for what is not to happen.
-    parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 1) + 1,
-                        help="groups at a time (one more than there are processors)")
+    parser.add_argument("--jobs", type=int, default=2, help="groups at a time (2)")
     parser.add_argument("--soak", action="store_true", help="those that take minutes, too")
     parser.add_argument("--repeat", type=int, default=1, metavar="N",
                         help="run everything N times, or until a test fails")
