@@ -26,7 +26,9 @@ static json_t *to_json(const struct gw_host_record *host)
 /* Those that have told the registry; this one as it is now. */
 static int list(const struct gw_worker *w, json_t *hosts)
 {
-	struct gw_registry *r = w->paths->registry ? gw_registry_open(w->paths->registry, 0) : NULL;
+	struct gw_registry *r = w->paths->registry
+					? gw_registry_open(w->paths->registry, GW_REGISTRY_USER_MS)
+					: NULL;
 	struct gw_host_record own, *others = NULL;
 	bool told = false;
 	size_t nr = 0;

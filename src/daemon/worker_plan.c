@@ -235,7 +235,7 @@ int gw_worker_plan(struct gw_worker *w, const json_t *args, json_t **result)
 	if (!w->paths->registry)
 		return gw_fail(-ENOTSUP, "this godwitd has no registry, so nothing can be planned; "
 					 "see --registry in godwitd(8)");
-	plan.registry = gw_registry_open(w->paths->registry, 0);
+	plan.registry = gw_registry_open(w->paths->registry, GW_REGISTRY_USER_MS);
 	rc = plan.registry ? find_vm(w, &plan) : -EINVAL;
 	if (!rc)
 		rc = ask(&plan);

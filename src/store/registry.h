@@ -40,6 +40,7 @@
 #include "messages.h"
 
 #define GW_REGISTRY_MS	     500   /* for a call, unless gw_registry_open() is told otherwise */
+#define GW_REGISTRY_USER_MS  5000  /* for one whose answer a user waits for */
 #define GW_REGISTRY_KEY_MAX  64	   /* with its NUL: names of hosts and VMs */
 #define GW_REGISTRY_TEXT_MAX 16384 /* bytes of a document */
 #define GW_REGISTRY_LIST_MAX 16384 /* documents in one answer; the rest is not looked at */
