@@ -142,7 +142,8 @@ struct split_sub {
 	struct gw_memstore *store;   /* as it lies there, whoever lives */
 	uint8_t *maps[GW_MEMORY_BLOCKS_MAX];
 	struct gw_bitmap lost; /* pages that it does not find just now */
-	bool full, dismissed;
+	bool full, was_full;   /* since it was called; it may hear of that late */
+	bool dismissed;
 	unsigned int dismissed_of; /* which split */
 	size_t promised;	   /* pages */
 	int64_t away_until;	   /* nobody can reach it before */

@@ -66,6 +66,7 @@ static int op_hold(void *env, const struct gw_hold *hold, struct gw_memstore **s
 		return rc;
 	v->sub->promised = hold->size / GW_PAGE_SIZE;
 	v->sub->dismissed = false;
+	v->sub->was_full = v->sub->full;
 	gw_memstore_resize(v->sub->store, hold->size);
 	split_sub_fill_up(v->sub, v->sub->full);
 	*store = v->sub->store;
@@ -87,7 +88,7 @@ static void talk(void *arg, unsigned int i)
 		v->dismissed = rc == GW_MEMSERVE_DISMISSED;
 	} else {
 		rc = gw_memserve_bulk(&v->serve, v->conns[i]);
-		sim_check(rc != -ENOSPC || v->sub->full || v->process.dead,
+		sim_check(rc != -ENOSPC || v->sub->was_full || v->process.dead,
 			  "memory server %s was sent more than it has promised", v->sub->name);
 		if (rc == -ENOSPC)
 			split_road(ROAD_ENOSPC);
@@ -248,6 +249,7 @@ bool split_sub_has(const struct split_sub *s, size_t page, uint64_t version)
 void split_sub_fill_up(struct split_sub *s, bool full)
 {
 	s->full = full;
+	s->was_full |= full;
 	if (s->store)
 		s->store->most = full ? s->store->pages : s->promised;
 }
