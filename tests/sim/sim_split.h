@@ -201,7 +201,8 @@ struct sim_split {
 	unsigned int splits;
 	bool merging, merge_early; /* as soon as a unit leaves */
 	bool leaves[SPLIT_SUBS], gone[SPLIT_SUBS];
-	uint64_t target; /* pages */
+	uint64_t target;	/* pages */
+	uint64_t most_quiesced; /* may be here: some were asked for so that it could be quiesced */
 	int64_t next_change, no_memory_until;
 	bool punch_fails;
 	struct split_pager *pager; /* who lives */

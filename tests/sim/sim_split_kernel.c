@@ -101,7 +101,7 @@ static bool no_memory(void)
 /* A page more is in the file. */
 static void comes(const struct split_pager *p, size_t page, uint64_t version)
 {
-	const uint64_t most = p->split.limit + (uint64_t)p->split.threads * w->unit_pages;
+	uint64_t most = p->split.limit + (uint64_t)p->split.threads * w->unit_pages;
 	uint8_t bytes[GW_PAGE_SIZE];
 
 	split_fill(bytes, page, version);
@@ -111,6 +111,9 @@ static void comes(const struct split_pager *p, size_t page, uint64_t version)
 	/* An answer may have been on its way when its server lost it. */
 	for (unsigned int i = 0; i < w->nr_subs; i++)
 		gw_bitmap_clear(&w->subs[i].lost, page);
+	if (split_here() + p->split.coming <= most)
+		w->most_quiesced = 0; /* they have come, and others have left */
+	most = most > w->most_quiesced ? most : w->most_quiesced;
 	sim_check(split_here() <= most || p->split.quiesces, "%llu pages are here, and %llu may be",
 		  (unsigned long long)split_here(), (unsigned long long)most);
 }

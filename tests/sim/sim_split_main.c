@@ -282,6 +282,7 @@ static void prepare(struct split_pager *p)
 	}
 	if (!is_dead(p))
 		w->quiesced = false;
+	w->most_quiesced = split_here() + p->split.coming;
 	p->split.quiesces = false;
 	gw_servers_wake(&p->all);
 }
