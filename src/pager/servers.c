@@ -239,15 +239,43 @@ static int say_hold(struct gw_server *s)
 	return gw_frame_send_buf(s->conns[GW_MEMORY_REQUESTS], GW_MSG_HOLD, 0, text, strlen(text));
 }
 
-/* A host that has two names would drop, as one of them, what it holds as the other. */
+/* Whether a page of the VM is there. */
+static bool has_any(const struct gw_server *s)
+{
+	const struct gw_netpt *t = &s->all->split->table;
+
+	for (size_t unit = 0; unit < t->units.nr; unit++) {
+		size_t first, run, at, count;
+
+		if (gw_netpt_holder(t, unit) != s->index)
+			continue;
+		count = gw_unit_pages(&t->units, unit, &first);
+		at = first;
+		if (gw_netpt_next(t, &at, first + count, &run))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A host that has two names would drop, as one of them, what it holds as the other. So who has
+ * nothing waits until it is known what those are called who have something: which of two it was is
+ * not known to a process that takes over.
+ */
 static int check_alone(struct gw_server *s, const char *host)
 {
+	const bool empty = !has_any(s);
+
 	for (unsigned int i = 0; i < s->all->nr; i++) {
 		struct gw_server *other = &s->all->servers[i];
 
 		if (other == s || other->gone)
 			continue;
 		gw_locked(&other->lock);
+		s->alias = empty && !other->host[0] && has_any(other);
+		if (s->alias)
+			return gw_fail(-EAGAIN, "%s is called first, which may be the same host",
+				       other->address);
 		if (strcmp(other->host, host) != 0)
 			continue;
 		s->alias = true;
@@ -499,24 +527,6 @@ static void try_to_dismiss(struct gw_server *s, int64_t deadline)
 		"%s",
 		s->address, gw_error());
 	gw_error_clear();
-}
-
-/* Whether a page of the VM is there. */
-static bool has_any(const struct gw_server *s)
-{
-	const struct gw_netpt *t = &s->all->split->table;
-
-	for (size_t unit = 0; unit < t->units.nr; unit++) {
-		size_t first, run, at, count;
-
-		if (gw_netpt_holder(t, unit) != s->index)
-			continue;
-		count = gw_unit_pages(&t->units, unit, &first);
-		at = first;
-		if (gw_netpt_next(t, &at, first + count, &run))
-			return true;
-	}
-	return false;
 }
 
 /* Of one that leaves: nothing is there, and nothing is on its way. */

@@ -528,6 +528,36 @@ static void evacuated(void **state)
 	check_filled(w);
 }
 
+/* Of two addresses that may be of one host, who takes over calls first the one that has something.
+ */
+static void who_is_called_first(void **state)
+{
+	struct world *w = *state;
+	char why[sizeof(w->servers[0].error)] = "";
+
+	fill(w);
+	until_up(w);
+	w->servers[0].leaves = true; /* so that all goes to the other */
+	while (!gw_servers_is_gone(&w->all, 0))
+		gw_servers_wake(&w->all);
+	narrow(w, LEAST);
+	gw_servers_stop(&w->all);
+	set_down(&w->subs[1], true);
+	w->servers[0].gone = w->servers[0].leaves = false;
+	w->servers[0].host[0] = w->servers[1].host[0] = '\0';
+	assert_int_equal(gw_servers_start(&w->all), 0);
+	while (!strstr(why, "may be the same host")) {
+		gw_locked(&w->servers[0].lock);
+		memcpy(why, w->servers[0].error, sizeof(why));
+	}
+	assert_false(w->servers[0].up);
+	set_down(&w->subs[1], false);
+	until_up(w);
+	w->split.limit = ALL;
+	check_filled(w);
+	widen(w);
+}
+
 /* What a server says when it is called: for whoever waits for it to be there. */
 static void refused(void **state)
 {
@@ -647,6 +677,7 @@ int main(void)
 		servers_test(room),
 		servers_test(leaves_at_the_end),
 		servers_test(evacuated),
+		servers_test(who_is_called_first),
 		servers_test(refused),
 		servers_test(away),
 		servers_test(in_bad_weather),
