@@ -7,9 +7,9 @@
 
 /**
  * gw_split_hosts() - @args with the sub-hosts in "to".
+ * @args: of the command; in "but" addresses that are not to be chosen
  * @memory: bytes that the VM has
  * @main: where it goes, as its user has said it; NULL: it stays
- * @args: "but": addresses that are not to be chosen
  * @chosen: a copy of @args; with "auto" in it the hosts with most room, by what they said last. The
  * caller's, whatever is returned
  *
