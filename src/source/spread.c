@@ -10,7 +10,6 @@
 
 #include "cleanup.h"
 #include "clock.h"
-#include "codec.h"
 #include "error.h"
 #include "internal.h"
 #include "runs.h"
@@ -33,11 +32,8 @@ static int failed(const struct gw_sub *sub, int rc)
 int gw_spread_start(struct gw_source *s)
 {
 	struct gw_spread *sp = s->spread;
-	int rc = gw_bitmap_init(&sp->told, s->memory->nr_pages);
+	int rc = gw_told_init(&sp->told, s->memory->nr_pages);
 
-	sp->runs = malloc(GW_RUNS_MAX * GW_RUN_LEN);
-	if (rc || !sp->runs)
-		return gw_fail(-ENOMEM, "no memory to tell what is where");
 	for (unsigned int k = 0; !rc && k < sp->nr; k++) {
 		struct gw_sub *sub = &sp->subs[k];
 		struct gw_page_options options = s->params.pages;
@@ -49,9 +45,6 @@ int gw_spread_start(struct gw_source *s)
 		rc = gw_encoder_beside(&sub->encoder, &s->holder.encoder, &options);
 		if (!rc)
 			rc = gw_batch_init(&sub->batch, &sub->encoder, 0);
-		sub->runs = malloc(GW_RUNS_MAX * GW_RUN_LEN);
-		if (!rc && !sub->runs)
-			rc = gw_fail(-ENOMEM, "no memory to tell what is where");
 	}
 	return rc;
 }
@@ -180,37 +173,6 @@ void gw_spread_halt(struct gw_source *s)
 		}
 }
 
-static int flush(struct gw_source *s, unsigned int holder, const uint8_t *runs, size_t *len)
-{
-	int rc = *len ? gw_frame_send_buf(s->holder.control, GW_MSG_AWAY, holder, runs, *len) : 0;
-
-	*len = 0;
-	return rc;
-}
-
-/* One page more: of the last run, or the first of the next. */
-static int add(struct gw_source *s, unsigned int holder, uint8_t *runs, size_t *len, size_t page)
-{
-	if (*len) {
-		uint8_t *last = runs + *len - GW_RUN_LEN;
-		const uint32_t count = gw_get32(last + 8);
-
-		if (gw_get64(last) + count == page && count < INT32_MAX) {
-			gw_put32(last + 8, count + 1);
-			return 0;
-		}
-	}
-	if (*len == GW_RUNS_MAX * GW_RUN_LEN) {
-		int rc = flush(s, holder, runs, len);
-
-		if (rc)
-			return rc;
-	}
-	gw_run_put(runs + *len, page, 1);
-	*len += GW_RUN_LEN;
-	return 0;
-}
-
 /* What is not as the main host was told, of 64 pages from @page on. */
 static int tell_word(struct gw_source *s, struct gw_sub *sub, size_t page, uint64_t differ)
 {
@@ -221,17 +183,11 @@ static int tell_word(struct gw_source *s, struct gw_sub *sub, size_t page, uint6
 	for (; !rc && differ; differ &= differ - 1) {
 		const size_t at = page + (size_t)__builtin_ctzll(differ);
 
-		if (gw_bitmap_test(&sp->told, at)) {
-			gw_bitmap_clear(&sp->told, at);
-			rc = add(s, GW_HOLDERS_MAX, sp->runs, &sp->len, at);
-			sp->away--;
+		if (gw_bitmap_test(&sp->told.away, at))
 			sub->pages--;
-		} else {
-			gw_bitmap_set(&sp->told, at);
-			rc = add(s, k, sub->runs, &sub->len, at);
-			sp->away++;
+		else
 			sub->pages++;
-		}
+		rc = gw_tell_page(s, &sp->told, k, at);
 	}
 	return rc;
 }
@@ -250,13 +206,11 @@ int gw_spread_tell(struct gw_source *s)
 		if (k == GW_SPREAD_MAIN)
 			continue;
 		for (size_t i = word; !rc && i < word + GW_CHUNK_PAGES / 64; i++)
-			if (held[i] != sp->told.words[i])
+			if (held[i] != sp->told.away.words[i])
 				rc = tell_word(s, &sp->subs[k], i * 64,
-					       held[i] ^ sp->told.words[i]);
+					       held[i] ^ sp->told.away.words[i]);
 	}
-	for (unsigned int k = 0; !rc && k < sp->nr; k++)
-		rc = flush(s, k, sp->subs[k].runs, &sp->subs[k].len);
-	return rc ? rc : flush(s, GW_HOLDERS_MAX, sp->runs, &sp->len);
+	return rc ? rc : gw_tell_flush(s, &sp->told);
 }
 
 int gw_spread_leave(struct gw_source *s)
@@ -266,7 +220,8 @@ int gw_spread_leave(struct gw_source *s)
 	for (unsigned int k = 0; k < s->spread->nr; k++)
 		gw_sub_close(&s->spread->subs[k]);
 	return rc ? rc
-		  : gw_frame_send(s->holder.control, GW_MSG_AWAY_END, s->spread->away, NULL, 0);
+		  : gw_frame_send(s->holder.control, GW_MSG_AWAY_END, s->spread->told.pages, NULL,
+				  0);
 }
 
 uint64_t gw_spread_bytes(const struct gw_spread *sp)
@@ -296,8 +251,8 @@ json_t *gw_spread_json(const struct gw_spread *sp)
 						(json_int_t)sub->pages));
 	}
 	return json_pack("{s:I,s:i,s:I,s:b,s:f,s:o}", "main-memory", (json_int_t)sp->main_memory,
-			 "chunk-pages", (int)sp->unit_pages, "away-pages", (json_int_t)sp->away,
-			 "sampling", (int)sp->sampling, "history-ms",
+			 "chunk-pages", (int)sp->unit_pages, "away-pages",
+			 (json_int_t)sp->told.pages, "sampling", (int)sp->sampling, "history-ms",
 			 sp->sampling ? 0.0 : (double)sp->history_ns / GW_MS, "holders", holders);
 }
 
@@ -313,13 +268,10 @@ void gw_spread_free(struct gw_spread *sp)
 		}
 		sub->ready = false;
 		gw_frame_free(&sub->inbox);
-		free(sub->runs);
-		sub->runs = NULL;
 	}
 	if (!sp)
 		return;
-	gw_bitmap_free(&sp->told);
-	free(sp->runs);
+	gw_told_free(&sp->told);
 	free(sp->owners);
-	sp->runs = sp->owners = NULL;
+	sp->owners = NULL;
 }

@@ -28,6 +28,7 @@
 #include "ageing.h"
 #include "messages.h"
 #include "pipeline.h"
+#include "told.h"
 #include "transport.h"
 #include "units.h"
 
@@ -56,8 +57,6 @@ struct gw_sub {
 	struct gw_batch batch;
 	bool ready; /* these two are */
 	struct gw_frame inbox;
-	uint8_t *runs; /* of an AWAY under way: GW_RUNS_MAX * GW_RUN_LEN */
-	size_t len;
 };
 
 struct gw_spread {
@@ -70,11 +69,8 @@ struct gw_spread {
 	unsigned int nr;
 
 	struct gw_units units;
-	uint8_t *owners;       /* of each chunk */
-	struct gw_bitmap told; /* pages that the main host believes to be away */
-	uint64_t away;	       /* how many */
-	uint8_t *runs;	       /* of those that are not any more */
-	size_t len;
+	uint8_t *owners; /* of each chunk */
+	struct gw_told told;
 	bool sampling;
 	int64_t history_ns; /* that it took to see what is used */
 };

@@ -160,20 +160,6 @@ static void assign(struct gw_spread *sp, const struct gw_bitmap *stay)
 	}
 }
 
-#define HISTORY_PART (64UL << 10)
-
-/* What is known of the guest goes with it: by that its main host chooses what leaves next. */
-static int tell_history(struct gw_source *s, const struct gw_ageing *a)
-{
-	int rc = 0;
-
-	for (size_t unit = 0, n; !rc && unit < a->units.nr; unit += n) {
-		n = a->units.nr - unit < HISTORY_PART ? a->units.nr - unit : HISTORY_PART;
-		rc = gw_frame_send_buf(s->holder.control, GW_MSG_HISTORY, unit, a->unit + unit, n);
-	}
-	return rc;
-}
-
 /* What it has used of late stays with it; decided once (IV-C). */
 static int plan(struct gw_source *s)
 {
@@ -201,8 +187,9 @@ static int plan(struct gw_source *s)
 		rc = s->ops->history(s->env, &ageing);
 	sp->sampling = false;
 	sp->history_ns = s->ops->now(s->env) - sp->history_ns;
+	/* It goes along: by that the main host chooses what leaves next. */
 	if (!rc)
-		rc = tell_history(s, &ageing);
+		rc = gw_tell_history(s, ageing.unit, ageing.units.nr);
 	if (!rc) {
 		gw_ageing_split(&ageing, most, &stay);
 		assign(sp, &stay);

@@ -86,7 +86,7 @@ static void check_all(struct world *w)
 		assert_int_equal(gw_memstore_get(&w->servers[k].store, page, 1, has), 0);
 		assert_memory_equal(has, is, GW_PAGE_SIZE);
 	}
-	assert_int_equal(w->spread.away, away);
+	assert_int_equal(w->spread.told.pages, away);
 }
 
 static void fill(struct world *w)
@@ -144,7 +144,7 @@ static void to_their_holders(void **state)
 	open_all(w);
 	assert_int_equal(send_due(w), 0);
 	check_all(w);
-	assert_true(w->spread.away > PAGES / 3);
+	assert_true(w->spread.told.pages > PAGES / 3);
 	/* Re-sent, to the same; what is zero is released; what is not changed does not travel. */
 	for (size_t page = 0; page < PAGES; page += 3)
 		if (is_memory(page))
