@@ -135,6 +135,15 @@ void gw_servers_wake(struct gw_servers *v)
 	}
 }
 
+void gw_servers_compare(struct gw_servers *v)
+{
+	for (unsigned int i = 0; i < v->nr; i++) {
+		gw_locked(&v->servers[i].lock);
+		v->servers[i].overrun = true;
+		gw_server_signal(&v->servers[i]);
+	}
+}
+
 /* Units that its holder has: they are here no more. */
 static int take_stored(struct gw_server *s, uint64_t frames)
 {

@@ -166,6 +166,9 @@ bool gw_servers_is_stuck(const struct gw_servers *v, size_t unit);
 /** gw_servers_wake() - there may be something to do. */
 void gw_servers_wake(struct gw_servers *v);
 
+/** gw_servers_compare() - what came was not released: each is told anew what it is to hold. */
+void gw_servers_compare(struct gw_servers *v);
+
 /** gw_servers_json() - how each stands; the caller's. */
 json_t *gw_servers_json(struct gw_servers *v);
 

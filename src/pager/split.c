@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "changes.h"
 #include "cleanup.h"
 #include "error.h"
 #include "log.h"
@@ -35,13 +36,15 @@ int gw_split_init(struct gw_split *s, unsigned int threads)
 	s->asked = gw_shared_bits_new(s->bits_len);
 	s->lost = gw_shared_bits_new(s->bits_len);
 	s->leaving = (_Atomic uint8_t *)gw_shared_bits_new(s->units_len);
+	if (s->moves)
+		s->changed = gw_shared_bits_new(s->bits_len);
 	pthread_mutex_init(&s->lock, NULL);
 	for (unsigned int i = 0; i < GW_SPLIT_RECENT; i++)
 		s->recent[i] = s->table.units.nr;
 	gw_fault_times_init(&s->times);
 	for (unsigned int i = 0; i < GW_NETPT_STRIPES; i++)
 		pthread_mutex_init(&s->stripes[i], NULL);
-	return s->wanted && s->asked && s->lost && s->leaving
+	return s->wanted && s->asked && s->lost && s->leaving && (s->changed || !s->moves)
 		       ? 0
 		       : gw_fail(-ENOMEM, "no memory to page with");
 }
@@ -53,6 +56,7 @@ void gw_split_free(struct gw_split *s)
 	gw_shared_bits_free(s->wanted, s->bits_len);
 	gw_shared_bits_free(s->asked, s->bits_len);
 	gw_shared_bits_free(s->lost, s->bits_len);
+	gw_shared_bits_free(s->changed, s->bits_len);
 	gw_shared_bits_free((gw_shared_word *)s->leaving, s->units_len);
 	for (unsigned int i = 0; i < GW_NETPT_STRIPES; i++)
 		pthread_mutex_destroy(&s->stripes[i]);
@@ -60,11 +64,6 @@ void gw_split_free(struct gw_split *s)
 	pthread_mutex_destroy(&s->lock);
 	s->bits_len = 0;
 	gw_netpt_close(&s->table);
-}
-
-static pthread_mutex_t *stripe_of(struct gw_split *s, size_t unit)
-{
-	return &s->stripes[unit % GW_NETPT_STRIPES];
 }
 
 uint64_t gw_split_here(const struct gw_split *s)
@@ -80,7 +79,7 @@ static bool reserve(struct gw_split *s)
 {
 	const uint64_t most = s->limit + (uint64_t)s->threads * s->table.units.pages;
 
-	if (++s->coming + gw_split_here(s) <= most || s->quiesces)
+	if (++s->coming + gw_split_here(s) <= most || s->quiesces || s->frozen)
 		return true;
 	s->coming--;
 	return false;
@@ -96,6 +95,7 @@ static void unprotect(struct gw_split *s, size_t page, size_t count)
 {
 	const int rc = s->ops->unprotect(s->env, page, count);
 
+	gw_changes_note(s, page, count);
 	if (rc == -ESRCH)
 		s->gone = true;
 	else if (rc)
@@ -110,6 +110,15 @@ static void keep(struct gw_split *s, size_t unit)
 	s->leaving[unit] = s->leaving[unit] == LEAVES ? WRITTEN : STAYS;
 	unprotect(s, first, count);
 	s->ops->touched(s->env, first, count);
+}
+
+/* @holder need not keep what is here: it hears so now, or after a freeze. */
+static void release(struct gw_split *s, unsigned int holder, size_t page, size_t count)
+{
+	if (s->frozen)
+		s->owes = true;
+	else
+		s->ops->release(s->env, holder, page, count);
 }
 
 /*
@@ -147,6 +156,7 @@ static void give_zeros(struct gw_split *s, size_t page)
 		refused(s, page, rc);
 	else
 		s->told_short = false;
+	gw_changes_note(s, page, 1);
 }
 
 static bool is_present(struct gw_split *s, size_t page)
@@ -244,7 +254,7 @@ static bool heed(struct gw_split *s, const struct gw_fault *fault)
 		return false;
 	park(s, GW_SPLIT_FAULT, page);
 	unit = gw_unit_of(&s->table.units, page);
-	gw_locked(stripe_of(s, unit));
+	gw_locked(gw_split_stripe(s, unit));
 	if (s->leaving[unit] == LEAVES || s->leaving[unit] == PREPARED)
 		keep(s, unit);
 	else if (fault->protected)
@@ -261,7 +271,7 @@ static bool heed(struct gw_split *s, const struct gw_fault *fault)
 static void unask(struct gw_split *s, const size_t *pages, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++) {
-		gw_locked(stripe_of(s, gw_unit_of(&s->table.units, pages[i])));
+		gw_locked(gw_split_stripe(s, gw_unit_of(&s->table.units, pages[i])));
 
 		forget(s, pages[i]);
 	}
@@ -347,7 +357,7 @@ static void ask_one(struct gw_split *s, size_t page)
 	bool ask;
 
 	{
-		gw_locked(stripe_of(s, unit));
+		gw_locked(gw_split_stripe(s, unit));
 		ask = gw_shared_bit(s->wanted, page) && serve(s, page, false);
 	}
 	if (ask)
@@ -381,7 +391,7 @@ void gw_split_unask(struct gw_split *s, unsigned int holder)
 		for (uint64_t word = s->asked[i] | s->lost[i]; word; word &= word - 1) {
 			const size_t page = i * 64 + (size_t)__builtin_ctzll(word);
 			const size_t unit = gw_unit_of(&s->table.units, page);
-			gw_locked(stripe_of(s, unit));
+			gw_locked(gw_split_stripe(s, unit));
 
 			if (gw_netpt_holder(&s->table, unit) != holder)
 				continue;
@@ -396,7 +406,7 @@ unsigned int gw_split_rest(struct gw_split *s, size_t first, size_t count, size_
 	const size_t unit = gw_unit_of(&s->table.units, first);
 	size_t at = first, run, n;
 	unsigned int nr = 0;
-	gw_locked(stripe_of(s, unit));
+	gw_locked(gw_split_stripe(s, unit));
 
 	/* What comes is not protected, so it must not come to what leaves; nor to what may. */
 	if (s->leaving[unit] == LEAVES)
@@ -438,6 +448,7 @@ static int copy(struct gw_split *s, size_t unit, size_t page, size_t count, cons
 	s->told_short = false;
 	park(s, GW_SPLIT_COPIED, page);
 	gw_netpt_placed(&s->table, unit, page, copied);
+	gw_changes_note(s, page, copied);
 	park(s, GW_SPLIT_CAME, page);
 	return (int)copied;
 }
@@ -446,6 +457,7 @@ static int copy(struct gw_split *s, size_t unit, size_t page, size_t count, cons
 static void came_zero(struct gw_split *s, size_t unit, size_t page)
 {
 	gw_netpt_placed(&s->table, unit, page, 1);
+	gw_changes_note(s, page, 1);
 	if (gw_shared_bit(s->wanted, page))
 		give_zeros(s, page);
 }
@@ -459,7 +471,7 @@ static int place(struct gw_split *s, size_t unit, size_t page, size_t count, con
 	int rc = 0;
 
 	{
-		gw_locked(stripe_of(s, unit));
+		gw_locked(gw_split_stripe(s, unit));
 		for (; rc >= 0 && at < page + count; at += n) {
 			n = 1;
 			if (!gw_netpt_is_away(&s->table, at) || !gw_shared_bit(s->asked, at))
@@ -478,7 +490,7 @@ static int place(struct gw_split *s, size_t unit, size_t page, size_t count, con
 				break;
 			wanted += satisfied(s, at, n);
 			placed += (unsigned int)n;
-			s->ops->release(s->env, holder, at, n);
+			release(s, holder, at, n);
 		}
 		for (; rc < 0 && at < page + count; at++)
 			forget(s, at);
@@ -518,7 +530,7 @@ size_t gw_split_absent(struct gw_split *s, unsigned int holder, size_t page, siz
 
 	for (size_t i = page; i < page + count && i < s->table.nr_pages; i++) {
 		const size_t unit = gw_unit_of(&s->table.units, i);
-		gw_locked(stripe_of(s, unit));
+		gw_locked(gw_split_stripe(s, unit));
 
 		if (!gw_netpt_is_away(&s->table, i) || gw_netpt_holder(&s->table, unit) != holder)
 			continue;
@@ -559,9 +571,9 @@ static unsigned int population(const uint64_t bits[GW_UNIT_WORDS])
 bool gw_split_prepare(struct gw_split *s, size_t unit)
 {
 	size_t first, count = gw_unit_pages(&s->table.units, unit, &first);
-	gw_locked(stripe_of(s, unit));
+	gw_locked(gw_split_stripe(s, unit));
 
-	if (s->leaving[unit] != STAYS || any_asked(s, first, count))
+	if (s->leaving[unit] != STAYS || s->frozen || any_asked(s, first, count))
 		return s->leaving[unit] == PREPARED;
 	if (s->ops->protect(s->env, first, count))
 		return false;
@@ -573,13 +585,14 @@ int gw_split_leave(struct gw_split *s, size_t unit, unsigned int holder, struct 
 {
 	size_t at, run;
 	int rc;
-	gw_locked(stripe_of(s, unit));
+	gw_locked(gw_split_stripe(s, unit));
 
 	memset(l, 0, sizeof(*l));
 	l->unit = unit;
 	l->holder = holder;
 	l->count = gw_unit_pages(&s->table.units, unit, &l->first);
-	if (s->leaving[unit] != (s->pinned ? PREPARED : STAYS) || any_asked(s, l->first, l->count))
+	if (s->leaving[unit] != (s->pinned ? PREPARED : STAYS) || s->frozen ||
+	    any_asked(s, l->first, l->count))
 		return 0;
 	at = l->first;
 	if (gw_netpt_next(&s->table, &at, l->first + l->count, &run) &&
@@ -651,7 +664,7 @@ int gw_split_left(struct gw_split *s, const struct gw_leaving *l, bool stored)
 
 	park(s, GW_SPLIT_STORED, l->first);
 	{
-		gw_locked(stripe_of(s, l->unit));
+		gw_locked(gw_split_stripe(s, l->unit));
 		if (stored && s->leaving[l->unit] == LEAVES) {
 			rc = punch(s, l);
 			left = !rc;
@@ -661,7 +674,7 @@ int gw_split_left(struct gw_split *s, const struct gw_leaving *l, bool stored)
 		for (unsigned int i = 0; i < GW_UNIT_WORDS; i++)
 			sent[i] = l->pages[i] & ~l->zero[i];
 		while (stored && !left && (n = next_run(sent, l->count, &at, &run)))
-			s->ops->release(s->env, l->holder, l->first + run, n);
+			release(s, l->holder, l->first + run, n);
 		s->leaving[l->unit] = STAYS;
 		if (!left)
 			s->ops->touched(s->env, l->first, l->count);
@@ -676,6 +689,28 @@ int gw_split_left(struct gw_split *s, const struct gw_leaving *l, bool stored)
 	gw_split_ask(s);
 	s->ops->notify(s->env);
 	return rc;
+}
+
+void gw_split_freeze(struct gw_split *s)
+{
+	s->frozen = true;
+	for (size_t unit = 0; unit < GW_NETPT_STRIPES; unit++) {
+		/* Who was just about to have a unit leave has seen it, or we see that unit. */
+		gw_locked(gw_split_stripe(s, unit));
+	}
+	for (size_t unit = 0; unit < s->table.units.nr; unit++) {
+		if (s->leaving[unit] != LEAVES)
+			continue;
+		gw_locked(gw_split_stripe(s, unit));
+		if (s->leaving[unit] == LEAVES)
+			keep(s, unit);
+	}
+}
+
+bool gw_split_thaw(struct gw_split *s)
+{
+	s->frozen = false;
+	return atomic_exchange(&s->owes, false);
 }
 
 /* A run of data that nobody has finished: what of it is away was leaving, or was being placed. */

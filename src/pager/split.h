@@ -112,7 +112,10 @@ struct gw_split {
 	_Atomic uint64_t coming;      /* pages asked for, or just being made */
 	_Atomic unsigned int threads; /* that place pages */
 	bool pinned;		      /* pages may be: only what was prepared leaves */
+	bool moves;		      /* what changes is noted from the start (changes.h) */
 	_Atomic bool quiesces;	      /* the guest is to stand still, and must get that far */
+	_Atomic bool frozen;	      /* nothing leaves, and what comes stays at its holder, too */
+	_Atomic bool owes;	      /* and something has come */
 	_Atomic bool gone;	      /* QEMU has ended */
 	_Atomic bool retry;	 /* this host has no memory for a page that somebody waits for: to
 				    be tried again, by all of them, after a while */
@@ -120,6 +123,7 @@ struct gw_split {
 
 	gw_shared_word *wanted, *asked; /* a bit a page */
 	gw_shared_word *lost;		/* their holder has said that it has not got them */
+	gw_shared_word *changed;	/* changes.h; NULL: nobody wants to know */
 	_Atomic uint8_t *leaving;	/* a byte a unit: enum in split.c */
 	size_t bits_len, units_len;
 	pthread_mutex_t stripes[GW_NETPT_STRIPES];
@@ -212,6 +216,22 @@ bool gw_split_stays(const struct gw_split *s, const struct gw_leaving *l);
  * written meanwhile; or nobody has, and it stays. 0 or -errno with a message.
  */
 int gw_split_left(struct gw_split *s, const struct gw_leaving *l, bool stored);
+
+/**
+ * gw_split_freeze() - from here on what lies at the holders is as the table says at this moment,
+ * whatever comes: nothing leaves, what is on its way out stays, and nothing is released. Whoever
+ * waits for a page gets it, beyond the limit if need be.
+ */
+void gw_split_freeze(struct gw_split *s);
+
+/** gw_split_thaw() - Return: whether holders have what they need not: each is to compare. */
+bool gw_split_thaw(struct gw_split *s);
+
+/** gw_split_stripe() - whoever changes the state of unit @unit holds this. */
+static inline pthread_mutex_t *gw_split_stripe(struct gw_split *s, size_t unit)
+{
+	return &s->stripes[unit % GW_NETPT_STRIPES];
+}
 
 /** gw_split_here() - how many pages are here, as the files say. */
 uint64_t gw_split_here(const struct gw_split *s);
