@@ -30,14 +30,16 @@ int gw_dest_split_ask(struct gw_dest_env *e, const json_t *split)
 		return gw_fail_prefix(-EPROTO, "source: ");
 	if (k->record.merging || k->record.stopped ||
 	    k->record.main_memory < GW_MAIN_MEMORY_LEAST || k->record.main_memory >= memory ||
-	    k->record.unit_pages < GW_CHUNK_PAGES)
+	    (!k->record.carried && k->record.unit_pages < GW_CHUNK_PAGES))
 		return gw_fail(-EPROTO, "source: a split that cannot be");
+	/* A part of a huge page may be here: the rest would be zeros that the guest sees. */
+	e->vm.def.discards |= k->record.carried;
 	e->d.split.nr = k->record.nr_servers;
 	e->d.split.main_memory = k->record.main_memory;
 	for (unsigned int i = 0; i < k->record.nr_servers; i++) {
 		if (!k->record.servers[i].size)
 			return gw_fail(-EPROTO, "source: a sub-host that may hold nothing");
-		e->d.split.size[i] = k->record.servers[i].size;
+		e->d.split.size[i] = k->record.servers[i].gone ? 0 : k->record.servers[i].size;
 	}
 	e->vm.split = gw_split_record_json(&k->record);
 	return e->vm.split ? 0 : gw_fail(-ENOMEM, "no memory for a split");
@@ -48,8 +50,11 @@ int gw_dest_split_reach(struct gw_dest_env *e)
 	for (unsigned int i = 0; i < e->keeper->record.nr_servers; i++) {
 		const struct gw_peer peer = { .address = e->keeper->record.servers[i].address,
 					      .wake = { .fd = -1 } };
-		struct gw_transport *t = gw_peer_connect(&peer, gw_now() + REACH_NS);
+		struct gw_transport *t;
 
+		if (e->keeper->record.servers[i].gone)
+			continue;
+		t = gw_peer_connect(&peer, gw_now() + REACH_NS);
 		if (!t)
 			return gw_fail_prefix(-EHOSTUNREACH,
 					      "host '%s' does not reach sub-host %s: ", e->w->host,
@@ -74,6 +79,12 @@ int gw_dest_split_prepare(struct gw_dest_env *e, struct gw_ram *ram,
 			       "the VM's memory lies on huge pages on host '%s', of which no part "
 			       "can leave: use --chunk-pages %d",
 			       e->w->host, GW_UNIT_PAGES_MAX);
+	if (gw_ram_has_huge_pages(&k->ram) && k->record.carried)
+		return gw_fail(-ENOTSUP,
+			       "the VM's memory lies on huge pages on host '%s', to which one that "
+			       "is split already cannot move: bring its memory back with 'godwit "
+			       "merge' before",
+			       e->w->host);
 	json_decref(e->vm.split);
 	e->vm.split = gw_split_record_json(&k->record);
 	rc = gw_netpt_create(&k->split.table, k->table, &k->ram.memory, k->record.id,

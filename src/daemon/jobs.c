@@ -351,6 +351,7 @@ static int give_up(const struct gw_job *job, const json_t *args)
 static int ask_keeper(const struct gw_job *keeper, job_fn fn, const json_t *args)
 {
 	json_t *ask = fn == gw_worker_stop_vm	 ? json_pack("{s:b}", "stop", 1)
+		      : fn == gw_worker_migrate	 ? json_pack("{s:b}", "yield", 1)
 		      : fn == gw_worker_merge	 ? json_pack("{s:b}", "merge", 1)
 		      : fn == gw_worker_evacuate ? json_pack("{s:O}", "evacuate", args)
 						 : NULL;

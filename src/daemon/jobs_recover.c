@@ -369,8 +369,9 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 				gw_info("VM '%s': putting an interrupted migration right", name);
 			start_recovery(jobs, name, NULL);
 		}
-	} else if (!rc && vm.split) {
-		/* Where its QEMU has ended others hold its memory still, until they are told. */
+	} else if (!rc && vm.split && !(moving && j.phase != GW_SOURCE_MOVING)) {
+		/* Where its QEMU has ended others hold its memory still, until they are told. What
+		 * they hold of one that has left is its destination's. */
 		close(gw_steal_fd(&lock));
 		if (due && !gw_jobs_keep_split(jobs, name))
 			gw_err("VM '%s': %s", name, gw_error());

@@ -193,6 +193,8 @@ int gw_keeper_start(struct gw_keeper *k, bool took_over)
 	k->split.ops = &gw_split_live_ops;
 	k->split.env = k;
 	k->split.pinned = k->record.direct_io;
+	/* Until the guest runs here what lies at the sub-hosts is another's, too. */
+	k->split.frozen = k->all.carried = k->record.carried;
 	k->split.limit = k->arrives ? k->record.main_memory / GW_PAGE_SIZE : m->nr_pages;
 	lower_limit(k); /* before anything is fetched ahead */
 	if (!rc)
@@ -527,16 +529,46 @@ static int qemu_ended(const struct gw_keeper *k)
 	return k->split.gone || poll(&pfd, 1, 0) > 0;
 }
 
+/* What woke us is heeded now. */
+static void quiet(const struct gw_keeper *k)
+{
+	uint64_t n;
+
+	if (read(k->event, &n, sizeof(n)) < 0 && errno != EAGAIN)
+		gw_err("eventfd: %s", strerror(errno));
+}
+
 static void wait_a_while(const struct gw_keeper *k)
 {
 	struct pollfd fds[] = { { .fd = k->event, .events = POLLIN },
 				{ .fd = k->w->ctl, .events = POLLIN },
 				{ .fd = k->qemu, .events = POLLIN } };
-	uint64_t n;
 
 	poll(fds, GW_ARRAY_SIZE(fds), (int)(LOOK_NS / GW_MS));
-	if (read(k->event, &n, sizeof(n)) < 0 && errno != EAGAIN)
-		gw_err("eventfd: %s", strerror(errno));
+	quiet(k);
+}
+
+/* What is done now and then whatever else happens to the VM. */
+static void look_after(struct gw_keeper *k)
+{
+	if (atomic_exchange(&k->split.retry, false))
+		gw_watch_wake(&k->paged);
+	lower_limit(k);
+	gw_split_ask(&k->split);
+	if (gw_split_here(&k->split) > gw_keeper_aim(k))
+		gw_servers_wake(&k->all);
+	unstick(k);
+}
+
+void gw_keeper_beside(struct gw_keeper *k, const _Atomic bool *ended)
+{
+	while (!*ended) {
+		struct pollfd pfd = { .fd = k->event, .events = POLLIN };
+
+		poll(&pfd, 1, (int)(LOOK_NS / GW_MS));
+		quiet(k);
+		look_after(k);
+	}
 }
 
 /* Until the guest ends, or all of its memory is here. 0: it is; -ECHILD: it has ended. */
@@ -553,14 +585,10 @@ static int keep(struct gw_keeper *k)
 			gw_process_end(&k->vm.process, 0);
 		if (gw_worker_replaced(k->w, &k->next_look))
 			return gw_fail(-ESTALE, "a younger godwitd starts another");
-		if (atomic_exchange(&k->split.retry, false))
-			gw_watch_wake(&k->paged);
-		lower_limit(k);
-		gw_split_ask(&k->split);
-		if (gw_split_here(&k->split) > gw_keeper_aim(k))
-			gw_servers_wake(&k->all);
+		if (k->w->yield)
+			return gw_fail(-ESTALE, "another process goes on");
+		look_after(k);
 		rc = sample(k);
-		unstick(k);
 		prepare(k);
 		if (!rc && tell(k))
 			undo(k, gw_error());
@@ -642,6 +670,8 @@ int gw_keeper_open(struct gw_keeper *k, const char *name)
 void gw_keeper_dismiss(struct gw_keeper *k)
 {
 	gw_servers_stop(&k->all);
+	if (k->record.carried) /* it is not ours to dismiss */
+		return;
 	gw_servers_dismiss(&k->all, gw_now() + DISMISS_NS);
 }
 
@@ -672,9 +702,28 @@ static int end_vm(struct gw_keeper *k)
 	return 0;
 }
 
+/* The guest runs here: its sub-hosts are this host's from here on. */
+static int own_it(struct gw_keeper *k)
+{
+	int rc;
+
+	if (!k->record.carried)
+		return 0;
+	k->record.carried = false;
+	rc = gw_keeper_save(k);
+	if (rc)
+		return rc;
+	gw_split_thaw(&k->split);
+	k->all.carried = false;
+	gw_servers_compare(&k->all);
+	return 0;
+}
+
 int gw_keeper_keep(struct gw_keeper *k)
 {
-	const int rc = keep(k);
+	int rc = own_it(k);
 
+	if (!rc)
+		rc = keep(k);
 	return !rc ? gw_keeper_end(k) : rc == -ECHILD ? end_vm(k) : rc;
 }

@@ -93,6 +93,13 @@ int gw_keeper_start(struct gw_keeper *k, bool took_over);
 int gw_keeper_keep(struct gw_keeper *k);
 
 /**
+ * gw_keeper_beside() - what gw_keeper_keep() does all the time, in a thread beside one that moves
+ * the VM, until it @ended. What the guest uses is not looked at meanwhile, and no direct I/O
+ * is quiesced.
+ */
+void gw_keeper_beside(struct gw_keeper *k, const _Atomic bool *ended);
+
+/**
  * gw_keeper_bury() - its QEMU has ended while nobody kept it: nobody needs to hold anything of it,
  * and its record says no more that it is split. 0 or -errno.
  */

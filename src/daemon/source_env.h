@@ -33,6 +33,7 @@ struct gw_source_env {
 	struct gw_spread spread;
 	json_t *split;
 	unsigned int period_ms; /* between two looks which memory the guest uses */
+	struct gw_carry *carry; /* a VM that is split already: who pages it meanwhile (carry.c) */
 	json_t *live;		/* what QEMU had when the destination was told (vm/live.h) */
 	unsigned int resumes;	/* of the guest, when it was last seen or made to stand still */
 	int64_t reported;
@@ -93,6 +94,25 @@ void gw_spread_give_up(struct gw_source_env *e);
 struct gw_transport *gw_spread_connect(void *env, unsigned int sub, unsigned int index,
 				       int64_t deadline);
 int gw_spread_history(void *env, struct gw_ageing *ageing);
+
+/**
+ * gw_carry_begin() - page a VM that is split already, beside whatever is done to it here, until
+ * gw_carry_end(). Before its monitor is opened: its QEMU may wait for a page.
+ * @moves: it is to move; else it is only to be put right
+ *
+ * Return: 0 or -errno with a message; gw_carry_end() either way.
+ */
+int gw_carry_begin(struct gw_source_env *e, bool moves);
+void gw_carry_end(struct gw_source_env *e);
+
+/** gw_carry_note() - it moves, as the command's @args say. 0, or -EINVAL with a message. */
+int gw_carry_note(struct gw_source_env *e, const json_t *args);
+
+/** gw_carry_track(), gw_carry_freeze(), ... - ops; see source.h. */
+struct gw_tracker *gw_carry_track(struct gw_source_env *e);
+int gw_carry_freeze(void *env);
+int gw_carry_leave(void *env);
+void gw_carry_thaw(void *env);
 
 /** What QEMU needs so that only its device state travels (F5). */
 extern const char *const gw_source_capabilities[];

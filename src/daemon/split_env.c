@@ -146,7 +146,8 @@ static bool op_victim(void *env, unsigned int server, size_t *unit)
 	struct gw_keeper *k = env;
 	gw_locked(&k->lock);
 
-	if (!k->known || gw_split_here(&k->split) <= gw_keeper_aim(k) || k->record.merging)
+	if (!k->known || k->split.frozen || gw_split_here(&k->split) <= gw_keeper_aim(k) ||
+	    k->record.merging)
 		return false;
 	if (!k->nr_victims && !k->record.direct_io)
 		k->nr_victims = gw_ageing_coldest(&k->ageing, &k->filled, GW_VICTIMS, k->victims);

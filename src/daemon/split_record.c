@@ -24,11 +24,12 @@ json_t *gw_split_record_json(const struct gw_split_record *r)
 							 (json_int_t)r->servers[i].size, "leaves",
 							 (int)r->servers[i].leaves, "gone",
 							 (int)r->servers[i].gone));
-	return json_pack("{s:s,s:I,s:i,s:i,s:i,s:b,s:b,s:b,s:o}", "id", id, "main-memory",
+	return json_pack("{s:s,s:I,s:i,s:i,s:i,s:b,s:b,s:b,s:b,s:o}", "id", id, "main-memory",
 			 (json_int_t)r->main_memory, "chunk-pages", (int)r->unit_pages,
 			 "history-period-ms", (int)r->period_ms, "history-shift",
 			 (int)r->shift_periods, "direct-io", (int)r->direct_io, "merging",
-			 (int)r->merging, "stopped", (int)r->stopped, "servers", servers);
+			 (int)r->merging, "stopped", (int)r->stopped, "carried", (int)r->carried,
+			 "servers", servers);
 }
 
 int gw_split_record_find(const struct gw_split_record *r, const char *who)
@@ -121,6 +122,7 @@ int gw_split_record_parse(struct gw_split_record *r, const json_t *json)
 	r->direct_io = json_is_true(json_object_get(json, "direct-io"));
 	r->merging = json_is_true(json_object_get(json, "merging"));
 	r->stopped = json_is_true(json_object_get(json, "stopped"));
+	r->carried = json_is_true(json_object_get(json, "carried"));
 	json_array_foreach(json_object_get(json, "servers"), i, one) {
 		rc = rc ? rc : parse_server(r, one);
 	}

@@ -25,6 +25,7 @@ struct gw_split_record {
 	bool direct_io;		    /* pages may be pinned (F10) */
 	bool merging;		    /* all of it is to come back */
 	bool stopped;		    /* by us, for a moment: to be continued */
+	bool carried; /* it moves, and this is not its main host yet: its sub-hosts are another's */
 	struct {
 		char address[GW_ADDRESS_MAX];
 		uint64_t size; /* bytes that may be put there */

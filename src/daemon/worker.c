@@ -138,6 +138,8 @@ void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index)
 			w->stop = true;
 		if (json_is_true(json_object_get(json, "merge")))
 			w->merge = true;
+		if (json_is_true(json_object_get(json, "yield")))
+			w->yield = true;
 		if (json_is_object(json_object_get(json, "evacuate"))) {
 			w->evacuate = w->evacuate ?: json_array();
 			json_array_append(w->evacuate, json_object_get(json, "evacuate"));

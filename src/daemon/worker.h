@@ -14,6 +14,7 @@
  *                      {"retry":true}: try now what is tried again and again
  *                      {"give-up":true}: do not try it any more
  *                      {"merge":true}: all of its memory is to come back
+ *                      {"yield":true}: another process is to page the VM
  *                      {"evacuate":{...}}: what lies at one host, to go to others
  *   worker -> daemon   {"progress":{...}}
  *                      {"answer":{...}}: what its client waits for; it goes on by itself
@@ -54,6 +55,7 @@ struct gw_worker {
 	bool retry;	  /* what is tried again and again is to be tried now */
 	bool give_up;	  /* ... or not any more */
 	bool merge;	  /* the memory of a split VM is to come back */
+	bool yield;	  /* another process is to page it */
 	json_t *evacuate; /* an array: what lies at these hosts is to go to others; not yet heeded
 			   */
 	/* Paging connections that came and nobody has taken: a descriptor, or 0. */

@@ -238,7 +238,7 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	memcpy(s->secret, e->vm.secret, sizeof(s->secret));
 	/* Reuse goes by keyed digests; the others are for measuring. */
 	s->params.reuse = !is_true(args, "no-reuse") && s->params.pages.hash == GW_HASH_GMAC;
-	rc = gw_spread_ask(e, args);
+	rc = e->carry ? gw_carry_note(e, args) : gw_spread_ask(e, args);
 	if (rc)
 		return rc;
 	if (s->params.reuse)
@@ -294,13 +294,17 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
 	gw_autofd int lock = -1;
-	struct gw_source_env *e = gw_source_env_new(w, name, &lock);
+	struct gw_source_env *e = gw_source_env_served(w, name, &lock);
 	json_t *definition;
 	int rc;
 
 	if (!e)
 		return -EINVAL;
-	rc = prepare(e, args);
+	rc = e->vm.split ? gw_carry_begin(e, true) : 0;
+	if (!rc)
+		rc = gw_source_env_monitor(e);
+	if (!rc)
+		rc = prepare(e, args);
 	if (!rc)
 		rc = gw_source_env_crews(e);
 	if (rc) {

@@ -271,6 +271,11 @@ static int recover_doubt(struct gw_source_env *e, const char *name, const struct
 		rc = gw_settled_save(e->w->paths, e->journal.id, GW_OUTCOME_ABORTED);
 	if (rc)
 		return rc;
+	/* Not before: as long as that is not known its sub-hosts may be another's. */
+	if (*outcome == GW_OUTCOME_ABORTED && e->qmp && e->vm.split)
+		rc = gw_carry_begin(e, false);
+	if (rc)
+		return rc;
 	if (*outcome == GW_OUTCOME_ABORTED && !e->qmp) {
 		/* So it has ended like any other whose QEMU has. */
 		gw_spread_give_up(e);
@@ -301,6 +306,8 @@ static int recover_source(struct gw_worker *w, const struct wish *wish, const ch
 		return -EIO;
 	/* It may have been settled before we had the lock. */
 	rc = gw_journal_load(w->paths, name, j);
+	if (!rc && j->phase == GW_SOURCE_MOVING && e->vm.split && gw_process_alive(&e->vm.process))
+		rc = gw_carry_begin(e, false);
 	if (!rc && (gw_process_alive(&e->vm.process) || !needs_no_qemu(j)))
 		rc = gw_source_env_monitor(e);
 	if (rc) {

@@ -117,6 +117,9 @@ static struct gw_tracker *op_track(void *env, bool *resumed, bool *since_arrival
 {
 	struct gw_source_env *e = env;
 
+	*resumed = *since_arrival = false;
+	if (e->carry)
+		return gw_carry_track(e);
 	return gw_watch_track(&e->vm.watch, e->vm.process.pid, &e->ram, save_vm, e, resumed,
 			      since_arrival);
 }
@@ -583,6 +586,9 @@ const struct gw_source_ops gw_source_live_ops = {
 	.unchanged = op_unchanged,
 	.sub_connect = gw_spread_connect,
 	.history = gw_spread_history,
+	.carried_freeze = gw_carry_freeze,
+	.carried_leave = gw_carry_leave,
+	.carried_thaw = gw_carry_thaw,
 	.disks = op_disks,
 	.cancelled = op_cancelled,
 	.report = op_report,
@@ -607,6 +613,7 @@ void gw_source_env_free(struct gw_source_env *e)
 	if (e->device >= 0)
 		close(e->device);
 	gw_qmp_close(e->qmp);
+	gw_carry_end(e);
 	json_decref(e->live);
 	json_decref(e->split);
 	json_decref(e->settings);

@@ -121,9 +121,14 @@ int gw_worker_split(struct gw_worker *w, const json_t *args, json_t **result)
 		rc = 0;
 	if (rc && rc != -ESTALE && !resumed && k->vm.split && is_all_here(k))
 		rc = give_up(k, rc);
-	if (!rc && k->why)
+	/* Not a failure, which would have it followed by another. */
+	if (rc == -ESTALE && w->yield) {
+		*result = gw_keeper_status(k);
+		rc = 0;
+	} else if (!rc && k->why) {
 		rc = gw_fail(-ECANCELED, "%s", k->why);
-	if (!rc)
+	}
+	if (!rc && !*result)
 		*result = json_pack("{s:s}", "status", "completed");
 	gw_keeper_free(k);
 	return rc;

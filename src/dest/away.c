@@ -33,8 +33,10 @@ static int leave(struct gw_dest *d, unsigned int k, size_t unit, size_t first, s
 	if (t->away - before != count)
 		return cannot_be(first, "leaves twice");
 	s->pages[k] += count;
-	if (s->pages[k] * GW_PAGE_SIZE > s->size[k])
-		return cannot_be(first, "is more than its sub-host may hold");
+	/* What left where it was split before came as zeros, or will; and beside it may be others.
+	 */
+	if (s->carried)
+		return 0;
 	/* As a whole: of a huge page a part may stay, as zeros (decision 4). It has nothing else.
 	 */
 	return gw_memory_punch(d->memory, base, end - base);
@@ -75,6 +77,24 @@ static int take(struct gw_dest *d, uint64_t holder, size_t first, size_t count)
 	return rc;
 }
 
+/* All is told: @pages are away, and no sub-host has more than it may. */
+static int seal(struct gw_dest *d, uint64_t pages)
+{
+	struct gw_dest_split *s = &d->split;
+
+	if (pages != s->table->away)
+		return gw_fail(-EPROTO, "source: says that %llu pages are away, and told of %zu",
+			       (unsigned long long)pages, (size_t)s->table->away);
+	/* Not before: what comes back and what leaves are told one after the other. */
+	for (unsigned int k = 0; k < s->nr; k++)
+		if (s->pages[k] * GW_PAGE_SIZE > s->size[k])
+			return gw_fail(-EPROTO,
+				       "source: sub-host %u has %llu pages, more than it may hold",
+				       k, (unsigned long long)s->pages[k]);
+	s->sealed = true;
+	return 0;
+}
+
 int gw_away_heed(struct gw_dest *d)
 {
 	const struct gw_frame *f = &d->inbox;
@@ -83,14 +103,8 @@ int gw_away_heed(struct gw_dest *d)
 	int rc;
 
 	d->split.sealed = false;
-	if (f->type == GW_MSG_AWAY_END) {
-		d->split.sealed = f->arg == d->split.table->away;
-		return d->split.sealed
-			       ? 0
-			       : gw_fail(-EPROTO,
-					 "source: says that %llu pages are away, and told of %zu",
-					 (unsigned long long)f->arg, (size_t)d->split.table->away);
-	}
+	if (f->type == GW_MSG_AWAY_END)
+		return seal(d, f->arg);
 	if (f->arg != GW_HOLDERS_MAX && f->arg >= d->split.nr)
 		return gw_fail(-EPROTO, "source: pages of sub-host %llu, of %u",
 			       (unsigned long long)f->arg, d->split.nr);

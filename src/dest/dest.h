@@ -102,6 +102,7 @@ struct gw_dest_kept {
  * @main_memory: bytes that may come here
  * @history: of each unit, as the source has found; the environment's
  * @sealed: the source has told of all, and calls no sub-host any more
+ * @carried: it was split before it moved, and its sub-hosts stay: a part of a unit may be here
  */
 struct gw_dest_split {
 	struct gw_netpt *table;
@@ -109,7 +110,7 @@ struct gw_dest_split {
 	unsigned int nr;
 	uint64_t main_memory;
 	uint8_t *history;
-	bool sealed;
+	bool sealed, carried;
 };
 
 struct gw_dest_ops {

@@ -94,8 +94,9 @@ static int note_features(struct gw_dest *d, const json_t *define)
 static char *make_ready(const struct gw_dest *d)
 {
 	const bool pages = d->page_ops && !d->no_paging;
-	const uint32_t without = (pages ? 0 : 1U << GW_FEATURE_POSTCOPY) |
-				 (d->ops->split ? 0 : 1U << GW_FEATURE_SPLIT);
+	const uint32_t without =
+		(pages ? 0 : 1U << GW_FEATURE_POSTCOPY) |
+		(d->ops->split ? 0 : 1U << GW_FEATURE_SPLIT | 1U << GW_FEATURE_CARRIED);
 	json_t *json = json_pack("{s:s,s:o*}", "host", d->host, "image", gw_kept_offer(d));
 	char *text;
 
@@ -128,8 +129,10 @@ static int want_split(struct gw_dest *d, const json_t *split)
 	if (!split)
 		return 0;
 	/* What was not offered cannot be asked for, and what excludes it is not. */
+	d->split.carried = json_is_true(json_object_get(split, "carried"));
 	if (!d->ops->split || !(d->features >> GW_FEATURE_SPLIT & 1) ||
-	    !(d->features >> GW_FEATURE_AGAIN & 1) || d->paging)
+	    !(d->features >> GW_FEATURE_AGAIN & 1) || d->paging ||
+	    (d->split.carried && !(d->features >> GW_FEATURE_CARRIED & 1)))
 		return gw_fail(-EPROTO, "source: wants the VM's memory on several hosts, which was "
 					"not offered");
 	d->wants_split = split;

@@ -216,11 +216,14 @@ static int put_absent(struct absent *a, size_t first, size_t count)
 	return rc;
 }
 
-/* The main host has all pages in [@from, @first), and has not the @count from there on. */
+/*
+ * The main host has all pages in [@from, @first), and has not the @count from there on. One that is
+ * not yet the VM's does not say what goes.
+ */
 static int compare(struct gw_memserve *s, struct absent *a, size_t from, size_t first, size_t count)
 {
 	const struct gw_bitmap *here = &s->store->here;
-	int rc = gw_memstore_release(s->store, from, first - from);
+	int rc = s->hold.carried ? 0 : gw_memstore_release(s->store, from, first - from);
 	size_t at = first;
 
 	while (!rc && at < first + count) {

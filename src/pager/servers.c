@@ -8,6 +8,7 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "feature.h"
 #include "frame.h"
 #include "hold.h"
 #include "log.h"
@@ -240,7 +241,8 @@ static int expect(struct gw_server *s, struct gw_frame *f, unsigned int type)
 static int say_hold(struct gw_server *s)
 {
 	const struct gw_servers *v = s->all;
-	gw_autofree char *text = gw_hold_text(v->name, v->host, v->split->memory, s->size);
+	gw_autofree char *text = gw_hold_text(v->name, v->host, v->split->memory, s->size,
+					      v->carried);
 
 	if (!text)
 		return gw_fail(-ENOMEM, "no memory to call a memory server");
@@ -310,8 +312,8 @@ static int heed_holding(struct gw_server *s, const struct gw_frame *f,
 			struct gw_page_options *options)
 {
 	char host[GW_HOST_MAX];
-	uint32_t stages = 0;
-	int rc = gw_holding_parse(f->payload, f->len, host, &stages);
+	uint32_t stages = 0, features = 0;
+	int rc = gw_holding_parse(f->payload, f->len, host, &stages, &features);
 
 	if (!rc)
 		rc = gw_stages_limit(options, stages);
@@ -319,6 +321,7 @@ static int heed_holding(struct gw_server *s, const struct gw_frame *f,
 		rc = check_alone(s, host);
 	if (rc)
 		return rc;
+	s->carries = features >> GW_FEATURE_CARRIED & 1;
 	/* Another may have looked as we did. */
 	call_it(s, host);
 	rc = check_alone(s, host);

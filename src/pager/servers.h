@@ -51,6 +51,7 @@ struct gw_server {
 	_Atomic bool stop;
 	_Atomic bool leaves; /* set by the caller, and so is the next where it is so at first */
 	_Atomic bool gone;
+	_Atomic bool carries;  /* it has the feature split-carried */
 	_Atomic bool alias;    /* of another of them: what lies there is not this one's */
 	_Atomic uint64_t away; /* pages that are there, and not here */
 	_Atomic uint64_t lost; /* pages that should be there, and are not */
@@ -109,6 +110,7 @@ struct gw_servers {
 	_Atomic unsigned int nr;
 	bool started;
 	_Atomic bool merging; /* nothing leaves; all comes */
+	_Atomic bool carried; /* another host's word is what may go (hold.h) */
 };
 
 /** gw_servers_start() - a thread for each. 0 or -errno with a message, and nothing runs. */

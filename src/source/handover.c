@@ -159,6 +159,8 @@ int gw_handover(struct gw_source *s, bool round_done)
 		rc = gw_serve_tell(s);
 	if (!rc && s->spread)
 		rc = gw_spread_leave(s);
+	if (!rc && s->carried)
+		rc = gw_carried_leave(s);
 	if (!rc && again)
 		rc = gw_frame_send(s->holder.control, GW_MSG_LOAD, gw_converge_leg(s, h.ns), NULL,
 				   0);

@@ -92,6 +92,8 @@ static char *make_define(const struct gw_source *s)
 		/* Without the feature it does not read these. */
 		if (s->spread)
 			json_object_set(define, "split", (json_t *)(uintptr_t)s->spread->define);
+		if (s->carried)
+			json_object_set(define, "split", (json_t *)(uintptr_t)s->carried->define);
 		if (s->params.postcopy)
 			json_object_set_new(define, "postcopy", json_integer(s->paging));
 	}
@@ -164,6 +166,8 @@ static int gw_source_setup(struct gw_source *s)
 		rc = gw_source_compare_disks(s);
 	if (!rc && s->spread)
 		rc = gw_spread_open(s);
+	if (!rc && s->carried)
+		rc = gw_carried_open(s);
 	return rc;
 }
 
@@ -195,6 +199,8 @@ static int scan_parts(void *arg, unsigned int i)
 					  &s->due);
 		if (rc)
 			return rc;
+		if (s->carried)
+			gw_carried_due(s, first, SCAN_PART);
 	}
 	return gw_fail(GW_HALTED, "the scan was ended");
 }
@@ -265,6 +271,7 @@ int gw_source_resume(struct gw_source *s)
 {
 	int rc;
 
+	gw_carried_thaw(s); /* the guest may wait for what only the sub-hosts have */
 	if (!s->stopped)
 		return 0;
 	rc = s->ops->guest_resume(s->env);
@@ -329,8 +336,10 @@ static int start_tracking(struct gw_source *s)
 
 	if (!rc)
 		rc = gw_bitmap_init(&s->again, s->memory->nr_pages);
+	/* Where pages leave, files are punched all the time; and its tracker knows which. */
 	if (!rc)
-		rc = gw_holes_open(&s->holes, s->memory, s->reports);
+		rc = s->carried ? gw_holes_open_deaf(&s->holes, s->memory)
+				: gw_holes_open(&s->holes, s->memory, s->reports);
 	if (rc)
 		return rc;
 	s->tracker = s->ops->track(s->env, &s->resumed, &s->since_arrival);
@@ -571,6 +580,7 @@ static void release(struct gw_source *s)
 {
 	gw_serve_end(s);
 	gw_spread_free(s->spread);
+	gw_carried_free(s->carried);
 	gw_round_stop(s);
 	gw_tracker_stop(s->tracker);
 	s->tracker = NULL;

@@ -93,10 +93,10 @@ static json_t *reuse_json(const struct gw_source *s)
 
 static const char *mode(const struct gw_source *s)
 {
-	return s->spread      ? "split"
-	       : !s->postcopy ? "precopy"
-	       : s->nr_rounds ? "hybrid"
-			      : "postcopy";
+	return s->spread || s->carried ? "split"
+	       : !s->postcopy	       ? "precopy"
+	       : s->nr_rounds	       ? "hybrid"
+				       : "postcopy";
 }
 
 static json_t *godwit_json(const struct gw_source *s)
@@ -132,6 +132,9 @@ json_t *gw_source_json(const struct gw_source *s, int64_t now)
 	if (s->spread)
 		json_object_set_new(json_object_get(o, "godwit"), "sub-hosts",
 				    gw_spread_json(s->spread));
+	if (s->carried)
+		json_object_set_new(json_object_get(o, "godwit"), "sub-hosts",
+				    gw_carried_json(s->carried));
 	if (s->holder.waits_for[0])
 		json_object_set_new(json_object_get(o, "godwit"), "waits-for",
 				    json_string(s->holder.waits_for));

@@ -234,7 +234,12 @@ int gw_round_take(struct gw_source *s, struct gw_batch *batch, size_t chunk)
 	int rc = choose(s->round, first, batch);
 
 	batch->chunk = chunk;
-	return rc || gw_pageset_empty(&batch->left) ? rc : copy_pages(s, first, batch);
+	if (rc || gw_pageset_empty(&batch->left))
+		return rc;
+	rc = copy_pages(s, first, batch);
+	if (!rc && s->carried)
+		gw_carried_hide(s, batch);
+	return rc;
 }
 
 static int send_chunk(struct gw_round *r, unsigned int stream, size_t chunk)
@@ -407,6 +412,8 @@ int gw_round_send(struct gw_source *s, bool last)
 	/* So that little is left to be told while the guest stands still. */
 	if (!rc && !last && s->spread)
 		rc = gw_spread_tell(s);
+	if (!rc && !last && s->carried)
+		rc = gw_carried_tell(s);
 	return rc || !r->cut || !r->last ? rc : gw_fail(-EAGAIN, "the last pages took too long");
 }
 

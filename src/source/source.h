@@ -34,6 +34,7 @@
 #include <stdint.h>
 
 #include "bitmap.h"
+#include "carried.h"
 #include "clock.h"
 #include "faults.h"
 #include "holder.h"
@@ -162,6 +163,14 @@ struct gw_source_ops {
 	struct gw_transport *(*sub_connect)(void *env, unsigned int sub, unsigned int index,
 					    int64_t deadline);
 	int (*history)(void *env, struct gw_ageing *ageing);
+	/*
+	 * Of a VM that is split already (carried.h); NULL where there is none. Freeze: nothing
+	 * leaves any more, and what comes stays at the sub-hosts, too. Leave: no sub-host is
+	 * called. Thaw: the end of both.
+	 */
+	int (*carried_freeze)(void *env);
+	int (*carried_leave)(void *env);
+	void (*carried_thaw)(void *env);
 	/* 0, or -ECANCELED with a message once the user wants to end it. */
 	int (*cancelled)(void *env);
 	/* Something worth showing has changed. */
@@ -211,8 +220,9 @@ struct gw_source {
 	bool direct_io;			/* some disk bypasses the page table: quiesce (F7) */
 	bool discards, reports;		/* it may give memory back, does so all the time: holes.h */
 
-	struct gw_holder holder;  /* the destination */
-	struct gw_spread *spread; /* the sub-hosts, the caller's; NULL: all goes to it */
+	struct gw_holder holder;    /* the destination */
+	struct gw_spread *spread;   /* the sub-hosts, the caller's; NULL: all goes to it */
+	struct gw_carried *carried; /* what lies at sub-hosts and stays there, too; or NULL */
 
 	/* post-copy */
 	unsigned int paging; /* connections for it; 0: none are asked for */

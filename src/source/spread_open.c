@@ -52,7 +52,7 @@ static int ask(struct gw_source *s, struct gw_sub *sub, int64_t ns)
 	const int64_t deadline = s->ops->now(s->env) + GW_ANSWER_NS;
 	gw_autofree char *hold =
 		gw_hold_text(json_string_value(json_object_get(s->definition, "name")),
-			     s->holder.host[0] ? s->holder.host : "?", s->memory, sub->size);
+			     s->holder.host[0] ? s->holder.host : "?", s->memory, sub->size, false);
 	struct gw_transport *t;
 
 	if (!hold)
@@ -83,10 +83,12 @@ static int open_sub(struct gw_source *s, struct gw_sub *sub)
 {
 	const unsigned int k = (unsigned int)(sub - s->spread->subs);
 	struct gw_transport *t;
+	uint32_t features = 0;
 	int rc = ask(s, sub, PROMISE_NS);
 
 	if (!rc)
-		rc = gw_holding_parse(sub->inbox.payload, sub->inbox.len, sub->host, &sub->stages);
+		rc = gw_holding_parse(sub->inbox.payload, sub->inbox.len, sub->host, &sub->stages,
+				      &features);
 	if (!rc)
 		rc = check_alone(s->spread, sub);
 	if (rc)

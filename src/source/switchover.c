@@ -235,6 +235,8 @@ static int hand_over(struct gw_source *s)
 	gw_holder_send_by(&s->holder, s->deadline == GW_FOREVER ? 0 : gw_handover_end(s));
 	if (!rc)
 		rc = check_told(s);
+	if (!rc && s->carried)
+		rc = gw_carried_freeze(s);
 	if (!rc)
 		rc = s->ops->device_begin(s->env);
 	mark = s->ops->now(s->env);

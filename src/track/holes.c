@@ -46,6 +46,7 @@
 struct gw_holes {
 	const struct gw_memory *memory;
 	int ear; /* inotify; -1: it would not hear all */
+	bool deaf;
 	/* Of the mapping, once there is one: */
 	bool witnessing;
 	int pagemap;			    /* of this process */
@@ -149,21 +150,37 @@ static int begin_witnessing(struct gw_holes *h)
 	return rc;
 }
 
-int gw_holes_open(struct gw_holes **holes, const struct gw_memory *memory, bool expected)
+static int begin(struct gw_holes **holes, const struct gw_memory *memory)
 {
 	struct gw_holes *h = calloc(1, sizeof(*h));
-	int rc;
 
 	*holes = h;
 	if (!h)
 		return gw_fail(-ENOMEM, "no memory to watch for holes");
 	h->memory = memory;
 	h->ear = h->pagemap = h->uffd = -1;
-	rc = gw_bitmap_init(&h->witnessed, memory->nr_pages);
+	return gw_bitmap_init(&h->witnessed, memory->nr_pages);
+}
+
+int gw_holes_open(struct gw_holes **holes, const struct gw_memory *memory, bool expected)
+{
+	struct gw_holes *h;
+	int rc = begin(holes, memory);
+
 	if (rc)
 		return rc;
+	h = *holes;
 	listen_to(h);
 	return expected || h->ear < 0 ? begin_witnessing(h) : 0;
+}
+
+int gw_holes_open_deaf(struct gw_holes **holes, const struct gw_memory *memory)
+{
+	int rc = begin(holes, memory);
+
+	if (!rc)
+		(*holes)->deaf = true;
+	return rc;
 }
 
 void gw_holes_close(struct gw_holes *h)
@@ -186,7 +203,7 @@ void gw_holes_close(struct gw_holes *h)
 int gw_holes_heard(struct gw_holes *h)
 {
 	char events[4096];
-	bool heard = h->ear < 0;
+	bool heard = h->ear < 0 && !h->deaf;
 
 	/* Those that say the same are one; how many there were, and in which file, is no matter. */
 	while (h->ear >= 0 && read(h->ear, events, sizeof(events)) > 0)

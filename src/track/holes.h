@@ -46,6 +46,9 @@ struct gw_holes;
  * Return: 0 or -errno. gw_holes_close() either way.
  */
 int gw_holes_open(struct gw_holes **holes, const struct gw_memory *memory, bool expected);
+
+/** gw_holes_open_deaf() - who hears what was punched from somebody else: only gw_holes_read(). */
+int gw_holes_open_deaf(struct gw_holes **holes, const struct gw_memory *memory);
 void gw_holes_close(struct gw_holes *h);
 
 /**

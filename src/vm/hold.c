@@ -85,6 +85,7 @@ int gw_hold_parse(struct gw_hold *hold, const json_t *json)
 			       (long long)json_integer_value(size));
 	snprintf(hold->name, sizeof(hold->name), "%s", name);
 	snprintf(hold->host, sizeof(hold->host), "%s", host);
+	hold->carried = json_is_true(json_object_get(json, "carried"));
 	hold->size = (uint64_t)json_integer_value(size);
 	if (hold->size > total)
 		hold->size = total;
@@ -104,7 +105,7 @@ json_t *gw_hold_json(const struct gw_hold *hold)
 }
 
 char *gw_hold_text(const char *name, const char *host, const struct gw_memory *memory,
-		   uint64_t size)
+		   uint64_t size, bool carried)
 {
 	struct gw_hold hold = { .nr_blocks = memory->nr_blocks, .size = size };
 	json_t *json;
@@ -117,12 +118,15 @@ char *gw_hold_text(const char *name, const char *host, const struct gw_memory *m
 		hold.blocks[i].size = memory->blocks[i].size;
 	}
 	json = gw_hold_json(&hold);
+	if (json && carried)
+		json_object_set_new(json, "carried", json_true());
 	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	return text;
 }
 
-int gw_holding_parse(const void *payload, size_t len, char host[GW_HOST_MAX], uint32_t *stages)
+int gw_holding_parse(const void *payload, size_t len, char host[GW_HOST_MAX], uint32_t *stages,
+		     uint32_t *features)
 {
 	json_t *json = json_loadb(payload, len, 0, NULL);
 	const char *name = json_string_value(json_object_get(json, "host"));
@@ -131,6 +135,9 @@ int gw_holding_parse(const void *payload, size_t len, char host[GW_HOST_MAX], ui
 	if (!rc)
 		rc = gw_names_parse(json_object_get(json, "stages"), GW_STAGE_MAX, gw_stage_name,
 				    stages);
+	if (!rc)
+		rc = gw_names_parse(json_object_get(json, "features"), GW_FEATURE_COUNT,
+				    gw_feature_name, features);
 	if (!rc)
 		gw_copy_whole(host, GW_HOST_MAX, name);
 	json_decref(json);

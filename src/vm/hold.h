@@ -28,6 +28,7 @@
  * @name: of the VM; @host: what its main host calls itself
  * @size: bytes that may be put here, at most those of all blocks
  * @features, @stages: what the main host can do and read (feature.h, stage.h)
+ * @carried: the VM runs elsewhere still, and that host's word is what may go
  */
 struct gw_hold {
 	char name[GW_NAME_MAX];
@@ -39,6 +40,7 @@ struct gw_hold {
 	unsigned int nr_blocks;
 	uint64_t size;
 	uint32_t features, stages;
+	bool carried;
 };
 
 /** gw_hold_parse() - check and read it. 0, or -EPROTO with a message. */
@@ -50,19 +52,22 @@ json_t *gw_hold_json(const struct gw_hold *hold);
 /**
  * gw_hold_text() - HOLD's payload: @size bytes of VM @name's @memory are to be held.
  * @host: its main host's name
+ * @carried: it is about to be that (feature split-carried)
  *
  * Return: text, free(); NULL: no memory.
  */
 char *gw_hold_text(const char *name, const char *host, const struct gw_memory *memory,
-		   uint64_t size);
+		   uint64_t size, bool carried);
 
 /**
  * gw_holding_parse() - the answer to it.
- * @host: what the sub-host calls itself; @stages: that it reads (stage.h)
+ * @host: what the sub-host calls itself
+ * @stages, @features: that it reads, and has (stage.h, feature.h)
  *
  * Return: 0, or -EPROTO with a message.
  */
-int gw_holding_parse(const void *payload, size_t len, char host[GW_HOST_MAX], uint32_t *stages);
+int gw_holding_parse(const void *payload, size_t len, char host[GW_HOST_MAX], uint32_t *stages,
+		     uint32_t *features);
 
 /** gw_hold_same_blocks() - whether pages have the same numbers in both. */
 bool gw_hold_same_blocks(const struct gw_hold *a, const struct gw_hold *b);

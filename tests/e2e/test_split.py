@@ -98,7 +98,6 @@ class Split(Splits):
             text = self.a.godwit("status", "t").ok().out
             check("split-active" in text and "away" in text and self.subs[0].address in text, text)
             self.is_held()
-            self.a.godwit("migrate", "t", self.subs[0].address).failed("godwit merge t")
             self.a.godwit("split", "t", "--to", self.to(), "--main-memory",
                           "64M").failed("other hosts")
             self.merge()
