@@ -667,10 +667,14 @@ class Lab:
 
     def disk(self):
         """A folder for a host's --swap-dir, on a disk, as /tmp need not be."""
-        path = f"/var/tmp/{os.path.basename(self.dir)}.{len(self.disks)}"
+        path = f"{self._disk_prefix()}{len(self.disks)}"
         os.mkdir(path, 0o700)
         self.disks.append(path)
         return path
+
+    def _disk_prefix(self):
+        """Of its disks' folders, and of no other's: other tests may run on this machine."""
+        return "/var/tmp/" + ".".join(self.dir.split("/")[-2:]) + "."
 
     def drop(self, host):
         """A host that only one test needed: nothing may be left on it."""
@@ -800,7 +804,7 @@ class Lab:
                 network.down()
             except subprocess.CalledProcessError:
                 pass
-        for path in glob.glob(f"/var/tmp/{os.path.basename(self.dir)}.*"):
+        for path in glob.glob(f"{self._disk_prefix()}*"):
             shutil.rmtree(path, ignore_errors=True)
         shutil.rmtree(self.dir, ignore_errors=True)
 
