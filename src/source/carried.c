@@ -28,6 +28,8 @@ int gw_carried_open(struct gw_source *s)
 				       "there go elsewhere before, with 'godwit evacuate %s'",
 				       to, c->subs[k].address);
 	rc = gw_told_init(&c->told, s->memory->nr_pages);
+	if (!rc)
+		rc = gw_bitmap_init(&c->owed, s->memory->nr_pages);
 	c->at = calloc(c->units->nr, 1);
 	if (!rc && !c->at)
 		rc = gw_fail(-ENOMEM, "no memory to tell what is where");
@@ -56,6 +58,7 @@ static int tell_range(struct gw_source *s, unsigned int holder, size_t first, si
 		const uint64_t is = none ? 0 : atomic_load(&c->away[i]);
 		uint64_t differ = (is ^ c->told.away.words[i]) & within(i, first, end);
 
+		c->owed.words[i] |= differ & c->told.away.words[i];
 		for (; !rc && differ; differ &= differ - 1)
 			rc = gw_tell_page(s, &c->told, holder,
 					  i * 64 + (size_t)__builtin_ctzll(differ));
@@ -91,14 +94,16 @@ int gw_carried_tell(struct gw_source *s)
 
 void gw_carried_due(struct gw_source *s, size_t first, size_t count)
 {
-	const struct gw_carried *c = s->carried;
+	struct gw_carried *c = s->carried;
 	const size_t nr_pages = s->memory->nr_pages;
 	const size_t end = count < nr_pages - first ? first + count : nr_pages;
 
-	/* What came while it was told as away is not there. */
-	for (size_t i = first / 64; !c->frozen && i * 64 < end; i++)
-		if (c->told.away.words[i])
-			s->due.words[i] |= c->told.away.words[i] & ~atomic_load(&c->away[i]);
+	for (size_t i = first / 64; i * 64 < end; i++) {
+		if (!c->owed.words[i])
+			continue;
+		s->due.words[i] |= c->owed.words[i];
+		c->owed.words[i] = 0;
+	}
 }
 
 void gw_carried_hide(struct gw_source *s, struct gw_batch *batch)
@@ -151,6 +156,7 @@ void gw_carried_free(struct gw_carried *c)
 	if (!c)
 		return;
 	gw_told_free(&c->told);
+	gw_bitmap_free(&c->owed);
 	free(c->at);
 	c->at = NULL;
 }

@@ -12,7 +12,8 @@
  *   thaw     on every way out before COMMIT, and before the guest goes on here: as it was
  *
  * Rules: the sub-hosts are never dismissed; the VM lives on, on one host or the other. What came
- * after the freeze is told as away, so its pages are sent as zeros, which are holes there.
+ * after the freeze is told as away, so its pages are sent as zeros, which are holes there. So who
+ * is told that a page has come back is owed it, whether or not it changed since.
  */
 #ifndef GW_CARRIED_H
 #define GW_CARRIED_H
@@ -40,7 +41,8 @@ struct gw_carried {
 	unsigned int nr;
 
 	struct gw_told told;
-	uint8_t *at; /* each unit's holder, as told */
+	struct gw_bitmap owed; /* pages that it was told have come back, and that are due since */
+	uint8_t *at;	       /* each unit's holder, as told */
 	bool frozen;
 };
 
@@ -50,7 +52,7 @@ int gw_carried_open(struct gw_source *s);
 /** gw_carried_tell() - tell the main host what has changed since the last time. 0 or -errno. */
 int gw_carried_tell(struct gw_source *s);
 
-/** gw_carried_due() - after the tracker has seen [first, first + count): what it does not know. */
+/** gw_carried_due() - what is due of [first, first + count) beside what has changed. */
 void gw_carried_due(struct gw_source *s, size_t first, size_t count);
 
 /** gw_carried_hide() - pages of @batch that the main host is to have as holes are zeros. */
