@@ -5,7 +5,7 @@
  * time; the worker's own does what source/carried.h asks for.
  *
  * When the worker ends, and the VM is here, the daemon starts another keeper, as after one that
- * died.
+ * died. Without a daemon this process is that (gw_carry_keep()).
  */
 #include <errno.h>
 #include <poll.h>
@@ -139,17 +139,34 @@ int gw_carry_begin(struct gw_source_env *e, bool moves)
 	return moves ? await_servers(e) : 0;
 }
 
+static void stop_thread(struct gw_carry *c)
+{
+	c->ended = true;
+	if (!c->runs)
+		return;
+	gw_split_live_ops.notify(c->keeper);
+	pthread_join(c->thread, NULL);
+	c->runs = false;
+}
+
+void gw_carry_keep(struct gw_source_env *e)
+{
+	gw_info("VM '%s' stays, and is kept by this process until there is a godwitd again",
+		e->vm.def.name);
+	stop_thread(e->carry);
+	gw_qmp_close(e->qmp);
+	e->qmp = NULL;
+	if (gw_keeper_keep(e->carry->keeper) && !e->w->orphaned)
+		gw_warn("VM '%s': %s", e->vm.def.name, gw_error());
+}
+
 void gw_carry_end(struct gw_source_env *e)
 {
 	struct gw_carry *c = e->carry;
 
 	if (!c)
 		return;
-	c->ended = true;
-	if (c->runs) {
-		gw_split_live_ops.notify(c->keeper);
-		pthread_join(c->thread, NULL);
-	}
+	stop_thread(c);
 	if (c->keeper)
 		gw_keeper_free(c->keeper);
 	json_decref(c->define);

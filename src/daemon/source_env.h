@@ -105,6 +105,9 @@ int gw_spread_history(void *env, struct gw_ageing *ageing);
 int gw_carry_begin(struct gw_source_env *e, bool moves);
 void gw_carry_end(struct gw_source_env *e);
 
+/** gw_carry_keep() - it did not move, and godwitd is gone: keep it until there is another. */
+void gw_carry_keep(struct gw_source_env *e);
+
 /** gw_carry_note() - it moves, as the command's @args say. 0, or -EINVAL with a message. */
 int gw_carry_note(struct gw_source_env *e, const json_t *args);
 

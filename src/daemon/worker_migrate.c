@@ -327,6 +327,8 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 	if (rc && e->s.state != GW_SOURCE_IN_DOUBT)
 		tell_fate(e);
 	rc = gw_source_env_told(e, rc, result);
+	if (rc && e->carry && w->orphaned && e->s.state != GW_SOURCE_IN_DOUBT)
+		gw_carry_keep(e);
 	json_decref(definition);
 	gw_source_env_free(e);
 	return rc;

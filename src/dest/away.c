@@ -33,6 +33,9 @@ static int leave(struct gw_dest *d, unsigned int k, size_t unit, size_t first, s
 	if (t->away - before != count)
 		return cannot_be(first, "leaves twice");
 	s->pages[k] += count;
+	/* What comes back before others leave may be told after them. */
+	if (!s->carried && s->pages[k] * GW_PAGE_SIZE > s->size[k])
+		return cannot_be(first, "is more than its sub-host may hold");
 	/* What left where it was split before came as zeros, or will; and beside it may be others.
 	 */
 	if (s->carried)
@@ -85,7 +88,6 @@ static int seal(struct gw_dest *d, uint64_t pages)
 	if (pages != s->table->away)
 		return gw_fail(-EPROTO, "source: says that %llu pages are away, and told of %zu",
 			       (unsigned long long)pages, (size_t)s->table->away);
-	/* Not before: what comes back and what leaves are told one after the other. */
 	for (unsigned int k = 0; k < s->nr; k++)
 		if (s->pages[k] * GW_PAGE_SIZE > s->size[k])
 			return gw_fail(-EPROTO,

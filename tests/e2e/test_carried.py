@@ -49,7 +49,8 @@ class Carried(Group):
 
     def is_at(self, host):
         """It is split there, as it was, and nowhere else."""
-        self.vm.settle(host)
+        if self.vm.host is not host:
+            self.vm.settle(host)
         wait_for("it to be split", lambda: host.state("t") == "split", 20)
         for other in {self.a, self.b} - {host}:
             wait_for("nothing to be left", lambda h=other: not h.list(), 20)
@@ -135,6 +136,13 @@ class CarriedMove(Carried):
         command = under_way()
         kill(self.a.worker())
         command.finish().failed("runs on here")
+        self.is_at(self.a)
+
+        command = under_way()
+        self.a.kill()
+        command.finish().failed()
+        self.vm.lives()
+        self.a.start()
         self.is_at(self.a)
 
         command = under_way()

@@ -296,7 +296,6 @@ class SplitMove(SplitMoves):
         check(status["status"] == "split-active", status)
         check(status["godwit"]["split"]["page-ins"] > 0, status)
         check(self.resident(self.main) <= self.limit + 8 * UNIT, self.resident(self.main))
-        self.main.godwit("migrate", "t", self.a.address).failed("godwit merge t")
         self.merge()
         self.vm.move(self.a)
 

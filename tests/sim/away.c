@@ -6,10 +6,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "carried.h"
 #include "error.h"
 #include "sim.h"
 
-#define SUBS 2
+#define SUBS CARRIED_SUBS
 
 static struct gw_netpt table;
 static uint8_t *history;
@@ -25,7 +26,8 @@ static const char *path(void)
 int away_prepare(struct gw_dest *d, const struct gw_memory *memory)
 {
 	static const uint8_t id[GW_ID_LEN] = { 1 };
-	int rc = gw_netpt_create(&table, path(), memory, id, GW_CHUNK_PAGES);
+	int rc = gw_netpt_create(&table, path(), memory, id,
+				 d->split.carried ? CARRIED_UNIT : GW_CHUNK_PAGES);
 
 	if (rc)
 		return rc;
@@ -42,9 +44,8 @@ int away_prepare(struct gw_dest *d, const struct gw_memory *memory)
 
 int away_split(void *env)
 {
-	(void)env;
-	sim_check(false, "memory is paged that lies nowhere");
-	return 0;
+	sim_check(sim.sc->carried, "memory is paged that lies nowhere");
+	return sim_step(env, "page at the destination", STEP_FAILS);
 }
 
 void away_drop(void)

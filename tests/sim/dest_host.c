@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "away.h"
+#include "carried.h"
 #include "clock.h"
 #include "error.h"
 #include "feature.h"
@@ -399,6 +400,10 @@ static void check_memory(void)
 		paged_check_held();
 		return;
 	}
+	if (sim.sc->carried) {
+		carried_compare();
+		return;
+	}
 	page = guest_compare(sim.guest.memory, sim.dst.memory);
 	if (sim.sc->unequal)
 		sim_check(page < sim.guest.memory->nr_pages, "memory is equal where it cannot be");
@@ -441,6 +446,8 @@ static int op_device_end(void *env, int64_t deadline)
 	}
 	if (process->dead)
 		return gw_fail(-ESHUTDOWN, "killed");
+	if (sim.sc->carried)
+		carried_load();
 	rc = paged_load(process, deadline);
 	if (!rc)
 		rc = qemu_gone();

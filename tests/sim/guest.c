@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "carried.h"
 #include "clock.h"
 #include "fiber.h"
 #include "guest.h"
@@ -30,6 +31,7 @@ static uint8_t *page_bytes(const struct guest *g, size_t page)
 {
 	const struct gw_memory_block *block = gw_memory_block_of(g->memory, page);
 
+	carried_touch(page);
 	if (!gw_bitmap_test(&g->data, page))
 		return NULL;
 	return g->bytes[block - g->memory->blocks] + (page - block->first_page) * GW_PAGE_SIZE;

@@ -11,17 +11,23 @@
 #include "runs.h"
 
 /* DEFINE with what the main host needs to know, and @feature beside those that it takes. */
-static void define_split(const char *feature, int postcopy)
+static void define_any(const char *feature, int postcopy, bool carried)
 {
-	json_t *json = json_pack("{s:O,s:b,s:i,s:i,s:[s*,s*,s*],s:i,s:{}}", "definition",
+	json_t *json = json_pack("{s:O,s:b,s:i,s:i,s:[s*,s*,s*],s:i,s:{s:b}}", "definition",
 				 sim.definition, "run", 1, "streams", STREAMS, "resident", 0,
 				 "features", "switchover-again", feature,
-				 postcopy ? "postcopy" : NULL, "postcopy", postcopy, "split");
+				 postcopy ? "postcopy" : NULL, "postcopy", postcopy, "split",
+				 "carried", (int)carried);
 	char *text = json_dumps(json, JSON_COMPACT);
 
 	json_decref(json);
 	define(text);
 	free(text);
+}
+
+static void define_split(const char *feature, int postcopy)
+{
+	define_any(feature, postcopy, false);
 }
 
 static bool split(void)
@@ -54,6 +60,11 @@ static void some_device(void)
 static void not_agreed(void)
 {
 	define_split(NULL, 0);
+}
+
+static void carried_not_agreed(void)
+{
+	define_any("split", 0, true);
 }
 
 static void with_postcopy(void)
@@ -134,6 +145,7 @@ static void round_after_end(void)
 
 const struct script away_scripts[] = {
 	{ "several hosts, not agreed", not_agreed, "was not offered" },
+	{ "a split VM, not agreed", carried_not_agreed, "was not offered" },
 	{ "several hosts and post-copy", with_postcopy, "was not offered" },
 	{ "pages away of a VM in one place", away_unasked, "AWAY, which is not due" },
 	{ "a history of one", history_unasked, "HISTORY, which is not due" },

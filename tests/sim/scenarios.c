@@ -172,6 +172,15 @@ const struct scenario scenarios[] = {
 	  .stride = 3,
 	  .reuse = REUSE_UNTRACKED,
 	  .postcopy = GW_POSTCOPY_NOW },
+	/* It is split already, and what its sub-hosts have stays there. */
+	{ .name = "carried",
+	  .guest = { .writes_per_ms = 8, .working_set = 200, .familiar = true },
+	  .streams = 2,
+	  .downtime_limit_ms = 40,
+	  .stride = 2,
+	  .uneven = GW_MS,
+	  .carried = true,
+	  .pages = { .compress = GW_COMPRESS_LZ4, .delta_cache = FEW_PAGES } },
 	/* Whatever is sent once the guest stands still comes late: no round gets it there. */
 	{ .name = "late",
 	  .guest = { .writes_per_ms = 8, .working_set = 120 },
@@ -254,6 +263,20 @@ struct scenario scenario_random(uint64_t seed)
 	return sc;
 }
 
+struct scenario scenario_carried(uint64_t seed)
+{
+	struct scenario sc = scenario_random(seed);
+
+	sc.name = "carried-random";
+	sc.guest.punches = sc.guest.direct_io = sc.guest.needs_quiesce = sc.direct_io = false;
+	sc.verify = false;
+	sc.reuse = REUSE_NONE;
+	sc.postcopy = GW_POSTCOPY_NEVER;
+	sc.version = 0;
+	sc.carried = true;
+	return sc;
+}
+
 void scenario_print(const struct scenario *sc)
 {
 	const struct behaviour *b = &sc->guest;
@@ -284,8 +307,8 @@ const struct scenario *scenario_find(const char *name, uint64_t seed)
 	for (size_t i = 0; i < nr_blind; i++)
 		if (!strcmp(blind[i].name, name))
 			return &blind[i];
-	if (!strcmp(name, "random")) {
-		random = scenario_random(seed);
+	if (!strcmp(name, "random") || !strcmp(name, "carried-random")) {
+		random = name[0] == 'r' ? scenario_random(seed) : scenario_carried(seed);
 		return &random;
 	}
 	fprintf(stderr, "no scenario '%s'\n", name);

@@ -17,6 +17,9 @@ extern const size_t nr_blind;
 /** scenario_random() - a function of @seed alone. */
 struct scenario scenario_random(uint64_t seed);
 
+/** scenario_carried() - the same, of a guest that is split already. */
+struct scenario scenario_carried(uint64_t seed);
+
 /** scenario_print() - what a run is made of, for its trace. */
 void scenario_print(const struct scenario *sc);
 

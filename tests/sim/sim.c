@@ -191,14 +191,16 @@ static enum fault_kind random_kind(struct rng *rng, bool second, unsigned int st
 	return (enum fault_kind)rng_below(rng, FAULT_CUT_ONE);
 }
 
+/* Of random runs. */
+#define CARRIED_ONE_IN 3
+
 /* Two faults, the second often while the first is being put right. */
-static void random_run(uint64_t seed)
+static void struck_at_random(const struct scenario *sc, uint64_t seed)
 {
-	const struct scenario sc = scenario_random(seed);
 	struct rng rng = { seed };
 	struct fault faults[2] = { 0 };
 
-	run_twice(&sc, seed, no_faults);
+	run_twice(sc, seed, no_faults);
 	for (int i = 0; i < 2; i++) {
 		faults[i].step = i && rng_one_in(&rng, 2)
 					 ? faults[0].step + 1 + (unsigned int)rng_below(&rng, 5)
@@ -208,7 +210,16 @@ static void random_run(uint64_t seed)
 	/* New draws come last: tests/sim/seeds. */
 	if (rng_one_in(&rng, 9))
 		faults[rng_below(&rng, 2)].kind = FAULT_CUT_ONE;
-	run_twice(&sc, seed, faults);
+	run_twice(sc, seed, faults);
+}
+
+static void random_run(uint64_t seed)
+{
+	const struct scenario sc = scenario_random(seed), carried = scenario_carried(seed);
+
+	struck_at_random(&sc, seed);
+	if (seed % CARRIED_ONE_IN == 0)
+		struck_at_random(&carried, seed);
 }
 
 /* Seeds that failed once: lines "random SEED  # why". */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "carried.h"
 #include "clock.h"
 #include "error.h"
 #include "sim.h"
@@ -525,6 +526,9 @@ static const struct gw_source_ops ops = {
 	.cancelled = op_cancelled,
 	.disks = op_disks,
 	.report = op_report,
+	.carried_freeze = carried_freeze,
+	.carried_leave = carried_leave,
+	.carried_thaw = carried_thaw,
 };
 
 static void keep(void *arg, unsigned int i);
@@ -570,6 +574,8 @@ void source_recover(void)
 		start_keeper();
 		return;
 	}
+	if (sim.src.journal == JOURNAL_MOVING)
+		carried_back();
 	/* The daemon tries until it is settled. */
 	for (int try = 0;; try++) {
 		enum gw_source_phase phase = sim.src.journal == JOURNAL_MOVING ? GW_SOURCE_MOVING
@@ -597,6 +603,8 @@ void source_settle(enum gw_outcome outcome)
 {
 	int rc = -EAGAIN;
 
+	if (outcome == GW_OUTCOME_ABORTED)
+		carried_back();
 	/* So does the operator, or the daemon once it has an answer. */
 	while (rc && rc != -EINPROGRESS)
 		rc = !sim.src.resume && outcome == GW_OUTCOME_ABORTED
@@ -691,6 +699,7 @@ static void set_up(void)
 	src->s.discards = sim.sc->guest.punches;
 	src->s.params.postcopy = sim.sc->postcopy;
 	src->s.params.postcopy_after = sim.sc->postcopy_after;
+	src->s.carried = carried_of();
 }
 
 void source_init(void)

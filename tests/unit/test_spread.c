@@ -314,6 +314,32 @@ static void holes_here(void **state)
 	assert_int_equal(w->table.away, 0);
 }
 
+/* Of a VM that was split before, a part of a unit may be here, and units change their holder. */
+static void carried(void **state)
+{
+	struct world *w = *state;
+	uint8_t bytes[GW_PAGE_SIZE];
+
+	w->d.split.carried = true;
+	memset(bytes, 1, sizeof(bytes));
+	assert_int_equal(gw_memory_write(&w->main_ram.memory, 2, 1, bytes), 0);
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 1, 3, 1), 0);
+	assert_int_equal(gw_memory_is_hole(&w->main_ram.memory, 2, 1), 0);
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 0, 4, 1), -EPROTO);
+	assert_message("at another sub-host");
+	assert_int_equal(say_away(w, GW_MSG_AWAY, GW_HOLDERS_MAX, 3, 1), 0);
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 0, 4, 1), 0);
+	assert_int_equal(say_away(w, GW_MSG_AWAY_END, 1, 0, 0), 0);
+	assert_true(w->d.split.sealed);
+	/* More than it may hold, but for a moment. */
+	w->d.split.size[0] = GW_PAGE_SIZE;
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 0, 5, 1), 0);
+	assert_int_equal(say_away(w, GW_MSG_AWAY_END, 2, 0, 0), -EPROTO);
+	assert_message("may hold");
+	assert_int_equal(say_away(w, GW_MSG_AWAY, GW_HOLDERS_MAX, 4, 1), 0);
+	assert_int_equal(say_away(w, GW_MSG_AWAY_END, 1, 0, 0), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -321,6 +347,7 @@ int main(void)
 		world_test(to_their_holders), world_test(cut),
 		world_test(refused),	      world_test(hostile_server),
 		world_test(hostile_source),   world_test(holes_here),
+		world_test(carried),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
