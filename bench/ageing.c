@@ -73,7 +73,7 @@ static void call(struct bench *b, enum step step)
 		gw_ageing_shift(&b->ageing);
 		break;
 	case SPLIT:
-		gw_ageing_split(&b->ageing, b->ageing.units.nr / 2, &b->stay);
+		gw_ageing_split(&b->ageing, NULL, b->ageing.units.nr / 2, &b->stay);
 		break;
 	case VICTIM:
 		gw_ageing_coldest(&b->ageing, &b->eligible, 1, b->units);

@@ -205,7 +205,7 @@ static int split(struct play *p, size_t most)
 	rc = gw_bitmap_init(&stay, r->units.nr);
 	if (rc)
 		return rc;
-	gw_ageing_split(&p->ageing, most, &stay);
+	gw_ageing_split(&p->ageing, NULL, most, &stay);
 	for (size_t unit = 0; unit < r->units.nr; unit++)
 		if (gw_bitmap_test(&stay, unit) && pages_of(r, unit))
 			add_here(p, unit);

@@ -162,11 +162,27 @@ static void assign(struct gw_spread *sp, const struct gw_bitmap *stay)
 	}
 }
 
+/* Units of which something is memory: the others would take its place at the main host. */
+static int find_filled(struct gw_source *s, struct gw_bitmap *filled)
+{
+	const struct gw_units *units = &s->spread->units;
+	struct gw_memory_walk walk = gw_memory_walk(s->memory);
+	size_t first, stop;
+	int rc;
+
+	while ((rc = gw_memory_walk_next(&walk, &first, &stop)) > 0) {
+		const size_t unit = gw_unit_of(units, first), last = gw_unit_of(units, stop - 1);
+
+		gw_bitmap_set_range(filled, unit, last - unit + 1);
+	}
+	return rc;
+}
+
 /* What it has used of late stays with it; decided once (IV-C). */
 static int plan(struct gw_source *s)
 {
 	struct gw_spread *sp = s->spread;
-	struct gw_bitmap stay = { 0 };
+	struct gw_bitmap stay = { 0 }, filled = { 0 };
 	struct gw_ageing ageing;
 	size_t most = 0;
 	int rc;
@@ -182,6 +198,10 @@ static int plan(struct gw_source *s)
 	rc = gw_ageing_init(&ageing, s->memory, sp->unit_pages);
 	if (!rc)
 		rc = gw_bitmap_init(&stay, sp->units.nr);
+	if (!rc)
+		rc = gw_bitmap_init(&filled, sp->units.nr);
+	if (!rc)
+		rc = find_filled(s, &filled);
 	sp->history_ns = s->ops->now(s->env);
 	sp->sampling = true;
 	s->ops->report(s->env);
@@ -193,10 +213,11 @@ static int plan(struct gw_source *s)
 	if (!rc)
 		rc = gw_tell_history(s, ageing.unit, ageing.units.nr);
 	if (!rc) {
-		gw_ageing_split(&ageing, most, &stay);
+		gw_ageing_split(&ageing, &filled, most, &stay);
 		assign(sp, &stay);
 	}
 	gw_bitmap_free(&stay);
+	gw_bitmap_free(&filled);
 	gw_ageing_free(&ageing);
 	return rc;
 }

@@ -138,22 +138,34 @@ void gw_ageing_shift(struct gw_ageing *a)
 	shift_units(a);
 }
 
-void gw_ageing_split(const struct gw_ageing *a, size_t most, struct gw_bitmap *stay)
+static bool is_in(const struct gw_bitmap *units, size_t unit)
+{
+	return !units || gw_bitmap_test(units, unit);
+}
+
+void gw_ageing_split(const struct gw_ageing *a, const struct gw_bitmap *filled, size_t most,
+		     struct gw_bitmap *stay)
 {
 	size_t nr[256] = { 0 }, above = 0, of_it;
 	unsigned int threshold = 256;
 
 	for (size_t unit = 0; unit < a->units.nr; unit++)
-		nr[a->unit[unit]]++;
+		nr[a->unit[unit]] += is_in(filled, unit);
 	while (threshold && above + nr[threshold - 1] <= most)
 		above += nr[--threshold];
 	/* Those with threshold and more all fit; of the next value as many as there is room for. */
 	of_it = most - above;
 	for (size_t unit = 0; unit < a->units.nr; unit++) {
-		if (a->unit[unit] < threshold && (a->unit[unit] + 1U != threshold || !of_it))
+		if (!is_in(filled, unit) ||
+		    (a->unit[unit] < threshold && (a->unit[unit] + 1U != threshold || !of_it)))
 			continue;
 		of_it -= a->unit[unit] < threshold;
 		gw_bitmap_set(stay, unit);
+	}
+	for (size_t unit = 0; filled && of_it && unit < a->units.nr; unit++) {
+		of_it -= !gw_bitmap_test(filled, unit);
+		if (!gw_bitmap_test(filled, unit))
+			gw_bitmap_set(stay, unit);
 	}
 }
 

@@ -55,9 +55,11 @@ void gw_ageing_shift(struct gw_ageing *a);
 /**
  * gw_ageing_split() - which @most units are to stay: those with the largest values (IV-C). Of
  * those with the least value that stays at all, the first ones.
+ * @filled: units that have memory at all, which the others make way for; NULL: all have
  * @stay: a bit a unit, all clear
  */
-void gw_ageing_split(const struct gw_ageing *a, size_t most, struct gw_bitmap *stay);
+void gw_ageing_split(const struct gw_ageing *a, const struct gw_bitmap *filled, size_t most,
+		     struct gw_bitmap *stay);
 
 /**
  * gw_ageing_coldest() - units with the least values, the least first.

@@ -66,11 +66,40 @@ static void splits(void **state)
 		struct gw_bitmap stay;
 
 		assert_int_equal(gw_bitmap_init(&stay, a.units.nr), 0);
-		gw_ageing_split(&a, most, &stay);
+		gw_ageing_split(&a, NULL, most, &stay);
 		assert_int_equal(gw_bitmap_count(&stay, 0, a.units.nr), most);
 		for (size_t i = 0; i < most && i < sizeof(values); i++)
 			assert_true(gw_bitmap_test(&stay, order[i]));
 		gw_bitmap_free(&stay);
+	}
+	gw_ageing_free(&a);
+}
+
+/* What has no memory stays where it takes nobody's place. */
+static void splits_what_is_filled(void **state)
+{
+	static const uint8_t values[] = { 0x80, 0, 0x40, 0, 0, 0, 0x01 };
+	const struct gw_memory m = two_blocks();
+	struct gw_ageing a;
+
+	(void)state;
+	assert_int_equal(gw_ageing_init(&a, &m, 64), 0);
+	memcpy(a.unit, values, sizeof(values));
+	for (size_t most = 0; most <= a.units.nr; most++) {
+		/* Those that are filled, by their value; then the others. */
+		static const size_t order[] = { 0, 2, 6, 9, 10, 1, 3, 4, 5, 7, 8, 11 };
+		struct gw_bitmap stay, filled;
+
+		assert_int_equal(gw_bitmap_init(&stay, a.units.nr), 0);
+		assert_int_equal(gw_bitmap_init(&filled, a.units.nr), 0);
+		for (size_t i = 0; i < 5; i++)
+			gw_bitmap_set(&filled, order[i]);
+		gw_ageing_split(&a, &filled, most, &stay);
+		assert_int_equal(gw_bitmap_count(&stay, 0, a.units.nr), most);
+		for (size_t i = 0; i < most; i++)
+			assert_true(gw_bitmap_test(&stay, order[i]));
+		gw_bitmap_free(&stay);
+		gw_bitmap_free(&filled);
 	}
 	gw_ageing_free(&a);
 }
@@ -332,6 +361,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(accumulates),
 		cmocka_unit_test(splits),
+		cmocka_unit_test(splits_what_is_filled),
 		cmocka_unit_test(coldest_first),
 		cmocka_unit_test(as_a_model),
 		cmocka_unit_test(coldest_as_a_model),

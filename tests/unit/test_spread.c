@@ -104,6 +104,8 @@ static void planned(void **state)
 	struct world *w = *state;
 	size_t units[SUBS + 1] = { 0 };
 
+	for (size_t unit = 0; unit < UNITS; unit++)
+		write_page(w, unit * UNIT, 1);
 	open_all(w);
 	for (size_t unit = 0; unit < UNITS; unit++) {
 		const unsigned int k = owner(w, unit * UNIT);
@@ -118,6 +120,19 @@ static void planned(void **state)
 	hear_all(w);
 	assert_true(w->history[HOT] > w->history[WARM] && w->history[WARM]);
 	assert_int_equal(w->history[0], 0);
+}
+
+/* What has no memory does not stay in the place of what has, though nobody uses that. */
+static void planned_empty(void **state)
+{
+	struct world *w = *state;
+
+	write_page(w, 3 * UNIT, 1);
+	write_page(w, (UNITS - 1) * UNIT, 1);
+	open_all(w);
+	assert_int_equal(owner(w, 3 * UNIT), GW_SPREAD_MAIN);
+	assert_int_equal(owner(w, (UNITS - 1) * UNIT), GW_SPREAD_MAIN);
+	assert_true(owner(w, HOT * UNIT) < SUBS);
 }
 
 static void no_room(void **state)
@@ -343,10 +358,15 @@ static void carried(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		world_test(planned),	      world_test(no_room),
-		world_test(to_their_holders), world_test(cut),
-		world_test(refused),	      world_test(hostile_server),
-		world_test(hostile_source),   world_test(holes_here),
+		world_test(planned),
+		world_test(planned_empty),
+		world_test(no_room),
+		world_test(to_their_holders),
+		world_test(cut),
+		world_test(refused),
+		world_test(hostile_server),
+		world_test(hostile_source),
+		world_test(holes_here),
 		world_test(carried),
 	};
 
