@@ -9,7 +9,6 @@
  */
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,22 +31,13 @@ struct gw_carry {
 	struct gw_carried carried;
 	struct gw_tracker tracker;
 	json_t *define;
-	pthread_t thread;
-	bool runs, let_go;
-	_Atomic bool ended;
+	struct gw_beside beside;
+	bool let_go;
 };
 
 static struct gw_split *split_of(const struct gw_source_env *e)
 {
 	return &e->carry->keeper->split;
-}
-
-static void *look_after(void *arg)
-{
-	struct gw_carry *c = arg;
-
-	gw_keeper_beside(c->keeper, &c->ended);
-	return NULL;
 }
 
 /* Whoever is not there, or NULL. */
@@ -133,27 +123,15 @@ int gw_carry_begin(struct gw_source_env *e, bool moves)
 	if (rc)
 		return rc == GW_KEEPER_MERGED ? gw_fail(-EAGAIN, "VM '%s' is split no more", name)
 					      : rc;
-	c->runs = !pthread_create(&c->thread, NULL, look_after, c);
-	if (!c->runs)
-		return gw_fail(-EAGAIN, "no thread to page VM '%s'", name);
-	return moves ? await_servers(e) : 0;
-}
-
-static void stop_thread(struct gw_carry *c)
-{
-	c->ended = true;
-	if (!c->runs)
-		return;
-	gw_split_live_ops.notify(c->keeper);
-	pthread_join(c->thread, NULL);
-	c->runs = false;
+	rc = gw_beside_start(&c->beside, k);
+	return rc || !moves ? rc : await_servers(e);
 }
 
 void gw_carry_keep(struct gw_source_env *e)
 {
 	gw_info("VM '%s' stays, and is kept by this process until there is a godwitd again",
 		e->vm.def.name);
-	stop_thread(e->carry);
+	gw_beside_stop(&e->carry->beside);
 	gw_qmp_close(e->qmp);
 	e->qmp = NULL;
 	if (gw_keeper_keep(e->carry->keeper) && !e->w->orphaned)
@@ -166,7 +144,7 @@ void gw_carry_end(struct gw_source_env *e)
 
 	if (!c)
 		return;
-	stop_thread(c);
+	gw_beside_stop(&c->beside);
 	if (c->keeper)
 		gw_keeper_free(c->keeper);
 	json_decref(c->define);

@@ -42,12 +42,13 @@ static int find(struct gw_keeper *k, const char *who)
 }
 
 /* Who is to take its place: as said, or by the registry. */
-static int choose(const struct gw_keeper *k, const json_t *args, unsigned int leaving, json_t **to)
+static int choose(struct gw_keeper *k, const json_t *args, unsigned int leaving, json_t **to)
 {
 	const uint64_t memory = gw_definition_bytes(&k->vm.def);
 	const uint64_t there = k->record.servers[leaving].size;
 	json_t *ask = json_copy((json_t *)(uintptr_t)args), *but = json_array(), *chosen = NULL;
-	int rc;
+	struct gw_beside beside = { 0 };
+	int rc = 0;
 
 	for (unsigned int i = 0; i < k->record.nr_servers; i++)
 		if (!k->record.servers[i].gone)
@@ -55,7 +56,12 @@ static int choose(const struct gw_keeper *k, const json_t *args, unsigned int le
 	json_object_set_new(ask, "but", but);
 	json_object_set_new(ask, "main-memory",
 			    json_integer((json_int_t)(memory > there ? memory - there : 0)));
-	rc = gw_split_hosts(k->w, ask, memory, NULL, &chosen);
+	/* The registry may take its time, and who waits for room waits for us. */
+	if (json_object_get(args, "auto"))
+		rc = gw_beside_start(&beside, k);
+	if (!rc)
+		rc = gw_split_hosts(k->w, ask, memory, NULL, &chosen);
+	gw_beside_stop(&beside);
 	*to = json_incref(json_object_get(chosen, "to"));
 	json_decref(chosen);
 	json_decref(ask);

@@ -560,15 +560,36 @@ static void look_after(struct gw_keeper *k)
 	unstick(k);
 }
 
-void gw_keeper_beside(struct gw_keeper *k, const _Atomic bool *ended)
+static void *beside(void *arg)
 {
-	while (!*ended) {
-		struct pollfd pfd = { .fd = k->event, .events = POLLIN };
+	struct gw_beside *b = arg;
+
+	while (!b->ended) {
+		struct pollfd pfd = { .fd = b->keeper->event, .events = POLLIN };
 
 		poll(&pfd, 1, (int)(LOOK_NS / GW_MS));
-		quiet(k);
-		look_after(k);
+		quiet(b->keeper);
+		look_after(b->keeper);
 	}
+	return NULL;
+}
+
+int gw_beside_start(struct gw_beside *b, struct gw_keeper *k)
+{
+	b->keeper = k;
+	b->ended = false;
+	b->runs = !pthread_create(&b->thread, NULL, beside, b);
+	return b->runs ? 0 : gw_fail(-EAGAIN, "no thread to page VM '%s'", k->vm.def.name);
+}
+
+void gw_beside_stop(struct gw_beside *b)
+{
+	if (!b->runs)
+		return;
+	b->ended = true;
+	gw_split_live_ops.notify(b->keeper);
+	pthread_join(b->thread, NULL);
+	b->runs = false;
 }
 
 /* Until the guest ends, or all of its memory is here. 0: it is; -ECHILD: it has ended. */

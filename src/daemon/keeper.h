@@ -92,12 +92,21 @@ int gw_keeper_start(struct gw_keeper *k, bool took_over);
  */
 int gw_keeper_keep(struct gw_keeper *k);
 
+/** struct gw_beside - a thread that does what gw_keeper_keep() does all the time. */
+struct gw_beside {
+	struct gw_keeper *keeper;
+	pthread_t thread;
+	bool runs;
+	_Atomic bool ended;
+};
+
 /**
- * gw_keeper_beside() - what gw_keeper_keep() does all the time, in a thread beside one that moves
- * the VM, until it @ended. What the guest uses is not looked at meanwhile, and no direct I/O
- * is quiesced.
+ * gw_beside_start() - beside a caller who moves the VM, or waits for somebody else: room is made
+ * for who waits for it. What the guest uses is not looked at meanwhile, and no direct I/O is
+ * quiesced. 0 or -EAGAIN; gw_beside_stop() either way.
  */
-void gw_keeper_beside(struct gw_keeper *k, const _Atomic bool *ended);
+int gw_beside_start(struct gw_beside *b, struct gw_keeper *k);
+void gw_beside_stop(struct gw_beside *b);
 
 /**
  * gw_keeper_bury() - its QEMU has ended while nobody kept it: nobody needs to hold anything of it,
