@@ -6,7 +6,8 @@
  *
  * Rule: a page whose bit is clear is write-protected, or not here, and then it faults when it is
  * touched. So whoever lifts a protection, or brings a page, notes it under the lock of its stripe;
- * and whoever takes a bit protects the page first, under that lock, too.
+ * and whoever takes a bit protects the page first, under that lock, too. What comes is noted before
+ * the table says that it is here: whoever finds it there, and takes later, hears of it.
  */
 #ifndef GW_CHANGES_H
 #define GW_CHANGES_H

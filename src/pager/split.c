@@ -446,9 +446,10 @@ static int copy(struct gw_split *s, size_t unit, size_t page, size_t count, cons
 		return rc ? rc : -EIO;
 	}
 	s->told_short = false;
+	/* Before the table says so: who finds it here finds that it is new here, too. */
+	gw_changes_note(s, page, copied);
 	park(s, GW_SPLIT_COPIED, page);
 	gw_netpt_placed(&s->table, unit, page, copied);
-	gw_changes_note(s, page, copied);
 	park(s, GW_SPLIT_CAME, page);
 	return (int)copied;
 }
@@ -456,8 +457,8 @@ static int copy(struct gw_split *s, size_t unit, size_t page, size_t count, cons
 /* A page that was asked for is zero: it is a hole, and here. Its stripe is locked. */
 static void came_zero(struct gw_split *s, size_t unit, size_t page)
 {
-	gw_netpt_placed(&s->table, unit, page, 1);
 	gw_changes_note(s, page, 1);
+	gw_netpt_placed(&s->table, unit, page, 1);
 	if (gw_shared_bit(s->wanted, page))
 		give_zeros(s, page);
 }

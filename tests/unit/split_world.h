@@ -18,6 +18,8 @@ struct world {
 	char path[96];
 	_Atomic unsigned int told;
 	_Atomic bool poor; /* the host has no memory */
+	_Atomic int fails; /* nothing can be protected */
+	bool moves;
 	struct gw_faults faults;
 	struct gw_split split;
 	pthread_mutex_t lock; /* of what follows */
@@ -86,6 +88,11 @@ static int op_copy_if_rich(void *env, size_t page, size_t count, const void *byt
 	return ((struct world *)env)->poor ? -ENOMEM : op_copy(env, page, count, bytes, copied);
 }
 
+static int op_protect_if_well(void *env, size_t page, size_t count)
+{
+	return ((struct world *)env)->fails ?: op_protect(env, page, count);
+}
+
 static void op_notify(void *env)
 {
 	((struct world *)env)->told++;
@@ -110,7 +117,7 @@ static const struct gw_split_ops ops = {
 	.now = op_now,
 	.copy = op_copy_if_rich,
 	.zero = op_zero_if_rich,
-	.protect = op_protect,
+	.protect = op_protect_if_well,
 	.unprotect = op_unprotect,
 	.wake = op_wake,
 	.present = op_present,
@@ -160,6 +167,7 @@ static void begin(struct world *w, bool took_over)
 	w->split.env = w;
 	w->split.memory = &w->g.ram.memory;
 	w->split.limit = PAGES;
+	w->split.moves = w->moves;
 	if (took_over)
 		assert_int_equal(gw_netpt_open(&w->split.table, w->path, &w->g.ram.memory, id), 0);
 	else
@@ -184,10 +192,11 @@ static void end(struct world *w)
 	gw_faults_stop(&w->faults);
 }
 
-static int make(void **state)
+static int make_world(void **state, bool moves)
 {
 	struct world *w = calloc(1, sizeof(*w));
 
+	w->moves = moves;
 	split_guest_make(&w->g);
 	w->store = calloc(PAGES, GW_PAGE_SIZE);
 	w->held = calloc(PAGES, sizeof(*w->held));
@@ -198,6 +207,11 @@ static int make(void **state)
 	*state = w;
 	begin(w, false);
 	return 0;
+}
+
+static inline int make(void **state)
+{
+	return make_world(state, false);
 }
 
 static int drop(void **state)
@@ -244,12 +258,114 @@ static int send_out(struct world *w, size_t unit)
 	return n;
 }
 
-static bool in_file(const struct world *w, size_t page)
+static inline bool in_file(const struct world *w, size_t page)
 {
 	unsigned char in;
 
 	assert_int_equal(mincore(w->g.file + page * GW_PAGE_SIZE, GW_PAGE_SIZE, &in), 0);
 	return in & 1;
+}
+
+/* Once so many have come: the guest goes on before they are counted. */
+static inline struct gw_split_stats stats_at(struct world *w, uint64_t page_ins)
+{
+	struct gw_split_stats s;
+
+	do
+		gw_split_stats(&w->split, &s);
+	while (s.page_ins < page_ins && !sched_yield());
+	return s;
+}
+
+struct act {
+	struct world *w;
+	size_t unit;
+	pthread_t thread;
+};
+
+static inline void *act_out(void *arg)
+{
+	struct act *a = arg;
+
+	send_out(a->w, a->unit);
+	return NULL;
+}
+
+static inline void stop_at(struct world *w, int where)
+{
+	gw_locked(&w->lock);
+
+	w->stopped = w->go_on = false;
+	w->stop_at = where;
+}
+
+static inline void until_stopped(struct world *w)
+{
+	gw_locked(&w->lock);
+
+	while (!w->stopped)
+		pthread_cond_wait(&w->changed, &w->lock);
+}
+
+static inline void go_on(struct world *w)
+{
+	gw_locked(&w->lock);
+
+	w->go_on = true;
+	pthread_cond_broadcast(&w->changed);
+}
+
+/* The guest, which reads or writes a page and may have to wait. */
+struct vcpu {
+	struct world *w;
+	size_t page;
+	uint64_t adds, saw;
+	_Atomic bool done;
+	pthread_t thread;
+};
+
+static inline void *access_page(void *arg)
+{
+	struct vcpu *v = arg;
+
+	uint64_t *at = (uint64_t *)(uintptr_t)word_of(v->w, v->page);
+
+	v->saw = __atomic_load_n(at, __ATOMIC_SEQ_CST);
+	if (v->adds)
+		__atomic_fetch_add(at, v->adds, __ATOMIC_SEQ_CST);
+	v->done = true;
+	return NULL;
+}
+
+static inline void touch(struct vcpu *v, struct world *w, size_t page, uint64_t adds)
+{
+	*v = (struct vcpu){ .w = w, .page = page, .adds = adds };
+	assert_int_equal(pthread_create(&v->thread, NULL, access_page, v), 0);
+}
+
+static inline void until_deferred(struct world *w, uint64_t n)
+{
+	struct gw_split_stats s;
+
+	do
+		gw_split_stats(&w->split, &s);
+	while (s.deferred < n && !sched_yield());
+}
+
+static inline void set_silent(struct world *w, bool silent)
+{
+	gw_locked(&w->lock);
+
+	w->silent = silent;
+}
+
+/* A page is to be asked for later, and is not to be looked for. */
+static inline void until_put_off(struct world *w)
+{
+	for (bool is = false; !is; sched_yield()) {
+		gw_locked(&w->split.lock);
+		is = w->split.nr_deferred == 1 && !w->split.overflown;
+	}
 }
 
 #endif

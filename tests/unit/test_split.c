@@ -10,17 +10,6 @@
 
 #include <sys/wait.h>
 
-/* Once so many have come: the guest goes on before they are counted. */
-static struct gw_split_stats stats_at(struct world *w, uint64_t page_ins)
-{
-	struct gw_split_stats s;
-
-	do
-		gw_split_stats(&w->split, &s);
-	while (s.page_ins < page_ins && !sched_yield());
-	return s;
-}
-
 static void leaves_and_comes_back(void **state)
 {
 	struct world *w = *state;
@@ -46,72 +35,6 @@ static void leaves_and_comes_back(void **state)
 	/* Nothing is left protected: this would wait for ever. */
 	for (size_t page = 0; page < 2 * UNIT; page++)
 		*word_of(w, page) = page;
-}
-
-struct act {
-	struct world *w;
-	size_t unit;
-	pthread_t thread;
-};
-
-static void *act_out(void *arg)
-{
-	struct act *a = arg;
-
-	send_out(a->w, a->unit);
-	return NULL;
-}
-
-static void stop_at(struct world *w, int where)
-{
-	gw_locked(&w->lock);
-
-	w->stopped = w->go_on = false;
-	w->stop_at = where;
-}
-
-static void until_stopped(struct world *w)
-{
-	gw_locked(&w->lock);
-
-	while (!w->stopped)
-		pthread_cond_wait(&w->changed, &w->lock);
-}
-
-static void go_on(struct world *w)
-{
-	gw_locked(&w->lock);
-
-	w->go_on = true;
-	pthread_cond_broadcast(&w->changed);
-}
-
-/* The guest, which reads or writes a page and may have to wait. */
-struct vcpu {
-	struct world *w;
-	size_t page;
-	uint64_t adds, saw;
-	_Atomic bool done;
-	pthread_t thread;
-};
-
-static void *access_page(void *arg)
-{
-	struct vcpu *v = arg;
-
-	uint64_t *at = (uint64_t *)(uintptr_t)word_of(v->w, v->page);
-
-	v->saw = __atomic_load_n(at, __ATOMIC_SEQ_CST);
-	if (v->adds)
-		__atomic_fetch_add(at, v->adds, __ATOMIC_SEQ_CST);
-	v->done = true;
-	return NULL;
-}
-
-static void touch(struct vcpu *v, struct world *w, size_t page, uint64_t adds)
-{
-	*v = (struct vcpu){ .w = w, .page = page, .adds = adds };
-	assert_int_equal(pthread_create(&v->thread, NULL, access_page, v), 0);
 }
 
 static void written_as_it_leaves(void **state)
@@ -267,24 +190,6 @@ static void unasked(void **state)
 	assert_int_equal(*word_of(w, 1), 5);
 }
 
-static void until_deferred(struct world *w, uint64_t n)
-{
-	struct gw_split_stats s;
-
-	do
-		gw_split_stats(&w->split, &s);
-	while (s.deferred < n && !sched_yield());
-}
-
-/* A page is to be asked for later, and is not to be looked for. */
-static void until_put_off(struct world *w)
-{
-	for (bool is = false; !is; sched_yield()) {
-		gw_locked(&w->split.lock);
-		is = w->split.nr_deferred == 1 && !w->split.overflown;
-	}
-}
-
 /* No more is here than may be: whoever wants more waits until a unit has left. */
 static void no_room(void **state)
 {
@@ -356,13 +261,6 @@ static void no_memory_for_two(void **state)
 	w->poor = false;
 	for (size_t i = page; i < page + 2; i++)
 		assert_int_equal(*word_of(w, i), i);
-}
-
-static void set_silent(struct world *w, bool silent)
-{
-	gw_locked(&w->lock);
-
-	w->silent = silent;
 }
 
 /* A server that is not there: what is wanted is asked for when it is. */
