@@ -692,13 +692,18 @@ int gw_split_left(struct gw_split *s, const struct gw_leaving *l, bool stored)
 	return rc;
 }
 
+/* Who works under one of the locks has seen what was said before, or we see what he did. */
+static void pass_locks(struct gw_split *s)
+{
+	for (size_t unit = 0; unit < GW_NETPT_STRIPES; unit++) {
+		gw_locked(gw_split_stripe(s, unit));
+	}
+}
+
 void gw_split_freeze(struct gw_split *s)
 {
 	s->frozen = true;
-	for (size_t unit = 0; unit < GW_NETPT_STRIPES; unit++) {
-		/* Who was just about to have a unit leave has seen it, or we see that unit. */
-		gw_locked(gw_split_stripe(s, unit));
-	}
+	pass_locks(s);
 	for (size_t unit = 0; unit < s->table.units.nr; unit++) {
 		if (s->leaving[unit] != LEAVES)
 			continue;
@@ -706,11 +711,14 @@ void gw_split_freeze(struct gw_split *s)
 		if (s->leaving[unit] == LEAVES)
 			keep(s, unit);
 	}
+	/* Whoever waits for room has it. */
+	gw_split_ask(s);
 }
 
 bool gw_split_thaw(struct gw_split *s)
 {
 	s->frozen = false;
+	pass_locks(s);
 	return atomic_exchange(&s->owes, false);
 }
 

@@ -356,6 +356,155 @@ static void everybody(void **state)
 	free(t.copy);
 }
 
+static void *freeze(void *arg)
+{
+	gw_split_freeze(&((struct world *)arg)->split);
+	return NULL;
+}
+
+/* What is on its way out when all is frozen stays, or had left before: nothing does later. */
+static void frozen_as_it_leaves(void **state)
+{
+	static const int where[] = { GW_SPLIT_PROTECTED, GW_SPLIT_LEAVING, GW_SPLIT_STORED,
+				     GW_SPLIT_AWAY, GW_SPLIT_PUNCHED };
+	struct world *w = *state;
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(where); i++) {
+		const size_t page = i * UNIT + 2;
+		struct act a = { .w = w, .unit = i };
+		unsigned int released = w->released;
+		pthread_t thread;
+		bool away;
+
+		stop_at(w, where[i]);
+		assert_int_equal(pthread_create(&a.thread, NULL, act_out, &a), 0);
+		until_stopped(w);
+		assert_int_equal(pthread_create(&thread, NULL, freeze, w), 0);
+		/* Who has its lock is waited for. */
+		while (!w->split.frozen)
+			sched_yield();
+		if (where[i] == GW_SPLIT_STORED)
+			pthread_join(thread, NULL);
+		go_on(w);
+		if (where[i] != GW_SPLIT_STORED)
+			pthread_join(thread, NULL);
+		away = gw_netpt_is_away(&w->split.table, page);
+		pthread_join(a.thread, NULL);
+		assert_int_equal(gw_netpt_is_away(&w->split.table, page), away);
+		assert_int_equal(in_file(w, page), !away);
+		assert_true(where[i] != GW_SPLIT_STORED || !away);
+		assert_true(where[i] < GW_SPLIT_AWAY || away);
+		assert_int_equal(w->released, released);
+		assert_true(w->held[page]);
+		assert_int_equal(send_out(w, UNITS - 1), 0);
+		/* What its holder has and need not have. */
+		assert_int_equal(gw_split_thaw(&w->split), !away);
+		assert_false(gw_split_thaw(&w->split));
+		assert_int_equal(*word_of(w, page), page + 1);
+		settle(w);
+	}
+	assert_true(send_out(w, UNITS - 1) > 0);
+}
+
+/* Nor does what comes leave its holder, until it is told what it need not hold. */
+static void comes_while_frozen(void **state)
+{
+	struct world *w = *state;
+	struct gw_leaving l;
+
+	assert_true(send_out(w, 0) > 0);
+	gw_split_freeze(&w->split);
+	assert_false(gw_split_thaw(&w->split));
+	gw_split_freeze(&w->split);
+	assert_int_equal(*word_of(w, 2), 3);
+	stats_at(w, 1);
+	assert_true(w->released == 0 && w->held[2]);
+	assert_false(gw_netpt_is_away(&w->split.table, 2));
+	/* What is here may be written, and so has changed. */
+	assert_changed(w, 0, UNIT);
+	assert_seen_again(w, 2, 1);
+	assert_true(gw_split_thaw(&w->split));
+	assert_false(gw_split_thaw(&w->split));
+	assert_int_equal(w->released, 0);
+	assert_int_equal(*word_of(w, 4), 5);
+	stats_at(w, 2);
+	settle(w);
+	assert_true(w->released == 1 && w->held[2] && !w->held[4]);
+	/* It leaves as ever. */
+	assert_true(gw_split_leave(&w->split, 1, 1, &l) > 0);
+	gw_split_freeze(&w->split);
+	assert_true(gw_split_stays(&w->split, &l));
+	assert_int_equal(gw_split_left(&w->split, &l, false), 0);
+	assert_false(gw_split_thaw(&w->split)); /* nobody has stored it */
+	assert_int_equal(send_out(w, 1), UNIT / 2);
+	assert_int_equal(*word_of(w, UNIT), UNIT + 1);
+}
+
+/* Whatever the limit is: who waits does not as long as nothing leaves. */
+static void frozen_beyond_the_limit(void **state)
+{
+	struct world *w = *state;
+	struct vcpu v;
+
+	assert_true(send_out(w, 0) > 0);
+	w->split.limit = UNIT;
+	touch(&v, w, 2, 1);
+	until_deferred(w, 1);
+	assert_false(v.done);
+	gw_split_freeze(&w->split);
+	pthread_join(v.thread, NULL);
+	assert_int_equal(v.saw, 3);
+	touch(&v, w, 4, 1);
+	pthread_join(v.thread, NULL);
+	touch(&v, w, 1, 1);
+	pthread_join(v.thread, NULL);
+	stats_at(w, 2);
+	while (w->split.coming)
+		sched_yield();
+	assert_true(gw_split_thaw(&w->split));
+	touch(&v, w, 6, 1);
+	until_deferred(w, 2);
+	assert_false(v.done);
+	w->split.limit = PAGES;
+	gw_split_ask(&w->split);
+	pthread_join(v.thread, NULL);
+}
+
+static void *thaw(void *arg)
+{
+	return gw_split_thaw(&((struct world *)arg)->split) ? arg : NULL;
+}
+
+/* What comes just as it is thawed is released, or owed: there is no third. */
+static void thawed_as_it_comes(void **state)
+{
+	static const int where[] = { GW_SPLIT_NOTED, GW_SPLIT_COPIED, GW_SPLIT_CAME };
+	struct world *w = *state;
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(where); i++) {
+		const size_t page = i * UNIT;
+		const unsigned int released = w->released;
+		pthread_t thread;
+		struct vcpu v;
+		void *owes;
+
+		assert_true(send_out(w, i) > 0);
+		gw_split_freeze(&w->split);
+		stop_at(w, where[i]);
+		touch(&v, w, page, 0);
+		until_stopped(w);
+		assert_int_equal(pthread_create(&thread, NULL, thaw, w), 0);
+		if (i % 2)
+			while (w->split.frozen)
+				sched_yield();
+		go_on(w);
+		pthread_join(thread, &owes);
+		pthread_join(v.thread, NULL);
+		settle(w);
+		assert_int_equal(w->released - released, !owes);
+	}
+}
+
 #define changes_test(fn) cmocka_unit_test_setup_teardown(fn, make_moving, drop)
 
 int main(void)
@@ -370,6 +519,10 @@ int main(void)
 		changes_test(noted_before_it_is_here),
 		changes_test(taken_beside),
 		changes_test(everybody),
+		changes_test(frozen_as_it_leaves),
+		changes_test(comes_while_frozen),
+		changes_test(frozen_beyond_the_limit),
+		changes_test(thawed_as_it_comes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
