@@ -734,9 +734,11 @@ static int own_it(struct gw_keeper *k)
 	rc = gw_keeper_save(k);
 	if (rc)
 		return rc;
-	gw_split_thaw(&k->split);
+	/* Before anything leaves: what they have and need not have takes its room. */
 	k->all.carried = false;
 	gw_servers_compare(&k->all);
+	if (gw_split_thaw(&k->split))
+		gw_servers_compare(&k->all);
 	return 0;
 }
 

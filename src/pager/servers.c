@@ -404,13 +404,23 @@ static int hold(struct gw_server *s, struct gw_frame *f, int64_t deadline)
 	return rc ? rc : expect(s, f, GW_MSG_HOLDING);
 }
 
+/* It is told what it is to hold: who asks for that later asks for another time. */
+static void forget_overrun(struct gw_server *s)
+{
+	gw_locked(&s->lock);
+
+	s->overrun = false;
+}
+
 static int greet(struct gw_session *e)
 {
 	struct gw_server *s = e->s;
 	struct gw_page_options options = s->all->options;
 	struct gw_frame f = { 0 };
-	int rc = hold(s, &f, gw_server_now(s) + CONNECT_NS);
+	int rc;
 
+	forget_overrun(s);
+	rc = hold(s, &f, gw_server_now(s) + CONNECT_NS);
 	if (!rc)
 		rc = heed_holding(s, &f, &options);
 	if (!rc)
@@ -438,7 +448,6 @@ static int begin(struct gw_session *e)
 		s->frames_sent = s->frames_stored = 0;
 		s->nr_leaving = s->nr_fetches = 0;
 		s->releases.n = 0;
-		s->overrun = false;
 		s->failed = false;
 		s->error[0] = '\0';
 		s->up = true;

@@ -35,6 +35,7 @@ struct sub {
 	sem_t compared;
 	int begun;
 	_Atomic(const char *) refuses;
+	struct gw_servers *owned; /* by who calls it from now on, when it is called */
 };
 
 struct world {
@@ -66,6 +67,11 @@ static int sub_hold(void *env, const struct gw_hold *hold, struct gw_memstore **
 
 	if (s->refuses)
 		return gw_fail(-ENOMEM, "%s", atomic_load(&s->refuses));
+	if (s->owned) {
+		s->owned->carried = false;
+		gw_servers_compare(s->owned);
+		s->owned = NULL;
+	}
 	if (!s->open)
 		rc = gw_memstore_open(&s->store, s->folder, hold);
 	s->open = true;
@@ -632,6 +638,82 @@ static void in_bad_weather(void **state)
 	counters_check(c, &w->g);
 }
 
+/* What no page table of the VM names lies at each of them, as where a main host was frozen. */
+static size_t leave_behind(struct world *w)
+{
+	static uint8_t bytes[GW_PAGE_SIZE] = { 1 };
+	size_t page = 0, all = 0;
+
+	for (unsigned int i = 0; i < SUBS; i++) {
+		while (gw_netpt_is_away(&w->split.table, page))
+			page++;
+		assert_int_equal(gw_memstore_put(&w->subs[i].store, page++, 1, bytes), 0);
+		all += w->subs[i].store.pages;
+	}
+	return all;
+}
+
+static size_t stored(const struct world *w)
+{
+	return w->subs[0].store.pages + w->subs[1].store.pages;
+}
+
+/* Who is not yet the main host reads, and whatever comes or is not named stays; then it goes. */
+static void carried(void **state)
+{
+	struct world *w = *state;
+	size_t page = 1, all, away;
+
+	fill(w);
+	until_up(w);
+	assert_true(w->servers[0].carries && w->servers[1].carries);
+	narrow(w, LEAST);
+	gw_servers_stop(&w->all);
+	all = leave_behind(w);
+	w->split.limit = ALL; /* nothing is to leave, and all can come */
+	w->split.frozen = w->all.carried = true;
+	assert_int_equal(gw_servers_start(&w->all), 0);
+	until_up(w);
+	while (!gw_netpt_is_away(&w->split.table, page))
+		page++;
+	assert_int_equal(*word_in(&w->g, page), page + 1);
+	while (gw_netpt_is_away(&w->split.table, page))
+		sched_yield();
+	assert_int_equal(stored(w), all);
+	w->all.carried = false;
+	gw_servers_compare(&w->all);
+	assert_true(gw_split_thaw(&w->split));
+	/* What has not come yet is there, and nothing else. */
+	do {
+		away = w->split.table.away;
+		sched_yield();
+	} while (away != w->split.table.away || stored(w) != away);
+	check_filled(w);
+	widen(w);
+	check_filled(w);
+}
+
+/* And so it does at one that is being called just then. */
+static void owned_as_it_is_called(void **state)
+{
+	struct world *w = *state;
+
+	fill(w);
+	until_up(w);
+	narrow(w, LEAST);
+	gw_servers_stop(&w->all);
+	leave_behind(w);
+	w->split.limit = ALL;
+	w->all.carried = true;
+	w->subs[0].owned = &w->all;
+	assert_int_equal(gw_servers_start(&w->all), 0);
+	while (stored(w) != w->split.table.away)
+		sched_yield();
+	until_up(w);
+	check_filled(w);
+	widen(w);
+}
+
 /* A server that has lost what it held says so, and no more is believed to be there. */
 static void lost(void **state)
 {
@@ -682,6 +764,8 @@ int main(void)
 		servers_test(away),
 		servers_test(in_bad_weather),
 		servers_test(lost),
+		servers_test(carried),
+		servers_test(owned_as_it_is_called),
 		servers_test(dismissed_by_another),
 	};
 
