@@ -253,10 +253,14 @@ static inline void hear_error(struct host *h, unsigned int i, const char *text)
 /* HOLD; return: pages that lie there. */
 static inline size_t say_hold(struct host *h)
 {
-	json_t *json = gw_hold_json(&h->hold);
-	gw_autofree char *text = json_dumps(json, 0);
+	struct gw_memory m = { .nr_blocks = h->hold.nr_blocks };
+	gw_autofree char *text = NULL;
 
-	json_decref(json);
+	for (unsigned int i = 0; i < m.nr_blocks; i++) {
+		memcpy(m.blocks[i].id, h->hold.blocks[i].id, GW_MEMORY_ID_MAX);
+		m.blocks[i].size = h->hold.blocks[i].size;
+	}
+	text = gw_hold_text(h->hold.name, h->hold.host, &m, h->hold.size, h->hold.carried);
 	say(h, 0, GW_MSG_HOLD, text, strlen(text));
 	hear(h, 0, GW_MSG_HOLDING);
 	return h->f.arg;

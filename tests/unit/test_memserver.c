@@ -8,6 +8,9 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include "feature.h"
+#include "pipeline.h"
+
 static uint64_t resident(const struct host *h)
 {
 	return gw_memory_resident(&h->store.ram.memory) / GW_PAGE_SIZE;
@@ -143,6 +146,97 @@ static void both_compare(void **state)
 	hear(h, 0, GW_MSG_HOLDING);
 	assert_int_equal(h->f.arg, 0);
 	assert_int_equal(resident(h), 0);
+}
+
+/* Who is not the main host yet says what it lacks, and hears what is not here; nothing goes. */
+static void carried(void **state)
+{
+	struct host *h = *state;
+
+	begin(h, 0, 0);
+	leave(h, 0, 256);
+	leave(h, FIRST_PAGES, 100);
+	host_hang_up(h);
+	for (unsigned int i = 0; i < 3; i++) {
+		h->hold.carried = i < 2;
+		host_connect(h);
+		assert_int_equal(say_hold(h), 356);
+		assert_int_equal(h->serve.hold.carried, i < 2);
+		say_runs(h, 0, GW_MSG_MISSING, (const size_t[][2]){ { 5, 10 }, { 250, 10 } }, 2);
+		say(h, 0, GW_MSG_MISSING_END, NULL, 0);
+		hear(h, 0, GW_MSG_ABSENT);
+		assert_int_equal(h->f.len, GW_RUN_LEN);
+		assert_run(&h->f, 0, 256, 4);
+		hear(h, 0, GW_MSG_HOLDING);
+		assert_int_equal(h->f.arg, i < 2 ? 356 : 16);
+		assert_int_equal(resident(h), i < 2 ? 356 : 16);
+		/* Named or not, what is asked for comes. */
+		say_run(h, 0, GW_MSG_REQUEST, i < 2 ? 100 : 250, 6);
+		assert_int_equal(hear_pages(h, 0), 6);
+		/* Its process may end in between. */
+		if (i)
+			host_restart(h);
+		else
+			host_hang_up(h);
+	}
+	/* Named by nobody. */
+	h->hold.carried = true;
+	host_connect(h);
+	assert_int_equal(say_hold(h), 16);
+	say(h, 0, GW_MSG_MISSING_END, NULL, 0);
+	hear(h, 0, GW_MSG_HOLDING);
+	assert_int_equal(resident(h), 16);
+}
+
+/* What one says the other reads. */
+static void what_travels(void **state)
+{
+	struct host *h = *state;
+	struct gw_memory m = { .nr_blocks = 2,
+			       .blocks = {
+				       { .id = "ram", .size = FIRST_PAGES * GW_PAGE_SIZE },
+				       { .id = "more", .size = SECOND_PAGES * GW_PAGE_SIZE } } };
+	uint32_t stages, features;
+	char host[GW_HOST_MAX];
+
+	for (unsigned int i = 0; i < 2; i++) {
+		gw_autofree char *text = gw_hold_text("web1", "A", &m, 8 * GW_PAGE_SIZE, i);
+		json_t *json = json_loads(text, 0, NULL);
+		struct gw_hold hold;
+
+		assert_int_equal(gw_hold_parse(&hold, json), 0);
+		assert_true(gw_hold_same_blocks(&hold, &h->hold));
+		assert_string_equal(hold.name, "web1");
+		assert_string_equal(hold.host, "A");
+		assert_int_equal(hold.size, 8 * GW_PAGE_SIZE);
+		assert_int_equal(hold.carried, i);
+		assert_true(hold.features >> GW_FEATURE_CARRIED & 1);
+		assert_true(hold.stages >> GW_STAGE_RAW & 1);
+		json_decref(json);
+	}
+	host_connect(h);
+	say_hold(h);
+	assert_int_equal(gw_holding_parse(h->f.payload, h->f.len, host, &stages, &features), 0);
+	assert_string_equal(host, "B");
+	assert_true(features >> GW_FEATURE_CARRIED & 1);
+	assert_int_equal(stages, h->serve.hold.stages);
+	assert_int_equal(features, h->serve.hold.features);
+	for (unsigned int i = 0; i < 6; i++) {
+		static const char *const texts[] = {
+			/* of an older one, and of a younger one */
+			"{\"host\":\"B\",\"stages\":[\"raw\"]}",
+			"{\"host\":\"B\",\"stages\":[\"raw\"],\"features\":[\"split-carried\",\"?\"]}",
+			"{\"host\":\"B\",\"stages\":[\"raw\"],\"features\":1}",
+			"{\"host\":\"B\",\"stages\":[\"raw\"],\"features\":{\"split-carried\":1}}",
+			"{\"stages\":[\"raw\"],\"features\":[]}",
+			"no JSON",
+		};
+		const int rc = gw_holding_parse(texts[i], strlen(texts[i]), host, &stages,
+						&features);
+
+		assert_int_equal(rc, i < 2 ? 0 : -EPROTO);
+		assert_true(i > 1 || (features >> GW_FEATURE_CARRIED & 1) == i);
+	}
 }
 
 /* More of them than are kept: they are told before all were named. */
@@ -491,6 +585,8 @@ int main(void)
 		host_test(zeros_come_back),
 		host_test(a_restart_keeps_all),
 		host_test(both_compare),
+		host_test(carried),
+		host_test(what_travels),
 		host_test(much_is_absent),
 		host_test(no_more_than_promised),
 		host_test(a_refusal_is_told),
