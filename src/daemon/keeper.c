@@ -428,7 +428,7 @@ static void prepare(struct gw_keeper *k)
 
 /*
  * Why a sub-host cannot be called, if one cannot. A host that is named twice ends its own other
- * connection: then that is why, and not that one was closed.
+ * connection: then that is why, and not that one was closed, so that is tried again first.
  */
 static int look_for_failure(struct gw_keeper *k)
 {
@@ -447,6 +447,7 @@ static int look_for_failure(struct gw_keeper *k)
 			continue;
 		memcpy(why, s->error, sizeof(why));
 		address = s->address;
+		undecided = undecided || (s->dropped && !s->alias);
 	}
 	if (!address)
 		return 0;

@@ -27,12 +27,14 @@
 /* How often somebody looks who was not woken. */
 #define LOOK_NS	       (50 * GW_MS)
 
-static void note_failure(struct gw_server *s)
+static void note_failure(struct gw_server *s, int rc)
 {
 	{
 		gw_locked(&s->lock);
-		if (!s->failed)
+		if (!s->failed) {
 			snprintf(s->error, sizeof(s->error), "%.255s", gw_error());
+			s->dropped = gw_transport_lost(rc);
+		}
 		s->failed = true;
 		gw_server_signal(s);
 	}
@@ -57,7 +59,7 @@ int gw_servers_request(struct gw_servers *v, unsigned int server, const size_t *
 				       gw_runs_list(pages, n, runs));
 	}
 	if (rc)
-		note_failure(s);
+		note_failure(s, rc);
 	return rc;
 }
 
@@ -223,7 +225,7 @@ static void receive(void *arg)
 	}
 	gw_frame_free(&f);
 	gw_decoder_free(&decoder);
-	note_failure(s);
+	note_failure(s, rc);
 }
 
 static int expect(struct gw_server *s, struct gw_frame *f, unsigned int type)
@@ -615,7 +617,7 @@ static void keep_up(void *arg)
 		if (!rc)
 			rc = serve(&e);
 		if (rc)
-			note_failure(s);
+			note_failure(s, rc);
 		end(&e);
 		if (leave(s))
 			break;
@@ -677,6 +679,7 @@ int gw_servers_add(struct gw_servers *v, unsigned int index)
 	s->gone = s->leaves = s->alias = false;
 	s->away = s->lost = 0;
 	s->host[0] = s->error[0] = '\0';
+	s->dropped = false;
 	s->next = 0;
 	if (index == v->nr)
 		v->nr++;

@@ -61,6 +61,7 @@ struct gw_server {
 	pthread_cond_t work;
 	char host[GW_HOST_MAX]; /* what it calls itself; "" until it was up */
 	char error[256];	/* why it is down */
+	bool dropped;		/* because a connection was lost */
 	struct gw_transport *conns[GW_MEMORY_CONNECTIONS];
 	struct gw_runs_queue {
 		struct {
