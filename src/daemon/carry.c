@@ -91,12 +91,6 @@ static int check_record(const struct gw_split_record *r, const char *name)
 				       "what VM '%s' has at %s is going elsewhere; wait until it "
 				       "has: 'godwit status %s' shows how much is left",
 				       name, r->servers[i].address, name);
-	if (r->direct_io)
-		return gw_fail(
-			-ENOTSUP,
-			"VM '%s' is split, and has a disk with direct I/O: such a one is not "
-			"moved; bring its memory back with 'godwit merge %s' before",
-			name, name);
 	return 0;
 }
 
@@ -197,6 +191,9 @@ int gw_carry_note(struct gw_source_env *e, const json_t *args)
 		gw_copy_whole(c->carried.subs[i].address, GW_ADDRESS_MAX, s->address);
 		gw_copy_whole(c->carried.subs[i].host, GW_HOST_MAX, s->host);
 	}
+	/* Whoever saves the record last must know it. */
+	memcpy(k->vm.secret, e->vm.secret, sizeof(k->vm.secret));
+	k->vm.has_secret = e->vm.has_secret;
 	e->s.carried = &c->carried;
 	/* What is kept of it here, or there, is of a VM that is in one place. */
 	e->s.params.reuse = false;
@@ -239,6 +236,13 @@ struct gw_tracker *gw_carry_track(struct gw_source_env *e)
 {
 	e->carry->tracker.ops = &changes_ops;
 	return gw_changes_begin(split_of(e)) ? NULL : &e->carry->tracker;
+}
+
+void gw_carry_room(struct gw_source_env *e)
+{
+	if (e->carry && e->s.state == GW_SOURCE_ACTIVE && !e->s.stopped &&
+	    !e->carry->carried.frozen)
+		gw_keeper_quiesce_by(e->carry->keeper, e->qmp);
 }
 
 int gw_carry_freeze(void *env)

@@ -31,7 +31,6 @@
 #define LOOK_NS	       (100 * GW_MS)
 #define REPORT_NS      (500 * GW_MS)
 #define DISMISS_NS     (5 * GW_S)
-#define QUIESCE_NS     (100 * GW_MS)
 /* Entries that may be dropped of memory whose history nobody knows yet, each time: 0.4 s. */
 #define DROPS_FIRST    (1UL << 20)
 /* And then, each second, so many as the guest makes again: 1 % of a processor (accessed.h). */
@@ -42,12 +41,9 @@
 #define LOOK_SHARE     10
 /* So often is looked before anything leaves, however large it is. */
 #define LOOKS_FIRST    10
-/* Its I/O is drained before it stands still, which takes what its storage takes. */
-#define QUIESCE_MS     10000
-
-#define UNSTICK_NS   (5 * GW_S)
+#define UNSTICK_NS     (5 * GW_S)
 /* Of a sub-host that has not answered, when another has failed. */
-#define UNDECIDED_NS (2 * GW_S)
+#define UNDECIDED_NS   (2 * GW_S)
 
 /* What is to be undone, and has no room here, is tried again. */
 #define MERGE_AGAIN_NS (5 * GW_S)
@@ -344,89 +340,6 @@ static int sample(struct gw_keeper *k)
 }
 
 /*
- * Whoever stops the guest has it go on, whatever comes in between: another process, too, which
- * finds that written down (invariant 14).
- */
-static int go_on(struct gw_keeper *k, struct gw_qmp *qmp)
-{
-	int rc = k->record.stopped ? gw_qmp_call(qmp, "cont", NULL, NULL) : 0;
-
-	if (rc || !k->record.stopped)
-		return rc;
-	k->record.stopped = false;
-	return gw_keeper_save(k);
-}
-
-static int quiesce(struct gw_keeper *k, struct gw_qmp *qmp)
-{
-	char status[32];
-	int rc = gw_qmp_status(qmp, status, sizeof(status));
-
-	if (rc || strcmp(status, "running") != 0)
-		return rc;
-	k->record.stopped = true;
-	rc = gw_keeper_save(k);
-	return rc ? rc : gw_qmp_call(qmp, "stop", NULL, NULL);
-}
-
-/* As many of the coldest units as are to leave are protected with no direct I/O in flight (F10). */
-static int protect_quiesced(struct gw_keeper *k, struct gw_qmp *qmp)
-{
-	const uint64_t here = gw_split_here(&k->split), aim = gw_keeper_aim(k);
-	const uint64_t most = here > aim ? (here - aim) / k->record.unit_pages + 4 : 0;
-	size_t units[GW_VICTIMS] = { 0 };
-	unsigned int n = 0, all = 0;
-	int rc = go_on(k, qmp);
-
-	if (!rc)
-		rc = quiesce(k, qmp);
-	if (!rc) {
-		gw_locked(&k->lock);
-		all = gw_ageing_coldest(&k->ageing, &k->filled,
-					most < GW_VICTIMS ? (unsigned int)most : GW_VICTIMS, units);
-	}
-	for (unsigned int i = 0; i < all; i++)
-		if (gw_split_prepare(&k->split, units[i]))
-			units[n++] = units[i];
-	if (!rc)
-		rc = go_on(k, qmp);
-	gw_locked(&k->lock);
-	memcpy(k->victims, units, n * sizeof(units[0]));
-	k->nr_victims = n;
-	return rc;
-}
-
-/* Of a VM whose pages may be pinned: what is to leave next. */
-static void prepare(struct gw_keeper *k)
-{
-	struct gw_qmp *qmp;
-	bool enough;
-
-	{
-		gw_locked(&k->lock);
-		enough = k->nr_victims;
-	}
-	if (gw_now() < k->next_prepare ||
-	    (!k->record.stopped && (!k->record.direct_io || k->record.merging || enough ||
-				    !k->known || gw_split_here(&k->split) <= gw_keeper_aim(k))))
-		return;
-	k->next_prepare = gw_now() + QUIESCE_NS;
-	/* Whoever waits for room would wait for us, who wait for him. */
-	k->split.quiesces = true;
-	gw_split_ask(&k->split);
-	qmp = gw_qmp_open(k->vm.qmp, gw_now() + QUIESCE_MS * GW_MS);
-	if (!qmp || gw_qmp_check(qmp, k->vm.process.pid) || protect_quiesced(k, qmp)) {
-		gw_warn("VM '%s' has direct I/O, and nothing more can leave while that cannot be "
-			"quiesced: %s",
-			k->vm.def.name, gw_error());
-		gw_error_clear();
-	}
-	gw_qmp_close(qmp);
-	k->split.quiesces = false;
-	gw_servers_wake(&k->all);
-}
-
-/*
  * Why a sub-host cannot be called, if one cannot. A host that is named twice ends its own other
  * connection: then that is why, and not that one was closed, so that is tried again first.
  */
@@ -611,7 +524,7 @@ static int keep(struct gw_keeper *k)
 			return gw_fail(-ESTALE, "another process goes on");
 		look_after(k);
 		rc = sample(k);
-		prepare(k);
+		gw_keeper_quiesce_by(k, NULL);
 		if (!rc && tell(k))
 			undo(k, gw_error());
 		if (!rc && k->w->cancelled && !k->told)

@@ -126,6 +126,13 @@ void gw_keeper_evacuate(struct gw_keeper *k);
 /** gw_keeper_look_at_servers() - heed which sub-hosts have come, and gone. 0 or -errno. */
 int gw_keeper_look_at_servers(struct gw_keeper *k);
 
+/**
+ * gw_keeper_quiesce_by() - of a VM with direct I/O, if something is to leave: have it stand still
+ * for a moment, so that it may (keeper_quiesce.c). A failure is logged.
+ * @monitor: its monitor, if the caller has that; NULL: it is opened
+ */
+void gw_keeper_quiesce_by(struct gw_keeper *k, struct gw_qmp *monitor);
+
 /** gw_keeper_save() - write its record down. 0 or -errno. */
 int gw_keeper_save(struct gw_keeper *k);
 

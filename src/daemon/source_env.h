@@ -111,6 +111,12 @@ void gw_carry_keep(struct gw_source_env *e);
 /** gw_carry_note() - it moves, as the command's @args say. 0, or -EINVAL with a message. */
 int gw_carry_note(struct gw_source_env *e, const json_t *args);
 
+/**
+ * gw_carry_room() - now and then in a round, by the thread that has the monitor: of a VM with
+ * direct I/O units leave that were protected while it stood still for a moment.
+ */
+void gw_carry_room(struct gw_source_env *e);
+
 /** gw_carry_track(), gw_carry_freeze(), ... - ops; see source.h. */
 struct gw_tracker *gw_carry_track(struct gw_source_env *e);
 int gw_carry_freeze(void *env);

@@ -488,6 +488,7 @@ static int op_parallel(void *env, unsigned int n, int (*fn)(void *arg, unsigned 
 		}
 		if (gw_now() - e->reported >= REPORT_MS * GW_MS)
 			op_report(e);
+		gw_carry_room(e);
 	}
 	return gw_crew_join(&e->crew);
 }

@@ -621,6 +621,11 @@ static void keep_up(void *arg)
 		end(&e);
 		if (leave(s))
 			break;
+		/* It is only to be told anew, which nobody is to wait for longer than need be. */
+		if (rc == -ENOBUFS) {
+			s->failed = false;
+			continue;
+		}
 		/* One that is away for long is not told of each time. */
 		if (!s->stop && (!rc || strcmp(said, s->error) != 0))
 			gw_warn("memory server %s: %s", s->address, s->error);

@@ -21,7 +21,10 @@ class Carried(Group):
         self.a = self.lab.host("a")
         self.b = self.lab.host("b")
         self.subs = [self.lab.host(name, "--memory-server-limit", "512M") for name in "cd"]
-        self.vm = self.lab.vm(memory="160M", run=("memtest:56",)).boot(self.a)
+        self.vm = self.boot()
+
+    def boot(self):
+        return self.lab.vm(memory="160M", run=("memtest:56",)).boot(self.a)
 
     def split(self):
         self.a.godwit("split", "t", "--to", ",".join(host.address for host in self.subs),
@@ -55,8 +58,9 @@ class Carried(Group):
         for other in {self.a, self.b} - {host}:
             wait_for("nothing to be left", lambda h=other: not h.list(), 20)
         self.vm.lives()
+        wait_for("its sub-hosts to be there",
+                 lambda: host.status("t")["status"] == "split-active", 20)
         status = host.status("t")
-        check(status["status"] == "split-active", status)
         check(all(one["connected"] for one in status["godwit"]["split"]["holders"]), status)
         check(self.resident(host) <= LIMIT + SLACK, self.resident(host))
         check(self.main_host() == {host.name}, self.main_host())
@@ -229,4 +233,44 @@ class CarriedSwitchover(Carried):
         self.killed_at("RUNNING", self.a).failed("godwit recover t")
         check("at the destination" in self.a.godwit("recover", "t").ok().out, "recover")
         self.back()
+        self.merge(self.a)
+
+
+class CarriedDirect(Carried):
+    """With direct I/O, which no write-protection stops, and a balloon."""
+
+    weight = 60
+
+    def setup(self):
+        image = os.path.join(self.lab.dir, "disk.img")
+        with open(image, "wb") as f:
+            f.truncate(16 * MIB)
+        super().setup()
+
+    def boot(self):
+        disk = os.path.join(self.lab.dir, "disk.img")
+        return self.lab.vm(memory="256M", run=("memtest:24", "fill:16", "diskio:/dev/vda:4"),
+                           args=("-drive", f"file={disk},format=raw,if=virtio,cache=none",
+                                 "-device", "virtio-balloon-pci,id=balloon")).boot(self.a)
+
+    def test_there_and_back(self):
+        """Units leave and come as it moves, and the limit is kept."""
+        self.split()
+        command = self.start(self.a, self.b, "--max-bandwidth", "20M")
+        most = 0
+
+        def done():
+            nonlocal most
+            if self.a.list():
+                most = max(most, self.resident(self.a))
+            return command.process.poll() is not None
+        try:
+            wait_for("it to have moved", done, 100)
+        except AssertionError:
+            pass  # its memory went as we looked
+        command.finish(100).ok()
+        check(most <= LIMIT + SLACK, f"{most} bytes were here, of {LIMIT}")
+        self.is_at(self.b)
+        self.start(self.b, self.a).finish(100).ok()
+        self.is_at(self.a)
         self.merge(self.a)
