@@ -135,17 +135,23 @@ static void leave(size_t unit)
 	}
 }
 
+/* Where something hangs for seconds there is not more to be seen than in some ms. */
+static int64_t often(int64_t ns)
+{
+	return sim_now() > GW_S ? 200 * ns : ns;
+}
+
 void carried_tick(void)
 {
 	const int64_t now = sim_now();
 
 	if (!c.on || sim.src.qemu == QEMU_ENDED)
 		return;
-	for (; !c.frozen && c.next_leave <= now; c.next_leave += LEAVE_NS)
+	for (; !c.frozen && c.next_leave <= now; c.next_leave += often(LEAVE_NS))
 		leave(rng_below(&c.rng, c.units.nr));
 	if (c.frozen)
 		c.next_leave = now + LEAVE_NS;
-	for (; c.next_look <= now; c.next_look += LOOK_NS) {
+	for (; c.next_look <= now; c.next_look += often(LOOK_NS)) {
 		const size_t page = rng_below(&c.rng, sim.guest.memory->nr_pages);
 
 		if (!c.let_go && gw_memory_block_of(sim.guest.memory, page))
