@@ -7,6 +7,7 @@
  *   main host    vCPUs, a device, a page cache            sim_split_guest.c
  *                userfaultfds                             sim_split_kernel.c
  *                a pager, and whoever follows it          sim_split_main.c
+ *                who moves the guest to another           sim_split_move.c
  *   sub-hosts    a memory server each                     sim_split_sub.c
  *   the world    steps, faults, checks                    sim_split_world.c
  *   runs         by seed                                  sim_split.c
@@ -18,6 +19,8 @@
  *     table names (invariant 7);
  *   - what is here does not grow beyond the limit and a unit for each thread (invariant 8);
  *   - whoever reads a page reads its newest bytes, all of them;
+ *   - from when the main host to be knows where everything is until the guest runs on either,
+ *     the first of these holds for that one, too;
  *
  * and in the end all of memory is back, and no server holds anything.
  *
@@ -70,6 +73,11 @@ enum {
 	SPLIT_MENDING,			    /* what another left is put right */
 	SPLIT_UNSPLIT,			    /* all is back, and every server knows that */
 	SPLIT_PLACES,
+	/* And for as long as one of these holds. */
+	SPLIT_FROZEN = SPLIT_PLACES, /* a guest that moves stands still, and nothing leaves */
+	SPLIT_NEXT,		     /* either may get it */
+	SPLIT_CARRIED,		     /* it runs there, and its sub-hosts do not know that */
+	SPLIT_MOVE_PLACES,
 };
 
 struct split_strike {
@@ -106,13 +114,32 @@ enum split_road {
 	ROAD_EVACUATED,	  /* all that was at one went elsewhere, and it is not called any more */
 	ROAD_ADDED,	  /* and it was needed again */
 	ROAD_PART_DIED,	  /* the pager died while one was evacuated */
+	ROAD_ROUNDS,	  /* it began to move, and was not to in the end */
+	ROAD_MOVED,	  /* it runs on another host */
+	ROAD_CAME_FROZEN, /* a page came while all was frozen, and the guest went on there */
+	ROAD_LET_GO,	  /* nobody called the sub-hosts any more, and the guest went on there */
+	ROAD_CAME_THERE,  /* a page came to the main host to be */
+	ROAD_CARRIED,	  /* who called them for it in the end was its successor */
+	ROAD_MOVER_DIED,  /* the pager died, with the guest standing still */
+	ROAD_THERE_DIED,  /* the one there did */
 	ROAD_COUNT,
+};
+
+/* Where a guest may run: a file that is its memory, and its page tables. */
+struct split_host {
+	struct buffers file;
+	struct gw_bitmap protected;
 };
 
 /* A process that pages, and what it has. */
 struct split_pager {
 	struct process process;
-	struct gw_memory memory; /* the guest's, as it reaches it */
+	struct split_host *host;
+	char table_path[64];
+	bool moving, let_go;	  /* another is told of all that it has, and calls its servers */
+	struct split_pager *from; /* of the other: who tells it */
+	struct gw_transport *control; /* where */
+	struct gw_memory memory;      /* the guest's, as it reaches it */
 	struct gw_split split;
 	struct gw_split_in in;
 	struct gw_servers all;
@@ -183,11 +210,10 @@ struct sim_split {
 
 	/* the main host */
 	struct process daemon;
-	struct buffers file;
-	uint64_t must[SPLIT_PAGES]; /* which version of its bytes each page has; 0: zeros */
+	struct split_host hosts[2], *host; /* where it runs */
+	uint64_t must[SPLIT_PAGES];	   /* which version of its bytes each page has; 0: zeros */
 	uint64_t version;
 	bool watched;
-	struct gw_bitmap protected;
 	struct split_cpu cpu[SPLIT_CPUS];
 	struct split_cpu device; /* its page, once it runs: pinned */
 	bool pins, quiesced;
@@ -206,6 +232,12 @@ struct sim_split {
 	int64_t next_change, no_memory_until;
 	bool punch_fails;
 	struct split_pager *pager; /* who lives */
+	bool moves;		   /* it goes to another main host, and back */
+	bool carried; /* its pager, or who follows it, does not own the sub-hosts yet */
+	unsigned int moved, tries;
+	struct rng movers;	     /* of its own, as evacuations */
+	struct split_pager *arrives; /* whoever is to page there */
+	struct split_pager *next;    /* the same, once it could */
 	struct split_pager *pagers[SPLIT_PROCS];
 	unsigned int nr_pagers;
 
@@ -235,10 +267,12 @@ void split_wake(size_t page, size_t count);
 /* Faults of a part of memory that nobody has been told of. Return: how many. */
 unsigned int split_faults(unsigned int part, struct gw_fault faults[GW_FAULTS_MAX], bool take);
 bool split_in_file(size_t page);
+bool split_is_in(const struct split_host *host, size_t page);
 /* Whether @bytes are version @version of @page: all of them; or by the first and last word. */
 bool split_is(const uint8_t *bytes, size_t page, uint64_t version);
 bool split_seems(const uint8_t *bytes, size_t page, uint64_t version);
 const uint8_t *split_bytes(size_t page);
+const uint8_t *split_bytes_at(const struct split_host *host, size_t page);
 void split_fill(uint8_t *bytes, size_t page, uint64_t version);
 uint64_t split_here(void);
 
@@ -251,6 +285,18 @@ void split_notify(void *env);
 /* sim_split_main.c */
 void split_pager_start(bool took_over);
 void split_pager_kill(void);
+/* One at the main host to be, that knows of nothing yet. */
+struct split_pager *split_pager_arrives(void);
+/* It pages from here on, until the guest has ended, or is no more split, or it dies. */
+void split_pager_work(struct split_pager *p);
+/* It does not. */
+void split_pager_end(struct split_pager *p);
+/* What was reserved while it was frozen may come still. Return: as gw_split_thaw(). */
+bool split_pager_thaw(struct split_pager *p);
+
+/* sim_split_move.c */
+void split_mover_start(struct split_pager *p);
+void split_arrival_kill(void);
 
 /* sim_split_sub.c */
 void split_sub_init(unsigned int index);

@@ -60,34 +60,44 @@ bool split_seems(const uint8_t *bytes, size_t page, uint64_t version)
 
 static const struct gw_memory_block *block_of(size_t page, unsigned int *block, size_t *at)
 {
-	const struct gw_memory_block *b = gw_memory_block_of(&sim_split.file.memory, page);
+	const struct gw_memory_block *b = gw_memory_block_of(&sim_split.host->file.memory, page);
 
-	*block = (unsigned int)(b - sim_split.file.memory.blocks);
+	*block = (unsigned int)(b - sim_split.host->file.memory.blocks);
 	*at = page - b->first_page;
 	return b;
 }
 
-bool split_in_file(size_t page)
+bool split_is_in(const struct split_host *host, size_t page)
 {
 	unsigned int block;
 	size_t at;
 
 	block_of(page, &block, &at);
-	return gw_bitmap_test(&sim_split.file.data[block], at);
+	return gw_bitmap_test(&host->file.data[block], at);
+}
+
+const uint8_t *split_bytes_at(const struct split_host *host, size_t page)
+{
+	unsigned int block;
+	size_t at;
+
+	block_of(page, &block, &at);
+	return host->file.bytes[block] + at * GW_PAGE_SIZE;
+}
+
+bool split_in_file(size_t page)
+{
+	return split_is_in(sim_split.host, page);
 }
 
 const uint8_t *split_bytes(size_t page)
 {
-	unsigned int block;
-	size_t at;
-
-	block_of(page, &block, &at);
-	return sim_split.file.bytes[block] + at * GW_PAGE_SIZE;
+	return split_bytes_at(sim_split.host, page);
 }
 
 uint64_t split_here(void)
 {
-	return gw_memory_resident(&sim_split.file.memory) / GW_PAGE_SIZE;
+	return gw_memory_resident(&sim_split.host->file.memory) / GW_PAGE_SIZE;
 }
 
 static void write_page(size_t page)
@@ -97,7 +107,7 @@ static void write_page(size_t page)
 	sim_split.must[page] = rng_one_in(&sim_split.rng, sim_split.zeros) ? 0
 									   : ++sim_split.version;
 	split_fill(bytes, page, sim_split.must[page]);
-	if (gw_memory_write(&sim_split.file.memory, page, 1, bytes))
+	if (gw_memory_write(&sim_split.host->file.memory, page, 1, bytes))
 		abort();
 	sim_split.written++;
 }
@@ -105,8 +115,9 @@ static void write_page(size_t page)
 /* Return: whether it could. */
 static bool attempt(struct split_cpu *c)
 {
-	if (sim_split.watched && (!split_in_file(c->page) ||
-				  (c->writes && gw_bitmap_test(&sim_split.protected, c->page)))) {
+	if (sim_split.watched &&
+	    (!split_in_file(c->page) ||
+	     (c->writes && gw_bitmap_test(&sim_split.host->protected, c->page)))) {
 		c->protected = split_in_file(c->page);
 		c->state = SPLIT_FAULTS_NOW;
 		return false;
@@ -135,7 +146,7 @@ static void pin(void)
 
 	if (!attempt(&sim_split.device))
 		return;
-	if (!split_in_file(page) && gw_memory_write(&sim_split.file.memory, page, 1, zeros))
+	if (!split_in_file(page) && gw_memory_write(&sim_split.host->file.memory, page, 1, zeros))
 		abort();
 	sim_split.pins = true;
 	sim_split.pinned_until = sim_now() + (int64_t)rng_below(&sim_split.rng, 30) * GW_MS;
@@ -143,7 +154,7 @@ static void pin(void)
 
 static size_t some_page(void)
 {
-	const struct gw_memory *m = &sim_split.file.memory;
+	const struct gw_memory *m = &sim_split.host->file.memory;
 	size_t page;
 
 	do
@@ -194,7 +205,7 @@ void split_tick(void)
 			continue;
 		if (rng_one_in(&sim_split.rng, 200))
 			sim_split.hot = rng_below(&sim_split.rng,
-						  sim_split.file.memory.nr_pages - HOT);
+						  sim_split.host->file.memory.nr_pages - HOT);
 		c->page = some_page();
 		c->writes = rng_one_in(&sim_split.rng, 2);
 		touch(c);
@@ -220,7 +231,7 @@ void split_wake(size_t page, size_t count)
 
 static unsigned int part_of(size_t page)
 {
-	return page >= sim_split.file.memory.blocks[1].first_page;
+	return page >= sim_split.host->file.memory.blocks[1].first_page;
 }
 
 unsigned int split_faults(unsigned int part, struct gw_fault faults[GW_FAULTS_MAX], bool take)
@@ -249,14 +260,20 @@ void split_guest_init(void)
 {
 	static const char *const ids[] = { "ram", "more" };
 
-	memset(&sim_split.file, 0, sizeof(sim_split.file));
-	for (unsigned int i = 0; i < 2; i++)
-		if (buffers_add(&sim_split.file, ids[i],
-				(100 + rng_below(&sim_split.rng, 280)) * GW_PAGE_SIZE))
+	memset(sim_split.hosts, 0, sizeof(sim_split.hosts));
+	sim_split.host = &sim_split.hosts[0];
+	for (unsigned int i = 0; i < 2; i++) {
+		const uint64_t size = (100 + rng_below(&sim_split.rng, 280)) * GW_PAGE_SIZE;
+
+		for (unsigned int k = 0; k < 2; k++)
+			if (buffers_add(&sim_split.hosts[k].file, ids[i], size))
+				abort();
+	}
+	for (unsigned int k = 0; k < 2; k++)
+		if (sim_split.hosts[k].file.memory.nr_pages > SPLIT_PAGES ||
+		    gw_bitmap_init(&sim_split.hosts[k].protected,
+				   sim_split.hosts[k].file.memory.nr_pages))
 			abort();
-	if (sim_split.file.memory.nr_pages > SPLIT_PAGES ||
-	    gw_bitmap_init(&sim_split.protected, sim_split.file.memory.nr_pages))
-		abort();
 	memset(sim_split.must, 0, sizeof(sim_split.must));
 	memset(sim_split.cpu, 0, sizeof(sim_split.cpu));
 	memset(&sim_split.device, 0, sizeof(sim_split.device));
@@ -265,14 +282,16 @@ void split_guest_init(void)
 	sim_split.ran_until = 0;
 	sim_split.debt = 0;
 	sim_split.hot = 0;
-	for (size_t page = 0; page < sim_split.file.memory.nr_pages; page++)
-		if (gw_memory_block_of(&sim_split.file.memory, page) &&
+	for (size_t page = 0; page < sim_split.host->file.memory.nr_pages; page++)
+		if (gw_memory_block_of(&sim_split.host->file.memory, page) &&
 		    !rng_one_in(&sim_split.rng, 5))
 			write_page(page);
 }
 
 void split_guest_free(void)
 {
-	buffers_free(&sim_split.file);
-	gw_bitmap_free(&sim_split.protected);
+	for (unsigned int k = 0; k < 2; k++) {
+		buffers_free(&sim_split.hosts[k].file);
+		gw_bitmap_free(&sim_split.hosts[k].protected);
+	}
 }

@@ -27,7 +27,7 @@ static int main_read(const struct gw_memory *m, unsigned int block, size_t page,
 {
 	int rc = sim_step(&pager_of(m)->process, "read", 0);
 
-	return rc ? rc : buffers_read(&w->file.memory, block, page, count, buf);
+	return rc ? rc : buffers_read(&pager_of(m)->host->file.memory, block, page, count, buf);
 }
 
 static int main_write(const struct gw_memory *m, unsigned int block, size_t page, size_t count,
@@ -52,25 +52,22 @@ static int main_punch(const struct gw_memory *m, unsigned int block, size_t page
 		split_road(ROAD_PUNCH);
 		return gw_fail(-EIO, "cannot be punched");
 	}
-	return buffers_punch(&w->file.memory, block, page, count);
+	return buffers_punch(&pager_of(m)->host->file.memory, block, page, count);
 }
 
 static int main_find_data(const struct gw_memory *m, unsigned int block, size_t page, size_t *data)
 {
-	(void)m;
-	return buffers_find_data(&w->file.memory, block, page, data);
+	return buffers_find_data(&pager_of(m)->host->file.memory, block, page, data);
 }
 
 static int main_find_hole(const struct gw_memory *m, unsigned int block, size_t page, size_t *hole)
 {
-	(void)m;
-	return buffers_find_hole(&w->file.memory, block, page, hole);
+	return buffers_find_hole(&pager_of(m)->host->file.memory, block, page, hole);
 }
 
 static uint64_t main_resident(const struct gw_memory *m, unsigned int block)
 {
-	(void)m;
-	return buffers_resident(&w->file.memory, block);
+	return buffers_resident(&pager_of(m)->host->file.memory, block);
 }
 
 const struct gw_memory_ops split_memory_ops = {
@@ -98,24 +95,35 @@ static bool no_memory(void)
 	return true;
 }
 
-/* A page more is in the file. */
-static void comes(const struct split_pager *p, size_t page, uint64_t version)
+/* Whether what it believes is what is: it is not told any more that the guest runs elsewhere. */
+static bool is_current(const struct split_pager *p)
 {
-	uint64_t most = p->split.limit + (uint64_t)p->split.threads * w->unit_pages;
-	uint8_t bytes[GW_PAGE_SIZE];
+	return p == w->pager || p == w->next;
+}
 
-	split_fill(bytes, page, version);
-	if (gw_memory_write(&w->file.memory, page, 1, bytes))
-		abort();
-	gw_bitmap_clear(&w->protected, page);
-	/* An answer may have been on its way when its server lost it. */
-	for (unsigned int i = 0; i < w->nr_subs; i++)
+/* An answer may have been on its way when its server lost it. */
+static void found(const struct split_pager *p, size_t page)
+{
+	for (unsigned int i = 0; p == w->pager && i < w->nr_subs; i++)
 		gw_bitmap_clear(&w->subs[i].lost, page);
-	if (split_here() + p->split.coming <= most)
+}
+
+/* A page more is in the file. */
+static void comes(const struct split_pager *p, size_t page, const uint8_t *bytes)
+{
+	uint64_t here, most = p->split.limit + (uint64_t)p->split.threads * w->unit_pages;
+
+	if (gw_memory_write(&p->host->file.memory, page, 1, bytes))
+		abort();
+	gw_bitmap_clear(&p->host->protected, page);
+	found(p, page);
+	here = gw_split_here(&p->split);
+	if (p == w->pager && here + p->split.coming <= most)
 		w->most_quiesced = 0; /* they have come, and others have left */
 	most = most > w->most_quiesced ? most : w->most_quiesced;
-	sim_check(split_here() <= most || p->split.quiesces, "%llu pages are here, and %llu may be",
-		  (unsigned long long)split_here(), (unsigned long long)most);
+	sim_check(here <= most || p->split.quiesces || p->split.frozen,
+		  "%llu pages are here, and %llu may be", (unsigned long long)here,
+		  (unsigned long long)most);
 }
 
 static int op_copy(void *env, size_t page, size_t count, const void *bytes, size_t *copied)
@@ -140,72 +148,85 @@ static int op_copy(void *env, size_t page, size_t count, const void *bytes, size
 			if (rng_one_in(&w->rng, 2))
 				break; /* QEMU changes its mappings just now */
 		}
-		if (split_in_file(at))
+		if (split_is_in(p->host, at))
 			break;
-		sim_check(
-			split_is((const uint8_t *)bytes + *copied * GW_PAGE_SIZE, at, w->must[at]),
-			"page %zu comes, and is not what was written last", at);
-		comes(p, at, w->must[at]);
+		sim_check(!is_current(p) ||
+				  split_is((const uint8_t *)bytes + *copied * GW_PAGE_SIZE, at,
+					   w->must[at]),
+			  "page %zu comes, and is not what was written last", at);
+		comes(p, at, (const uint8_t *)bytes + *copied * GW_PAGE_SIZE);
 	}
 	if (!*copied)
 		return -EEXIST;
-	split_wake(page, *copied);
+	if (p == w->pager)
+		split_wake(page, *copied);
 	return 0;
 }
 
 static int op_zero(void *env, size_t page)
 {
+	static const uint8_t zeros[GW_PAGE_SIZE];
 	struct split_pager *p = env;
 
 	if (sim_step(&p->process, "zero", 0))
 		return -ESRCH;
 	if (no_memory())
 		return -ENOMEM;
-	if (split_in_file(page))
+	if (split_is_in(p->host, page))
 		return -EEXIST;
-	sim_check(!w->must[page], "page %zu becomes zero, and is not", page);
-	comes(p, page, 0);
+	sim_check(!is_current(p) || !w->must[page], "page %zu becomes zero, and is not", page);
+	comes(p, page, zeros);
 	gw_bitmap_set(&p->filled, gw_unit_of(&p->split.table.units, page));
-	split_wake(page, 1);
+	if (p == w->pager)
+		split_wake(page, 1);
 	return 0;
 }
 
 static int op_protect(void *env, size_t page, size_t count)
 {
-	if (sim_step(&((struct split_pager *)env)->process, "protect", 0))
+	struct split_pager *p = env;
+
+	if (sim_step(&p->process, "protect", 0))
 		return -ESRCH;
 	if (rng_one_in(&w->rng, 30)) {
-		gw_bitmap_set_range(&w->protected, page, rng_below(&w->rng, count));
+		gw_bitmap_set_range(&p->host->protected, page, rng_below(&w->rng, count));
 		return -EAGAIN;
 	}
-	gw_bitmap_set_range(&w->protected, page, count);
+	gw_bitmap_set_range(&p->host->protected, page, count);
 	return 0;
 }
 
 static int op_unprotect(void *env, size_t page, size_t count)
 {
-	if (sim_step(&((struct split_pager *)env)->process, "unprotect", 0))
+	struct split_pager *p = env;
+
+	if (sim_step(&p->process, "unprotect", 0))
 		return -ESRCH;
 	if (rng_one_in(&w->rng, 30))
 		return -EAGAIN;
-	gw_bitmap_clear_range(&w->protected, page, count);
-	split_wake(page, count);
+	gw_bitmap_clear_range(&p->host->protected, page, count);
+	if (p == w->pager)
+		split_wake(page, count);
 	return 0;
 }
 
 static void op_wake(void *env, size_t page, size_t count)
 {
-	if (!sim_step(&((struct split_pager *)env)->process, "wake", 0))
+	struct split_pager *p = env;
+
+	if (!sim_step(&p->process, "wake", 0) && p == w->pager)
 		split_wake(page, count);
 }
 
 static int op_present(void *env, size_t page, size_t count, uint64_t bits[GW_UNIT_WORDS])
 {
-	if (((const struct split_pager *)env)->process.dead)
+	const struct split_pager *p = env;
+
+	if (p->process.dead)
 		return -ESRCH;
 	memset(bits, 0, GW_UNIT_WORDS * sizeof(bits[0]));
 	for (size_t i = 0; i < count; i++)
-		bits[i / 64] |= (uint64_t)split_in_file(page + i) << i % 64;
+		bits[i / 64] |= (uint64_t)split_is_in(p->host, page + i) << i % 64;
 	return 0;
 }
 
@@ -242,7 +263,7 @@ static void op_park(void *env, enum gw_split_park where, size_t page)
 	struct split_pager *p = env;
 
 	(void)page;
-	if (where == GW_SPLIT_STORED && w->merge_early && !p->split.table.away) {
+	if (where == GW_SPLIT_STORED && w->merge_early && !p->moving && !p->split.table.away) {
 		w->merge_early = false;
 		w->merging = p->notified = true;
 	}

@@ -134,6 +134,7 @@ static struct gw_transport *op_connect(void *env, const struct gw_server *server
 
 	if (sim_step(&p->process, "connect", STEP_FAILS))
 		return NULL;
+	sim_check(!p->let_go, "sub-host %s is called by who let go of it", s->name);
 	if (sim_now() < s->away_until)
 		fiber_sleep_until(s->away_until < deadline ? s->away_until : deadline);
 	there = s->server;
@@ -179,7 +180,7 @@ static bool op_victim(void *env, unsigned int server, size_t *unit)
 {
 	struct split_pager *p = env;
 
-	if (is_dead(p) || w->merging || split_here() <= aim())
+	if (is_dead(p) || w->merging || p->split.frozen || split_here() <= aim())
 		return false;
 	for (unsigned int i = 0; w->pinned && i < p->nr_prepared; i++) {
 		*unit = p->prepared[i];
@@ -299,8 +300,10 @@ static void lower_limit(struct split_pager *p)
 /* Its user has second thoughts. */
 static void change(struct split_pager *p)
 {
-	const uint64_t all = w->file.memory.nr_pages;
+	const uint64_t all = w->host->file.memory.nr_pages;
 
+	if (p->moving)
+		return;
 	w->merging |= w->steps > w->life;
 	if (sim_now() < w->next_change)
 		return;
@@ -308,7 +311,7 @@ static void change(struct split_pager *p)
 	w->target = 4 * w->unit_pages + rng_below(&w->rng, all / (1 + rng_below(&w->rng, 5)));
 	if (!w->merging && p->split.limit < w->target)
 		p->split.limit = w->target;
-	w->merging |= rng_one_in(&w->rng, 40);
+	w->merging |= rng_one_in(&w->rng, w->moves ? 400 : 40);
 }
 
 static unsigned int staying(void)
@@ -338,7 +341,7 @@ static void change_servers(struct split_pager *p)
 
 static void evacuate(struct split_pager *p)
 {
-	if (!w->evacuates || w->merging || is_dead(p))
+	if (!w->evacuates || w->merging || p->moving || is_dead(p))
 		return;
 	change_servers(p);
 	for (unsigned int i = 0; i < w->nr_subs; i++) {
@@ -397,7 +400,7 @@ static void keep(struct split_pager *p)
 			split_wake(0, SIZE_MAX);
 		lower_limit(p);
 		if (w->merging) {
-			p->split.limit = w->file.memory.nr_pages;
+			p->split.limit = w->host->file.memory.nr_pages;
 			p->all.merging = true;
 			gw_servers_wake(&p->all);
 		}
@@ -413,26 +416,36 @@ static void keep(struct split_pager *p)
 	}
 }
 
+static void new_path(char path[64])
+{
+	snprintf(path, 64, "/dev/shm/godwit-sim_split.%d.%u", (int)getpid(), w->tables++);
+}
+
 static int open_table(struct split_pager *p, bool took_over)
 {
 	int rc;
 
 	if (took_over)
 		return gw_netpt_open(&p->split.table, w->table_path, &p->memory, w->id);
-	snprintf(w->table_path, sizeof(w->table_path), "/dev/shm/godwit-sim_split.%d.%u",
-		 (int)getpid(), w->tables++);
-	rc = gw_netpt_create(&p->split.table, w->table_path, &p->memory, w->id, w->unit_pages);
-	return rc ? rc : gw_netpt_open(&w->table, w->table_path, &p->memory, w->id);
+	new_path(p->table_path);
+	rc = gw_netpt_create(&p->split.table, p->table_path, &p->memory, w->id, w->unit_pages);
+	if (rc || p->from)
+		return rc;
+	memcpy(w->table_path, p->table_path, sizeof(w->table_path));
+	return gw_netpt_open(&w->table, w->table_path, &p->memory, w->id);
 }
 
 static void make(struct split_pager *p, bool took_over)
 {
-	p->memory = w->file.memory;
+	p->process.name = p->host == &w->hosts[0] ? "A" : "E";
+	p->memory = p->host->file.memory;
 	p->memory.ops = &split_memory_ops;
 	p->split.ops = &split_ops;
 	p->split.env = p;
 	p->split.memory = &p->memory;
 	p->split.pinned = w->pinned;
+	p->split.moves = w->moves;
+	p->split.frozen = w->carried || p->from;
 	p->split.limit = p->memory.nr_pages;
 	if (open_table(p, took_over) || gw_bitmap_init(&p->filled, p->split.table.units.nr) ||
 	    gw_split_init(&p->split, 2 * w->nr_subs))
@@ -443,13 +456,14 @@ static void make(struct split_pager *p, bool took_over)
 				      .tasks = &tasks,
 				      .env = p,
 				      .name = "web1",
-				      .host = "A",
+				      .host = p->process.name,
 				      .split = &p->split,
 				      .sink = &p->in.sink,
 				      .options = { .compress = w->compress },
 				      .servers = p->servers,
 				      .nr = w->nr_subs,
-				      .merging = w->merging };
+				      .merging = w->merging,
+				      .carried = p->split.frozen };
 	for (unsigned int i = 0; i < w->nr_subs; i++) {
 		snprintf(p->servers[i].address, sizeof(p->servers[i].address), "%s",
 			 w->subs[i].name);
@@ -484,6 +498,62 @@ static void end_split(struct split_pager *p)
 	split_pager_start(false);
 }
 
+bool split_pager_thaw(struct split_pager *p)
+{
+	bool owes;
+
+	if (p == w->pager)
+		w->most_quiesced = UINT64_MAX;
+	owes = gw_split_thaw(&p->split);
+	if (p == w->pager)
+		w->most_quiesced = split_here() + p->split.coming;
+	return owes;
+}
+
+/* The guest runs here: the sub-hosts are this host's from here on. */
+static void own_it(struct split_pager *p)
+{
+	if (!w->carried || sim_step(&p->process, "owns", 0))
+		return;
+	w->carried = false;
+	if (!p->from)
+		split_road(ROAD_CARRIED);
+	if (sim_step(&p->process, "owned", 0))
+		return;
+	p->all.carried = false;
+	gw_servers_compare(&p->all);
+	if (split_pager_thaw(p))
+		gw_servers_compare(&p->all);
+}
+
+void split_pager_end(struct split_pager *p)
+{
+	gw_servers_stop(&p->all);
+	if (!is_dead(p) && p == w->pager)
+		end_split(p);
+	halt(p);
+	gw_split_free(&p->split);
+	gw_bitmap_free(&p->filled);
+}
+
+void split_pager_work(struct split_pager *p)
+{
+	for (unsigned int part = 0; part < SPLIT_LISTENERS && !is_dead(p); part++) {
+		p->listeners++;
+		fiber_new(&p->process, "faults", listen, p, part);
+	}
+	if (!is_dead(p)) {
+		w->watched = true;
+		split_wake(0, SIZE_MAX); /* what another was told */
+		if (!p->all.started && gw_servers_start(&p->all))
+			abort();
+		own_it(p);
+		split_mover_start(p);
+		keep(p);
+	}
+	split_pager_end(p);
+}
+
 static void run(void *arg, unsigned int took_over)
 {
 	struct split_pager *p = arg;
@@ -494,34 +564,25 @@ static void run(void *arg, unsigned int took_over)
 	p->mending = false;
 	if (took_over && !is_dead(p))
 		split_road(ROAD_MENDED);
-	for (unsigned int part = 0; part < SPLIT_LISTENERS && !is_dead(p); part++) {
-		p->listeners++;
-		fiber_new(&p->process, "faults", listen, p, part);
-	}
-	if (!is_dead(p)) {
-		w->watched = true;
-		split_wake(0, SIZE_MAX); /* what another was told */
-		if (gw_servers_start(&p->all))
-			abort();
-		keep(p);
-	}
-	gw_servers_stop(&p->all);
-	if (!is_dead(p))
-		end_split(p);
-	halt(p);
-	gw_split_free(&p->split);
-	gw_bitmap_free(&p->filled);
+	split_pager_work(p);
 }
 
-void split_pager_start(bool took_over)
+static struct split_pager *new_pager(void)
 {
 	struct split_pager *p = calloc(1, sizeof(*p));
 
 	if (!p || w->nr_pagers == SPLIT_PROCS)
 		abort();
 	w->pagers[w->nr_pagers++] = p;
+	return p;
+}
+
+void split_pager_start(bool took_over)
+{
+	struct split_pager *p = new_pager();
+
 	w->pager = p;
-	p->process.name = "A";
+	p->host = w->host;
 	if (!took_over) {
 		w->merge_early = rng_one_in(&w->rng, 4);
 		w->splits++;
@@ -530,6 +591,29 @@ void split_pager_start(bool took_over)
 	make(p, took_over);
 	lower_limit(p);
 	fiber_new(&p->process, "keeper", run, p, took_over);
+}
+
+/* What lay there the last time has gone with the one who left. */
+static void empty(struct split_host *host)
+{
+	const struct gw_memory *m = &host->file.memory;
+
+	for (unsigned int i = 0; i < m->nr_blocks; i++)
+		if (gw_memory_punch(m, m->blocks[i].first_page, m->blocks[i].nr_pages))
+			abort();
+	gw_bitmap_zero(&host->protected);
+}
+
+struct split_pager *split_pager_arrives(void)
+{
+	struct split_pager *p = new_pager();
+
+	p->from = w->pager;
+	p->host = &w->hosts[w->host == &w->hosts[0]];
+	empty(p->host);
+	make(p, false);
+	p->split.limit = w->target;
+	return p;
 }
 
 static void follow(void *arg, unsigned int ms)
@@ -542,7 +626,7 @@ static void follow(void *arg, unsigned int ms)
 /* What is both here and away, and whether it was coming. */
 static void note_torn(void)
 {
-	const struct gw_memory *m = &w->file.memory;
+	const struct gw_memory *m = &w->host->file.memory;
 	size_t noted = 0, both = 0, came = 0;
 
 	for (unsigned int i = 0; i < GW_NETPT_STRIPES; i++) {
@@ -571,14 +655,13 @@ static void copy_table(void)
 
 	memcpy(was, w->table_path, sizeof(was));
 	bytes = gw_read_file(was, 1 << 20, &len);
-	snprintf(w->table_path, sizeof(w->table_path), "/dev/shm/godwit-sim_split.%d.%u",
-		 (int)getpid(), w->tables++);
+	new_path(w->table_path);
 	fd = open(w->table_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (!bytes || fd < 0 || write(fd, bytes, len) != (ssize_t)len)
 		abort();
 	unlink(was);
 	gw_netpt_close(&w->table);
-	if (gw_netpt_open(&w->table, w->table_path, &w->file.memory, w->id))
+	if (gw_netpt_open(&w->table, w->table_path, &w->host->file.memory, w->id))
 		abort();
 }
 
@@ -592,6 +675,8 @@ void split_pager_kill(void)
 		split_road(ROAD_MEND_DIED);
 	if (w->merging)
 		split_road(ROAD_MERGE_DIED);
+	if (p->moving && w->quiesced)
+		split_road(ROAD_MOVER_DIED);
 	for (unsigned int i = 0; i < w->nr_subs; i++)
 		if (w->leaves[i])
 			split_road(ROAD_PART_DIED);
@@ -600,7 +685,7 @@ void split_pager_kill(void)
 	net_leave(&p->process);
 	note_torn();
 	copy_table();
-	w->pager = NULL;
+	w->pager = w->next = NULL;
 	/* Who stopped the guest has it go on, or his successor does. */
 	w->quiesced = false;
 	fiber_new(&w->daemon, "follows", follow, NULL, (unsigned int)rng_below(&w->rng, 50));

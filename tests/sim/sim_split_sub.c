@@ -138,8 +138,9 @@ static void start(struct split_server *v, unsigned int i)
 
 static void remove_files(struct split_sub *s)
 {
-	for (unsigned int i = 0; i < w->file.memory.nr_blocks; i++) {
-		gw_autofree char *path = gw_path("%s/%s", s->folder, w->file.memory.blocks[i].id);
+	for (unsigned int i = 0; i < w->host->file.memory.nr_blocks; i++) {
+		gw_autofree char *path = gw_path("%s/%s", s->folder,
+						 w->host->file.memory.blocks[i].id);
 
 		unlink(path);
 	}
@@ -256,8 +257,8 @@ void split_sub_fill_up(struct split_sub *s, bool full)
 
 void split_sub_lose(struct split_sub *s)
 {
-	for (size_t page = 0; s->store && page < w->file.memory.nr_pages; page++) {
-		if (!gw_memory_block_of(&w->file.memory, page) ||
+	for (size_t page = 0; s->store && page < w->host->file.memory.nr_pages; page++) {
+		if (!gw_memory_block_of(&w->host->file.memory, page) ||
 		    !gw_netpt_is_away(&w->table, page) || split_in_file(page) ||
 		    gw_netpt_holder(&w->table, gw_unit_of(&w->table.units, page)) != s->index ||
 		    !rng_one_in(&w->rng, 20))
@@ -270,7 +271,7 @@ void split_sub_lose(struct split_sub *s)
 
 void split_sub_find(struct split_sub *s)
 {
-	const size_t nr = w->file.memory.nr_pages;
+	const size_t nr = w->host->file.memory.nr_pages;
 	uint8_t bytes[GW_PAGE_SIZE];
 	bool any = false;
 
@@ -302,7 +303,7 @@ void split_sub_init(unsigned int index)
 		abort();
 	snprintf(s->folder, sizeof(s->folder), "/dev/shm/godwit-sim_split.%d/%c", (int)getpid(),
 		 'B' + (char)index);
-	if (gw_bitmap_init(&s->lost, w->file.memory.nr_pages))
+	if (gw_bitmap_init(&s->lost, w->host->file.memory.nr_pages))
 		abort();
 	split_sub_start(s);
 }

@@ -15,8 +15,9 @@
 #define STEPS_MOST 100000U
 #define RUN_MAX_NS (4000 * GW_S)
 
-/* So that none of the seeds of before has any. */
+/* So that none of the seeds of before has any; of what came later likewise. */
 #define EVACUATIONS 0x65766165ULL
+#define MOVES	    0x6d6f7667ULL
 
 struct sim_split sim_split;
 
@@ -55,6 +56,14 @@ void split_check_roads(void)
 		[ROAD_EVACUATED] = "evacuated",
 		[ROAD_ADDED] = "evacuated, and needed again",
 		[ROAD_PART_DIED] = "dead while one was evacuated",
+		[ROAD_ROUNDS] = "began to move, and stayed",
+		[ROAD_MOVED] = "moved",
+		[ROAD_CAME_FROZEN] = "came while frozen, and stayed",
+		[ROAD_LET_GO] = "let go, and stayed",
+		[ROAD_CAME_THERE] = "came to the main host to be",
+		[ROAD_CARRIED] = "owned by a successor",
+		[ROAD_MOVER_DIED] = "dead with the guest stopped to move",
+		[ROAD_THERE_DIED] = "dead at the main host to be",
 	};
 	bool all = true;
 
@@ -124,41 +133,55 @@ void sim_wrong(const char *fmt, ...)
 }
 
 /* The page is noted as being placed. */
-static bool is_noted(size_t page)
+static bool is_noted(const struct gw_netpt *t, size_t page)
 {
 	size_t first;
 	const size_t n = gw_netpt_torn(
-		&w->table, (unsigned int)(gw_unit_of(&w->table.units, page) % GW_NETPT_STRIPES),
-		&first);
+		t, (unsigned int)(gw_unit_of(&t->units, page) % GW_NETPT_STRIPES), &first);
 
 	return n && page >= first && page < first + n;
 }
 
-static bool is_safe(size_t page)
+static bool is_safe(const struct gw_netpt *t, const struct split_host *host, size_t page)
 {
-	const bool in = split_in_file(page), away = gw_netpt_is_away(&w->table, page);
-	const bool here = in ? split_seems(split_bytes(page), page, w->must[page]) : !w->must[page];
+	const bool in = split_is_in(host, page), away = gw_netpt_is_away(t, page);
+	const bool here = in ? split_seems(split_bytes_at(host, page), page, w->must[page])
+			     : !w->must[page];
 	const struct split_sub *s;
 
-	if (!away || (in && is_noted(page)))
+	if (!away || (in && is_noted(t, page)))
 		return here;
-	s = &w->subs[gw_netpt_holder(&w->table, gw_unit_of(&w->table.units, page))];
+	s = &w->subs[gw_netpt_holder(t, gw_unit_of(&t->units, page))];
 	return split_sub_has(s, page, w->must[page]) || gw_bitmap_test(&s->lost, page);
+}
+
+/* Nothing leaves it, so nothing of it is both away and here. */
+static bool is_safe_next(size_t page)
+{
+	const struct gw_netpt *t = &w->next->split.table;
+
+	return is_safe(t, w->next->host, page) &&
+	       (!gw_netpt_is_away(t, page) || !split_is_in(w->next->host, page) ||
+		is_noted(t, page));
 }
 
 void split_check(void)
 {
-	const struct gw_memory *m = &w->file.memory;
+	const struct gw_memory *m = &w->host->file.memory;
 
 	sim_check(sim_now() < RUN_MAX_NS && w->steps < STEPS_MOST, "no end in sight");
 	for (unsigned int i = 0; w->table.head && i < m->nr_blocks; i++)
 		for (size_t k = 0; k < m->blocks[i].nr_pages; k++) {
 			const size_t page = m->blocks[i].first_page + k;
 
-			sim_check(is_safe(page),
+			sim_check(is_safe(&w->table, w->host, page),
 				  "nobody has the newest bytes of page %zu (%s, %s the file)", page,
 				  gw_netpt_is_away(&w->table, page) ? "away" : "here",
 				  split_in_file(page) ? "in" : "not in");
+			sim_check(!w->next || is_safe_next(page),
+				  "the main host to be has not page %zu (%s, %s the file)", page,
+				  gw_netpt_is_away(&w->next->split.table, page) ? "away" : "here",
+				  split_is_in(w->next->host, page) ? "in" : "not in");
 		}
 }
 
@@ -244,6 +267,9 @@ static void strike(const struct split_strike *k)
 		fiber_new(&w->daemon, "has room", empty_again, s, ms);
 		break;
 	case SPLIT_LOSE:
+		/* Which of two that may get the guest has found out is not modelled. */
+		if (w->arrives)
+			break;
 		split_sub_kill(s);
 		split_sub_lose(s);
 		fiber_new(&w->daemon, "starts", start_again, s, ms / 8);
@@ -255,10 +281,15 @@ static void strike(const struct split_strike *k)
 		split_pager_kill();
 		break;
 	case SPLIT_KILL_PAGER:
-		split_pager_kill();
+		if (w->arrives && ms % 2)
+			split_arrival_kill();
+		else
+			split_pager_kill();
 		break;
 	case SPLIT_HANG_PAGER:
-		if (w->pager)
+		if (w->arrives && ms % 2)
+			w->arrives->process.stopped_until = sim_now() + k->ns;
+		else if (w->pager)
 			w->pager->process.stopped_until = sim_now() + k->ns;
 		break;
 	case SPLIT_NO_MEMORY:
@@ -291,6 +322,20 @@ static void mix_number(uint64_t n)
 	mix(&n, sizeof(n));
 }
 
+static bool is_at(int place, int where)
+{
+	switch (place) {
+	case SPLIT_FROZEN:
+		return w->pager && w->pager->moving && w->pager->split.frozen;
+	case SPLIT_NEXT:
+		return w->next;
+	case SPLIT_CARRIED:
+		return w->carried;
+	default:
+		return place < 0 || place == where;
+	}
+}
+
 int sim_step(struct process *process, const char *what, unsigned int traits)
 {
 	const int where = w->pager && w->pager->mending ? SPLIT_MENDING : w->at_park;
@@ -309,7 +354,7 @@ int sim_step(struct process *process, const char *what, unsigned int traits)
 	for (unsigned int i = 0; i < w->nr_strikes; i++) {
 		struct split_strike *k = &w->strikes[i];
 
-		if (k->struck || w->steps < k->step || (k->where >= 0 && k->where != where))
+		if (k->struck || w->steps < k->step || !is_at(k->where, where))
 			continue;
 		if (w->trace)
 			fprintf(stderr, "       %s of %s\n", fault_names[k->kind],
@@ -334,6 +379,9 @@ static void draw_strike(struct rng *rng, struct split_strike *k)
 		k->where = -1;
 	if (k->kind == SPLIT_KILL_PAGER && rng_one_in(rng, 4))
 		k->where = SPLIT_UNSPLIT;
+	if (w->moves && rng_one_in(&w->movers, 2))
+		k->where = SPLIT_PLACES +
+			   (int)rng_below(&w->movers, SPLIT_MOVE_PLACES - SPLIT_PLACES);
 	k->sub = (unsigned int)rng_below(rng, w->nr_subs);
 	k->ns = (int64_t)rng_below(rng, rng_one_in(rng, 3) ? 30000 : 500) * GW_MS;
 }
@@ -360,6 +408,9 @@ static void init(uint64_t seed, bool faults, const struct split_strike *only)
 	w->compress = (enum gw_compress)rng_below(rng, 4);
 	w->evacuations.state = seed ^ EVACUATIONS;
 	w->evacuates = rng_one_in(&w->evacuations, 3);
+	w->movers.state = seed ^ MOVES;
+	w->moves = !w->pinned && rng_one_in(&w->movers, 2);
+	w->life += w->moves ? 3000 : 0;
 	w->sleeps = w->evacuates && rng_one_in(&w->evacuations, 2);
 	link.latency = (int64_t)(20 + rng_below(rng, 300)) * GW_US;
 	link.uneven = (int64_t)rng_below(rng, 3) * GW_MS;
@@ -367,9 +418,10 @@ static void init(uint64_t seed, bool faults, const struct split_strike *only)
 	fibers_init(seed);
 	net_init(&link);
 	split_guest_init();
-	w->target = w->file.memory.nr_pages / 3;
+	w->target = w->host->file.memory.nr_pages / 3;
 	for (unsigned int i = 0; i < w->nr_subs; i++) {
-		w->sizes[i] = w->file.memory.nr_pages / (1 + rng_below(rng, 12)) * GW_PAGE_SIZE;
+		w->sizes[i] = w->host->file.memory.nr_pages / (1 + rng_below(rng, 12)) *
+			      GW_PAGE_SIZE;
 		split_sub_init(i);
 	}
 	w->nr_strikes = faults ? (unsigned int)rng_below(rng, SPLIT_FAULTS) : 0;
@@ -382,8 +434,8 @@ static void init(uint64_t seed, bool faults, const struct split_strike *only)
 
 static void check_end(void)
 {
-	for (size_t page = 0; page < w->file.memory.nr_pages; page++)
-		sim_check(!gw_memory_block_of(&w->file.memory, page) ||
+	for (size_t page = 0; page < w->host->file.memory.nr_pages; page++)
+		sim_check(!gw_memory_block_of(&w->host->file.memory, page) ||
 				  split_is(split_bytes(page), page, w->must[page]),
 			  "page %zu is not what it must be in the end", page);
 	/* One that could not be reached keeps what it has, until somebody there drops it. */
