@@ -140,7 +140,7 @@ static int copy(struct move *m)
 
 	while (!rc && (count = gw_pageset_run(&b->left, &at, &first))) {
 		for (unsigned int n; !rc && count; first += n, count -= n) {
-			n = 1 + draw(8);
+			n = 1 + draw(24);
 			n = n < count ? n : count;
 			rc = gw_memory_read(&m->p->memory, b->chunk * GW_CHUNK_PAGES + first, n,
 					    b->bytes + first * GW_PAGE_SIZE);
@@ -338,7 +338,7 @@ static bool is_here(void *arg, int64_t *when)
 /* QEMU loads its devices' state, and reads and writes the guest's memory. */
 static void load(struct split_pager *p)
 {
-	for (unsigned int n = draw(5); n && !is_dead(p); n--) {
+	for (unsigned int n = draw(8); n && !is_dead(p); n--) {
 		struct gw_fault fault = { .vcpu = GW_NO_VCPU };
 		struct waits v = { .p = p };
 		bool was;
@@ -347,6 +347,8 @@ static void load(struct split_pager *p)
 			fault.page = draw((unsigned int)p->memory.nr_pages);
 		while (!gw_memory_block_of(&p->memory, fault.page));
 		was = gw_netpt_is_away(&p->split.table, fault.page);
+		if (!draw(3))
+			fiber_sleep_until(sim_now() + (int64_t)draw(300) * GW_MS);
 		gw_split_fault(&p->split, &fault, 1);
 		v.page = fault.page;
 		if (!is_here(&v, NULL))

@@ -220,7 +220,7 @@ static void kill_sub(struct split_sub *s, unsigned int ms)
 /* As if so many pages had come from it that a queue is full. */
 static void overrun(const struct split_strike *strike)
 {
-	struct split_pager *p = w->pager;
+	struct split_pager *p = w->next ? w->next : w->pager;
 	struct gw_server *s = p ? &p->servers[strike->sub] : NULL;
 
 	if (!s || !s->up || !p->split.table.head)
