@@ -353,6 +353,9 @@ static void load(struct split_pager *p)
 		v.page = fault.page;
 		if (!is_here(&v, NULL))
 			fiber_wait(is_here, &v, sim_now() + TOUCH_NS);
+		/* They are called once more, as when what connects them is lost. */
+		if (!draw(4))
+			gw_servers_compare(&p->all);
 		if (was && w->next == p && !gw_netpt_is_away(&p->split.table, fault.page))
 			split_road(ROAD_CAME_THERE);
 	}

@@ -410,7 +410,7 @@ static void init(uint64_t seed, bool faults, const struct split_strike *only)
 	w->evacuates = rng_one_in(&w->evacuations, 3);
 	w->movers.state = seed ^ MOVES;
 	w->moves = !w->pinned && rng_one_in(&w->movers, 2);
-	w->life += w->moves ? 3000 : 0;
+	w->life += w->moves ? 5000 : 0;
 	w->sleeps = w->evacuates && rng_one_in(&w->evacuations, 2);
 	link.latency = (int64_t)(20 + rng_below(rng, 300)) * GW_US;
 	link.uneven = (int64_t)rng_below(rng, 3) * GW_MS;
