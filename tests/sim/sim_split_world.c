@@ -367,6 +367,14 @@ int sim_step(struct process *process, const char *what, unsigned int traits)
 	return process->dead ? gw_fail(-ESHUTDOWN, "%s is dead", process->name) : 0;
 }
 
+/* While it moves either side may die, or hang. */
+static void draw_strike_of_move(struct split_strike *k)
+{
+	k->where = SPLIT_PLACES + (int)rng_below(&w->movers, SPLIT_MOVE_PLACES - SPLIT_PLACES);
+	if (rng_one_in(&w->movers, 2))
+		k->kind = rng_one_in(&w->movers, 3) ? SPLIT_HANG_PAGER : SPLIT_KILL_PAGER;
+}
+
 /* Where a pager may die: so that each is reached, however rarely it is come to. */
 static void draw_strike(struct rng *rng, struct split_strike *k)
 {
@@ -380,8 +388,7 @@ static void draw_strike(struct rng *rng, struct split_strike *k)
 	if (k->kind == SPLIT_KILL_PAGER && rng_one_in(rng, 4))
 		k->where = SPLIT_UNSPLIT;
 	if (w->moves && rng_one_in(&w->movers, 2))
-		k->where = SPLIT_PLACES +
-			   (int)rng_below(&w->movers, SPLIT_MOVE_PLACES - SPLIT_PLACES);
+		draw_strike_of_move(k);
 	k->sub = (unsigned int)rng_below(rng, w->nr_subs);
 	k->ns = (int64_t)rng_below(rng, rng_one_in(rng, 3) ? 30000 : 500) * GW_MS;
 }
