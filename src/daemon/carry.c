@@ -79,7 +79,7 @@ static int await_servers(struct gw_source_env *e)
 	return check_all_up(k);
 }
 
-static int check_record(const struct gw_split_record *r, const char *name)
+int gw_carry_check(const struct gw_split_record *r, const char *name)
 {
 	if (r->merging)
 		return gw_fail(-EBUSY,
@@ -110,7 +110,7 @@ int gw_carry_begin(struct gw_source_env *e, bool moves)
 	if (!rc)
 		rc = gw_keeper_take_over(k);
 	if (!rc && moves)
-		rc = check_record(&k->record, name);
+		rc = gw_carry_check(&k->record, name);
 	k->split.moves = moves;
 	if (!rc)
 		rc = gw_keeper_start(k, true);

@@ -506,6 +506,17 @@ void gw_beside_stop(struct gw_beside *b)
 	b->runs = false;
 }
 
+/* Who would move it is told here why that cannot be, or what others wait for would be ended. */
+static bool may_yield(struct gw_keeper *k)
+{
+	if (!gw_carry_check(&k->record, k->vm.def.name))
+		return true;
+	gw_worker_refuse(k->w, "migrate", NULL, gw_error());
+	gw_error_clear();
+	k->w->yield = false;
+	return false;
+}
+
 /* Until the guest ends, or all of its memory is here. 0: it is; -ECHILD: it has ended. */
 static int keep(struct gw_keeper *k)
 {
@@ -520,7 +531,7 @@ static int keep(struct gw_keeper *k)
 			gw_process_end(&k->vm.process, 0);
 		if (gw_worker_replaced(k->w, &k->next_look))
 			return gw_fail(-ESTALE, "a younger godwitd starts another");
-		if (k->w->yield)
+		if (k->w->yield && may_yield(k))
 			return gw_fail(-ESTALE, "another process goes on");
 		look_after(k);
 		rc = sample(k);

@@ -92,6 +92,9 @@ int gw_keeper_start(struct gw_keeper *k, bool took_over);
  */
 int gw_keeper_keep(struct gw_keeper *k);
 
+/** gw_carry_check() - whether VM @name, split like that, may move (carry.c). 0, or -errno. */
+int gw_carry_check(const struct gw_split_record *r, const char *name);
+
 /** struct gw_beside - a thread that does what gw_keeper_keep() does all the time. */
 struct gw_beside {
 	struct gw_keeper *keeper;

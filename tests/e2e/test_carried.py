@@ -6,7 +6,7 @@ import signal
 
 from godwit_lab import MIB, check, kill, wait_for
 from godwit_runner import Group
-from godwit_wire import DROP, Proxy
+from godwit_wire import DROP, HOLD, Proxy
 
 LIMIT = 64 * MIB
 SLACK = 16 * MIB
@@ -26,8 +26,8 @@ class Carried(Group):
     def boot(self):
         return self.lab.vm(memory="160M", run=("memtest:56",)).boot(self.a)
 
-    def split(self):
-        self.a.godwit("split", "t", "--to", ",".join(host.address for host in self.subs),
+    def split(self, *subs):
+        self.a.godwit("split", "t", "--to", ",".join(host.address for host in subs or self.subs),
                       "--main-memory", str(LIMIT), "--history-period", "200").ok()
 
     def start(self, source, to, *options):
@@ -168,6 +168,19 @@ class CarriedMove(Carried):
         self.start(self.a, self.subs[0]).finish().failed("sub-host of the VM")
         self.is_at(self.a)
         self.merge(self.a)
+
+    def test_merging(self):
+        """Who waits for its memory is not disturbed by who would move it."""
+        proxy = self.lab.closing(Proxy(self.subs[0].address))
+        self.split(proxy, self.subs[1])
+        held = proxy.at("PAGES", HOLD)
+        merge = self.a.start_godwit("merge", "t")
+        proxy.reached(held)
+        self.start(self.a, self.b).finish().failed("coming back")
+        proxy.release()
+        merge.finish(100).ok()
+        check(self.a.state("t") == "running", self.a.state("t"))
+        self.vm.lives()
 
 
 class CarriedSwitchover(Carried):
