@@ -51,10 +51,14 @@ int gw_changes_take(struct gw_split *s, size_t first, size_t count, struct gw_bi
 
 int gw_changes_begin(struct gw_split *s)
 {
-	for (unsigned int i = 0; i < s->memory->nr_blocks; i++)
-		gw_shared_bits_set(s->changed, s->memory->blocks[i].first_page,
-				   s->memory->blocks[i].nr_pages);
-	return gw_changes_take(s, 0, s->table.nr_pages, NULL);
+	struct gw_memory_walk walk = gw_memory_walk(s->memory);
+	size_t first, stop;
+	int rc;
+
+	/* What is not here faults before it is anything; to protect that would cost page tables. */
+	while ((rc = gw_memory_walk_next(&walk, &first, &stop)) > 0)
+		gw_shared_bits_set(s->changed, first, stop - first);
+	return rc ? rc : gw_changes_take(s, 0, s->table.nr_pages, NULL);
 }
 
 void gw_changes_peek(const struct gw_split *s, size_t first, size_t count,

@@ -43,7 +43,7 @@ struct gw_carried {
 	struct gw_told told;
 	struct gw_bitmap owed; /* pages that it was told have come back, and that are due since */
 	uint8_t *at;	       /* each unit's holder, as told */
-	bool frozen;
+	_Atomic bool frozen;
 };
 
 /** gw_carried_open() - the destination is READY. 0, or -ENOTSUP, -errno with a message. */
