@@ -16,7 +16,8 @@ int gw_carried_open(struct gw_source *s)
 	int rc;
 
 	if (!gw_holder_has(&s->holder, GW_FEATURE_CARRIED) ||
-	    !gw_holder_has(&s->holder, GW_FEATURE_AGAIN))
+	    !gw_holder_has(&s->holder, GW_FEATURE_AGAIN) ||
+	    !(s->holder.stages & 1U << GW_STAGE_ZERO))
 		return gw_fail(-ENOTSUP,
 			       "host '%s' cannot take a VM over whose memory is split already: its "
 			       "godwitd is older; bring the memory back with 'godwit merge' before",
@@ -27,6 +28,8 @@ int gw_carried_open(struct gw_source *s)
 				       "host '%s' is a sub-host of the VM itself: have what lies "
 				       "there go elsewhere before, with 'godwit evacuate %s'",
 				       to, c->subs[k].address);
+	/* What is away must be a hole there, which only that stage makes. */
+	s->params.pages.off &= ~(1U << GW_STAGE_ZERO);
 	rc = gw_told_init(&c->told, s->memory->nr_pages);
 	if (!rc)
 		rc = gw_bitmap_init(&c->owed, s->memory->nr_pages);
