@@ -356,6 +356,20 @@ static void everybody(void **state)
 	free(t.copy);
 }
 
+static unsigned int released(struct world *w)
+{
+	gw_locked(&w->lock);
+
+	return w->released;
+}
+
+static bool holds(struct world *w, size_t page)
+{
+	gw_locked(&w->lock);
+
+	return w->held[page];
+}
+
 static void *freeze(void *arg)
 {
 	gw_split_freeze(&((struct world *)arg)->split);
@@ -372,7 +386,7 @@ static void frozen_as_it_leaves(void **state)
 	for (size_t i = 0; i < GW_ARRAY_SIZE(where); i++) {
 		const size_t page = i * UNIT + 2;
 		struct act a = { .w = w, .unit = i };
-		unsigned int released = w->released;
+		unsigned int before = released(w);
 		pthread_t thread;
 		bool away;
 
@@ -394,8 +408,8 @@ static void frozen_as_it_leaves(void **state)
 		assert_int_equal(in_file(w, page), !away);
 		assert_true(where[i] != GW_SPLIT_STORED || !away);
 		assert_true(where[i] < GW_SPLIT_AWAY || away);
-		assert_int_equal(w->released, released);
-		assert_true(w->held[page]);
+		assert_int_equal(released(w), before);
+		assert_true(holds(w, page));
 		assert_int_equal(send_out(w, UNITS - 1), 0);
 		/* What its holder has and need not have. */
 		assert_int_equal(gw_split_thaw(&w->split), !away);
@@ -418,18 +432,18 @@ static void comes_while_frozen(void **state)
 	gw_split_freeze(&w->split);
 	assert_int_equal(*word_of(w, 2), 3);
 	stats_at(w, 1);
-	assert_true(w->released == 0 && w->held[2]);
+	assert_true(released(w) == 0 && holds(w, 2));
 	assert_false(gw_netpt_is_away(&w->split.table, 2));
 	/* What is here may be written, and so has changed. */
 	assert_changed(w, 0, UNIT);
 	assert_seen_again(w, 2, 1);
 	assert_true(gw_split_thaw(&w->split));
 	assert_false(gw_split_thaw(&w->split));
-	assert_int_equal(w->released, 0);
+	assert_int_equal(released(w), 0);
 	assert_int_equal(*word_of(w, 4), 5);
 	stats_at(w, 2);
 	settle(w);
-	assert_true(w->released == 1 && w->held[2] && !w->held[4]);
+	assert_true(released(w) == 1 && holds(w, 2) && !holds(w, 4));
 	/* It leaves as ever. */
 	assert_true(gw_split_leave(&w->split, 1, 1, &l) > 0);
 	gw_split_freeze(&w->split);
@@ -483,7 +497,7 @@ static void thawed_as_it_comes(void **state)
 
 	for (size_t i = 0; i < GW_ARRAY_SIZE(where); i++) {
 		const size_t page = i * UNIT;
-		const unsigned int released = w->released;
+		const unsigned int before = released(w);
 		pthread_t thread;
 		struct vcpu v;
 		void *owes;
@@ -501,7 +515,7 @@ static void thawed_as_it_comes(void **state)
 		pthread_join(thread, &owes);
 		pthread_join(v.thread, NULL);
 		settle(w);
-		assert_int_equal(w->released - released, !owes);
+		assert_int_equal(released(w) - before, !owes);
 	}
 }
 
