@@ -112,10 +112,10 @@ void gw_carried_due(struct gw_source *s, size_t first, size_t count)
 void gw_carried_hide(struct gw_source *s, struct gw_batch *batch)
 {
 	const struct gw_carried *c = s->carried;
-	const uint64_t *told = &c->told.away.words[batch->chunk * (GW_CHUNK_PAGES / 64)];
+	const size_t base = batch->chunk * GW_CHUNK_PAGES;
 
 	for (unsigned int i = 0; c->frozen && i < GW_CHUNK_PAGES; i++)
-		if (told[i / 64] >> (i % 64) & 1 && gw_pageset_test(&batch->left, i))
+		if (gw_pageset_test(&batch->left, i) && gw_bitmap_test(&c->told.away, base + i))
 			memset(batch->bytes + i * GW_PAGE_SIZE, 0, GW_PAGE_SIZE);
 }
 
