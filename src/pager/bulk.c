@@ -18,6 +18,10 @@
 
 #define BULK_NS (10 * GW_S)
 
+/* Units that come back at a time for want of another copy, and how often all are looked at. */
+#define REMAKES	  4U
+#define REMAKE_NS (250 * GW_MS)
+
 static int by_first(const void *a, const void *b)
 {
 	const size_t x = *(const size_t *)a, y = *(const size_t *)b;
@@ -66,7 +70,7 @@ static int flush_releases(struct gw_session *e)
 			pages += q->runs[i + count++].count;
 		gw_run_put(e->runs + len, q->runs[i].first, pages);
 		len += GW_RUN_LEN;
-		s->away -= pages;
+		gw_server_has_less(s, pages);
 		if (len < GW_RUNS_MAX * GW_RUN_LEN)
 			continue;
 		rc = send_bulk(s, GW_MSG_RELEASE, e->runs, len);
@@ -79,7 +83,8 @@ static int flush_releases(struct gw_session *e)
 static int fetch(struct gw_session *e, size_t first, size_t count)
 {
 	size_t pages[GW_UNIT_PAGES_MAX];
-	const unsigned int n = gw_split_rest(gw_server_split(e->s), first, count, pages);
+	const unsigned int n = gw_split_rest(gw_server_split(e->s), e->s->index, first, count,
+					     pages);
 	int rc = n ? send_bulk(e->s, GW_MSG_REQUEST, e->runs, gw_runs_list(pages, n, e->runs)) : 0;
 
 	return rc ? rc : (int)n;
@@ -112,13 +117,44 @@ static int fetch_all(struct gw_session *e, bool *did)
 			e->s->next = 0;
 			break;
 		}
-		if (gw_netpt_holder(table, unit) != e->s->index)
+		if (gw_netpt_slot(table, unit, e->s->index) < 0)
 			continue;
 		count = gw_unit_pages(&table->units, unit, &first);
 		n = fetch(e, first, count);
 	}
 	*did = *did || n > 0;
 	return n < 0 ? n : 0;
+}
+
+/* A unit comes back of which some is here only, to leave again for two. */
+static int remake(struct gw_session *e, bool *did)
+{
+	struct gw_server *s = e->s;
+	struct gw_servers *v = s->all;
+	const struct gw_netpt *table = &v->split->table;
+	size_t first, count;
+
+	if (gw_server_now(s) < s->next_remake || !gw_servers_may_remake(v))
+		return 0;
+	while (gw_split_has_room(v->split) &&
+	       v->split->coming < REMAKES * (uint64_t)table->units.pages) {
+		const size_t unit = s->next++;
+		int n;
+
+		if (unit >= table->units.nr) {
+			s->next = 0;
+			s->next_remake = gw_server_now(s) + REMAKE_NS;
+			break;
+		}
+		if (!gw_servers_remakes(v, s, unit))
+			continue;
+		count = gw_unit_pages(&table->units, unit, &first);
+		n = fetch(e, first, count);
+		*did = *did || n > 0;
+		if (n)
+			return n < 0 ? n : 0;
+	}
+	return 0;
 }
 
 static int fetch_some(struct gw_session *e, bool *did)
@@ -134,7 +170,7 @@ static int fetch_some(struct gw_session *e, bool *did)
 	}
 	if (n >= 0 && (e->s->all->merging || e->s->leaves))
 		return fetch_all(e, did);
-	return n < 0 ? n : 0;
+	return n < 0 || *did ? (n < 0 ? n : 0) : remake(e, did);
 }
 
 /* The pages of @l that lie in chunk @chunk, and are not zero, in a frame of their own. */
@@ -187,7 +223,8 @@ static uint64_t sent_pages(const struct gw_leaving *l)
 }
 
 /* Which are stored once the server says so; or at once if it has, or nothing was sent. */
-static int is_sent(struct gw_session *e, const struct gw_leaving *l, uint64_t before)
+static int is_sent(struct gw_session *e, const struct gw_leaving *l, struct gw_departure *shared,
+		   uint64_t before)
 {
 	struct gw_server *s = e->s;
 	bool waits;
@@ -200,35 +237,89 @@ static int is_sent(struct gw_session *e, const struct gw_leaving *l, uint64_t be
 					       GW_LEAVING_MAX;
 
 			s->leaving[k].l = *l;
+			s->leaving[k].shared = shared;
 			s->leaving[k].frames = s->frames_sent;
 		}
 	}
-	s->away += sent_pages(l);
-	return waits ? 0 : gw_split_left(gw_server_split(s), l, true);
+	/* Where others send it units, too, all of it was counted when it began. */
+	if (gw_netpt_copies_max(&gw_server_split(s)->table) > 1)
+		gw_server_has_less(s, gw_leaving_pages(l) - sent_pages(l));
+	else
+		s->away += sent_pages(l);
+	return waits ? 0 : gw_departure_end(s, shared, l, true);
+}
+
+/* What @l leaves for this server, or for another as well: @shared. */
+static int send_unit(struct gw_session *e, struct gw_leaving *l, struct gw_departure *shared)
+{
+	struct gw_server *s = e->s;
+	const uint64_t before = s->frames_sent;
+	/* What came of these pages before must not be released after they are sent. */
+	int rc = flush_releases(e);
+
+	for (size_t chunk = l->first / GW_CHUNK_PAGES;
+	     !rc && chunk * GW_CHUNK_PAGES < l->first + l->count; chunk++) {
+		if (gw_split_stays(gw_server_split(s), l))
+			break;
+		rc = send_chunk(e, l, chunk);
+	}
+	if (rc) {
+		gw_departure_end(s, shared, l, false);
+		return rc;
+	}
+	return is_sent(e, l, shared, before);
+}
+
+/* For whom @unit leaves, this server among them. Return: whether it does. */
+static bool choose(struct gw_server *s, size_t unit, unsigned int to[GW_COPIES_MAX])
+{
+	struct gw_split *split = gw_server_split(s);
+	size_t first, count;
+
+	to[0] = s->index;
+	to[1] = GW_NO_HOLDER;
+	if (gw_netpt_copies_max(&split->table) == 1)
+		return true;
+	if (gw_servers_choose(s->all, unit, to) > 0 && (to[0] == s->index || to[1] == s->index))
+		return true;
+	/* Something has changed since it was chosen: it is to be looked at again. */
+	count = gw_unit_pages(&split->table.units, unit, &first);
+	split->ops->touched(split->env, first, count);
+	return false;
 }
 
 static int page_out(struct gw_session *e, size_t unit)
 {
 	struct gw_server *s = e->s;
+	unsigned int to[GW_COPIES_MAX];
+	struct gw_departure *shared;
 	struct gw_leaving l;
-	const uint64_t before = s->frames_sent;
-	int rc, n = gw_split_leave(gw_server_split(s), unit, s->index, &l);
+	int n = choose(s, unit, to) ? gw_split_leave_to(gw_server_split(s), unit, to, &l) : 0;
 
 	if (n <= 0)
 		return n;
-	/* What came of these pages before must not be released after they are sent. */
-	rc = flush_releases(e);
-	for (size_t chunk = l.first / GW_CHUNK_PAGES;
-	     !rc && chunk * GW_CHUNK_PAGES < l.first + l.count; chunk++) {
-		if (gw_split_stays(gw_server_split(s), &l))
-			break;
-		rc = send_chunk(e, &l, chunk);
+	if (gw_departure_begin(s, &l, &shared))
+		return gw_split_left(gw_server_split(s), &l, 0);
+	return send_unit(e, &l, shared);
+}
+
+/* What another server's thread has begun, and this one is to have as well. */
+static int send_parts(struct gw_session *e, bool *did)
+{
+	struct gw_server *s = e->s;
+	struct gw_departure *part = NULL;
+	struct gw_leaving l;
+
+	{
+		gw_locked(&s->lock);
+		if (s->nr_leaving < GW_LEAVING_MAX)
+			part = gw_departure_take(s);
 	}
-	if (rc) {
-		gw_split_left(gw_server_split(s), &l, false);
-		return rc;
-	}
-	return is_sent(e, &l, before);
+	if (!part)
+		return 0;
+	*did = true;
+	l = part->l;
+	return send_unit(e, &l, part);
 }
 
 static int page_out_some(struct gw_session *e, bool *did)
@@ -240,7 +331,7 @@ static int page_out_some(struct gw_session *e, bool *did)
 
 	{
 		gw_locked(&s->lock);
-		full = s->nr_leaving == GW_LEAVING_MAX;
+		full = s->nr_leaving == GW_LEAVING_MAX || s->departing >= GW_LEAVING_MAX;
 	}
 	if (full || s->leaves || s->all->merging ||
 	    !s->all->ops->victim(s->all->env, s->index, &unit))
@@ -254,6 +345,8 @@ int gw_bulk_step(struct gw_session *e, bool *did)
 {
 	int rc = fetch_some(e, did);
 
+	if (!rc)
+		rc = send_parts(e, did);
 	if (!rc)
 		rc = page_out_some(e, did);
 	return rc || *did ? rc : flush_releases(e);

@@ -288,3 +288,29 @@ void gw_netpt_drop(struct gw_netpt *t, size_t page, unsigned int slot)
 	gw_shared_bit_set(t->lacks[slot], page);
 	t->single += copies == (1U << GW_COPIES_MAX) - 1;
 }
+
+bool gw_netpt_places(const struct gw_netpt *t, size_t unit, const unsigned int to[GW_COPIES_MAX],
+		     unsigned int places[GW_COPIES_MAX])
+{
+	for (unsigned int i = 0; i < GW_COPIES_MAX; i++)
+		places[i] = GW_NO_HOLDER;
+	for (unsigned int i = 0; i < GW_COPIES_MAX; i++) {
+		const int slot = gw_netpt_slot(t, unit, to[i]);
+
+		if (to[i] != GW_NO_HOLDER && slot >= 0)
+			places[slot] = to[i];
+	}
+	for (unsigned int i = 0; i < GW_COPIES_MAX; i++) {
+		unsigned int slot = 0;
+
+		if (to[i] == GW_NO_HOLDER || gw_netpt_slot(t, unit, to[i]) >= 0)
+			continue;
+		while (slot < gw_netpt_copies_max(t) &&
+		       (places[slot] != GW_NO_HOLDER || gw_netpt_has_any(t, unit, slot)))
+			slot++;
+		if (slot == gw_netpt_copies_max(t))
+			return false;
+		places[slot] = to[i];
+	}
+	return true;
+}

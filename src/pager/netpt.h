@@ -142,6 +142,15 @@ static inline unsigned int gw_netpt_at(const struct gw_netpt *t, size_t unit, un
 /** gw_netpt_slot() - as which of its holders unit @unit knows @holder. Or -ENOENT. */
 int gw_netpt_slot(const struct gw_netpt *t, size_t unit, unsigned int holder);
 
+/**
+ * gw_netpt_places() - as which of its holders unit @unit would know each of @to, one of which may
+ * be GW_NO_HOLDER: who is none of them takes the place of one that lacks all of it.
+ *
+ * Return: whether there is one for each, in @places.
+ */
+bool gw_netpt_places(const struct gw_netpt *t, size_t unit, const unsigned int to[GW_COPIES_MAX],
+		     unsigned int places[GW_COPIES_MAX]);
+
 /** gw_netpt_put() - its @slot-th holder is @holder; no page of it that is away is there. */
 void gw_netpt_put(struct gw_netpt *t, size_t unit, unsigned int slot, unsigned int holder);
 

@@ -24,6 +24,8 @@
 #define DISMISS_NS     (5 * GW_S)
 #define RETRY_LEAST_NS (100 * GW_MS)
 #define RETRY_MOST_NS  (5 * GW_S)
+/* For one that would not store what it was sent. */
+#define REFUSED_NS     (5 * GW_S)
 /* How often somebody looks who was not woken. */
 #define LOOK_NS	       (50 * GW_MS)
 
@@ -86,7 +88,7 @@ void gw_servers_release(struct gw_servers *v, unsigned int server, size_t page, 
 	if (server >= v->nr)
 		return;
 	gw_locked(&s->lock);
-	if (!s->up) /* it is told what is away once it is there again */
+	if (!s->up && !s->told) /* it is told what is away once it is there again */
 		return;
 	if (s->releases.n == GW_RELEASES_MAX) {
 		s->overrun = true;
@@ -96,38 +98,6 @@ void gw_servers_release(struct gw_servers *v, unsigned int server, size_t page, 
 	s->releases.runs[s->releases.n++].count = (uint32_t)count;
 	if (s->releases.n == GW_RELEASES_MAX / 2)
 		gw_server_signal(s);
-}
-
-static uint64_t room(const struct gw_servers *v, unsigned int server)
-{
-	const struct gw_server *s = &v->servers[server];
-	const uint64_t has = s->away * GW_PAGE_SIZE;
-
-	return s->up && !s->leaves && s->size > has ? s->size - has : 0;
-}
-
-bool gw_servers_may_leave(const struct gw_servers *v, unsigned int server, size_t unit)
-{
-	const struct gw_netpt *t = &v->split->table;
-	size_t first, run, n, count = gw_unit_pages(&t->units, unit, &first), at = first, held = 0;
-	unsigned int to = server;
-
-	while ((n = gw_netpt_next(t, &at, first + count, &run)))
-		held += n;
-	for (unsigned int i = 0; !held && i < v->nr; i++)
-		if (room(v, i) > room(v, to))
-			to = i;
-	if (v->servers[server].leaves || (held && gw_netpt_holder(t, unit) != server))
-		return false;
-	return to == server && room(v, server) >= (count - held) * GW_PAGE_SIZE;
-}
-
-bool gw_servers_is_stuck(const struct gw_servers *v, size_t unit)
-{
-	for (unsigned int i = 0; i < v->nr; i++)
-		if (gw_servers_may_leave(v, i, unit))
-			return false;
-	return true;
 }
 
 void gw_servers_wake(struct gw_servers *v)
@@ -151,6 +121,7 @@ void gw_servers_compare(struct gw_servers *v)
 static int take_stored(struct gw_server *s, uint64_t frames)
 {
 	for (;;) {
+		struct gw_departure *shared;
 		struct gw_leaving l;
 		int rc;
 
@@ -162,11 +133,12 @@ static int take_stored(struct gw_server *s, uint64_t frames)
 			if (!s->nr_leaving || s->leaving[s->first_leaving].frames > frames)
 				break;
 			l = s->leaving[s->first_leaving].l;
+			shared = s->leaving[s->first_leaving].shared;
 			s->first_leaving = (s->first_leaving + 1) % GW_LEAVING_MAX;
 			s->nr_leaving--;
 			gw_server_signal(s);
 		}
-		rc = gw_split_left(gw_server_split(s), &l, true);
+		rc = gw_departure_end(s, shared, &l, true);
 		if (rc)
 			return rc;
 	}
@@ -176,11 +148,17 @@ static int take_stored(struct gw_server *s, uint64_t frames)
 static int take_absent(struct gw_server *s, const struct gw_frame *f)
 {
 	struct gw_reader r = { f->payload, f->len };
-	size_t first = 0, count = 0, lost = 0;
+	size_t first = 0, count = 0, lost = 0, dropped = 0, n;
 	int rc;
 
-	while ((rc = gw_runs_take(&r, gw_server_split(s)->table.nr_pages, &first, &count)) > 0)
-		lost += gw_split_absent(gw_server_split(s), s->index, first, count);
+	while ((rc = gw_runs_take(&r, gw_server_split(s)->table.nr_pages, &first, &count)) > 0) {
+		lost += gw_split_absent(gw_server_split(s), s->index, first, count, &n);
+		dropped += n;
+	}
+	gw_server_has_less(s, dropped);
+	if (dropped)
+		gw_warn("memory server %s has lost %zu pages of the VM, which another has",
+			s->address, dropped);
 	if (lost)
 		gw_err("memory server %s has lost %zu pages of the VM", s->address, lost);
 	s->lost += lost;
@@ -225,6 +203,8 @@ static void receive(void *arg)
 	}
 	gw_frame_free(&f);
 	gw_decoder_free(&decoder);
+	if (rc == -EREMOTEIO)
+		s->refused_until = gw_server_now(s) + REFUSED_NS;
 	note_failure(s, rc);
 }
 
@@ -258,13 +238,9 @@ static bool has_any(const struct gw_server *s)
 	const struct gw_netpt *t = &s->all->split->table;
 
 	for (size_t unit = 0; unit < t->units.nr; unit++) {
-		size_t first, run, at, count;
+		const int slot = gw_netpt_slot(t, unit, s->index);
 
-		if (gw_netpt_holder(t, unit) != s->index)
-			continue;
-		count = gw_unit_pages(&t->units, unit, &first);
-		at = first;
-		if (gw_netpt_next(t, &at, first + count, &run))
+		if (slot >= 0 && gw_netpt_has_any(t, unit, (unsigned int)slot))
 			return true;
 	}
 	return false;
@@ -344,14 +320,15 @@ static int send_list(struct gw_session *e)
 
 	t->send_by = gw_server_now(s) + LIST_NS;
 	for (size_t unit = 0; !rc && unit < table->units.nr; unit++) {
+		const int slot = gw_netpt_slot(table, unit, s->index);
 		size_t count;
 
-		if (gw_netpt_holder(table, unit) != s->index)
+		if (slot < 0)
 			continue;
 		count = gw_unit_pages(&table->units, unit, &first);
 		at = first;
 		for (const size_t end = first + count;
-		     !rc && (n = gw_netpt_next(table, &at, end, &first));) {
+		     !rc && (n = gw_netpt_next_at(table, (unsigned int)slot, &at, end, &first));) {
 			gw_run_put(e->runs + len, first, n);
 			len += GW_RUN_LEN;
 			away += n;
@@ -414,6 +391,19 @@ static void forget_overrun(struct gw_server *s)
 	s->overrun = false;
 }
 
+/* What another brings from here on that it has, too, it need not keep. */
+static void tell(struct gw_server *s)
+{
+	{
+		gw_locked(&s->all->ending);
+		s->sessions++;
+	}
+	gw_locked(&s->lock);
+
+	s->releases.n = 0;
+	s->told = true;
+}
+
 static int greet(struct gw_session *e)
 {
 	struct gw_server *s = e->s;
@@ -428,6 +418,8 @@ static int greet(struct gw_session *e)
 	if (!rc)
 		rc = connect_one(s, GW_MEMORY_BULK, gw_server_now(s) + CONNECT_NS);
 	e->compared = !rc;
+	if (!rc)
+		tell(s);
 	if (!rc)
 		rc = send_list(e);
 	if (!rc)
@@ -449,7 +441,6 @@ static int begin(struct gw_session *e)
 		gw_locked(&s->lock);
 		s->frames_sent = s->frames_stored = 0;
 		s->nr_leaving = s->nr_fetches = 0;
-		s->releases.n = 0;
 		s->failed = false;
 		s->error[0] = '\0';
 		s->up = true;
@@ -474,16 +465,26 @@ static void close_connections(struct gw_server *s)
 {
 	pthread_mutex_lock(&s->send);
 	pthread_mutex_lock(&s->lock);
-	s->up = false;
+	if (s->up)
+		s->down_since = gw_server_now(s);
+	s->up = s->told = false;
 	for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++)
 		gw_transport_close(&s->conns[i]);
 	pthread_mutex_unlock(&s->lock);
 	pthread_mutex_unlock(&s->send);
 }
 
+static struct gw_departure *take_part(struct gw_server *s)
+{
+	gw_locked(&s->lock);
+
+	return gw_departure_take(s);
+}
+
 static void end(struct gw_session *e)
 {
 	struct gw_server *s = e->s;
+	struct gw_departure *part;
 	struct gw_leaving l;
 
 	s->failed = true;
@@ -495,13 +496,20 @@ static void end(struct gw_session *e)
 			s->all->tasks->join(s->all->env, e->receivers[i].task);
 	close_connections(s);
 	while (s->nr_leaving) {
+		part = s->leaving[s->first_leaving].shared;
 		l = s->leaving[s->first_leaving].l;
 		s->first_leaving = (s->first_leaving + 1) % GW_LEAVING_MAX;
 		s->nr_leaving--;
-		gw_split_left(gw_server_split(s), &l, false);
+		gw_departure_end(s, part, &l, false);
 	}
+	/* Nobody adds to them any more. */
+	while ((part = take_part(s)))
+		gw_departure_end(s, part, &part->l, false);
 	if (e->compared)
 		gw_split_unask(gw_server_split(s), s->index);
+	/* Another may have what was asked of it. */
+	if (e->compared && gw_netpt_copies_max(&gw_server_split(s)->table) > 1)
+		gw_split_ask(gw_server_split(s));
 	e->compared = false;
 	gw_batch_free(&e->batch);
 	gw_encoder_free(&e->encoder);
@@ -513,8 +521,9 @@ static void rest(struct gw_server *s)
 {
 	const int64_t until = gw_server_now(s) + LOOK_NS;
 	gw_locked(&s->lock);
+	const bool part = s->parts && s->nr_leaving < GW_LEAVING_MAX;
 
-	if (!s->stop && !s->failed && !s->nr_fetches)
+	if (!s->stop && !s->failed && !s->nr_fetches && !part)
 		s->all->tasks->rest(s->all->env, &s->work, &s->lock, until);
 }
 
@@ -557,7 +566,7 @@ static bool is_done(struct gw_server *s)
 {
 	{
 		gw_locked(&s->lock);
-		if (!s->leaves || s->away || s->nr_leaving)
+		if (!s->leaves || s->nr_leaving || s->parts)
 			return false;
 	}
 	return !has_any(s);
@@ -654,6 +663,7 @@ static int start(struct gw_servers *v, unsigned int i)
 	struct gw_server *s = &v->servers[i];
 
 	s->stop = s->failed = false;
+	s->down_since = gw_server_now(s);
 	s->task = v->tasks->spawn(v->env, keep_up, s);
 	return s->task ? 0 : gw_fail(-EAGAIN, "no thread to call memory server %s", s->address);
 }
@@ -662,6 +672,8 @@ int gw_servers_start(struct gw_servers *v)
 {
 	int rc = 0;
 
+	if (!v->servers[0].all)
+		pthread_mutex_init(&v->ending, NULL);
 	v->started = true;
 	for (unsigned int i = 0; i < v->nr; i++)
 		if (!v->servers[i].all)
@@ -686,6 +698,7 @@ int gw_servers_add(struct gw_servers *v, unsigned int index)
 	s->host[0] = s->error[0] = '\0';
 	s->dropped = false;
 	s->next = 0;
+	s->next_remake = s->refused_until = 0;
 	if (index == v->nr)
 		v->nr++;
 	return start(v, index);

@@ -16,6 +16,10 @@
  * stay in order. Queues are bounded: a full one of fetches drops, of releases waits for no one
  * either, but has the server tell what is left (it connects again).
  *
+ * Where each page is stored twice, a unit leaves for two servers (copies.c): the one whose thread
+ * sends it has the other's send it, too, and the last of them to have it, or to fail, has it leave.
+ * What only one of them has comes back, and leaves again for two, once there are two.
+ *
  * Servers come and go while others work: one that *leaves* gets nothing more, and all that is there
  * comes back and goes to others; then its thread dismisses it, and it is *gone*. Another may have
  * its place. Who makes them come, leave and go is the thread that starts and stops all of them.
@@ -51,10 +55,14 @@ struct gw_server {
 	_Atomic bool stop;
 	_Atomic bool leaves; /* set by the caller, and so is the next where it is so at first */
 	_Atomic bool gone;
-	_Atomic bool carries;  /* it has the feature split-carried */
-	_Atomic bool alias;    /* of another of them: what lies there is not this one's */
-	_Atomic uint64_t away; /* pages that are there, and not here */
-	_Atomic uint64_t lost; /* pages that should be there, and are not */
+	_Atomic bool carries;		/* it has the feature split-carried */
+	_Atomic bool alias;		/* of another of them: what lies there is not this one's */
+	_Atomic uint64_t away;		/* pages that are there, and not here */
+	_Atomic uint64_t lost;		/* pages that should be there, and are not */
+	_Atomic int64_t down_since;	/* if it is not up */
+	_Atomic int64_t refused_until;	/* it would not store what it was sent */
+	_Atomic unsigned int departing; /* units that its thread sends it, and another another */
+	_Atomic unsigned int sessions;	/* so often it was told what it must have */
 
 	pthread_mutex_t send; /* of the requests' connection */
 	pthread_mutex_t lock; /* of what follows */
@@ -71,17 +79,21 @@ struct gw_server {
 		unsigned int n;
 	} releases;
 	bool overrun; /* of releases: it must be told what is left */
+	bool told;    /* it is being: what comes from now on is to be released */
 	struct gw_fetch {
 		size_t first, count;
 	} fetches[GW_FETCHES_MAX];
 	unsigned int nr_fetches;
 	struct {
 		struct gw_leaving l;
-		uint64_t frames; /* sent when all of it was */
+		uint64_t frames;	     /* sent when all of it was */
+		struct gw_departure *shared; /* NULL: it leaves for this one only */
 	} leaving[GW_LEAVING_MAX];
+	struct gw_departure *parts; /* that others have begun, and it is to be sent */
 	unsigned int first_leaving, nr_leaving;
 	uint64_t frames_sent, frames_stored;
-	size_t next; /* unit that is to come, when all is to */
+	size_t next;	     /* unit that is to come, when all is to */
+	int64_t next_remake; /* all were looked at */
 };
 
 struct gw_servers_ops {
@@ -106,12 +118,18 @@ struct gw_servers {
 	struct gw_split *split;
 	struct gw_sink *sink; /* gw_split_place(), and place.c's */
 	struct gw_page_options options;
+	int64_t missed_ns; /* one that is away for so long has no copies, where there are two */
 
 	struct gw_server *servers; /* @nr, the caller's */
 	_Atomic unsigned int nr;
 	bool started;
 	_Atomic bool merging; /* nothing leaves; all comes */
 	_Atomic bool carried; /* another host's word is what may go (hold.h) */
+	/*
+	 * Held while a unit that was sent to two leaves, and while one is about to be told what it
+	 * must have: what it had stored before, and nobody knew, is not there after that.
+	 */
+	pthread_mutex_t ending;
 };
 
 /** gw_servers_start() - a thread for each. 0 or -errno with a message, and nothing runs. */
@@ -165,6 +183,16 @@ bool gw_servers_may_leave(const struct gw_servers *v, unsigned int server, size_
  * that leaves, cannot be reached or is full, or nobody has room for it.
  */
 bool gw_servers_is_stuck(const struct gw_servers *v, size_t unit);
+
+/** struct gw_missing_copies - pages that are away, of which not two servers that are up have a
+ * copy. */
+struct gw_missing_copies {
+	size_t single; /* at least one is missing */
+	size_t none;   /* who touches one of them waits */
+};
+
+/** gw_servers_missing() - how many there are. */
+void gw_servers_missing(const struct gw_servers *v, struct gw_missing_copies *m);
 
 /** gw_servers_wake() - there may be something to do. */
 void gw_servers_wake(struct gw_servers *v);

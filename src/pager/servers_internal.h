@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* servers_internal.h - what servers.c (a server's thread, requests) and bulk.c share. */
+/* servers_internal.h - what servers.c (a server's thread, requests), bulk.c and copies.c share. */
 #ifndef GW_SERVERS_INTERNAL_H
 #define GW_SERVERS_INTERNAL_H
 
 #include "servers.h"
+#include "split_internal.h"
 
 struct gw_receiver {
 	struct gw_server *s;
@@ -32,11 +33,67 @@ static inline int64_t gw_server_now(const struct gw_server *s)
 	return s->all->tasks->now(s->all->env);
 }
 
+/** gw_server_has_less() - so many pages fewer. What came while it was told may be counted twice. */
+static inline void gw_server_has_less(struct gw_server *s, size_t pages)
+{
+	uint64_t has = s->away;
+
+	while (!atomic_compare_exchange_weak(&s->away, &has, has > pages ? has - pages : 0))
+		;
+}
+
 /** gw_server_signal() - there is something to do for its task. Its lock is held. */
 static inline void gw_server_signal(struct gw_server *s)
 {
 	s->all->tasks->signal(s->all->env, &s->work);
 }
+
+/**
+ * gw_servers_choose() - for whom @unit is to leave where each page is stored twice, as
+ * gw_servers_may_leave() has it: for two, or for one where there is no other.
+ *
+ * Return: how many are in @to; 0: nobody; -EAGAIN: one that is away may be back at once.
+ */
+int gw_servers_choose(const struct gw_servers *v, size_t unit, unsigned int to[GW_COPIES_MAX]);
+
+/**
+ * gw_servers_remakes() - whether what @by has of @unit is to come back, for want of another copy of
+ * some of it, and would find two servers that take it.
+ */
+bool gw_servers_remakes(const struct gw_servers *v, const struct gw_server *by, size_t unit);
+
+/** gw_servers_may_remake() - whether any copy may be missing for which there is a server. */
+bool gw_servers_may_remake(const struct gw_servers *v);
+
+/** struct gw_departure - a unit that leaves for two servers; of both, until both are done. */
+struct gw_departure {
+	struct gw_leaving l; /* as it was begun */
+	uint64_t zero[GW_COPIES_MAX][GW_UNIT_WORDS];
+	struct gw_server *by;
+	_Atomic unsigned int left, stored;    /* how many are not done; who has it: bits */
+	unsigned int sessions[GW_COPIES_MAX]; /* since when */
+	struct gw_departure *next;	      /* of its other server's parts */
+};
+
+/**
+ * gw_departure_begin() - @l leaves, and counts as being at @s: the other of the two that it leaves
+ * for is to be sent it, too.
+ * @shared: what they share; or NULL: it leaves for @s only
+ *
+ * Return: 0; -EAGAIN: @s has no room for it any more.
+ */
+int gw_departure_begin(struct gw_server *s, const struct gw_leaving *l,
+		       struct gw_departure **shared);
+
+/** gw_departure_take() - what another has begun, to be sent by @s; or NULL. Its lock is held. */
+struct gw_departure *gw_departure_take(struct gw_server *s);
+
+/**
+ * gw_departure_end() - @s has stored what it was sent of @l; or does not. @shared: may be NULL.
+ * Return: as gw_split_left().
+ */
+int gw_departure_end(struct gw_server *s, struct gw_departure *shared, const struct gw_leaving *l,
+		     bool stored);
 
 /**
  * gw_bulk_step() - fetch, page out, or release, whatever there is to do now.

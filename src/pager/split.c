@@ -8,7 +8,7 @@
 #include "cleanup.h"
 #include "error.h"
 #include "log.h"
-#include "split.h"
+#include "split_internal.h"
 
 /* The kernel asks for patience while QEMU changes its mappings. */
 #define PATIENCE 1000
@@ -35,6 +35,8 @@ int gw_split_init(struct gw_split *s, unsigned int threads)
 	s->wanted = gw_shared_bits_new(s->bits_len);
 	s->asked = gw_shared_bits_new(s->bits_len);
 	s->lost = gw_shared_bits_new(s->bits_len);
+	if (gw_netpt_copies_max(&s->table) > 1)
+		s->second = gw_shared_bits_new(s->bits_len);
 	s->leaving = (_Atomic uint8_t *)gw_shared_bits_new(s->units_len);
 	if (s->moves)
 		s->changed = gw_shared_bits_new(s->bits_len);
@@ -44,7 +46,8 @@ int gw_split_init(struct gw_split *s, unsigned int threads)
 	gw_fault_times_init(&s->times);
 	for (unsigned int i = 0; i < GW_NETPT_STRIPES; i++)
 		pthread_mutex_init(&s->stripes[i], NULL);
-	return s->wanted && s->asked && s->lost && s->leaving && (s->changed || !s->moves)
+	return s->wanted && s->asked && s->lost && s->leaving && (s->changed || !s->moves) &&
+			       (s->second || gw_netpt_copies_max(&s->table) == 1)
 		       ? 0
 		       : gw_fail(-ENOMEM, "no memory to page with");
 }
@@ -57,6 +60,7 @@ void gw_split_free(struct gw_split *s)
 	gw_shared_bits_free(s->asked, s->bits_len);
 	gw_shared_bits_free(s->lost, s->bits_len);
 	gw_shared_bits_free(s->changed, s->bits_len);
+	gw_shared_bits_free(s->second, s->bits_len);
 	gw_shared_bits_free((gw_shared_word *)s->leaving, s->units_len);
 	for (unsigned int i = 0; i < GW_NETPT_STRIPES; i++)
 		pthread_mutex_destroy(&s->stripes[i]);
@@ -240,6 +244,8 @@ static bool serve(struct gw_split *s, size_t page, bool first)
 		return false;
 	}
 	gw_shared_bit_set(s->asked, page);
+	/* Both holders have work, and neighbours are asked of the same one. */
+	gw_ask_of(s, page, gw_unit_of(&s->table.units, page) % GW_COPIES_MAX);
 	return true;
 }
 
@@ -267,14 +273,27 @@ static bool heed(struct gw_split *s, const struct gw_fault *fault)
 	return serve(s, page, first);
 }
 
-/* They were not asked for, after all. */
-static void unask(struct gw_split *s, const size_t *pages, unsigned int n)
+/*
+ * They could not be asked of @holder. Return: how many are to be asked of another, @others, which
+ * is NULL where that one was asked; what is left was not asked for, after all.
+ */
+static unsigned int unask(struct gw_split *s, unsigned int holder, const size_t *pages,
+			  unsigned int n, size_t *others)
 {
+	unsigned int nr = 0;
+
 	for (unsigned int i = 0; i < n; i++) {
 		gw_locked(gw_split_stripe(s, gw_unit_of(&s->table.units, pages[i])));
 
-		forget(s, pages[i]);
+		if (s->second &&
+		    (!gw_shared_bit(s->asked, pages[i]) || gw_asked_of(s, pages[i]) != holder))
+			continue; /* who ends what it has with that holder has seen to it */
+		if (others && s->second && gw_ask_of(s, pages[i], !gw_asked_slot(s, pages[i])))
+			others[nr++] = pages[i];
+		else
+			forget(s, pages[i]);
 	}
+	return nr;
 }
 
 /* How many pages are fetched where one of @unit is: as many as those before it lay near. */
@@ -305,22 +324,23 @@ static void fetch(struct gw_split *s, unsigned int holder, size_t page)
 	s->ops->fetch(s->env, holder, first, count);
 }
 
-/* Ask for @pages, ascending, each of its unit's holder. */
-static void request(struct gw_split *s, const size_t *pages, unsigned int n)
+/* Ask for @pages, ascending, each of its holder. Return: as unask(). */
+static unsigned int request_of(struct gw_split *s, const size_t *pages, unsigned int n,
+			       size_t *others)
 {
+	unsigned int nr = 0;
+
 	while (n) {
-		const size_t unit = gw_unit_of(&s->table.units, pages[0]);
-		const unsigned int holder = gw_netpt_holder(&s->table, unit);
+		const unsigned int holder = gw_asked_of(s, pages[0]);
 		unsigned int k = 1;
 		bool asked;
 
-		while (k < n &&
-		       gw_netpt_holder(&s->table, gw_unit_of(&s->table.units, pages[k])) == holder)
+		while (k < n && gw_asked_of(s, pages[k]) == holder)
 			k++;
 		asked = !s->ops->request(s->env, holder, pages, k);
 
 		if (!asked)
-			unask(s, pages, k);
+			nr += unask(s, holder, pages, k, others ? others + nr : NULL);
 		for (unsigned int i = 0; asked && i < k; i++)
 			if (!i || gw_unit_of(&s->table.units, pages[i]) !=
 					  gw_unit_of(&s->table.units, pages[i - 1]))
@@ -328,6 +348,17 @@ static void request(struct gw_split *s, const size_t *pages, unsigned int n)
 		pages += k;
 		n -= k;
 	}
+	return nr;
+}
+
+/* GW_FAULTS_MAX at most. */
+static void request(struct gw_split *s, const size_t *pages, unsigned int n)
+{
+	size_t others[GW_FAULTS_MAX];
+	const unsigned int nr = request_of(s, pages, n, others);
+
+	if (nr)
+		request_of(s, others, nr, NULL);
 }
 
 /* Insert @page into the @n ascending @pages. */
@@ -392,8 +423,12 @@ void gw_split_unask(struct gw_split *s, unsigned int holder)
 			const size_t page = i * 64 + (size_t)__builtin_ctzll(word);
 			const size_t unit = gw_unit_of(&s->table.units, page);
 			gw_locked(gw_split_stripe(s, unit));
+			const int slot = gw_netpt_slot(&s->table, unit, holder);
+			const unsigned int whose = gw_shared_bit(s->asked, page)
+							   ? 1U << gw_asked_slot(s, page)
+							   : gw_netpt_copies(&s->table, page);
 
-			if (gw_netpt_holder(&s->table, unit) != holder)
+			if (slot < 0 || !(whose & 1U << slot))
 				continue;
 			gw_shared_bit_clear(s->lost, page);
 			forget(s, page);
@@ -401,21 +436,25 @@ void gw_split_unask(struct gw_split *s, unsigned int holder)
 	}
 }
 
-unsigned int gw_split_rest(struct gw_split *s, size_t first, size_t count, size_t *pages)
+unsigned int gw_split_rest(struct gw_split *s, unsigned int holder, size_t first, size_t count,
+			   size_t *pages)
 {
 	const size_t unit = gw_unit_of(&s->table.units, first);
 	size_t at = first, run, n;
 	unsigned int nr = 0;
 	gw_locked(gw_split_stripe(s, unit));
+	const int slot = gw_netpt_slot(&s->table, unit, holder);
 
 	/* What comes is not protected, so it must not come to what leaves; nor to what may. */
-	if (s->leaving[unit] == LEAVES)
+	if (s->leaving[unit] == LEAVES || slot < 0)
 		return 0;
-	while ((n = gw_netpt_next(&s->table, &at, first + count, &run)))
-		for (size_t i = 0; i < n; i++)
-			if (!gw_shared_bit(s->lost, run + i) &&
-			    !gw_shared_bit_set(s->asked, run + i))
-				pages[nr++] = run + i;
+	while ((n = gw_netpt_next_at(&s->table, (unsigned int)slot, &at, first + count, &run)))
+		for (size_t i = 0; i < n; i++) {
+			if (gw_shared_bit(s->lost, run + i) || gw_shared_bit_set(s->asked, run + i))
+				continue;
+			gw_ask_of(s, run + i, (unsigned int)slot);
+			pages[nr++] = run + i;
+		}
 	if (nr && s->leaving[unit] == PREPARED)
 		keep(s, unit);
 	s->coming += nr;
@@ -463,10 +502,29 @@ static void came_zero(struct gw_split *s, size_t unit, size_t page)
 		give_zeros(s, page);
 }
 
+/* Pages of one unit came, or were not needed: who has them need not keep them. */
+static void release_all(struct gw_split *s, size_t unit, size_t first, size_t count)
+{
+	for (unsigned int slot = 0; slot < gw_netpt_copies_max(&s->table); slot++) {
+		const gw_shared_word *lacks = s->table.lacks[slot];
+		const unsigned int holder = gw_netpt_at(&s->table, unit, slot);
+		size_t run = first, stop = first + count;
+
+		while (holder != GW_NO_HOLDER && run < first + count) {
+			if (lacks) {
+				run = gw_shared_bits_next(lacks, run, first + count, false);
+				stop = gw_shared_bits_next(lacks, run, first + count, true);
+			}
+			if (stop > run)
+				release(s, holder, run, stop - run);
+			run = stop;
+		}
+	}
+}
+
 /* Pages of one unit. 0 or -errno without a message. */
 static int place(struct gw_split *s, size_t unit, size_t page, size_t count, const uint8_t *bytes)
 {
-	const unsigned int holder = gw_netpt_holder(&s->table, unit);
 	size_t at = page, n;
 	unsigned int wanted = 0, placed = 0;
 	int rc = 0;
@@ -491,7 +549,7 @@ static int place(struct gw_split *s, size_t unit, size_t page, size_t count, con
 				break;
 			wanted += satisfied(s, at, n);
 			placed += (unsigned int)n;
-			release(s, holder, at, n);
+			release_all(s, unit, at, n);
 		}
 		for (; rc < 0 && at < page + count; at++)
 			forget(s, at);
@@ -525,20 +583,39 @@ void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t
 		s->ops->notify(s->env);
 }
 
-size_t gw_split_absent(struct gw_split *s, unsigned int holder, size_t page, size_t count)
+/* Return: whether it is known for the first time. */
+static bool lose(struct gw_split *s, size_t page)
+{
+	if (gw_shared_bit_clear(s->asked, page))
+		s->coming--;
+	return !gw_shared_bit_set(s->lost, page);
+}
+
+size_t gw_split_absent(struct gw_split *s, unsigned int holder, size_t page, size_t count,
+		       size_t *dropped)
 {
 	size_t lost = 0;
 
+	*dropped = 0;
 	for (size_t i = page; i < page + count && i < s->table.nr_pages; i++) {
 		const size_t unit = gw_unit_of(&s->table.units, i);
 		gw_locked(gw_split_stripe(s, unit));
+		const int slot = gw_netpt_slot(&s->table, unit, holder);
+		const unsigned int copies = gw_netpt_copies(&s->table, i);
 
-		if (!gw_netpt_is_away(&s->table, i) || gw_netpt_holder(&s->table, unit) != holder)
+		if (!gw_netpt_is_away(&s->table, i) || slot < 0 || !(copies & 1U << slot))
 			continue;
-		if (gw_shared_bit_clear(s->asked, i))
-			s->coming--;
-		lost += !gw_shared_bit_set(s->lost, i);
+		if (copies == 1U << slot) {
+			lost += lose(s, i);
+			continue;
+		}
+		if (gw_shared_bit(s->asked, i) && gw_asked_slot(s, i) == (unsigned int)slot)
+			forget(s, i);
+		gw_netpt_drop(&s->table, i, (unsigned int)slot);
+		++*dropped;
 	}
+	if (*dropped)
+		gw_split_ask(s);
 	return lost;
 }
 
@@ -560,15 +637,6 @@ static bool any_asked(const struct gw_split *s, size_t first, size_t count)
 	return false;
 }
 
-static unsigned int population(const uint64_t bits[GW_UNIT_WORDS])
-{
-	unsigned int n = 0;
-
-	for (unsigned int i = 0; i < GW_UNIT_WORDS; i++)
-		n += (unsigned int)__builtin_popcountll(bits[i]);
-	return n;
-}
-
 bool gw_split_prepare(struct gw_split *s, size_t unit)
 {
 	size_t first, count = gw_unit_pages(&s->table.units, unit, &first);
@@ -582,30 +650,29 @@ bool gw_split_prepare(struct gw_split *s, size_t unit)
 	return true;
 }
 
-int gw_split_leave(struct gw_split *s, size_t unit, unsigned int holder, struct gw_leaving *l)
+int gw_split_leave_to(struct gw_split *s, size_t unit, const unsigned int to[GW_COPIES_MAX],
+		      struct gw_leaving *l)
 {
-	size_t at, run;
 	int rc;
 	gw_locked(gw_split_stripe(s, unit));
 
 	memset(l, 0, sizeof(*l));
 	l->unit = unit;
-	l->holder = holder;
 	l->count = gw_unit_pages(&s->table.units, unit, &l->first);
 	if (s->leaving[unit] != (s->pinned ? PREPARED : STAYS) || s->frozen ||
 	    any_asked(s, l->first, l->count))
 		return 0;
-	at = l->first;
-	if (gw_netpt_next(&s->table, &at, l->first + l->count, &run) &&
-	    gw_netpt_holder(&s->table, unit) != holder)
+	if (!gw_netpt_places(&s->table, unit, to, l->to))
 		return 0;
 	rc = s->ops->present(s->env, l->first, l->count, l->pages);
-	if (rc || !population(l->pages)) {
+	if (rc || !gw_leaving_pages(l)) {
 		if (s->leaving[unit] == PREPARED)
 			keep(s, unit);
 		return rc;
 	}
-	gw_netpt_assign(&s->table, unit, holder);
+	for (unsigned int i = 0; i < GW_COPIES_MAX; i++)
+		if (l->to[i] != GW_NO_HOLDER)
+			gw_netpt_put(&s->table, unit, i, l->to[i]);
 	rc = s->pinned ? 0 : s->ops->protect(s->env, l->first, l->count);
 	if (rc) {
 		s->ops->touched(s->env, l->first, l->count);
@@ -614,7 +681,7 @@ int gw_split_leave(struct gw_split *s, size_t unit, unsigned int holder, struct 
 	park(s, GW_SPLIT_PROTECTED, l->first);
 	s->leaving[unit] = LEAVES;
 	park(s, GW_SPLIT_LEAVING, l->first);
-	return (int)population(l->pages);
+	return (int)gw_leaving_pages(l);
 }
 
 bool gw_split_stays(const struct gw_split *s, const struct gw_leaving *l)
@@ -622,60 +689,57 @@ bool gw_split_stays(const struct gw_split *s, const struct gw_leaving *l)
 	return s->leaving[l->unit] != LEAVES;
 }
 
-/* The next run of @bits, of @count, from *@at on. Return: its length; 0: there is none. */
-static size_t next_run(const uint64_t *bits, size_t count, size_t *at, size_t *first)
-{
-	while (*at < count && !(bits[*at / 64] >> (*at % 64) & 1))
-		(*at)++;
-	*first = *at;
-	while (*at < count && bits[*at / 64] >> (*at % 64) & 1)
-		(*at)++;
-	return *at - *first;
-}
-
 /*
  * All of it is stored, or zero: it is here no more. Its stripe is locked. What is zero is not away:
  * a hole that is here is a page of zeros. It is punched as a whole: a huge page is not torn.
  */
-static int punch(struct gw_split *s, const struct gw_leaving *l)
+static int punch(struct gw_split *s, const struct gw_leaving *l, unsigned int stored)
 {
 	uint64_t away[GW_UNIT_WORDS];
 	size_t at = 0, run, n;
 	int rc;
 
-	for (unsigned int i = 0; i < GW_UNIT_WORDS; i++)
-		away[i] = l->pages[i] & ~l->zero[i];
-	while ((n = next_run(away, l->count, &at, &run)))
-		gw_netpt_leaves(&s->table, l->first + run, n);
+	gw_leaving_sent(l, !(stored & 1), away);
+	while ((n = gw_leaving_run(away, l->count, &at, &run)))
+		gw_netpt_leaves_for(&s->table, l->first + run, n, stored);
 	park(s, GW_SPLIT_AWAY, l->first);
 	rc = gw_memory_punch(s->memory, l->first, l->count);
 	park(s, GW_SPLIT_PUNCHED, l->first);
 	/* They are here still, as they were, and protected. */
-	for (at = 0; rc && (n = next_run(away, l->count, &at, &run));)
+	for (at = 0; rc && (n = gw_leaving_run(away, l->count, &at, &run));)
 		gw_netpt_placed(&s->table, l->unit, l->first + run, n);
 	return rc;
 }
 
-int gw_split_left(struct gw_split *s, const struct gw_leaving *l, bool stored)
+/* It stays, and those who have stored it need not have. Its stripe is locked. */
+static void take_back(struct gw_split *s, const struct gw_leaving *l, unsigned int stored)
 {
-	uint64_t sent[GW_UNIT_WORDS];
+	for (unsigned int slot = 0; slot < GW_COPIES_MAX; slot++) {
+		uint64_t sent[GW_UNIT_WORDS];
+		size_t at = 0, run, n;
+
+		gw_leaving_sent(l, slot, sent);
+		while ((stored & 1U << slot) && (n = gw_leaving_run(sent, l->count, &at, &run)))
+			release(s, l->to[slot], l->first + run, n);
+	}
+}
+
+int gw_split_left(struct gw_split *s, const struct gw_leaving *l, unsigned int stored)
+{
 	bool left = false;
-	size_t at = 0, run, n;
 	int rc = 0;
 
 	park(s, GW_SPLIT_STORED, l->first);
 	{
 		gw_locked(gw_split_stripe(s, l->unit));
 		if (stored && s->leaving[l->unit] == LEAVES) {
-			rc = punch(s, l);
+			rc = punch(s, l, stored);
 			left = !rc;
 		}
 		if (s->leaving[l->unit] == LEAVES)
 			unprotect(s, l->first, l->count);
-		for (unsigned int i = 0; i < GW_UNIT_WORDS; i++)
-			sent[i] = l->pages[i] & ~l->zero[i];
-		while (stored && !left && (n = next_run(sent, l->count, &at, &run)))
-			release(s, l->holder, l->first + run, n);
+		if (!left)
+			take_back(s, l, stored);
 		s->leaving[l->unit] = STAYS;
 		if (!left)
 			s->ops->touched(s->env, l->first, l->count);
@@ -685,7 +749,7 @@ int gw_split_left(struct gw_split *s, const struct gw_leaving *l, bool stored)
 		gw_locked(&s->lock);
 		s->stats.units_out++;
 		s->stats.units_kept += !left;
-		s->stats.page_outs += left ? population(l->pages) : 0;
+		s->stats.page_outs += left ? gw_leaving_pages(l) : 0;
 	}
 	gw_split_ask(s);
 	s->ops->notify(s->env);
@@ -720,51 +784,4 @@ bool gw_split_thaw(struct gw_split *s)
 	s->frozen = false;
 	pass_locks(s);
 	return atomic_exchange(&s->owes, false);
-}
-
-/* A run of data that nobody has finished: what of it is away was leaving, or was being placed. */
-static int mend_run(struct gw_split *s, size_t first, size_t stop)
-{
-	size_t at = first, run, n;
-	int rc = 0;
-
-	while (!rc && (n = gw_netpt_next(&s->table, &at, stop, &run)))
-		rc = gw_memory_punch(s->memory, run, n);
-	return rc;
-}
-
-/* What the dead process was placing: it is here if it is in the file. */
-static int mend_placing(struct gw_split *s, unsigned int stripe)
-{
-	uint64_t bits[GW_UNIT_WORDS] = { 0 };
-	size_t first, unit, count = gw_netpt_torn(&s->table, stripe, &first);
-	int rc = 0;
-
-	if (!count || count > GW_UNIT_PAGES_MAX || !gw_memory_block_of(s->memory, first))
-		return 0;
-	unit = gw_unit_of(&s->table.units, first);
-	rc = s->ops->present(s->env, first, count, bits);
-	if (rc)
-		return rc;
-	for (size_t i = 0; i < count; i++)
-		if (bits[i / 64] >> (i % 64) & 1)
-			gw_netpt_placed(&s->table, unit, first + i, 1);
-	gw_netpt_unplace(&s->table, unit);
-	return 0;
-}
-
-int gw_split_mend(struct gw_split *s)
-{
-	struct gw_memory_walk walk = gw_memory_walk(s->memory);
-	size_t first, stop;
-	int rc = 0;
-
-	for (unsigned int i = 0; !rc && i < GW_NETPT_STRIPES; i++)
-		rc = mend_placing(s, i);
-	while (!rc && (rc = gw_memory_walk_next(&walk, &first, &stop)) > 0)
-		rc = mend_run(s, first, stop);
-	for (unsigned int i = 0; !rc && i < s->memory->nr_blocks; i++)
-		rc = s->ops->unprotect(s->env, s->memory->blocks[i].first_page,
-				       s->memory->blocks[i].nr_pages);
-	return rc;
 }

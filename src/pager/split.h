@@ -20,6 +20,10 @@
  * while none is in flight, and may leave after that: gw_split_prepare(). Whoever pins a page of it
  * from then on faults.
  *
+ * Where each page is stored twice, a unit leaves for two holders, and is away as soon as one has it
+ * and the other has it, or will not. A page is asked of one of them, and of the other when that one
+ * cannot be asked, has failed or has not got it. Both are told that it came.
+ *
  * Rules: what changes a unit's state is done under the lock of its stripe, the kernel's calls
  * included; so no fault finds a page in between. Nothing waits under it but for the kernel. A page
  * is asked for once, and what was not asked for is not placed: an answer that is late would be
@@ -122,9 +126,10 @@ struct gw_split {
 	_Atomic bool told_short; /* and that was said */
 
 	gw_shared_word *wanted, *asked; /* a bit a page */
-	gw_shared_word *lost;		/* their holder has said that it has not got them */
-	gw_shared_word *changed;	/* changes.h; NULL: nobody wants to know */
-	_Atomic uint8_t *leaving;	/* a byte a unit: enum in split.c */
+	gw_shared_word *second;	  /* of what is asked for: of its second holder; may be NULL */
+	gw_shared_word *lost;	  /* their holder has said that it has not got them */
+	gw_shared_word *changed;  /* changes.h; NULL: nobody wants to know */
+	_Atomic uint8_t *leaving; /* a byte a unit: enum in split.c */
 	size_t bits_len, units_len;
 	pthread_mutex_t stripes[GW_NETPT_STRIPES];
 
@@ -162,18 +167,23 @@ void gw_split_fault(struct gw_split *s, const struct gw_fault *faults, unsigned 
 void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t *bytes);
 
 /**
- * gw_split_absent() - their holder has not got @count pages from @page: memory of the guest is
- * lost, unless it is found there before gw_split_unask(). Nobody is asked for them until then.
- * Return: how many of them are away, and were not known to be lost.
+ * gw_split_absent() - @holder has not got @count pages from @page. Those that another has are asked
+ * of that one. The others are lost, unless they are found there before gw_split_unask(); nobody
+ * is asked for them until then.
+ * @dropped: how many another has
+ *
+ * Return: how many of them were not known to be lost.
  */
-size_t gw_split_absent(struct gw_split *s, unsigned int holder, size_t page, size_t count);
+size_t gw_split_absent(struct gw_split *s, unsigned int holder, size_t page, size_t count,
+		       size_t *dropped);
 
 /**
- * gw_split_rest() - what of @count pages from @first, all of one unit, is away and not asked for:
- * asked for from here on, by the caller.
+ * gw_split_rest() - what of @count pages from @first, all of one unit, is away, at @holder, and not
+ * asked for: asked of it from here on, by the caller.
  * @pages: GW_UNIT_PAGES_MAX, ascending
  */
-unsigned int gw_split_rest(struct gw_split *s, size_t first, size_t count, size_t *pages);
+unsigned int gw_split_rest(struct gw_split *s, unsigned int holder, size_t first, size_t count,
+			   size_t *pages);
 
 /** gw_split_ask() - ask for whatever is wanted and not asked for, where there is room. */
 void gw_split_ask(struct gw_split *s);
@@ -188,9 +198,11 @@ bool gw_split_has_room(const struct gw_split *s);
 /** struct gw_leaving - a unit on its way out, the caller's. */
 struct gw_leaving {
 	size_t unit, first, count;
-	unsigned int holder;
-	uint64_t pages[GW_UNIT_WORDS]; /* of it, that leave; bit i is page first + i */
-	uint64_t zero[GW_UNIT_WORDS];  /* of these, that are zero: set by the caller */
+	unsigned int to[GW_COPIES_MAX]; /* as the table numbers its holders; or GW_NO_HOLDER */
+	uint64_t pages[GW_UNIT_WORDS];	/* of it, that leave; bit i is page first + i */
+	/* Of these, that are zero: set by the caller, and by who sends them to its second holder.
+	 */
+	uint64_t zero[GW_UNIT_WORDS], zero_second[GW_UNIT_WORDS];
 };
 
 /**
@@ -200,22 +212,32 @@ struct gw_leaving {
 bool gw_split_prepare(struct gw_split *s, size_t unit);
 
 /**
- * gw_split_leave() - write-protect @unit: what is here of it is leaving. The caller reads it from
- * the memory, sends what is not zero to @holder, and calls gw_split_left().
+ * gw_split_leave_to() - write-protect @unit: what is here of it is leaving. The caller reads it
+ * from the memory, sends what is not zero to those in @l->to, and calls gw_split_left().
  *
  * Return: how many pages; 0: none, or not now, or another holder has the rest of it, and
  * nothing is to be done; -errno.
  */
-int gw_split_leave(struct gw_split *s, size_t unit, unsigned int holder, struct gw_leaving *l);
+int gw_split_leave_to(struct gw_split *s, size_t unit, const unsigned int to[GW_COPIES_MAX],
+		      struct gw_leaving *l);
+
+/** gw_split_leave() - the same, for one holder. */
+static inline int gw_split_leave(struct gw_split *s, size_t unit, unsigned int holder,
+				 struct gw_leaving *l)
+{
+	const unsigned int to[GW_COPIES_MAX] = { holder, GW_NO_HOLDER };
+
+	return gw_split_leave_to(s, unit, to, l);
+}
 
 /** gw_split_stays() - whether a unit that is leaving was written meanwhile: no need to send it. */
 bool gw_split_stays(const struct gw_split *s, const struct gw_leaving *l);
 
 /**
- * gw_split_left() - @stored: its holder has what was sent of it, so it is away, unless it was
- * written meanwhile; or nobody has, and it stays. 0 or -errno with a message.
+ * gw_split_left() - its holders @stored, bit k for @l->to[k], have what was sent of it: so it is
+ * away, unless it was written meanwhile; or nobody has, and it stays. 0 or -errno with a message.
  */
-int gw_split_left(struct gw_split *s, const struct gw_leaving *l, bool stored);
+int gw_split_left(struct gw_split *s, const struct gw_leaving *l, unsigned int stored);
 
 /**
  * gw_split_freeze() - from here on what lies at the holders is as the table says at this moment,

@@ -15,8 +15,8 @@
  * Each op, park point and transport call is a step, and at any of them something may befall the
  * world (enum split_fault). Whatever it is, at every step
  *
- *   - the newest bytes of each page are at the main host, or at the one that the network page
- *     table names (invariant 7);
+ *   - the newest bytes of each page are at the main host, or at those that the network page
+ *     table names (invariant 7): one of them, where another is gone for ever;
  *   - what is here does not grow beyond the limit and a unit for each thread (invariant 8);
  *   - whoever reads a page reads its newest bytes, all of them;
  *   - from when the main host to be knows where everything is until the guest runs on either,
@@ -60,10 +60,12 @@ enum split_fault {
 	SPLIT_LOSE,	  /* it dies, and finds only some of its pages until it is started again */
 	SPLIT_KILL_PAGER, /* another takes over */
 	SPLIT_HANG_PAGER,
-	SPLIT_KILL_ALL,	 /* pager and servers at once */
-	SPLIT_NO_MEMORY, /* the main host has none for a page that comes */
-	SPLIT_PUNCH,	 /* what leaves cannot be punched */
-	SPLIT_OVERRUN,	 /* more came than a server was told of */
+	SPLIT_KILL_ALL,		 /* pager and servers at once */
+	SPLIT_NO_MEMORY,	 /* the main host has none for a page that comes */
+	SPLIT_PUNCH,		 /* what leaves cannot be punched */
+	SPLIT_OVERRUN,		 /* more came than a server was told of */
+	SPLIT_DRAWN,		 /* those are drawn by anybody's seed */
+	SPLIT_DIE = SPLIT_DRAWN, /* it dies with all that it has, and is never seen again */
 	SPLIT_FAULTS_END,
 };
 
@@ -122,6 +124,11 @@ enum split_road {
 	ROAD_CARRIED,	  /* who called them for it in the end was its successor */
 	ROAD_MOVER_DIED,  /* the pager died, with the guest standing still */
 	ROAD_THERE_DIED,  /* the one there did */
+	ROAD_TWICE,	  /* a unit left for two servers */
+	ROAD_SINGLE,	  /* and one for one of two, as the other was away */
+	ROAD_DROPPED,	  /* one of two lost what the other had */
+	ROAD_GONE,	  /* one was never seen again, and it was no matter */
+	ROAD_REMADE,	  /* each page had its second copy again */
 	ROAD_COUNT,
 };
 
@@ -146,6 +153,7 @@ struct split_pager {
 	struct gw_server servers[SPLIT_SUBS];
 	bool signalled[SPLIT_SUBS], was_up[SPLIT_SUBS], was_down[SPLIT_SUBS];
 	bool notified, halting, mending;
+	bool was_single;
 	unsigned int listeners;
 	struct gw_bitmap filled; /* units that may have something here */
 	size_t prepared[8];
@@ -170,6 +178,7 @@ struct split_sub {
 	uint8_t *maps[GW_MEMORY_BLOCKS_MAX];
 	struct gw_bitmap lost; /* pages that it does not find just now */
 	bool full, was_full;   /* since it was called; it may hear of that late */
+	bool dead;	       /* for ever */
 	bool dismissed;
 	unsigned int dismissed_of; /* which split */
 	size_t promised;	   /* pages */
@@ -207,6 +216,11 @@ struct sim_split {
 	bool evacuates;		/* sub-hosts leave, and come */
 	bool sleeps;		/* the guest touches nothing while all of it comes back */
 	struct rng evacuations; /* of its own: others' draws are as they were (tests/sim/seeds) */
+	struct rng replicas;	/* and this one */
+	unsigned int copies;	/* of what is away */
+	bool naps;		/* the guest touches nothing for a while, again and again */
+	bool dies_alone;	/* one does, and nothing else befalls anybody */
+	int64_t missed_ns;
 
 	/* the main host */
 	struct process daemon;
@@ -307,6 +321,11 @@ void split_sub_call(struct split_server *server, unsigned int index, struct gw_t
 /* Whether version @version of @page lies there. */
 bool split_sub_has(const struct split_sub *s, size_t page, uint64_t version);
 void split_sub_fill_up(struct split_sub *s, bool full);
+/* Whether @page, which is away, is there by the page table. */
+bool split_sub_is_at(const struct split_sub *s, size_t page);
+/* Whether version @version of each page that lies there lies elsewhere, too. */
+bool split_sub_is_spare(const struct split_sub *s);
+void split_sub_die(struct split_sub *s);
 /* Some of its pages are not found any more; and all of them are. */
 void split_sub_lose(struct split_sub *s);
 void split_sub_find(struct split_sub *s);

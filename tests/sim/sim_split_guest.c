@@ -18,6 +18,9 @@
 
 #define HOT 24U
 
+/* Time for what is done as there is room. */
+#define NAP_NS (700 * GW_MS)
+
 static uint64_t first_word(size_t page, uint64_t version)
 {
 	return version ? (version << 20 | page) * 0x9e3779b97f4a7c15ULL | 1 : 0;
@@ -188,7 +191,7 @@ void split_tick(void)
 {
 	const int64_t now = sim_now();
 
-	if (sim_split.sleeps && sim_split.merging) {
+	if ((sim_split.sleeps && sim_split.merging) || (sim_split.naps && now / NAP_NS % 2)) {
 		sim_split.ran_until = now;
 		return;
 	}

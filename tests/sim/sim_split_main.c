@@ -328,13 +328,13 @@ static void change_servers(struct split_pager *p)
 {
 	const unsigned int i = (unsigned int)rng_below(&w->evacuations, w->nr_subs);
 
-	if (w->gone[i] && rng_one_in(&w->evacuations, 8)) {
+	if (w->gone[i] && !w->subs[i].dead && rng_one_in(&w->evacuations, 8)) {
 		w->gone[i] = false;
 		w->subs[i].dismissed_of = 0;
 		if (gw_servers_add(&p->all, i))
 			abort();
 		split_road(ROAD_ADDED);
-	} else if (!w->gone[i] && staying() > 1 && rng_one_in(&w->evacuations, 16)) {
+	} else if (!w->gone[i] && staying() > w->copies && rng_one_in(&w->evacuations, 16)) {
 		w->leaves[i] = p->servers[i].leaves = true;
 	}
 }
@@ -361,6 +361,28 @@ static bool is_called(void *arg, int64_t *when)
 	return p->notified || is_dead(p);
 }
 
+static void look_at_copies(struct split_pager *p)
+{
+	const struct gw_netpt *t = &p->split.table;
+	struct gw_missing_copies m;
+
+	gw_servers_missing(&p->all, &m);
+	if (t->away > t->single)
+		split_road(ROAD_TWICE);
+	if (t->single)
+		split_road(ROAD_SINGLE);
+	if (p->was_single && !m.single && t->away && !w->merging)
+		split_road(ROAD_REMADE);
+	p->was_single = m.single;
+	for (unsigned int i = 0; i < w->nr_subs; i++) {
+		const struct split_sub *s = &w->subs[i];
+		const size_t page = gw_bitmap_next(&s->lost, 0, t->nr_pages, true);
+
+		if (page < t->nr_pages && gw_netpt_is_away(t, page) && !split_sub_is_at(s, page))
+			split_road(ROAD_DROPPED);
+	}
+}
+
 static void look_at_servers(struct split_pager *p)
 {
 	struct gw_split_stats stats;
@@ -378,6 +400,8 @@ static void look_at_servers(struct split_pager *p)
 		p->was_up[i] |= s->up;
 		p->was_down[i] = p->was_up[i] && !s->up;
 	}
+	if (w->copies > 1)
+		look_at_copies(p);
 	if (stats.units_kept)
 		split_road(ROAD_WRITTEN);
 	if (stats.deferred)
@@ -428,7 +452,8 @@ static int open_table(struct split_pager *p, bool took_over)
 	if (took_over)
 		return gw_netpt_open(&p->split.table, w->table_path, &p->memory, w->id);
 	new_path(p->table_path);
-	rc = gw_netpt_create(&p->split.table, p->table_path, &p->memory, w->id, w->unit_pages);
+	rc = gw_netpt_create_for(&p->split.table, p->table_path, &p->memory, w->id, w->unit_pages,
+				 w->copies);
 	if (rc || p->from)
 		return rc;
 	memcpy(w->table_path, p->table_path, sizeof(w->table_path));
@@ -460,6 +485,7 @@ static void make(struct split_pager *p, bool took_over)
 				      .split = &p->split,
 				      .sink = &p->in.sink,
 				      .options = { .compress = w->compress },
+				      .missed_ns = w->missed_ns,
 				      .servers = p->servers,
 				      .nr = w->nr_subs,
 				      .merging = w->merging,

@@ -255,13 +255,53 @@ void split_sub_fill_up(struct split_sub *s, bool full)
 		s->store->most = full ? s->store->pages : s->promised;
 }
 
+bool split_sub_is_at(const struct split_sub *s, size_t page)
+{
+	const int slot = gw_netpt_slot(&w->table, gw_unit_of(&w->table.units, page), s->index);
+
+	return slot >= 0 && gw_netpt_copies(&w->table, page) & 1U << slot;
+}
+
+static bool loses(void)
+{
+	return w->copies > 1 ? rng_one_in(&w->replicas, 4) : rng_one_in(&w->rng, 20);
+}
+
+bool split_sub_is_spare(const struct split_sub *s)
+{
+	const struct gw_memory *m = &w->host->file.memory;
+
+	for (size_t page = 0; w->table.head && page < m->nr_pages; page++) {
+		bool elsewhere = false;
+
+		if (!gw_memory_block_of(m, page) || !gw_netpt_is_away(&w->table, page) ||
+		    !split_sub_is_at(s, page))
+			continue;
+		for (unsigned int i = 0; i < w->nr_subs; i++)
+			elsewhere = elsewhere || (i != s->index && !w->subs[i].dead &&
+						  split_sub_is_at(&w->subs[i], page) &&
+						  split_sub_has(&w->subs[i], page, w->must[page]));
+		if (!elsewhere)
+			return false;
+	}
+	return true;
+}
+
+void split_sub_die(struct split_sub *s)
+{
+	split_sub_kill(s);
+	remove_files(s);
+	gw_bitmap_zero(&s->lost);
+	s->dead = true;
+	split_road(ROAD_GONE);
+}
+
 void split_sub_lose(struct split_sub *s)
 {
 	for (size_t page = 0; s->store && page < w->host->file.memory.nr_pages; page++) {
 		if (!gw_memory_block_of(&w->host->file.memory, page) ||
 		    !gw_netpt_is_away(&w->table, page) || split_in_file(page) ||
-		    gw_netpt_holder(&w->table, gw_unit_of(&w->table.units, page)) != s->index ||
-		    !rng_one_in(&w->rng, 20))
+		    !split_sub_is_at(s, page) || !loses())
 			continue;
 		gw_bitmap_set(&s->lost, page);
 		if (gw_memstore_release(s->store, page, 1))
@@ -277,6 +317,12 @@ void split_sub_find(struct split_sub *s)
 
 	for (size_t page = gw_bitmap_next(&s->lost, 0, nr, true); page < nr;
 	     page = gw_bitmap_next(&s->lost, page + 1, nr, true)) {
+		gw_bitmap_clear(&s->lost, page);
+		/* Another had it, and so it is not looked for here any more. */
+		if (w->copies > 1 &&
+		    (!gw_netpt_is_away(&w->table, page) || split_in_file(page) ||
+		     !split_sub_is_at(s, page) || split_sub_has(s, page, w->must[page])))
+			continue;
 		any = true;
 		split_fill(bytes, page, w->must[page]);
 		sim_check(gw_netpt_is_away(&w->table, page) && !split_in_file(page),
@@ -284,7 +330,6 @@ void split_sub_find(struct split_sub *s)
 		s->store->most = SIZE_MAX;
 		if (gw_memstore_put(s->store, page, 1, bytes))
 			abort();
-		gw_bitmap_clear(&s->lost, page);
 	}
 	if (any)
 		split_road(ROAD_FOUND);

@@ -18,6 +18,7 @@
 /* So that none of the seeds of before has any; of what came later likewise. */
 #define EVACUATIONS 0x65766165ULL
 #define MOVES	    0x6d6f7667ULL
+#define REPLICAS    0x7265706cULL
 
 struct sim_split sim_split;
 
@@ -64,6 +65,11 @@ void split_check_roads(void)
 		[ROAD_CARRIED] = "owned by a successor",
 		[ROAD_MOVER_DIED] = "dead with the guest stopped to move",
 		[ROAD_THERE_DIED] = "dead at the main host to be",
+		[ROAD_TWICE] = "left for two servers",
+		[ROAD_SINGLE] = "left for one of two",
+		[ROAD_DROPPED] = "lost, and another had it",
+		[ROAD_GONE] = "a server gone for ever",
+		[ROAD_REMADE] = "second copies made again",
 	};
 	bool all = true;
 
@@ -94,6 +100,7 @@ static const char *const fault_names[SPLIT_FAULTS_END] = {
 	[SPLIT_NO_MEMORY] = "no-memory",
 	[SPLIT_PUNCH] = "punch",
 	[SPLIT_OVERRUN] = "overrun",
+	[SPLIT_DIE] = "die",
 };
 
 const char *split_fault_name(enum split_fault kind)
@@ -147,12 +154,25 @@ static bool is_safe(const struct gw_netpt *t, const struct split_host *host, siz
 	const bool in = split_is_in(host, page), away = gw_netpt_is_away(t, page);
 	const bool here = in ? split_seems(split_bytes_at(host, page), page, w->must[page])
 			     : !w->must[page];
-	const struct split_sub *s;
+	const unsigned int copies = away ? gw_netpt_copies(t, page) : 0;
+	const size_t unit = gw_unit_of(&t->units, page);
+	bool any = false;
 
 	if (!away || (in && is_noted(t, page)))
 		return here;
-	s = &w->subs[gw_netpt_holder(t, gw_unit_of(&t->units, page))];
-	return split_sub_has(s, page, w->must[page]) || gw_bitmap_test(&s->lost, page);
+	for (unsigned int slot = 0; slot < GW_COPIES_MAX; slot++) {
+		const struct split_sub *s;
+
+		if (!(copies & 1U << slot))
+			continue;
+		s = &w->subs[gw_netpt_at(t, unit, slot)];
+		if (s->dead)
+			continue;
+		if (!split_sub_has(s, page, w->must[page]) && !gw_bitmap_test(&s->lost, page))
+			return false;
+		any = true;
+	}
+	return any;
 }
 
 /* Nothing leaves it, so nothing of it is both away and here. */
@@ -190,7 +210,7 @@ static void start_again(void *arg, unsigned int ms)
 	struct split_sub *s = arg;
 
 	fiber_sleep_until(sim_now() + (int64_t)ms * GW_MS);
-	if (!s->server && !w->over)
+	if (!s->server && !s->dead && !w->over)
 		split_sub_start(s);
 }
 
@@ -199,6 +219,8 @@ static void find_again(void *arg, unsigned int ms)
 	struct split_sub *s = arg;
 
 	fiber_sleep_until(sim_now() + (int64_t)ms * GW_MS);
+	if (s->dead)
+		return;
 	split_sub_kill(s);
 	split_sub_find(s);
 	if (!w->over)
@@ -301,6 +323,9 @@ static void strike(const struct split_strike *k)
 	case SPLIT_OVERRUN:
 		overrun(k);
 		break;
+	case SPLIT_DIE:
+		split_sub_die(s);
+		break;
 	case SPLIT_NONE:
 	case SPLIT_FAULTS_END:
 	default:
@@ -336,6 +361,26 @@ static bool is_at(int place, int where)
 	}
 }
 
+/*
+ * Two copies are worth nothing to who loses both. So what has one only, as another server fails, is
+ * not to be lost; nor what is just about to have.
+ */
+static bool may_die(const struct split_sub *s)
+{
+	const struct split_pager *p = w->pager;
+
+	if (w->dies_alone)
+		return split_sub_is_spare(s);
+	for (unsigned int i = 0; p && i < w->nr_subs; i++)
+		if ((i != s->index && w->subs[i].dead) || p->servers[i].departing ||
+		    p->servers[i].nr_leaving || p->servers[i].parts)
+			return false;
+	for (size_t unit = 0; p && unit < p->split.units_len; unit++)
+		if (p->split.leaving[unit] > 1)
+			return false;
+	return p && split_sub_is_spare(s);
+}
+
 int sim_step(struct process *process, const char *what, unsigned int traits)
 {
 	const int where = w->pager && w->pager->mending ? SPLIT_MENDING : w->at_park;
@@ -354,7 +399,8 @@ int sim_step(struct process *process, const char *what, unsigned int traits)
 	for (unsigned int i = 0; i < w->nr_strikes; i++) {
 		struct split_strike *k = &w->strikes[i];
 
-		if (k->struck || w->steps < k->step || !is_at(k->where, where))
+		if (k->struck || w->steps < k->step || !is_at(k->where, where) ||
+		    (k->kind == SPLIT_DIE && !may_die(&w->subs[k->sub])))
 			continue;
 		if (w->trace)
 			fprintf(stderr, "       %s of %s\n", fault_names[k->kind],
@@ -378,7 +424,7 @@ static void draw_strike_of_move(struct split_strike *k)
 /* Where a pager may die: so that each is reached, however rarely it is come to. */
 static void draw_strike(struct rng *rng, struct split_strike *k)
 {
-	k->kind = (enum split_fault)(1 + rng_below(rng, SPLIT_FAULTS_END - 1));
+	k->kind = (enum split_fault)(1 + rng_below(rng, SPLIT_DRAWN - 1));
 	k->step = 20 + (unsigned int)rng_below(rng, w->life);
 	k->where = -1;
 	if (k->kind == SPLIT_KILL_PAGER || k->kind == SPLIT_KILL_ALL || rng_one_in(rng, 4))
@@ -391,6 +437,42 @@ static void draw_strike(struct rng *rng, struct split_strike *k)
 		draw_strike_of_move(k);
 	k->sub = (unsigned int)rng_below(rng, w->nr_subs);
 	k->ns = (int64_t)rng_below(rng, rng_one_in(rng, 3) ? 30000 : 500) * GW_MS;
+}
+
+static struct split_strike late_strike(struct rng *rng, enum split_fault kind)
+{
+	return (struct split_strike){
+		.kind = kind,
+		.step = 100 + (unsigned int)rng_below(rng, w->life),
+		.where = -1,
+		.sub = (unsigned int)rng_below(rng, w->nr_subs),
+		.ns = (int64_t)rng_below(rng, 500) * GW_MS,
+	};
+}
+
+/* Each page is stored twice, and a server may be gone for ever. */
+static void init_replicas(bool faults)
+{
+	struct rng *rng = &w->replicas;
+
+	/* Such a VM is not moved. */
+	w->copies = w->moves || rng_one_in(rng, 3) ? 1 : 2;
+	w->missed_ns = (int64_t)(20 + rng_below(rng, 800)) * GW_MS;
+	w->naps = w->copies > 1 && rng_one_in(rng, 2);
+	w->life += w->copies > 1 ? (unsigned int)rng_below(rng, 2000) : 0;
+	if (w->copies == 1 || !faults || rng_one_in(rng, 4))
+		return;
+	if (rng_one_in(rng, 3)) {
+		w->strikes[w->nr_strikes == SPLIT_FAULTS ? 0 : w->nr_strikes++] =
+			late_strike(rng, SPLIT_LOSE);
+		return;
+	}
+	w->dies_alone = rng_one_in(rng, 2);
+	for (unsigned int i = 0; w->dies_alone && i < w->nr_subs; i++)
+		w->sizes[i] = w->host->file.memory.nr_pages * GW_PAGE_SIZE;
+	if (w->dies_alone || w->nr_strikes == SPLIT_FAULTS)
+		w->nr_strikes = 0;
+	w->strikes[w->nr_strikes++] = late_strike(rng, SPLIT_DIE);
 }
 
 static void init(uint64_t seed, bool faults, const struct split_strike *only)
@@ -414,6 +496,7 @@ static void init(uint64_t seed, bool faults, const struct split_strike *only)
 	w->pinned = rng_one_in(rng, 4);
 	w->compress = (enum gw_compress)rng_below(rng, 4);
 	w->evacuations.state = seed ^ EVACUATIONS;
+	w->replicas.state = seed ^ REPLICAS;
 	w->evacuates = rng_one_in(&w->evacuations, 3);
 	w->movers.state = seed ^ MOVES;
 	w->moves = !w->pinned && rng_one_in(&w->movers, 2);
@@ -434,6 +517,7 @@ static void init(uint64_t seed, bool faults, const struct split_strike *only)
 	w->nr_strikes = faults ? (unsigned int)rng_below(rng, SPLIT_FAULTS) : 0;
 	for (unsigned int i = 0; i < w->nr_strikes; i++)
 		draw_strike(rng, &w->strikes[i]);
+	init_replicas(faults);
 	w->only = only;
 	if (only)
 		w->strikes[w->nr_strikes++] = *only;

@@ -114,7 +114,7 @@ static void touched_zeros(void **state)
 	touch(&v, w, 4, 0);
 	until_put_off(w);
 	set_silent(w, false);
-	assert_int_equal(gw_split_rest(&w->split, 4, 1, pages), 1);
+	assert_int_equal(gw_split_rest(&w->split, 1, 4, 1, pages), 1);
 	gw_split_place(&w->split, 4, 1, NULL);
 	pthread_join(v.thread, NULL);
 	assert_int_equal(v.saw, 0);

@@ -118,7 +118,7 @@ static void only_what_was_prepared(void **state)
 	assert_true(in_file(w, 0) && !in_file(w, UNIT));
 	/* What comes to it would not be protected, so it may leave no more; and all can come. */
 	assert_true(gw_split_prepare(&w->split, 1));
-	assert_int_equal(gw_split_rest(&w->split, UNIT, UNIT, pages), 1);
+	assert_int_equal(gw_split_rest(&w->split, 1, UNIT, UNIT, pages), 1);
 	assert_int_equal(send_out(w, 1), 0);
 	gw_split_unask(&w->split, 1);
 	*word_of(w, 9 * UNIT) = 1;
@@ -253,8 +253,8 @@ static void no_memory_for_two(void **state)
 	for (size_t i = page; i < page + 2; i++)
 		*word_of(w, i) = i;
 	assert_true(send_out(w, 1) > 0 && send_out(w, 2) > 0);
-	assert_int_equal(gw_split_rest(&w->split, UNIT, UNIT, pages), 1);
-	assert_int_equal(gw_split_rest(&w->split, 2 * UNIT, UNIT, pages), 1);
+	assert_int_equal(gw_split_rest(&w->split, 1, UNIT, UNIT, pages), 1);
+	assert_int_equal(gw_split_rest(&w->split, 1, 2 * UNIT, UNIT, pages), 1);
 	w->poor = true;
 	gw_split_place(&w->split, page, 2, bytes);
 	assert_int_equal(w->split.coming, 0);
