@@ -98,7 +98,8 @@ bool gw_progress_split(const json_t *status, char *text, size_t len);
 
 /**
  * gw_split_option() - an option of split, which is one of migrate, too, into its @args.
- * @opt: 't'o (--split), 'm'ain-memory, 'c'hunk-pages, history 'p'eriod or 's'hift, with optarg
+ * @opt: 't'o (--split), 'm'ain-memory, 'c'hunk-pages, 'r'eplicas, history 'p'eriod or 's'hift, with
+ * optarg
  * @option: its name, for the message
  */
 int gw_split_option(char opt, const char *option, json_t *args);

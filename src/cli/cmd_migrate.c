@@ -130,6 +130,7 @@ static int take_option(struct migrate *m, int opt)
 	case 'm':
 	case 'c':
 	case 'p':
+	case 'r':
 	case 's':
 		return gw_split_option((char)opt, "", m->args);
 	case OPT_PROGRESS:
@@ -237,6 +238,7 @@ int gw_cmd_migrate(int argc, char **argv)
 		{ "split", 1, NULL, OPT_SPLIT },
 		{ "main-memory", 1, NULL, 'm' },
 		{ "chunk-pages", 1, NULL, 'c' },
+		{ "replicas", 1, NULL, 'r' },
 		{ "history-period", 1, NULL, 'p' },
 		{ "history-shift", 1, NULL, 's' },
 		{ "verify", 0, NULL, OPT_VERIFY },

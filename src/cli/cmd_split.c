@@ -30,12 +30,14 @@ static const char split_help[] =
 	"  --chunk-pages N         pages that leave together, and of which some or all come with one\n"
 	"                          that the guest needs; a power of two up to 512\n"
 	"                          (default 256; on huge pages always 512)\n"
+	"  --replicas 2            have each page stored by two sub-hosts, so that one may die: the\n"
+	"                          guest runs on, and what it held is stored again elsewhere\n"
 	"  --history-period MS     how often to look which pages are used (default 1000)\n"
 	"  --history-shift N       a use counts half as much after N periods (default 10)\n"
 	"  --json                  print the result as JSON\n"
 	"\n"
 	"A VM that is split cannot migrate: merge it before. A sub-host that is lost stops those of\n"
-	"the guest's processors that need what is there, until it is back.\n";
+	"the guest's processors that need what only it has, until it is back.\n";
 
 static uint64_t number_of(const json_t *object, const char *key)
 {
@@ -69,7 +71,13 @@ bool gw_progress_split(const json_t *status, char *text, size_t len)
 void gw_print_split(const json_t *status)
 {
 	json_t *one, *holders = json_object_get(split_of(status), "holders");
+	const uint64_t single = number_of(split_of(status), "single-pages");
+	char size[32];
 	size_t i;
+
+	if (single)
+		printf("  %s have one copy only, and are to have two\n",
+		       gw_format_size(single * 4096, size, sizeof(size)));
 
 	json_array_foreach(holders, i, one) {
 		const char *why = json_string_value(json_object_get(one, "error-desc"));
@@ -159,6 +167,11 @@ int gw_split_option(char opt, const char *option, json_t *args)
 		json_object_set_new(args, "to", to);
 		return rc;
 	}
+	if (opt == 'r') {
+		rc = gw_cli_number(optarg, 1, 2, &value);
+		json_object_set_new(args, "replicas", json_integer(value));
+		return rc;
+	}
 	if (opt == 'm') {
 		rc = gw_parse_size(optarg, &bytes);
 		if (!rc)
@@ -219,6 +232,7 @@ int gw_cmd_split(int argc, char **argv)
 	static const struct option longs[] = { { "to", 1, NULL, 't' },
 					       { "main-memory", 1, NULL, 'm' },
 					       { "chunk-pages", 1, NULL, 'c' },
+					       { "replicas", 1, NULL, 'r' },
 					       { "history-period", 1, NULL, 'p' },
 					       { "history-shift", 1, NULL, 's' },
 					       { "json", 0, NULL, 'j' },

@@ -28,7 +28,7 @@ int gw_dest_split_ask(struct gw_dest_env *e, const json_t *split)
 	rc = gw_split_record_parse(&k->record, split);
 	if (rc)
 		return gw_fail_prefix(-EPROTO, "source: ");
-	if (k->record.merging || k->record.stopped ||
+	if (k->record.merging || k->record.stopped || k->record.replicas > 1 ||
 	    k->record.main_memory < GW_MAIN_MEMORY_LEAST || k->record.main_memory >= memory ||
 	    (!k->record.carried && k->record.unit_pages < GW_CHUNK_PAGES))
 		return gw_fail(-EPROTO, "source: a split that cannot be");

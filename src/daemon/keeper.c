@@ -31,6 +31,8 @@
 #define LOOK_NS	       (100 * GW_MS)
 #define REPORT_NS      (500 * GW_MS)
 #define DISMISS_NS     (5 * GW_S)
+/* A sub-host that cannot be reached for so long has no copies, if another can have them. */
+#define MISSED_NS      (30 * GW_S)
 /* Entries that may be dropped of memory whose history nobody knows yet, each time: 0.4 s. */
 #define DROPS_FIRST    (1UL << 20)
 /* And then, each second, so many as the guest makes again: 1 % of a processor (accessed.h). */
@@ -157,6 +159,7 @@ static void name_servers(struct gw_keeper *k)
 	k->all.name = k->vm.def.name;
 	k->all.host = k->w->host;
 	k->all.split = &k->split;
+	k->all.missed_ns = MISSED_NS;
 	k->all.servers = k->servers;
 	k->all.nr = k->record.nr_servers;
 	for (unsigned int i = 0; i < k->all.nr; i++) {
@@ -241,15 +244,18 @@ static json_t *latencies(const struct gw_fault_stats *f)
 static json_t *status_of(struct gw_keeper *k, const char *state)
 {
 	const uint64_t resident = gw_split_here(&k->split) * GW_PAGE_SIZE;
+	struct gw_missing_copies missing;
 	struct gw_split_stats s;
 	json_t *split;
 
 	gw_split_stats(&k->split, &s);
+	gw_servers_missing(&k->all, &missing);
 	split = json_pack(
-		"{s:I,s:I,s:I,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o}", "resident",
+		"{s:I,s:I,s:I,s:i,s:I,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o}", "resident",
 		(json_int_t)resident, "main-memory", (json_int_t)k->record.main_memory,
 		"away-pages", (json_int_t)k->split.table.away, "chunk-pages",
-		(int)k->record.unit_pages, "page-ins", (json_int_t)s.page_ins, "page-outs",
+		(int)k->record.unit_pages, "single-pages", (json_int_t)missing.single, "replicas",
+		(int)k->record.replicas, "page-ins", (json_int_t)s.page_ins, "page-outs",
 		(json_int_t)s.page_outs, "fetched-ahead", (json_int_t)s.ahead,
 		"written-while-leaving", (json_int_t)s.units_kept, "faults",
 		(json_int_t)s.faults.faults, "faults-per-s", (json_int_t)k->per_s,
@@ -262,13 +268,17 @@ static json_t *status_of(struct gw_keeper *k, const char *state)
 
 static const char *state_of(struct gw_keeper *k)
 {
-	for (unsigned int i = 0; i < k->all.nr; i++)
-		if (!k->servers[i].up && k->servers[i].away)
-			return "split-paused";
+	struct gw_missing_copies missing;
+
+	gw_servers_missing(&k->all, &missing);
+	if (missing.none)
+		return "split-paused";
 	for (unsigned int i = 0; !k->record.merging && i < k->all.nr; i++)
-		if (k->servers[i].leaves)
+		if (k->servers[i].leaves && !k->servers[i].gone)
 			return "split-evacuating";
-	return k->record.merging ? "split-merging" : "split-active";
+	return k->record.merging ? "split-merging"
+	       : missing.single	 ? "split-degraded"
+				 : "split-active";
 }
 
 json_t *gw_keeper_status(struct gw_keeper *k)

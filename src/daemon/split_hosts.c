@@ -35,6 +35,7 @@ static int choose(const struct gw_worker *w, json_t *args, unsigned int count, u
 		  const char *main)
 {
 	const uint64_t stays = (uint64_t)json_integer_value(json_object_get(args, "main-memory"));
+	const uint64_t copies = json_integer_value(json_object_get(args, "replicas")) == 2 ? 2 : 1;
 	struct gw_host_record *hosts = NULL;
 	json_t *to = json_array();
 	struct gw_registry *r;
@@ -52,7 +53,8 @@ static int choose(const struct gw_worker *w, json_t *args, unsigned int count, u
 	if (rc)
 		return gw_fail_prefix(rc, "without the registry no sub-host can be chosen: ");
 	rc = gw_sub_hosts_choose(hosts, nr, count, w->host, main,
-				 (memory > stays ? memory - stays : 0) + SPARE, time(NULL), to);
+				 copies * ((memory > stays ? memory - stays : 0) + SPARE),
+				 time(NULL), to);
 	free(hosts);
 	return rc;
 }

@@ -24,9 +24,9 @@ json_t *gw_split_record_json(const struct gw_split_record *r)
 							 (json_int_t)r->servers[i].size, "leaves",
 							 (int)r->servers[i].leaves, "gone",
 							 (int)r->servers[i].gone));
-	return json_pack("{s:s,s:I,s:i,s:i,s:i,s:b,s:b,s:b,s:b,s:o}", "id", id, "main-memory",
-			 (json_int_t)r->main_memory, "chunk-pages", (int)r->unit_pages,
-			 "history-period-ms", (int)r->period_ms, "history-shift",
+	return json_pack("{s:s,s:I,s:i,s:i,s:i,s:i,s:b,s:b,s:b,s:b,s:o}", "id", id, "main-memory",
+			 (json_int_t)r->main_memory, "chunk-pages", (int)r->unit_pages, "replicas",
+			 (int)r->replicas, "history-period-ms", (int)r->period_ms, "history-shift",
 			 (int)r->shift_periods, "direct-io", (int)r->direct_io, "merging",
 			 (int)r->merging, "stopped", (int)r->stopped, "carried", (int)r->carried,
 			 "servers", servers);
@@ -92,6 +92,10 @@ static int check(const struct gw_split_record *r)
 	    r->unit_pages & (r->unit_pages - 1))
 		return gw_fail(-EINVAL, "a chunk has 1 to %d pages, a power of two",
 			       GW_UNIT_PAGES_MAX);
+	if (r->replicas < 1 || r->replicas > GW_COPIES_MAX)
+		return gw_fail(-EINVAL, "each page is stored once, or by two sub-hosts");
+	if (r->nr_servers < r->replicas)
+		return gw_fail(-EINVAL, "--replicas %u needs as many sub-hosts", r->replicas);
 	if (r->period_ms < 10 || r->period_ms > 3600000)
 		return gw_fail(-EINVAL, "the history's period is 10 ms to an hour");
 	if (!r->shift_periods || r->shift_periods > 100000)
@@ -117,6 +121,7 @@ int gw_split_record_parse(struct gw_split_record *r, const json_t *json)
 	rc = gw_id_parse(json_string_value(json_object_get(json, "id")), r->id);
 	r->main_memory = (uint64_t)json_integer_value(json_object_get(json, "main-memory"));
 	r->unit_pages = number(json, "chunk-pages", 0);
+	r->replicas = number(json, "replicas", 1);
 	r->period_ms = number(json, "history-period-ms", 0);
 	r->shift_periods = number(json, "history-shift", 0);
 	r->direct_io = json_is_true(json_object_get(json, "direct-io"));
@@ -129,14 +134,38 @@ int gw_split_record_parse(struct gw_split_record *r, const json_t *json)
 	return rc ? rc : check(r);
 }
 
+static const char *twice(const struct gw_split_record *r)
+{
+	return r->replicas > 1 ? ", each page of which is to be stored by two" : "";
+}
+
+/*
+ * Whether the servers, without the one at @but, may take all of @bytes, as often as it is to be
+ * stored: no two copies of a page are at one. @all: how much they may take of that.
+ */
+static bool may_hold(const struct gw_split_record *r, unsigned int but, uint64_t bytes,
+		     uint64_t *all)
+{
+	*all = 0;
+	for (unsigned int i = 0; i < r->nr_servers; i++) {
+		const uint64_t size = r->servers[i].size;
+
+		if (i == but || r->servers[i].leaves || r->servers[i].gone)
+			continue;
+		*all += r->replicas > 1 && size > bytes ? bytes : size;
+	}
+	return *all / r->replicas >= bytes;
+}
+
 int gw_split_record_ask(struct gw_split_record *r, const json_t *args, uint64_t memory)
 {
 	const json_t *one;
-	uint64_t sizes = 0;
+	uint64_t sizes;
 	size_t i;
 	int rc = 0;
 
 	memset(r, 0, sizeof(*r));
+	r->replicas = number(args, "replicas", 1);
 	r->main_memory = (uint64_t)json_integer_value(json_object_get(args, "main-memory"));
 	r->unit_pages = number(args, "chunk-pages", GW_CHUNK_PAGES);
 	r->period_ms = number(args, "history-period-ms", PERIOD_MS);
@@ -149,16 +178,14 @@ int gw_split_record_ask(struct gw_split_record *r, const json_t *args, uint64_t 
 	json_array_foreach(json_object_get(args, "to"), i, one) {
 		rc = rc ? rc : take_server(r, r->nr_servers, one, memory - r->main_memory);
 	}
-	for (i = 0; i < r->nr_servers; i++)
-		sizes += r->servers[i].size;
 	if (!rc)
 		rc = check(r);
-	if (!rc && sizes < memory - r->main_memory)
+	if (!rc && !may_hold(r, r->nr_servers, memory - r->main_memory, &sizes))
 		rc = gw_fail(-EINVAL,
 			     "the sub-hosts are to take %llu MiB in all, but the VM has %llu MiB "
-			     "beyond --main-memory",
+			     "beyond --main-memory%s",
 			     (unsigned long long)sizes >> 20,
-			     (unsigned long long)(memory - r->main_memory) >> 20);
+			     (unsigned long long)(memory - r->main_memory) >> 20, twice(r));
 	return rc;
 }
 
@@ -177,22 +204,19 @@ int gw_split_record_join(struct gw_split_record *r, unsigned int index, const js
 {
 	struct gw_split_record next = *r;
 	const json_t *one;
-	uint64_t sizes = 0;
+	uint64_t sizes;
 	size_t i;
 	int rc = 0;
 
 	json_array_foreach(to, i, one) {
 		rc = rc ? rc : take_server(&next, free_place(&next), one, r->servers[index].size);
 	}
-	for (i = 0; i < next.nr_servers; i++)
-		if (i != index && !next.servers[i].leaves && !next.servers[i].gone)
-			sizes += next.servers[i].size;
-	if (!rc && sizes < memory - r->main_memory)
+	if (!rc && !may_hold(&next, index, memory - r->main_memory, &sizes))
 		rc = gw_fail(-EINVAL,
 			     "without sub-host %s the others are to take %llu MiB in all, but the "
-			     "VM has %llu MiB beyond its main memory: name another with --to",
+			     "VM has %llu MiB beyond its main memory%s: name another with --to",
 			     r->servers[index].address, (unsigned long long)sizes >> 20,
-			     (unsigned long long)(memory - r->main_memory) >> 20);
+			     (unsigned long long)(memory - r->main_memory) >> 20, twice(r));
 	if (!rc)
 		*r = next;
 	return rc;

@@ -20,6 +20,7 @@ struct gw_split_record {
 	uint8_t id[GW_ID_LEN];
 	uint64_t main_memory; /* bytes */
 	unsigned int unit_pages;
+	unsigned int replicas;	    /* how many servers are to have each page: 1 or 2 */
 	unsigned int period_ms;	    /* between two samples of what was accessed */
 	unsigned int shift_periods; /* after so many its history is shifted (paper, IV-B) */
 	bool direct_io;		    /* pages may be pinned (F10) */

@@ -69,8 +69,8 @@ static int begin(struct gw_keeper *k, const json_t *args)
 		return rc;
 	fit_units(k);
 	k->split.memory = &k->ram.memory;
-	rc = gw_netpt_create(&k->split.table, k->table, &k->ram.memory, k->record.id,
-			     k->record.unit_pages);
+	rc = gw_netpt_create_for(&k->split.table, k->table, &k->ram.memory, k->record.id,
+				 k->record.unit_pages, k->record.replicas);
 	if (!rc)
 		rc = gw_keeper_save(k);
 	if (rc && gw_watch_unsplit(&k->vm.watch, k->vm.process.pid))

@@ -60,6 +60,11 @@ static int refuse_others(const struct gw_source_env *e, const struct gw_split_re
 	if (p->postcopy)
 		return gw_fail(-EINVAL, "--postcopy brings all memory to one host, and --split "
 					"does not: use one of them");
+	if (r->replicas > 1)
+		return gw_fail(-ENOTSUP,
+			       "--replicas is not for a VM that moves: merge it where it has moved "
+			       "to, and split it there with --replicas %u",
+			       r->replicas);
 	if (r->unit_pages < GW_CHUNK_PAGES)
 		return gw_fail(-EINVAL, "--chunk-pages is %lu or %d where a VM moves",
 			       GW_CHUNK_PAGES, GW_UNIT_PAGES_MAX);
@@ -110,9 +115,10 @@ int gw_spread_ask(struct gw_source_env *e, const json_t *args)
 		return json_object_get(args, "main-memory") ||
 				       json_object_get(args, "chunk-pages") ||
 				       json_object_get(args, "history-period-ms") ||
-				       json_object_get(args, "history-shift")
-			       ? gw_fail(-EINVAL, "--main-memory, --chunk-pages and --history-... "
-						  "belong to --split")
+				       json_object_get(args, "history-shift") ||
+				       json_object_get(args, "replicas")
+			       ? gw_fail(-EINVAL, "--main-memory, --chunk-pages, --replicas and "
+						  "--history-... belong to --split")
 			       : 0;
 	rc = gw_split_hosts(e->w, args, gw_definition_bytes(&e->vm.def),
 			    json_string_value(json_object_get(args, "address")), &asked);

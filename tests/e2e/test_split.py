@@ -2,6 +2,7 @@
 """A guest whose memory is only in part on its host; memory servers hold the rest."""
 
 import os
+import shutil
 import signal
 
 from godwit_lab import MIB, check, kill, wait_for
@@ -16,7 +17,7 @@ class Splits(Group):
     """A part of it stays, and the guest checks all of it, again and again."""
 
     timeout = 120
-    folder, limit = "ram", LIMIT
+    folder, limit, options = "ram", LIMIT, ()
 
     def setup(self):
         self.a = self.lab.host("a")
@@ -27,7 +28,8 @@ class Splits(Group):
 
     def split(self, *hosts, **more):
         result = self.a.godwit("split", "t", "--to", self.to(*hosts), "--main-memory",
-                               str(self.limit), "--history-period", "200", "--json", **more)
+                               str(self.limit), "--history-period", "200", "--json",
+                               *self.options, **more)
         return result.ok().json()["godwit"]["split"]
 
     def resident(self):
@@ -223,6 +225,111 @@ class Split(Splits):
         self.vm.stop()
         for host in self.subs:
             wait_for(f"{host.name} to hold nothing", lambda h=host: not h.workers(), 10)
+
+
+class SplitTwice(Splits):
+    """Each page is stored by two sub-hosts, and one of them may die."""
+
+    weight = 120
+    timeout = 180
+    options, limit = ("--replicas", "2"), 64 * MIB
+
+    def setup(self):
+        super().setup()
+        self.vm = self.lab.vm(memory="160M", run=("memtest:56",)).boot(self.a)
+
+    def status(self):
+        return self.a.status("t")["godwit"]["split"]
+
+    def is_whole_again(self):
+        """Each page has its two copies."""
+        wait_for("each page to be stored twice",
+                 lambda: self.a.status("t")["status"] == "split-active", 60)
+        status = self.status()
+        check(status["replicas"] == 2 and status["single-pages"] == 0, status)
+        check(sum(one["pages"] for one in status["holders"]) >= 2 * status["away-pages"] > 0,
+              status)
+
+    def die(self, host, loses=False):
+        """Nothing of it is left but what it holds in files, or not even that."""
+        worker = host.worker()
+        host.kill()
+        kill(worker)
+        if loses:
+            for folder in ("held", "ram/held", "ram-small/held"):
+                shutil.rmtree(os.path.join(host.run, folder), ignore_errors=True)
+        wait_for("it to be missed",
+                 lambda: self.a.status("t")["status"] == "split-degraded", 20)
+        text = self.a.godwit("status", "t").ok().out
+        check("split-degraded" in text and "one copy only" in text, text)
+
+    def test_one_dies(self):
+        """The guest runs on; it comes back with what it had, or without, and dies again."""
+        split = self.split()
+        check(split["replicas"] == 2, split)
+        self.is_whole_again()
+        for host, loses in ((self.subs[0], False), (self.subs[1], True), (self.subs[0], True)):
+            self.die(host, loses)
+            self.stays_within(2)
+            check(self.status()["single-pages"] > 0, self.status())
+            host.start()
+            self.is_whole_again()
+            self.stays_within(1)
+        self.merge()
+
+    def test_merged_without(self):
+        """All of it comes back although one of the two is gone."""
+        b = self.subs[0]
+        self.split()
+        self.is_whole_again()
+        self.die(b, True)
+        self.a.godwit("merge", "t", timeout=100).ok()
+        b.start()
+        self.is_whole()
+
+    def test_replaced(self):
+        """One that is gone for ever is evacuated to another; and then the other dies."""
+        b, c = self.subs
+        d = self.lab.host("d", "--memory-server-limit", "512M")
+        self.split()
+        self.is_whole_again()
+        self.die(b, True)
+        self.a.godwit("evacuate", b.address).failed("name another with --to")
+        self.a.godwit("evacuate", b.address, "--to", d.address, timeout=100).ok()
+        check({one["address"] for one in self.a.list()["t"]["split"]["servers"]} ==
+              {c.address, d.address}, self.a.list())
+        self.is_whole_again()
+        b.start()
+        self.die(c)
+        self.stays_within(2)
+        c.start()
+        self.is_whole_again()
+        self.subs = [b, c, d]
+        self.merge()
+        self.subs = [b, c]
+        self.lab.drop(d)
+
+    def test_pager_is_killed(self):
+        """Just as one of them is gone; and who follows finds who has what."""
+        self.split()
+        self.is_whole_again()
+        self.die(self.subs[0])
+        for _ in range(2):
+            kill(self.a.worker())
+            self.vm.lives(1)  # its limit begins at what is here, and comes down
+        self.subs[0].start()
+        self.is_whole_again()
+        self.merge()
+
+    def test_refused(self):
+        b, _c = self.subs
+        self.a.godwit("split", "t", "--to", b.address, "--main-memory", "64M", "--replicas",
+                      "2").failed("as many sub-hosts")
+        self.a.godwit("split", "t", "--to", f"{self.to()}=64M", "--main-memory", "64M",
+                      "--replicas", "2").failed("stored by two")
+        self.a.godwit("migrate", "t", b.address, "--split", self.to(), "--main-memory", "64M",
+                      "--replicas", "2").failed("split it there")
+        self.a.godwit("migrate", "t", b.address, "--replicas", "2").failed("belong to --split")
 
 
 class SplitMoves(Group):

@@ -13,7 +13,7 @@
 #define MIB(n) ((uint64_t)(n) << 20)
 
 /* A VM of 256 MiB, of which 64 stay: @to are "address" or "address=MiB", up to a NULL. */
-static int ask(struct gw_split_record *r, const char *const *to)
+static int ask(struct gw_split_record *r, int replicas, const char *const *to)
 {
 	json_t *list = json_array(), *args;
 	int rc;
@@ -32,12 +32,15 @@ static int ask(struct gw_split_record *r, const char *const *to)
 		json_array_append_new(list, one);
 	}
 	args = json_pack("{s:I,s:o}", "main-memory", (json_int_t)MIB(64), "to", list);
+	if (replicas)
+		json_object_set_new(args, "replicas", json_integer(replicas));
 	rc = gw_split_record_ask(r, args, MIB(256));
 	json_decref(args);
 	return rc;
 }
 
-#define ask_for(r, ...) ask(r, (const char *const[]){ __VA_ARGS__, NULL })
+#define ask_for(r, ...)	  ask(r, 0, (const char *const[]){ __VA_ARGS__, NULL })
+#define ask_twice(r, ...) ask(r, 2, (const char *const[]){ __VA_ARGS__, NULL })
 
 static json_t *to_of(const char *address)
 {
@@ -78,6 +81,7 @@ static void check_kept(const struct gw_split_record *r)
 	json_decref(json);
 	assert_memory_equal(again.id, r->id, sizeof(r->id));
 	assert_int_equal(again.main_memory, r->main_memory);
+	assert_int_equal(again.replicas, r->replicas);
 	assert_int_equal(again.nr_servers, r->nr_servers);
 	for (unsigned int i = 0; i < r->nr_servers; i++) {
 		assert_string_equal(again.servers[i].address, r->servers[i].address);
@@ -134,6 +138,33 @@ static void who_leaves(void **state)
 	check_kept(&r);
 }
 
+/* Each page is at two of them: what one may take beyond all there is, is no room for a second. */
+static void by_two(void **state)
+{
+	struct gw_split_record r;
+	json_t *json;
+
+	(void)state;
+	assert_int_equal(ask_for(&r, "b:1"), 0);
+	assert_int_equal(r.replicas, 1);
+	json = gw_split_record_json(&r);
+	json_object_del(json, "replicas"); /* written down before there were any */
+	assert_int_equal(gw_split_record_parse(&r, json), 0);
+	json_decref(json);
+	assert_int_equal(r.replicas, 1);
+	refuses(ask_twice(&r, "b:1"), "as many sub-hosts");
+	refuses(ask(&r, 3, (const char *const[]){ "b:1", "c:1", "d:1", NULL }), "two sub-hosts");
+	assert_int_equal(ask_twice(&r, "b:1", "c:1"), 0);
+	check_kept(&r);
+	refuses(ask_twice(&r, "b:1=1000", "c:1=191"), "stored by two");
+	assert_int_equal(ask_twice(&r, "b:1=1000", "c:1=192"), 0);
+	refuses(ask_twice(&r, "b:1=128", "c:1=128", "d:1=127"), "383 MiB in all");
+	assert_int_equal(ask_twice(&r, "b:1=128", "c:1=128", "d:1=128"), 0);
+	refuses(evacuate(&r, "c:1", NULL), "256 MiB in all");
+	assert_int_equal(evacuate(&r, "c:1", "e:1"), 0);
+	check_kept(&r);
+}
+
 /* There are so many places, and no more. */
 static void all_places(void **state)
 {
@@ -161,6 +192,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_asked_for),
 		cmocka_unit_test(who_leaves),
+		cmocka_unit_test(by_two),
 		cmocka_unit_test(all_places),
 	};
 
