@@ -91,6 +91,12 @@ int gw_carry_check(const struct gw_split_record *r, const char *name)
 				       "what VM '%s' has at %s is going elsewhere; wait until it "
 				       "has: 'godwit status %s' shows how much is left",
 				       name, r->servers[i].address, name);
+	if (r->replicas > 1)
+		return gw_fail(
+			-ENOTSUP,
+			"VM '%s' is split with --replicas %u: such a one is not moved; bring "
+			"its memory back with 'godwit merge %s' before",
+			name, r->replicas, name);
 	return 0;
 }
 
