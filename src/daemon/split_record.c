@@ -157,6 +157,17 @@ static bool may_hold(const struct gw_split_record *r, unsigned int but, uint64_t
 	return *all / r->replicas >= bytes;
 }
 
+/*
+ * All that does not fit here. Where two are to have it, there is none that has room when one is
+ * full: so they get what is on its way, and what the main host keeps free, too.
+ */
+static uint64_t usual_size(const struct gw_split_record *r, uint64_t memory)
+{
+	const uint64_t more = r->replicas > 1 ? 8ULL * GW_UNIT_PAGES_MAX * GW_PAGE_SIZE : 0;
+
+	return memory - r->main_memory + more;
+}
+
 int gw_split_record_ask(struct gw_split_record *r, const json_t *args, uint64_t memory)
 {
 	const json_t *one;
@@ -176,7 +187,7 @@ int gw_split_record_ask(struct gw_split_record *r, const json_t *args, uint64_t 
 			       "the VM's %llu MiB",
 			       GW_MAIN_MEMORY_LEAST >> 20, (unsigned long long)memory >> 20);
 	json_array_foreach(json_object_get(args, "to"), i, one) {
-		rc = rc ? rc : take_server(r, r->nr_servers, one, memory - r->main_memory);
+		rc = rc ? rc : take_server(r, r->nr_servers, one, usual_size(r, memory));
 	}
 	if (!rc)
 		rc = check(r);

@@ -20,9 +20,17 @@
 
 #include "cleanup.h"
 #include "clock.h"
+#include "error.h"
 #include "servers_internal.h"
 
 #define BOTH ((1U << GW_COPIES_MAX) - 1)
+
+/* Servers that may hold just what there is are full for a moment, and for longer if they are. */
+#define SHORT_NS (1 * GW_S)
+
+/* How long one may owe something and say nothing, and how often that is looked at. */
+#define SILENT_NS (5 * GW_S)
+#define LISTEN_NS (500 * GW_MS)
 
 /* One that was there so shortly ago is not to be missed yet. */
 #define BACK_NS (500 * GW_MS)
@@ -76,6 +84,16 @@ static unsigned int most_room(const struct gw_servers *v, const unsigned int but
 	return most;
 }
 
+/* For want of room there are not two: is that new? */
+static bool is_short(struct gw_servers *v)
+{
+	const int64_t now = v->tasks->now(v->env);
+	int64_t since = 0;
+
+	return atomic_compare_exchange_strong(&v->short_since, &since, now) ||
+	       now - since < SHORT_NS;
+}
+
 /* Whether one is away that may be back before anybody misses it. */
 static bool any_late(const struct gw_servers *v)
 {
@@ -88,11 +106,55 @@ static bool any_late(const struct gw_servers *v)
 	return false;
 }
 
-int gw_servers_choose(const struct gw_servers *v, size_t unit, unsigned int to[GW_COPIES_MAX])
+static bool is_asked(const struct gw_server *s)
+{
+	const struct gw_split *split = s->all->split;
+
+	for (size_t i = 0; i < split->bits_len / sizeof(uint64_t); i++)
+		for (uint64_t word = split->asked[i]; word; word &= word - 1)
+			if (gw_asked_of(split, i * 64 + (size_t)__builtin_ctzll(word)) == s->index)
+				return true;
+	return false;
+}
+
+static bool has_leaving(struct gw_server *s)
+{
+	gw_locked(&s->lock);
+
+	return s->nr_leaving;
+}
+
+int gw_server_listen(struct gw_server *s)
+{
+	const int64_t now = gw_server_now(s);
+
+	if (!is_twice(s->all) || now < s->next_listen)
+		return 0;
+	s->next_listen = now + LISTEN_NS;
+	if (!has_leaving(s) && !is_asked(s))
+		s->heard = now;
+	return now - s->heard < SILENT_NS ? 0
+					  : gw_fail(-ETIMEDOUT, "it has not answered for %lld s",
+						    (long long)(SILENT_NS / GW_S));
+}
+
+/* Whether @server, or if that is nobody, one that is none of @but, would be one if it had room. */
+static bool any_full(const struct gw_servers *v, unsigned int server,
+		     const unsigned int but[GW_COPIES_MAX])
+{
+	for (unsigned int i = 0; i < v->nr; i++)
+		if ((server == GW_NO_HOLDER ? i != but[0] && i != but[1] : i == server) &&
+		    v->servers[i].up && !v->servers[i].leaves)
+			return true;
+	return false;
+}
+
+int gw_servers_choose(struct gw_servers *v, size_t unit, unsigned int to[GW_COPIES_MAX])
 {
 	const struct gw_netpt *t = &v->split->table;
 	const uint64_t need = needs(t, unit, held(t, unit));
 	unsigned int holders[GW_COPIES_MAX] = { GW_NO_HOLDER, GW_NO_HOLDER };
+	bool full = false;
 	int n = 0;
 
 	to[0] = to[1] = GW_NO_HOLDER;
@@ -102,19 +164,24 @@ int gw_servers_choose(const struct gw_servers *v, size_t unit, unsigned int to[G
 		holders[slot] = gw_netpt_at(t, unit, slot);
 		if (room(v, holders[slot]) >= need)
 			to[n++] = holders[slot];
+		else
+			full = full || any_full(v, holders[slot], NULL);
 	}
 	/* Places of those who have nothing of it. */
 	for (unsigned int slot = 0; slot < GW_COPIES_MAX; slot++) {
 		if (holders[slot] != GW_NO_HOLDER)
 			continue;
+		full = full || any_full(v, GW_NO_HOLDER, holders);
 		holders[slot] = most_room(v, holders);
 		if (holders[slot] != GW_NO_HOLDER && room(v, holders[slot]) >= need)
 			to[n++] = holders[slot];
 	}
-	return n < GW_COPIES_MAX && any_late(v) ? -EAGAIN : n;
+	if (n == GW_COPIES_MAX)
+		v->short_since = 0;
+	return n < GW_COPIES_MAX && ((full && is_short(v)) || any_late(v)) ? -EAGAIN : n;
 }
 
-bool gw_servers_may_leave(const struct gw_servers *v, unsigned int server, size_t unit)
+bool gw_servers_may_leave(struct gw_servers *v, unsigned int server, size_t unit)
 {
 	const struct gw_netpt *t = &v->split->table;
 	const size_t has = held(t, unit);
@@ -130,7 +197,7 @@ bool gw_servers_may_leave(const struct gw_servers *v, unsigned int server, size_
 	return to[0] == server && room(v, server) >= needs(t, unit, has);
 }
 
-bool gw_servers_is_stuck(const struct gw_servers *v, size_t unit)
+bool gw_servers_is_stuck(struct gw_servers *v, size_t unit)
 {
 	unsigned int to[GW_COPIES_MAX];
 

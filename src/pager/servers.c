@@ -198,6 +198,7 @@ static void receive(void *arg)
 	gw_decoder_init(&decoder, s->all->sink, gw_server_split(s)->table.nr_pages);
 	while (!rc) {
 		rc = gw_frame_recv(s->conns[r->index], &f, GW_FOREVER);
+		s->heard = gw_server_now(s);
 		if (!rc)
 			rc = take(r, &decoder, &f);
 	}
@@ -391,13 +392,21 @@ static void forget_overrun(struct gw_server *s)
 	s->overrun = false;
 }
 
+/*
+ * What it has stored of units that have not left by now is not there from here on: they were to
+ * leave for another, too, who is not done.
+ */
+static void forget_stored(struct gw_server *s)
+{
+	gw_locked(&s->all->ending);
+
+	s->sessions++;
+}
+
 /* What another brings from here on that it has, too, it need not keep. */
 static void tell(struct gw_server *s)
 {
-	{
-		gw_locked(&s->all->ending);
-		s->sessions++;
-	}
+	forget_stored(s);
 	gw_locked(&s->lock);
 
 	s->releases.n = 0;
@@ -441,6 +450,7 @@ static int begin(struct gw_session *e)
 		gw_locked(&s->lock);
 		s->frames_sent = s->frames_stored = 0;
 		s->nr_leaving = s->nr_fetches = 0;
+		s->heard = gw_server_now(s);
 		s->failed = false;
 		s->error[0] = '\0';
 		s->up = true;
@@ -581,6 +591,8 @@ static int serve(struct gw_session *e)
 		bool did = false;
 
 		rc = gw_bulk_step(e, &did);
+		if (!rc)
+			rc = gw_server_listen(s);
 		if (rc || did)
 			continue;
 		if (is_done(s))
@@ -596,7 +608,10 @@ static int serve(struct gw_session *e)
  */
 static bool leave(struct gw_server *s)
 {
-	if (s->stop || !s->leaves || has_any(s))
+	if (s->stop || !s->leaves)
+		return false;
+	forget_stored(s);
+	if (has_any(s))
 		return false;
 	if (!s->alias)
 		try_to_dismiss(s, gw_server_now(s) + DISMISS_NS);

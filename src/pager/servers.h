@@ -63,6 +63,7 @@ struct gw_server {
 	_Atomic int64_t refused_until;	/* it would not store what it was sent */
 	_Atomic unsigned int departing; /* units that its thread sends it, and another another */
 	_Atomic unsigned int sessions;	/* so often it was told what it must have */
+	_Atomic int64_t heard;		/* when it was heard last, or owed nothing */
 
 	pthread_mutex_t send; /* of the requests' connection */
 	pthread_mutex_t lock; /* of what follows */
@@ -94,6 +95,7 @@ struct gw_server {
 	uint64_t frames_sent, frames_stored;
 	size_t next;	     /* unit that is to come, when all is to */
 	int64_t next_remake; /* all were looked at */
+	int64_t next_listen;
 };
 
 struct gw_servers_ops {
@@ -123,8 +125,9 @@ struct gw_servers {
 	struct gw_server *servers; /* @nr, the caller's */
 	_Atomic unsigned int nr;
 	bool started;
-	_Atomic bool merging; /* nothing leaves; all comes */
-	_Atomic bool carried; /* another host's word is what may go (hold.h) */
+	_Atomic bool merging;	     /* nothing leaves; all comes */
+	_Atomic bool carried;	     /* another host's word is what may go (hold.h) */
+	_Atomic int64_t short_since; /* for nothing that is to leave there are two; 0: there are */
 	/*
 	 * Held while a unit that was sent to two leaves, and while one is about to be told what it
 	 * must have: what it had stored before, and nobody knew, is not there after that.
@@ -176,13 +179,13 @@ void gw_servers_release(struct gw_servers *v, unsigned int server, size_t page, 
  * gw_servers_may_leave() - whether @unit may leave for @server: for whoever holds a part of it,
  * else for whoever is there and has most room; if there is room for all of it.
  */
-bool gw_servers_may_leave(const struct gw_servers *v, unsigned int server, size_t unit);
+bool gw_servers_may_leave(struct gw_servers *v, unsigned int server, size_t unit);
 
 /**
  * gw_servers_is_stuck() - whether @unit can leave for nobody now: what it has elsewhere is with one
  * that leaves, cannot be reached or is full, or nobody has room for it.
  */
-bool gw_servers_is_stuck(const struct gw_servers *v, size_t unit);
+bool gw_servers_is_stuck(struct gw_servers *v, size_t unit);
 
 /** struct gw_missing_copies - pages that are away, of which not two servers that are up have a
  * copy. */

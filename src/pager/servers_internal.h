@@ -52,15 +52,24 @@ static inline void gw_server_signal(struct gw_server *s)
  * gw_servers_choose() - for whom @unit is to leave where each page is stored twice, as
  * gw_servers_may_leave() has it: for two, or for one where there is no other.
  *
- * Return: how many are in @to; 0: nobody; -EAGAIN: one that is away may be back at once.
+ * Return: how many are in @to; 0: nobody; -EAGAIN: one that is away may be back at once, or one
+ * that is full have room.
  */
-int gw_servers_choose(const struct gw_servers *v, size_t unit, unsigned int to[GW_COPIES_MAX]);
+int gw_servers_choose(struct gw_servers *v, size_t unit, unsigned int to[GW_COPIES_MAX]);
 
 /**
  * gw_servers_remakes() - whether what @by has of @unit is to come back, for want of another copy of
  * some of it, and would find two servers that take it.
  */
 bool gw_servers_remakes(const struct gw_servers *v, const struct gw_server *by, size_t unit);
+
+/**
+ * gw_server_listen() - where another has what it has: whether it answers still. One that stands
+ * still with its connections open would keep waiting whoever has asked it.
+ *
+ * Return: 0, or -ETIMEDOUT with a message.
+ */
+int gw_server_listen(struct gw_server *s);
 
 /** gw_servers_may_remake() - whether any copy may be missing for which there is a server. */
 bool gw_servers_may_remake(const struct gw_servers *v);

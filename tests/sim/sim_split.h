@@ -193,6 +193,7 @@ struct split_cpu {
 	} state;
 	size_t page;
 	bool writes, protected;
+	int64_t since; /* it waits */
 };
 
 struct sim_split {
@@ -219,7 +220,7 @@ struct sim_split {
 	struct rng replicas;	/* and this one */
 	unsigned int copies;	/* of what is away */
 	bool naps;		/* the guest touches nothing for a while, again and again */
-	bool dies_alone;	/* one does, and nothing else befalls anybody */
+	bool dies_alone;	/* one does, or stands still for long, and nothing else happens */
 	int64_t missed_ns;
 
 	/* the main host */

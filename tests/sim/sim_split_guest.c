@@ -122,6 +122,8 @@ static bool attempt(struct split_cpu *c)
 	    (!split_in_file(c->page) ||
 	     (c->writes && gw_bitmap_test(&sim_split.host->protected, c->page)))) {
 		c->protected = split_in_file(c->page);
+		if (c->state == SPLIT_RUNS)
+			c->since = sim_now();
 		c->state = SPLIT_FAULTS_NOW;
 		return false;
 	}

@@ -20,6 +20,10 @@
 #define MOVES	    0x6d6f7667ULL
 #define REPLICAS    0x7265706cULL
 
+/* Nobody waits for longer for one of two servers, and one that stands still does for longer. */
+#define PATIENCE_NS (20 * GW_S)
+#define STILL_NS    (600 * GW_S)
+
 struct sim_split sim_split;
 
 static struct sim_split *const w = &sim_split;
@@ -190,6 +194,10 @@ void split_check(void)
 	const struct gw_memory *m = &w->host->file.memory;
 
 	sim_check(sim_now() < RUN_MAX_NS && w->steps < STEPS_MOST, "no end in sight");
+	for (unsigned int i = 0; w->dies_alone && i < SPLIT_CPUS; i++)
+		sim_check(w->cpu[i].state == SPLIT_RUNS ||
+				  sim_now() - w->cpu[i].since < PATIENCE_NS,
+			  "a vCPU waits for page %zu, which two servers have", w->cpu[i].page);
 	for (unsigned int i = 0; w->table.head && i < m->nr_blocks; i++)
 		for (size_t k = 0; k < m->blocks[i].nr_pages; k++) {
 			const size_t page = m->blocks[i].first_page + k;
@@ -472,7 +480,12 @@ static void init_replicas(bool faults)
 		w->sizes[i] = w->host->file.memory.nr_pages * GW_PAGE_SIZE;
 	if (w->dies_alone || w->nr_strikes == SPLIT_FAULTS)
 		w->nr_strikes = 0;
-	w->strikes[w->nr_strikes++] = late_strike(rng, SPLIT_DIE);
+	w->strikes[w->nr_strikes] = late_strike(rng, SPLIT_DIE);
+	if (w->dies_alone && rng_one_in(rng, 2)) {
+		w->strikes[w->nr_strikes].kind = SPLIT_HANG;
+		w->strikes[w->nr_strikes].ns = STILL_NS;
+	}
+	w->nr_strikes++;
 }
 
 static void init(uint64_t seed, bool faults, const struct split_strike *only)
