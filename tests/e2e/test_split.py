@@ -243,12 +243,14 @@ class SplitTwice(Splits):
 
     def is_whole_again(self):
         """Each page has its two copies."""
-        wait_for("each page to be stored twice",
-                 lambda: self.a.status("t")["status"] == "split-active", 60)
-        status = self.status()
-        check(status["replicas"] == 2 and status["single-pages"] == 0, status)
-        check(sum(one["pages"] for one in status["holders"]) >= 2 * status["away-pages"] > 0,
-              status)
+        def is_so():
+            status = self.a.status("t")
+            split = status["godwit"]["split"]
+            copies = sum(one["pages"] for one in split["holders"])
+            check(split["replicas"] == 2, split)
+            return (status["status"] == "split-active" and not split["single-pages"] and
+                    copies >= 2 * split["away-pages"] > 0)
+        wait_for("each page to be stored twice", is_so, 60)
 
     def die(self, host, loses=False):
         """Nothing of it is left but what it holds in files, or not even that."""

@@ -13,7 +13,7 @@
 
 #include "place.h"
 #include "serve.h"
-#include "servers.h"
+#include "servers_internal.h"
 
 #define SUBS  2U
 #define LEAST (2 * UNIT)
@@ -211,6 +211,8 @@ static bool op_victim(void *env, unsigned int server, size_t *unit)
 	if (here + 2 * UNIT <= w->split.limit)
 		return false;
 	*unit = w->next++ % UNITS;
+	if (gw_netpt_copies_max(&w->split.table) > 1)
+		return gw_servers_may_leave(&w->all, server, *unit);
 	/* Of another one's nothing leaves to it. */
 	return (w->servers[0].leaves || w->servers[0].gone ? 1 : *unit % SUBS) == server;
 }
@@ -286,7 +288,7 @@ static void hear(void *env, const struct gw_fault *faults, unsigned int n)
 	gw_split_fault(&((struct world *)env)->split, faults, n);
 }
 
-static int make(void **state)
+static int make_for(void **state, unsigned int copies)
 {
 	static const uint8_t id[GW_ID_LEN] = { 9 };
 	struct world *w = calloc(1, sizeof(*w));
@@ -297,7 +299,9 @@ static int make(void **state)
 	w->split.env = w;
 	w->split.memory = &w->g.ram.memory;
 	w->split.limit = ALL;
-	assert_int_equal(gw_netpt_create(&w->split.table, w->path, &w->g.ram.memory, id, UNIT), 0);
+	assert_int_equal(
+		gw_netpt_create_for(&w->split.table, w->path, &w->g.ram.memory, id, UNIT, copies),
+		0);
 	assert_int_equal(gw_split_init(&w->split, 2 * SUBS), 0);
 	gw_split_in_init(&w->in, &w->split);
 	w->all = (struct gw_servers){ .ops = &servers_ops,
@@ -308,6 +312,7 @@ static int make(void **state)
 				      .split = &w->split,
 				      .sink = &w->in.sink,
 				      .options = { .compress = GW_COMPRESS_LZ4 },
+				      .missed_ns = 60 * GW_S,
 				      .servers = w->servers,
 				      .nr = SUBS };
 	for (unsigned int i = 0; i < SUBS; i++) {
@@ -326,6 +331,16 @@ static int make(void **state)
 	assert_int_equal(gw_servers_start(&w->all), 0);
 	*state = w;
 	return 0;
+}
+
+static int make(void **state)
+{
+	return make_for(state, 1);
+}
+
+static int make_twice(void **state)
+{
+	return make_for(state, 2);
 }
 
 static void until_up(struct world *w)
@@ -750,7 +765,101 @@ static void lost(void **state)
 	w->all.merging = false;
 }
 
+/* Nothing is on its way out any more. */
+static void settle(struct world *w)
+{
+	w->split.limit = ALL;
+	for (unsigned int i = 0; i < SUBS; i++)
+		while (w->servers[i].departing)
+			sched_yield();
+}
+
+/* It dies, and what it had with it. */
+static void die(struct sub *s)
+{
+	set_down(s, true);
+	sub_end(s, false);
+	assert_int_equal(gw_memstore_release(&s->store, 0, PAGES), 0);
+}
+
+static void until_whole(struct world *w)
+{
+	struct gw_missing_copies m;
+
+	do {
+		gw_servers_wake(&w->all);
+		gw_servers_missing(&w->all, &m);
+		sched_yield();
+	} while (m.single);
+}
+
+/* Each page is at both; one dies with all that it has, and then the other. */
+static void stored_twice(void **state)
+{
+	const struct gw_netpt *t;
+	struct gw_missing_copies m;
+	struct world *w = *state;
+	size_t at = 0, first, n;
+
+	t = &w->split.table;
+	fill(w);
+	until_up(w);
+	narrow(w, LEAST);
+	settle(w);
+	assert_true(t->away > PAGES / 2 && !t->single);
+	while ((n = gw_netpt_next(t, &at, PAGES, &first)))
+		for (size_t page = first; page < first + n; page++)
+			assert_true(gw_memstore_has(&w->subs[0].store, page) &&
+				    gw_memstore_has(&w->subs[1].store, page));
+	for (unsigned int i = 0; i < SUBS; i++) {
+		die(&w->subs[i]);
+		settle(w);
+		check_filled(w);
+		narrow(w, LEAST); /* for one, as there are not two */
+		settle(w);
+		gw_servers_missing(&w->all, &m);
+		assert_true(m.single == t->away && t->away > PAGES / 2 && !m.none);
+		set_down(&w->subs[i], false);
+		until_up(w);
+		w->split.limit = 2 * LEAST;
+		until_whole(w);
+		assert_true(t->away > PAGES / 4);
+	}
+	settle(w);
+	check_filled(w);
+	widen(w);
+	check_filled(w);
+}
+
+/* One that is full is waited for, but not for ever; and one that leaves is not. */
+static void room_for_two(void **state)
+{
+	unsigned int to[GW_COPIES_MAX];
+	struct world *w = *state;
+	struct gw_servers *v = &w->all;
+	int64_t end;
+
+	until_up(w);
+	assert_int_equal(gw_servers_choose(v, 5, to), 2);
+	assert_true(gw_servers_may_leave(v, 0, 5) && gw_servers_may_leave(v, 1, 5));
+	w->servers[1].size = (UNIT - 1) * GW_PAGE_SIZE;
+	assert_int_equal(gw_servers_choose(v, 5, to), -EAGAIN);
+	assert_false(gw_servers_may_leave(v, 0, 5) || gw_servers_is_stuck(v, 5));
+	end = gw_now() + 60 * GW_S;
+	while (!gw_servers_may_leave(v, 0, 5) && gw_now() < end)
+		sched_yield();
+	assert_int_equal(gw_servers_choose(v, 5, to), 1);
+	assert_int_equal(to[0], 0);
+	w->servers[1].size = PAGES * GW_PAGE_SIZE;
+	assert_int_equal(gw_servers_choose(v, 5, to), 2);
+	w->servers[0].size = 0;
+	w->servers[1].leaves = true;
+	assert_int_equal(gw_servers_choose(v, 5, to), -EAGAIN);
+	w->servers[1].leaves = false;
+}
+
 #define servers_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
+#define twice_test(fn)	 cmocka_unit_test_setup_teardown(fn, make_twice, drop)
 
 int main(void)
 {
@@ -767,6 +876,11 @@ int main(void)
 		servers_test(carried),
 		servers_test(owned_as_it_is_called),
 		servers_test(dismissed_by_another),
+		twice_test(there_and_back),
+		twice_test(stored_twice),
+		twice_test(room_for_two),
+		twice_test(leaves_at_the_end),
+		twice_test(in_bad_weather),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
