@@ -376,10 +376,12 @@ static void look_at_copies(struct split_pager *p)
 	p->was_single = m.single;
 	for (unsigned int i = 0; i < w->nr_subs; i++) {
 		const struct split_sub *s = &w->subs[i];
-		const size_t page = gw_bitmap_next(&s->lost, 0, t->nr_pages, true);
+		size_t page = gw_bitmap_next(&s->lost, 0, t->nr_pages, true);
 
-		if (page < t->nr_pages && gw_netpt_is_away(t, page) && !split_sub_is_at(s, page))
-			split_road(ROAD_DROPPED);
+		for (; page < t->nr_pages;
+		     page = gw_bitmap_next(&s->lost, page + 1, t->nr_pages, true))
+			if (gw_netpt_is_away(t, page) && !split_sub_is_at(s, page))
+				split_road(ROAD_DROPPED);
 	}
 }
 

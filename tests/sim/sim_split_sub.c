@@ -264,7 +264,7 @@ bool split_sub_is_at(const struct split_sub *s, size_t page)
 
 static bool loses(void)
 {
-	return w->copies > 1 ? rng_one_in(&w->replicas, 4) : rng_one_in(&w->rng, 20);
+	return w->copies > 1 ? rng_one_in(&w->replicas, 2) : rng_one_in(&w->rng, 20);
 }
 
 bool split_sub_is_spare(const struct split_sub *s)
