@@ -41,6 +41,7 @@
 #define MADE_PER_FAULT 8
 /* Of this one's time a tenth at most, which are guests of hundreds of GiB. */
 #define LOOK_SHARE     10
+#define COUNT_SHARE    50
 /* So often is looked before anything leaves, however large it is. */
 #define LOOKS_FIRST    10
 #define UNSTICK_NS     (5 * GW_S)
@@ -241,15 +242,26 @@ static json_t *latencies(const struct gw_fault_stats *f)
 	return list;
 }
 
+/* Where copies are missing, each page is looked at: seldom enough that nobody waits for that. */
+static struct gw_missing_copies missing_copies(struct gw_keeper *k)
+{
+	const int64_t began = gw_now();
+
+	if (began < k->next_count)
+		return k->missing;
+	gw_servers_missing(&k->all, &k->missing);
+	k->next_count = gw_now() + COUNT_SHARE * (gw_now() - began);
+	return k->missing;
+}
+
 static json_t *status_of(struct gw_keeper *k, const char *state)
 {
 	const uint64_t resident = gw_split_here(&k->split) * GW_PAGE_SIZE;
-	struct gw_missing_copies missing;
+	struct gw_missing_copies missing = missing_copies(k);
 	struct gw_split_stats s;
 	json_t *split;
 
 	gw_split_stats(&k->split, &s);
-	gw_servers_missing(&k->all, &missing);
 	split = json_pack(
 		"{s:I,s:I,s:I,s:i,s:I,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o}", "resident",
 		(json_int_t)resident, "main-memory", (json_int_t)k->record.main_memory,
@@ -268,9 +280,8 @@ static json_t *status_of(struct gw_keeper *k, const char *state)
 
 static const char *state_of(struct gw_keeper *k)
 {
-	struct gw_missing_copies missing;
+	struct gw_missing_copies missing = missing_copies(k);
 
-	gw_servers_missing(&k->all, &missing);
 	if (missing.none)
 		return "split-paused";
 	for (unsigned int i = 0; !k->record.merging && i < k->all.nr; i++)

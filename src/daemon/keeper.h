@@ -40,6 +40,8 @@ struct gw_keeper {
 	uint64_t sampled_faults;
 	unsigned int periods;
 	bool watched, told, sampling;
+	struct gw_missing_copies missing; /* as of when they were counted */
+	int64_t next_count;
 	int64_t failed_at;    /* a sub-host could not be called, and who asked is to hear */
 	int64_t next_unstick; /* units that could leave for nobody may be tried again */
 	bool arrives;	      /* no more is here than may be */

@@ -6,19 +6,12 @@
 #include <string.h>
 
 #include "cleanup.h"
-#include "clock.h"
 #include "error.h"
-#include "feature.h"
 #include "frame.h"
-#include "hold.h"
 #include "log.h"
 #include "runs.h"
 #include "servers_internal.h"
 
-#define CONNECT_NS     (5 * GW_S)
-/* What is held is walked over first (10 ms a GiB), and images may have to give way. */
-#define ANSWER_NS      (60 * GW_S)
-#define LIST_NS	       (60 * GW_S)
 /* A fault's request is some bytes: a connection that does not take them is of no use. */
 #define ASK_NS	       (200 * GW_MS)
 #define DISMISS_NS     (5 * GW_S)
@@ -145,26 +138,6 @@ static int take_stored(struct gw_server *s, uint64_t frames)
 	return 0;
 }
 
-static int take_absent(struct gw_server *s, const struct gw_frame *f)
-{
-	struct gw_reader r = { f->payload, f->len };
-	size_t first = 0, count = 0, lost = 0, dropped = 0, n;
-	int rc;
-
-	while ((rc = gw_runs_take(&r, gw_server_split(s)->table.nr_pages, &first, &count)) > 0) {
-		lost += gw_split_absent(gw_server_split(s), s->index, first, count, &n);
-		dropped += n;
-	}
-	gw_server_has_less(s, dropped);
-	if (dropped)
-		gw_warn("memory server %s has lost %zu pages of the VM, which another has",
-			s->address, dropped);
-	if (lost)
-		gw_err("memory server %s has lost %zu pages of the VM", s->address, lost);
-	s->lost += lost;
-	return rc;
-}
-
 static int take(struct gw_receiver *r, struct gw_decoder *decoder, const struct gw_frame *f)
 {
 	struct gw_server *s = r->s;
@@ -173,7 +146,7 @@ static int take(struct gw_receiver *r, struct gw_decoder *decoder, const struct 
 	case GW_MSG_PAGES:
 		return gw_pipeline_decode(decoder, f->arg, f->payload, f->len);
 	case GW_MSG_ABSENT:
-		return take_absent(s, f);
+		return gw_server_take_absent(s, f);
 	case GW_MSG_STORED:
 		if (r->index == GW_MEMORY_BULK)
 			return take_stored(s, f->arg);
@@ -207,238 +180,6 @@ static void receive(void *arg)
 	if (rc == -EREMOTEIO)
 		s->refused_until = gw_server_now(s) + REFUSED_NS;
 	note_failure(s, rc);
-}
-
-static int expect(struct gw_server *s, struct gw_frame *f, unsigned int type)
-{
-	int rc = gw_frame_recv(s->conns[GW_MEMORY_REQUESTS], f, gw_server_now(s) + ANSWER_NS);
-
-	if (!rc && f->type == GW_MSG_ERROR)
-		rc = gw_fail(-EREMOTEIO, "%.*s", (int)f->len, (const char *)f->payload);
-	else if (!rc && type && f->type != type)
-		rc = gw_fail(-EPROTO, "a %s frame where %s is due", gw_message_name(f->type),
-			     gw_message_name(type));
-	return rc;
-}
-
-static int say_hold(struct gw_server *s)
-{
-	const struct gw_servers *v = s->all;
-	gw_autofree char *text = gw_hold_text(v->name, v->host, v->split->memory, s->size,
-					      v->carried);
-
-	if (!text)
-		return gw_fail(-ENOMEM, "no memory to call a memory server");
-	s->conns[GW_MEMORY_REQUESTS]->send_by = gw_server_now(s) + CONNECT_NS;
-	return gw_frame_send_buf(s->conns[GW_MEMORY_REQUESTS], GW_MSG_HOLD, 0, text, strlen(text));
-}
-
-/* Whether a page of the VM is there. */
-static bool has_any(const struct gw_server *s)
-{
-	const struct gw_netpt *t = &s->all->split->table;
-
-	for (size_t unit = 0; unit < t->units.nr; unit++) {
-		const int slot = gw_netpt_slot(t, unit, s->index);
-
-		if (slot >= 0 && gw_netpt_has_any(t, unit, (unsigned int)slot))
-			return true;
-	}
-	return false;
-}
-
-/*
- * A host that has two names would drop, as one of them, what it holds as the other. So who has
- * nothing waits until it is known what those are called who have something: which of two it was is
- * not known to a process that takes over.
- */
-static int check_alone(struct gw_server *s, const char *host)
-{
-	const bool empty = !has_any(s);
-
-	for (unsigned int i = 0; i < s->all->nr; i++) {
-		struct gw_server *other = &s->all->servers[i];
-
-		if (other == s || other->gone)
-			continue;
-		gw_locked(&other->lock);
-		s->alias = empty && !other->host[0] && has_any(other);
-		if (s->alias)
-			return gw_fail(-EAGAIN, "%s is called first, which may be the same host",
-				       other->address);
-		if (strcmp(other->host, host) != 0)
-			continue;
-		s->alias = true;
-		return gw_fail(-EEXIST,
-			       "it is host '%s', and so is %s: each is to be named once, and two "
-			       "hosts must not have one name",
-			       host, other->address);
-	}
-	s->alias = false;
-	return 0;
-}
-
-/* Called @host from here on; none: by nobody. */
-static void call_it(struct gw_server *s, const char *host)
-{
-	gw_locked(&s->lock);
-
-	snprintf(s->host, sizeof(s->host), "%s", host);
-}
-
-/* What it is called, and which pages' records it reads. */
-static int heed_holding(struct gw_server *s, const struct gw_frame *f,
-			struct gw_page_options *options)
-{
-	char host[GW_HOST_MAX];
-	uint32_t stages = 0, features = 0;
-	int rc = gw_holding_parse(f->payload, f->len, host, &stages, &features);
-
-	if (!rc)
-		rc = gw_stages_limit(options, stages);
-	if (!rc)
-		rc = check_alone(s, host);
-	if (rc)
-		return rc;
-	s->carries = features >> GW_FEATURE_CARRIED & 1;
-	/* Another may have looked as we did. */
-	call_it(s, host);
-	rc = check_alone(s, host);
-	if (rc)
-		call_it(s, "");
-	return rc;
-}
-
-/* What of its units is not here, so must be there. */
-static int send_list(struct gw_session *e)
-{
-	struct gw_server *s = e->s;
-	const struct gw_netpt *table = &gw_server_split(s)->table;
-	struct gw_transport *t = s->conns[GW_MEMORY_REQUESTS];
-	size_t at = 0, first, n, len = 0;
-	uint64_t away = 0;
-	int rc = 0;
-
-	t->send_by = gw_server_now(s) + LIST_NS;
-	for (size_t unit = 0; !rc && unit < table->units.nr; unit++) {
-		const int slot = gw_netpt_slot(table, unit, s->index);
-		size_t count;
-
-		if (slot < 0)
-			continue;
-		count = gw_unit_pages(&table->units, unit, &first);
-		at = first;
-		for (const size_t end = first + count;
-		     !rc && (n = gw_netpt_next_at(table, (unsigned int)slot, &at, end, &first));) {
-			gw_run_put(e->runs + len, first, n);
-			len += GW_RUN_LEN;
-			away += n;
-			if (len < GW_RUNS_MAX * GW_RUN_LEN)
-				continue;
-			rc = gw_frame_send_buf(t, GW_MSG_MISSING, 0, e->runs, len);
-			len = 0;
-		}
-	}
-	if (!rc && len)
-		rc = gw_frame_send_buf(t, GW_MSG_MISSING, 0, e->runs, len);
-	s->away = away;
-	return rc ? rc : gw_frame_send(t, GW_MSG_MISSING_END, away, NULL, 0);
-}
-
-/* Which of these it has not got. */
-static int take_list(struct gw_server *s, struct gw_frame *f)
-{
-	int rc;
-
-	s->lost = 0;
-	while (!(rc = expect(s, f, 0)) && f->type == GW_MSG_ABSENT) {
-		rc = take_absent(s, f);
-		if (rc)
-			return rc;
-	}
-	return !rc && f->type != GW_MSG_HOLDING
-		       ? gw_fail(-EPROTO, "a %s frame where HOLDING is due",
-				 gw_message_name(f->type))
-		       : rc;
-}
-
-/* One of its connections, which gw_servers_stop() ends. */
-static int connect_one(struct gw_server *s, unsigned int index, int64_t deadline)
-{
-	struct gw_transport *t = s->all->ops->connect(s->all->env, s, index, deadline);
-	gw_locked(&s->lock);
-
-	s->conns[index] = t;
-	if (t && s->stop)
-		t->ops->shutdown(t);
-	return t ? 0 : -ECONNREFUSED;
-}
-
-/* The beginning of each dialogue: its HOLDING is in @f. */
-static int hold(struct gw_server *s, struct gw_frame *f, int64_t deadline)
-{
-	int rc = connect_one(s, GW_MEMORY_REQUESTS, deadline);
-
-	if (!rc)
-		rc = say_hold(s);
-	return rc ? rc : expect(s, f, GW_MSG_HOLDING);
-}
-
-/* It is told what it is to hold: who asks for that later asks for another time. */
-static void forget_overrun(struct gw_server *s)
-{
-	gw_locked(&s->lock);
-
-	s->overrun = false;
-}
-
-/*
- * What it has stored of units that have not left by now is not there from here on: they were to
- * leave for another, too, who is not done.
- */
-static void forget_stored(struct gw_server *s)
-{
-	gw_locked(&s->all->ending);
-
-	s->sessions++;
-}
-
-/* What another brings from here on that it has, too, it need not keep. */
-static void tell(struct gw_server *s)
-{
-	forget_stored(s);
-	gw_locked(&s->lock);
-
-	s->releases.n = 0;
-	s->told = true;
-}
-
-static int greet(struct gw_session *e)
-{
-	struct gw_server *s = e->s;
-	struct gw_page_options options = s->all->options;
-	struct gw_frame f = { 0 };
-	int rc;
-
-	forget_overrun(s);
-	rc = hold(s, &f, gw_server_now(s) + CONNECT_NS);
-	if (!rc)
-		rc = heed_holding(s, &f, &options);
-	if (!rc)
-		rc = connect_one(s, GW_MEMORY_BULK, gw_server_now(s) + CONNECT_NS);
-	e->compared = !rc;
-	if (!rc)
-		tell(s);
-	if (!rc)
-		rc = send_list(e);
-	if (!rc)
-		rc = take_list(s, &f);
-	gw_frame_free(&f);
-	if (!rc)
-		rc = gw_encoder_bare(&e->encoder, &options, s->all->tasks->now, s->all->env);
-	if (!rc)
-		rc = gw_batch_init(&e->batch, &e->encoder, 0);
-	return rc;
 }
 
 /* From here on it is asked for what is wanted. */
@@ -551,11 +292,11 @@ static int dismiss(struct gw_server *s, int64_t deadline)
 	struct gw_frame f = { 0 };
 	int rc;
 
-	rc = hold(s, &f, deadline);
+	rc = gw_server_hold(s, &f, deadline);
 	if (!rc)
 		rc = gw_frame_send(s->conns[GW_MEMORY_REQUESTS], GW_MSG_DISMISS, 0, NULL, 0);
 	if (!rc)
-		rc = expect(s, &f, GW_MSG_DISMISSED);
+		rc = gw_server_expect(s, &f, GW_MSG_DISMISSED);
 	gw_frame_free(&f);
 	gw_transport_close(&s->conns[GW_MEMORY_REQUESTS]);
 	return rc;
@@ -579,7 +320,7 @@ static bool is_done(struct gw_server *s)
 		if (!s->leaves || s->nr_leaving || s->parts)
 			return false;
 	}
-	return !has_any(s);
+	return !gw_server_has_any(s);
 }
 
 static int serve(struct gw_session *e)
@@ -610,8 +351,8 @@ static bool leave(struct gw_server *s)
 {
 	if (s->stop || !s->leaves)
 		return false;
-	forget_stored(s);
-	if (has_any(s))
+	gw_server_forget_stored(s);
+	if (gw_server_has_any(s))
 		return false;
 	if (!s->alias)
 		try_to_dismiss(s, gw_server_now(s) + DISMISS_NS);
@@ -631,7 +372,7 @@ static void keep_up(void *arg)
 
 	s->all->tasks->urgency(s->all->env, GW_BULK);
 	while (!s->stop && e.runs) {
-		int rc = greet(&e);
+		int rc = gw_server_greet(&e);
 
 		s->failed = false;
 		if (!rc)

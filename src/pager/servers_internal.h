@@ -3,6 +3,9 @@
 #ifndef GW_SERVERS_INTERNAL_H
 #define GW_SERVERS_INTERNAL_H
 
+#include "cleanup.h"
+#include "clock.h"
+#include "frame.h"
 #include "servers.h"
 #include "split_internal.h"
 
@@ -103,6 +106,38 @@ struct gw_departure *gw_departure_take(struct gw_server *s);
  */
 int gw_departure_end(struct gw_server *s, struct gw_departure *shared, const struct gw_leaving *l,
 		     bool stored);
+
+#define GW_CONNECT_NS (5 * GW_S)
+
+/**
+ * gw_server_greet() - connect, and tell it what it is to hold (greet.c).
+ *
+ * Return: 0: @e's session may begin; -errno with a message. Its thread's.
+ */
+int gw_server_greet(struct gw_session *e);
+
+/** gw_server_hold() - the first of that: its HOLDING is in @f. 0 or -errno with a message. */
+int gw_server_hold(struct gw_server *s, struct gw_frame *f, int64_t deadline);
+
+/** gw_server_expect() - what it says next, which must be @type; 0: whatever. 0 or -errno. */
+int gw_server_expect(struct gw_server *s, struct gw_frame *f, unsigned int type);
+
+/** gw_server_take_absent() - pages that it has not got, in @f. 0 or -errno. */
+int gw_server_take_absent(struct gw_server *s, const struct gw_frame *f);
+
+/** gw_server_has_any() - whether a page of the VM is there. */
+bool gw_server_has_any(const struct gw_server *s);
+
+/**
+ * gw_server_forget_stored() - what it has stored of units that have not left by now is not there
+ * from here on: they were to leave for another, too, who is not done.
+ */
+static inline void gw_server_forget_stored(struct gw_server *s)
+{
+	gw_locked(&s->all->ending);
+
+	s->sessions++;
+}
 
 /**
  * gw_bulk_step() - fetch, page out, or release, whatever there is to do now.
