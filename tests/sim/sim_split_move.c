@@ -447,6 +447,7 @@ static struct move *move_new(struct split_pager *p)
 	m->s.memory = &p->memory;
 	m->s.carried = c = &m->carried;
 	m->s.holder.features = GW_FEATURES_ALL;
+	m->s.holder.stages = 1U << GW_STAGE_ZERO;
 	c->away = p->split.table.words;
 	c->holders = p->split.table.holders;
 	c->units = &p->split.table.units;
