@@ -165,7 +165,7 @@ int gw_servers_choose(struct gw_servers *v, size_t unit, unsigned int to[GW_COPI
 		if (room(v, holders[slot]) >= need)
 			to[n++] = holders[slot];
 		else
-			full = full || any_full(v, holders[slot], NULL);
+			full = full || any_full(v, holders[slot], holders);
 	}
 	/* Places of those who have nothing of it. */
 	for (unsigned int slot = 0; slot < GW_COPIES_MAX; slot++) {

@@ -454,7 +454,8 @@ int gw_servers_add(struct gw_servers *v, unsigned int index)
 	s->host[0] = s->error[0] = '\0';
 	s->dropped = false;
 	s->next = 0;
-	s->next_remake = s->refused_until = 0;
+	s->next_remake = 0;
+	s->refused_until = 0;
 	if (index == v->nr)
 		v->nr++;
 	return start(v, index);
