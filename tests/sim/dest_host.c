@@ -480,8 +480,9 @@ void dest_tick(void)
 
 static enum gw_dest_ran op_guest_ran(void *env)
 {
+	/* The code of one that is dead must come to its end. */
 	if (sim_step(env, "guest_ran", 0))
-		return GW_DEST_RAN_UNKNOWN;
+		return ((struct process *)env)->dead ? GW_DEST_RAN_GONE : GW_DEST_RAN_UNKNOWN;
 	if (sim.dst.qemu == QEMU_ENDED)
 		return GW_DEST_RAN_GONE;
 	if (ask_qemu())
