@@ -245,7 +245,9 @@ class SplitTwice(Splits):
         """Each page has its two copies."""
         def is_so():
             status = self.a.status("t")
-            split = status["godwit"]["split"]
+            split = status.get("godwit", {}).get("split")
+            if not split:
+                return False  # its keeper has just begun
             copies = sum(one["pages"] for one in split["holders"])
             check(split["replicas"] == 2, split)
             return (status["status"] == "split-active" and not split["single-pages"] and
@@ -283,6 +285,8 @@ class SplitTwice(Splits):
         """All of it comes back although one of the two is gone."""
         b = self.subs[0]
         self.split()
+        self.is_whole_again()
+        self.a.godwit("migrate", "t", b.address).failed("split with --replicas 2")
         self.is_whole_again()
         self.die(b, True)
         self.a.godwit("merge", "t", timeout=100).ok()
