@@ -150,37 +150,42 @@ static int begin_witnessing(struct gw_holes *h)
 	return rc;
 }
 
-static int begin(struct gw_holes **holes, const struct gw_memory *memory)
+/* One that hears nothing, or NULL. */
+static struct gw_holes *begin(const struct gw_memory *memory)
 {
 	struct gw_holes *h = calloc(1, sizeof(*h));
 
-	*holes = h;
 	if (!h)
-		return gw_fail(-ENOMEM, "no memory to watch for holes");
+		return NULL;
 	h->memory = memory;
 	h->ear = h->pagemap = h->uffd = -1;
-	return gw_bitmap_init(&h->witnessed, memory->nr_pages);
+	return h;
 }
 
 int gw_holes_open(struct gw_holes **holes, const struct gw_memory *memory, bool expected)
 {
-	struct gw_holes *h;
-	int rc = begin(holes, memory);
+	struct gw_holes *h = begin(memory);
+	int rc;
 
+	*holes = h;
+	if (!h)
+		return gw_fail(-ENOMEM, "no memory to watch for holes");
+	rc = gw_bitmap_init(&h->witnessed, memory->nr_pages);
 	if (rc)
 		return rc;
-	h = *holes;
 	listen_to(h);
 	return expected || h->ear < 0 ? begin_witnessing(h) : 0;
 }
 
 int gw_holes_open_deaf(struct gw_holes **holes, const struct gw_memory *memory)
 {
-	int rc = begin(holes, memory);
+	struct gw_holes *h = begin(memory);
 
-	if (!rc)
-		(*holes)->deaf = true;
-	return rc;
+	*holes = h;
+	if (!h)
+		return gw_fail(-ENOMEM, "no memory to watch for holes");
+	h->deaf = true;
+	return gw_bitmap_init(&h->witnessed, memory->nr_pages);
 }
 
 void gw_holes_close(struct gw_holes *h)
