@@ -563,6 +563,8 @@ static int place(struct gw_split *s, size_t unit, size_t page, size_t count, con
 
 void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t *bytes)
 {
+	bool all = true;
+
 	while (count) {
 		const size_t unit = gw_unit_of(&s->table.units, page);
 		size_t first, n = gw_unit_pages(&s->table.units, unit, &first);
@@ -575,11 +577,13 @@ void gw_split_place(struct gw_split *s, size_t page, size_t count, const uint8_t
 		rc = place(s, unit, page, n, bytes);
 		if (rc)
 			refused(s, page, rc);
+		all = all && !rc;
 		page += n;
 		count -= n;
 		bytes = bytes ? bytes + n * GW_PAGE_SIZE : NULL;
 	}
-	if (!s->table.away || !gw_split_has_room(s))
+	/* Whoever is told at once has what was refused tried again, without end. */
+	if (all && (!s->table.away || !gw_split_has_room(s)))
 		s->ops->notify(s->env);
 }
 
