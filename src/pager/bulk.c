@@ -108,7 +108,8 @@ static int fetch_all(struct gw_session *e, bool *did)
 	const struct gw_netpt *table = &v->split->table;
 	int n = 0;
 
-	while (!n && gw_split_has_room(v->split) &&
+	/* Where all is to come there is room for all. */
+	while (!n && (v->merging || gw_split_has_room(v->split)) &&
 	       v->split->coming < GW_LEAVING_MAX * (uint64_t)table->units.pages) {
 		const size_t unit = e->s->next++;
 		size_t first, count;

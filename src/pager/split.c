@@ -448,6 +448,12 @@ unsigned int gw_split_rest(struct gw_split *s, unsigned int holder, size_t first
 	/* What comes is not protected, so it must not come to what leaves; nor to what may. */
 	if (s->leaving[unit] == LEAVES || slot < 0)
 		return 0;
+	/* They count before it is known how many: others look for room at this moment, too. */
+	s->coming += count;
+	if (s->limit < s->table.nr_pages && gw_split_here(s) + s->coming > s->limit) {
+		s->coming -= count;
+		return 0;
+	}
 	while ((n = gw_netpt_next_at(&s->table, (unsigned int)slot, &at, first + count, &run)))
 		for (size_t i = 0; i < n; i++) {
 			if (gw_shared_bit(s->lost, run + i) || gw_shared_bit_set(s->asked, run + i))
@@ -457,7 +463,7 @@ unsigned int gw_split_rest(struct gw_split *s, unsigned int holder, size_t first
 		}
 	if (nr && s->leaving[unit] == PREPARED)
 		keep(s, unit);
-	s->coming += nr;
+	s->coming -= count - nr;
 	return nr;
 }
 

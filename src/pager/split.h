@@ -179,7 +179,8 @@ size_t gw_split_absent(struct gw_split *s, unsigned int holder, size_t page, siz
 
 /**
  * gw_split_rest() - what of @count pages from @first, all of one unit, is away, at @holder, and not
- * asked for: asked of it from here on, by the caller.
+ * asked for: asked of it from here on, by the caller. Return: how many; 0: none, or there is no
+ * room.
  * @pages: GW_UNIT_PAGES_MAX, ascending
  */
 unsigned int gw_split_rest(struct gw_split *s, unsigned int holder, size_t first, size_t count,

@@ -174,13 +174,12 @@ const struct scenario scenarios[] = {
 	  .postcopy = GW_POSTCOPY_NOW },
 	/* It is split already, and what its sub-hosts have stays there. */
 	{ .name = "carried",
-	  .guest = { .writes_per_ms = 8, .working_set = 200, .familiar = true },
+	  .guest = { .writes_per_ms = 8, .working_set = 200 },
 	  .streams = 2,
 	  .downtime_limit_ms = 40,
 	  .stride = 2,
 	  .uneven = GW_MS,
-	  .carried = true,
-	  .pages = { .compress = GW_COMPRESS_LZ4, .delta_cache = FEW_PAGES } },
+	  .carried = true },
 	/* Whatever is sent once the guest stands still comes late: no round gets it there. */
 	{ .name = "late",
 	  .guest = { .writes_per_ms = 8, .working_set = 120 },

@@ -240,6 +240,7 @@ static void run_vm(const struct disk *d, const char *id)
 {
 	const struct gw_paths *p = &d->s->d.paths;
 	struct gw_split_record record = { .main_memory = MIB(32),
+					  .replicas = 1,
 					  .unit_pages = 256,
 					  .period_ms = 1000,
 					  .shift_periods = 10,
