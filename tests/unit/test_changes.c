@@ -29,10 +29,15 @@ static void settle(struct world *w)
 	}
 }
 
-/* Pages [first, first + count) have changed, and no others; that is taken once. */
+/* How often a page may be noted once more than it must: a fault is told of twice, or late. */
+#define ONCE_MORE 3
+
+/* Pages [first, first + count) have changed, and no others but by chance; that is taken once. */
 static void assert_changed(struct world *w, size_t first, size_t count)
 {
-	for (int i = 0; i < 4; i++) {
+	size_t all = 1;
+
+	for (int i = 0; i < 3 || (all && i < 3 + ONCE_MORE); i++) {
 		struct gw_bitmap due;
 
 		settle(w);
@@ -41,12 +46,15 @@ static void assert_changed(struct world *w, size_t first, size_t count)
 			gw_changes_peek(&w->split, 0, PAGES, &due);
 		else
 			assert_int_equal(gw_changes_take(&w->split, 0, PAGES, &due), 0);
-		if (i == 3)
-			count = 0;
-		assert_int_equal(gw_bitmap_count(&due, 0, PAGES), count);
-		assert_int_equal(gw_bitmap_count(&due, first, count), count);
+		all = gw_bitmap_count(&due, 0, PAGES);
+		if (i < 3) {
+			assert_in_range(all, count, count + ONCE_MORE);
+			assert_int_equal(gw_bitmap_count(&due, first, count), count);
+		}
+		all = i < 3 ? 1 : all;
 		gw_bitmap_free(&due);
 	}
+	assert_int_equal(all, 0);
 }
 
 /* After that a write is seen, to each of them. */
@@ -175,7 +183,7 @@ static void not_now(void **state)
 	settle(w);
 	w->fails = -EAGAIN;
 	assert_int_equal(gw_changes_take(&w->split, 0, PAGES, &due), 0);
-	assert_int_equal(gw_bitmap_count(&due, 0, PAGES), 1);
+	assert_in_range(gw_bitmap_count(&due, 0, PAGES), 1, 1 + ONCE_MORE);
 	*word_of(w, 8) = 2;
 	w->fails = 0;
 	assert_changed(w, 8, 1);

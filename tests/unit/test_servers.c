@@ -711,6 +711,7 @@ static void carried(void **state)
 	until_up(w);
 	assert_true(w->servers[0].carries && w->servers[1].carries);
 	narrow(w, LEAST);
+	settle(w); /* what is on its way there would be stored later */
 	gw_servers_stop(&w->all);
 	all = leave_behind(w);
 	w->split.limit = ALL; /* nothing is to leave, and all can come */
@@ -843,8 +844,9 @@ static void stored_twice(void **state)
 		set_down(&w->subs[i], false);
 		until_up(w);
 		w->split.limit = 2 * LEAST;
-		until_whole(w);
-		assert_true(t->away > PAGES / 4);
+		do /* what came for its other copy leaves again */
+			until_whole(w);
+		while (t->away <= PAGES / 4);
 	}
 	settle(w);
 	check_filled(w);
