@@ -156,12 +156,17 @@ static int refuse_others(const struct gw_source_env *e, const json_t *args)
 {
 	const struct gw_source_params *p = &e->s.params;
 
-	if (json_object_get(args, "to") || json_object_get(args, "auto") ||
-	    json_object_get(args, "main-memory"))
-		return gw_fail(-EINVAL,
-			       "VM '%s' is split already, and stays as it is: move it without "
-			       "--split and --main-memory",
-			       e->vm.def.name);
+	static const char *const of_a_split[] = { "to",		  "auto",     "main-memory",
+						  "chunk-pages",  "replicas", "history-period-ms",
+						  "history-shift" };
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(of_a_split); i++)
+		if (json_object_get(args, of_a_split[i]))
+			return gw_fail(-EINVAL,
+				       "VM '%s' is split already, and stays as it is: move it "
+				       "without --split, --main-memory, --chunk-pages, --replicas "
+				       "and --history-...",
+				       e->vm.def.name);
 	if (p->verify)
 		return gw_fail(-EINVAL, "--verify compares the memory of two hosts, and that of a "
 					"split VM is on more: move it without");

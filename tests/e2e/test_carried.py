@@ -165,6 +165,7 @@ class CarriedMove(Carried):
         self.start(self.a, self.b, "--postcopy", "now").finish().failed("--postcopy")
         self.start(self.a, self.b, "--split", self.subs[0].address, "--main-memory",
                    "64M").finish().failed("split already")
+        self.start(self.a, self.b, "--chunk-pages", "512").finish().failed("split already")
         self.start(self.a, self.subs[0]).finish().failed("sub-host of the VM")
         self.is_at(self.a)
         self.merge(self.a)
