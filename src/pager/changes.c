@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* changes.c - which pages of a split VM have changed; see changes.h. */
 #include <errno.h>
+#include <string.h>
 
 #include "changes.h"
 #include "cleanup.h"
@@ -18,9 +19,8 @@ static int take(struct gw_split *s, size_t unit, size_t first, size_t end, struc
 		if (rc == -ESRCH)
 			s->gone = true;
 		if (rc && rc != -EAGAIN)
-			return gw_fail(rc, "pages %zu to %zu cannot be write-protected: QEMU %s",
-				       first, stop,
-				       rc == -ESRCH ? "has ended" : "has changed its mappings");
+			return gw_fail(rc, "pages %zu to %zu cannot be write-protected: %s", first,
+				       stop, rc == -ESRCH ? "QEMU has ended" : strerror(-rc));
 		if (due)
 			gw_bitmap_set_range(due, first, stop - first);
 		/* QEMU changes its mappings just now: these are looked at again. */

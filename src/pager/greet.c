@@ -65,7 +65,6 @@ static int say_hold(struct gw_server *s)
 	return gw_frame_send_buf(s->conns[GW_MEMORY_REQUESTS], GW_MSG_HOLD, 0, text, strlen(text));
 }
 
-/* Whether a page of the VM is there. */
 bool gw_server_has_any(const struct gw_server *s)
 {
 	const struct gw_netpt *t = &s->all->split->table;
@@ -206,7 +205,6 @@ static int connect_one(struct gw_server *s, unsigned int index, int64_t deadline
 	return t ? 0 : -ECONNREFUSED;
 }
 
-/* The beginning of each dialogue: its HOLDING is in @f. */
 int gw_server_hold(struct gw_server *s, struct gw_frame *f, int64_t deadline)
 {
 	int rc = connect_one(s, GW_MEMORY_REQUESTS, deadline);

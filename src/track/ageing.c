@@ -163,9 +163,10 @@ void gw_ageing_split(const struct gw_ageing *a, const struct gw_bitmap *filled, 
 		gw_bitmap_set(stay, unit);
 	}
 	for (size_t unit = 0; filled && of_it && unit < a->units.nr; unit++) {
-		of_it -= !gw_bitmap_test(filled, unit);
-		if (!gw_bitmap_test(filled, unit))
-			gw_bitmap_set(stay, unit);
+		if (gw_bitmap_test(filled, unit))
+			continue;
+		of_it--;
+		gw_bitmap_set(stay, unit);
 	}
 }
 
