@@ -35,11 +35,12 @@ class Swap(Group):
         return host.godwit("held", "--json").ok().json()
 
     def lies_in(self, host, where, most=None):
-        """It has some of the VM's memory, there."""
+        """It has some of the VM's memory, there, and the VM's pager calls it, at once or again."""
         said = self.held(host)
         check([one["name"] for one in said["held"]] == ["t"], said)
-        one = said["held"][0]
-        check(one["where"] == where and one["held"] and one["connected"] and not one["failed"], one)
+        one = wait_for("it to be called", lambda: next(
+            (one for one in self.held(host)["held"] if one["connected"]), None))
+        check(one["where"] == where and one["held"] and not one["failed"], one)
         check(most is None or one["size"] <= most, one)
         return one
 
