@@ -42,6 +42,7 @@ static const char migrate_help[] =
 	"  --split auto:N         the N hosts of the registry that may hold most (godwit hosts)\n"
 	"  --main-memory SIZE     with --split: what may come to IP:PORT itself, e.g. 2G\n"
 	"  --chunk-pages N        with --split: 256 or 512 pages stay together (512)\n"
+	"  --replicas 2           with --split: each page goes to two of these hosts, one of which may die\n"
 	"  --history-period MS    with --split: how often to look which pages are used (1000)\n"
 	"  --history-shift N      with --split: there a use counts half as much after N periods (10)\n"
 	"  --verify               compare all memory of both hosts while the guest is stopped, and\n"

@@ -36,9 +36,8 @@ static const char split_help[] =
 	"  --history-shift N       a use counts half as much after N periods (default 10)\n"
 	"  --json                  print the result as JSON\n"
 	"\n"
-	"A VM that is split can migrate, and what the sub-hosts have stays there; with --replicas it\n"
-	"is merged before. A sub-host that is lost stops those of the guest's processors that need\n"
-	"what only it has, until it is back.\n";
+	"A VM that is split can migrate, and what the sub-hosts have stays there. A sub-host that is\n"
+	"lost stops those of the guest's processors that need what only it has, until it is back.\n";
 
 static uint64_t number_of(const json_t *object, const char *key)
 {

@@ -91,12 +91,6 @@ int gw_carry_check(const struct gw_split_record *r, const char *name)
 				       "what VM '%s' has at %s is going elsewhere; wait until it "
 				       "has: 'godwit status %s' shows how much is left",
 				       name, r->servers[i].address, name);
-	if (r->replicas > 1)
-		return gw_fail(
-			-ENOTSUP,
-			"VM '%s' is split with --replicas %u: such a one is not moved; bring "
-			"its memory back with 'godwit merge %s' before",
-			name, r->replicas, name);
 	return 0;
 }
 
@@ -190,6 +184,8 @@ int gw_carry_note(struct gw_source_env *e, const json_t *args)
 	c->carried.define = c->define;
 	c->carried.away = k->split.table.words;
 	c->carried.holders = k->split.table.holders;
+	c->carried.seconds = k->split.table.seconds;
+	memcpy(c->carried.lacks, k->split.table.lacks, sizeof(c->carried.lacks));
 	c->carried.units = &k->split.table.units;
 	c->carried.history = k->ageing.unit;
 	c->carried.nr = k->record.nr_servers;

@@ -28,7 +28,7 @@ int gw_dest_split_ask(struct gw_dest_env *e, const json_t *split)
 	rc = gw_split_record_parse(&k->record, split);
 	if (rc)
 		return gw_fail_prefix(-EPROTO, "source: ");
-	if (k->record.merging || k->record.stopped || k->record.replicas > 1 ||
+	if (k->record.merging || k->record.stopped ||
 	    k->record.main_memory < GW_MAIN_MEMORY_LEAST || k->record.main_memory >= memory ||
 	    (!k->record.carried && k->record.unit_pages < GW_CHUNK_PAGES))
 		return gw_fail(-EPROTO, "source: a split that cannot be");
@@ -87,8 +87,8 @@ int gw_dest_split_prepare(struct gw_dest_env *e, struct gw_ram *ram,
 			       e->w->host);
 	json_decref(e->vm.split);
 	e->vm.split = gw_split_record_json(&k->record);
-	rc = gw_netpt_create(&k->split.table, k->table, &k->ram.memory, k->record.id,
-			     k->record.unit_pages);
+	rc = gw_netpt_create_for(&k->split.table, k->table, &k->ram.memory, k->record.id,
+				 k->record.unit_pages, k->record.replicas);
 	if (!rc)
 		rc = gw_keeper_watch(k, &e->vm, e->qmp);
 	if (rc)

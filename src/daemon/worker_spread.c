@@ -60,11 +60,6 @@ static int refuse_others(const struct gw_source_env *e, const struct gw_split_re
 	if (p->postcopy)
 		return gw_fail(-EINVAL, "--postcopy brings all memory to one host, and --split "
 					"does not: use one of them");
-	if (r->replicas > 1)
-		return gw_fail(-ENOTSUP,
-			       "--replicas is not for a VM that moves: merge it where it has moved "
-			       "to, and split it there with --replicas %u",
-			       r->replicas);
 	if (r->unit_pages < GW_CHUNK_PAGES)
 		return gw_fail(-EINVAL, "--chunk-pages is %lu or %d where a VM moves",
 			       GW_CHUNK_PAGES, GW_UNIT_PAGES_MAX);
@@ -97,6 +92,7 @@ static int ask(struct gw_source_env *e, const json_t *args)
 	note(e, &r);
 	e->spread.main_memory = r.main_memory;
 	e->spread.unit_pages = r.unit_pages;
+	e->spread.copies = r.replicas;
 	e->spread.stay = r.main_memory / GW_PAGE_SIZE - gw_split_record_spare(&r);
 	e->period_ms = r.period_ms;
 	e->split = gw_split_record_json(&r);

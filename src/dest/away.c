@@ -16,21 +16,54 @@ static int cannot_be(size_t page, const char *why)
 	return gw_fail(-EPROTO, "source: page %zu %s", page, why);
 }
 
+/* As which of its holders unit @unit has sub-host @k from here on. Or -EPROTO without a message. */
+static int place_of(struct gw_netpt *t, size_t unit, unsigned int k)
+{
+	int slot = gw_netpt_slot(t, unit, k);
+
+	/* Each page at one: who has nothing of it is no holder of it. */
+	if (slot >= 0)
+		return slot;
+	for (slot = 0; slot < (int)gw_netpt_copies_max(t); slot++) {
+		if (gw_netpt_has_any(t, unit, (unsigned int)slot))
+			continue;
+		gw_netpt_put(t, unit, (unsigned int)slot, k);
+		return slot;
+	}
+	return -EPROTO;
+}
+
+/* Of [first, end), of one unit: all are at its @slot-th holder, too. 0 or -EPROTO: some were. */
+static int note(struct gw_netpt *t, unsigned int slot, size_t first, size_t end)
+{
+	size_t at = first, had, one, run, n;
+
+	for (; first < end; first = run + n) {
+		n = gw_netpt_next(t, &at, end, &run);
+		if (run > first)
+			gw_netpt_leaves_for(t, first, run - first, 1U << slot);
+		had = run;
+		if (gw_netpt_next_at(t, slot, &had, run + n, &one))
+			return -EPROTO;
+		if (n)
+			gw_netpt_gain(t, run, n, slot);
+	}
+	return 0;
+}
+
 /* @count pages from @first, of unit @unit, lie at sub-host @k, where none of them was. */
 static int leave(struct gw_dest *d, unsigned int k, size_t unit, size_t first, size_t count)
 {
 	struct gw_dest_split *s = &d->split;
 	struct gw_netpt *t = s->table;
+	const int slot = place_of(t, unit, k);
 	const size_t before = t->away;
-	size_t base, run, at, end = gw_unit_pages(&t->units, unit, &base);
+	size_t base, end = gw_unit_pages(&t->units, unit, &base);
 
-	at = base;
 	end += base;
-	if (gw_netpt_next(t, &at, end, &run) && gw_netpt_holder(t, unit) != k)
+	if (slot < 0)
 		return cannot_be(first, "is at another sub-host than what lies around it");
-	gw_netpt_assign(t, unit, k);
-	gw_netpt_leaves(t, first, count);
-	if (t->away - before != count)
+	if (note(t, (unsigned int)slot, first, first + count))
 		return cannot_be(first, "leaves twice");
 	s->pages[k] += count;
 	/* What comes back before others leave may be told after them. */
@@ -38,7 +71,7 @@ static int leave(struct gw_dest *d, unsigned int k, size_t unit, size_t first, s
 		return cannot_be(first, "is more than its sub-host may hold");
 	/* What left where it was split before came as zeros, or will; and beside it may be others.
 	 */
-	if (s->carried)
+	if (s->carried || t->away == before)
 		return 0;
 	/* As a whole: of a huge page a part may stay, as zeros (decision 4). It has nothing else.
 	 */
@@ -51,11 +84,15 @@ static int come_back(struct gw_dest *d, size_t unit, size_t first, size_t count)
 	struct gw_dest_split *s = &d->split;
 	const size_t before = s->table->away;
 
+	for (unsigned int slot = 0; slot < gw_netpt_copies_max(s->table); slot++) {
+		size_t at = first, run, n;
+
+		while ((n = gw_netpt_next_at(s->table, slot, &at, first + count, &run)))
+			s->pages[gw_netpt_at(s->table, unit, slot)] -= n;
+	}
 	gw_netpt_placed(s->table, unit, first, count);
-	if (before - s->table->away != count)
-		return cannot_be(first, "comes from where it is not");
-	s->pages[gw_netpt_holder(s->table, unit)] -= count;
-	return 0;
+	return before - s->table->away == count ? 0
+						: cannot_be(first, "comes from where it is not");
 }
 
 /* A run, which may be of several units, and of several blocks. */

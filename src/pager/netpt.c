@@ -281,6 +281,13 @@ unsigned int gw_netpt_copies(const struct gw_netpt *t, size_t page)
 	return t->seconds ? copies : 1;
 }
 
+void gw_netpt_gain(struct gw_netpt *t, size_t first, size_t count, unsigned int slot)
+{
+	t->single -= count_single(t, first, count);
+	gw_shared_bits_clear(t->lacks[slot], first, count);
+	t->single += count_single(t, first, count);
+}
+
 void gw_netpt_drop(struct gw_netpt *t, size_t page, unsigned int slot)
 {
 	const unsigned int copies = gw_netpt_copies(t, page);

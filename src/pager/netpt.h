@@ -43,10 +43,6 @@
 
 #define GW_NETPT_STRIPES 64
 
-/* Copies of a page that is away, at most; and which of them: bit k is its unit's k-th holder. */
-#define GW_COPIES_MAX 2
-#define GW_NO_HOLDER  0xff
-
 struct gw_netpt_head;
 
 struct gw_netpt {
@@ -154,8 +150,11 @@ bool gw_netpt_places(const struct gw_netpt *t, size_t unit, const unsigned int t
 /** gw_netpt_put() - its @slot-th holder is @holder; no page of it that is away is there. */
 void gw_netpt_put(struct gw_netpt *t, size_t unit, unsigned int slot, unsigned int holder);
 
-/** gw_netpt_copies() - which holders of its unit have @page, which is away. */
+/** gw_netpt_copies() - which holders of its unit have @page, which is away: bit k is the k-th. */
 unsigned int gw_netpt_copies(const struct gw_netpt *t, size_t page);
+
+/** gw_netpt_gain() - @count pages from @first, which are away, are at the @slot-th holder, too. */
+void gw_netpt_gain(struct gw_netpt *t, size_t first, size_t count, unsigned int slot);
 
 /** gw_netpt_drop() - @page is away, and its unit's @slot-th holder has not got it after all. */
 void gw_netpt_drop(struct gw_netpt *t, size_t page, unsigned int slot);

@@ -9,6 +9,11 @@
 #include "feature.h"
 #include "internal.h"
 
+static unsigned int copies(const struct gw_carried *c)
+{
+	return c->seconds ? GW_COPIES_MAX : 1;
+}
+
 int gw_carried_open(struct gw_source *s)
 {
 	struct gw_carried *c = s->carried;
@@ -33,9 +38,13 @@ int gw_carried_open(struct gw_source *s)
 	rc = gw_told_init(&c->told, s->memory->nr_pages);
 	if (!rc)
 		rc = gw_bitmap_init(&c->owed, s->memory->nr_pages);
-	c->at = calloc(c->units->nr, 1);
-	if (!rc && !c->at)
-		rc = gw_fail(-ENOMEM, "no memory to tell what is where");
+	for (unsigned int slot = 0; !rc && slot < copies(c); slot++) {
+		c->at[slot] = calloc(c->units->nr, 1);
+		if (!c->at[slot])
+			rc = gw_fail(-ENOMEM, "no memory to tell what is where");
+		if (!rc && c->seconds)
+			rc = gw_bitmap_init(&c->lacked[slot], s->memory->nr_pages);
+	}
 	return rc ? rc : gw_tell_history(s, c->history, c->units->nr);
 }
 
@@ -51,20 +60,99 @@ static uint64_t within(size_t i, size_t first, size_t end)
 	return mask;
 }
 
-/* What differs of [first, end), all at @holder. */
-static int tell_range(struct gw_source *s, unsigned int holder, size_t first, size_t end, bool none)
+/* The @slot-th holder of unit @unit, or GW_NO_HOLDER. */
+static uint8_t holder(const struct gw_carried *c, size_t unit, unsigned int slot)
+{
+	const uint8_t second = slot ? atomic_load(&c->seconds[unit]) : 0;
+
+	if (!slot)
+		return atomic_load(&c->holders[unit]);
+	return second ? second - 1 : GW_NO_HOLDER;
+}
+
+/* Pages of word @i that the @slot-th holder of their unit has; and as the main host was told. */
+static uint64_t has(const struct gw_carried *c, unsigned int slot, size_t i)
+{
+	const uint64_t away = atomic_load(&c->away[i]);
+
+	return c->seconds ? away & ~atomic_load(&c->lacks[slot][i]) : away;
+}
+
+static uint64_t had(const struct gw_carried *c, unsigned int slot, size_t i)
+{
+	const uint64_t away = c->told.away.words[i];
+
+	return c->seconds ? away & ~c->lacked[slot].words[i] : away;
+}
+
+/* Of word @i, what somebody had and has no more; @any: what is away now. */
+static uint64_t lost(const struct gw_carried *c, size_t i, uint64_t *any)
+{
+	uint64_t gone = 0;
+
+	*any = 0;
+	for (unsigned int slot = 0; slot < copies(c); slot++) {
+		const uint64_t now = has(c, slot, i);
+
+		gone |= had(c, slot, i) & ~now;
+		*any |= now;
+	}
+	return gone;
+}
+
+/*
+ * What is not where it was of [first, end), or with @all all of it, comes back. @again: before
+ * anything of it is told as away.
+ */
+static int tell_back(struct gw_source *s, size_t first, size_t end, bool all, bool *again)
 {
 	struct gw_carried *c = s->carried;
 	int rc = 0;
 
 	for (size_t i = first / 64; !rc && i * 64 < end; i++) {
-		const uint64_t is = none ? 0 : atomic_load(&c->away[i]);
-		uint64_t differ = (is ^ c->told.away.words[i]) & within(i, first, end);
+		uint64_t any, gone = lost(c, i, &any);
 
-		c->owed.words[i] |= differ & c->told.away.words[i];
-		for (; !rc && differ; differ &= differ - 1)
-			rc = gw_tell_page(s, &c->told, holder,
-					  i * 64 + (size_t)__builtin_ctzll(differ));
+		gone = (all ? c->told.away.words[i] : gone) & within(i, first, end);
+		*again = *again || (all ? gone : gone & any);
+		c->owed.words[i] |= gone;
+		for (; !rc && gone; gone &= gone - 1)
+			rc = gw_tell_back(s, &c->told, i * 64 + (size_t)__builtin_ctzll(gone));
+	}
+	return rc;
+}
+
+/* What the @slot-th holder of their unit has of word @i, and was not told yet. */
+static int tell_gained(struct gw_source *s, unsigned int slot, uint8_t at, size_t i,
+		       uint64_t gained)
+{
+	struct gw_carried *c = s->carried;
+	int rc = 0;
+
+	if (c->seconds)
+		c->lacked[slot].words[i] &= ~gained;
+	for (; !rc && gained; gained &= gained - 1)
+		rc = gw_tell_away(s, &c->told, at, i * 64 + (size_t)__builtin_ctzll(gained));
+	return rc;
+}
+
+static int tell_away(struct gw_source *s, size_t unit, size_t first, size_t end)
+{
+	struct gw_carried *c = s->carried;
+	int rc = 0;
+
+	for (size_t i = first / 64; !rc && i * 64 < end; i++) {
+		const uint64_t mask = within(i, first, end);
+		uint64_t gained[GW_COPIES_MAX], fresh = 0;
+
+		for (unsigned int slot = 0; slot < copies(c); slot++) {
+			gained[slot] = has(c, slot, i) & ~had(c, slot, i) & mask;
+			fresh |= gained[slot] & ~c->told.away.words[i];
+		}
+		for (unsigned int slot = 0; c->seconds && slot < copies(c); slot++)
+			c->lacked[slot].words[i] |= fresh;
+		for (unsigned int slot = 0; !rc && slot < copies(c); slot++)
+			if (c->at[slot][unit] != GW_NO_HOLDER)
+				rc = tell_gained(s, slot, c->at[slot][unit], i, gained[slot]);
 	}
 	return rc;
 }
@@ -72,18 +160,21 @@ static int tell_range(struct gw_source *s, unsigned int holder, size_t first, si
 static int tell_unit(struct gw_source *s, size_t unit)
 {
 	struct gw_carried *c = s->carried;
-	const uint8_t holder = atomic_load(&c->holders[unit]);
 	size_t first, count = gw_unit_pages(c->units, unit, &first);
-	int rc = 0;
+	bool moved = false, again = false;
+	int rc;
 
-	/* All of it was here in between: first it comes back, and then it is elsewhere. */
-	if (holder != c->at[unit]) {
-		rc = tell_range(s, c->at[unit], first, first + count, true);
-		if (!rc)
-			rc = gw_tell_flush(s, &c->told);
+	/* All that was another's came back in between: first that, and then it is elsewhere. */
+	for (unsigned int slot = 0; slot < copies(c); slot++) {
+		const uint8_t at = holder(c, unit, slot);
+
+		moved = moved || at != c->at[slot][unit];
+		c->at[slot][unit] = at;
 	}
-	c->at[unit] = holder;
-	return rc ? rc : tell_range(s, holder, first, first + count, false);
+	rc = tell_back(s, first, first + count, moved, &again);
+	if (!rc && again)
+		rc = gw_tell_flush(s, &c->told);
+	return rc ? rc : tell_away(s, unit, first, first + count);
 }
 
 int gw_carried_tell(struct gw_source *s)
@@ -160,6 +251,9 @@ void gw_carried_free(struct gw_carried *c)
 		return;
 	gw_told_free(&c->told);
 	gw_bitmap_free(&c->owed);
-	free(c->at);
-	c->at = NULL;
+	for (unsigned int slot = 0; slot < GW_COPIES_MAX; slot++) {
+		gw_bitmap_free(&c->lacked[slot]);
+		free(c->at[slot]);
+		c->at[slot] = NULL;
+	}
 }

@@ -33,6 +33,9 @@ struct gw_carried {
 	const json_t *define;		/* DEFINE's "split" */
 	const gw_shared_word *away;	/* a bit a page */
 	const _Atomic uint8_t *holders; /* of each unit */
+	/* where each page is stored twice, as in pager/netpt.h; else NULL */
+	const _Atomic uint8_t *seconds;
+	const gw_shared_word *lacks[GW_COPIES_MAX];
 	const struct gw_units *units;
 	const uint8_t *history; /* of each unit */
 	struct {
@@ -42,7 +45,8 @@ struct gw_carried {
 
 	struct gw_told told;
 	struct gw_bitmap owed; /* pages that it was told have come back, and that are due since */
-	uint8_t *at;	       /* each unit's holder, as told */
+	uint8_t *at[GW_COPIES_MAX];		/* each unit's holders, as told */
+	struct gw_bitmap lacked[GW_COPIES_MAX]; /* and what each has not got, of what is away */
 	_Atomic bool frozen;
 };
 

@@ -43,6 +43,10 @@ int gw_round_compare(struct gw_source *s);
 int gw_round_take(struct gw_source *s, struct gw_batch *batch, size_t chunk);
 /* Encode the pages in @batch->left, send them on @t, and count them. */
 int gw_round_put(struct gw_source *s, struct gw_batch *batch, struct gw_transport *t);
+/* The same, but it is @send that sends them, @copies times in all. */
+typedef int gw_send_fn(struct gw_source *s, void *to, const struct gw_batch *batch);
+int gw_round_put_by(struct gw_source *s, struct gw_batch *batch, gw_send_fn *send, void *to,
+		    unsigned int copies);
 void gw_round_stop(struct gw_source *s);
 /* What was under way since the last round began took too long: learn how slow the network is. */
 void gw_round_late(struct gw_source *s);

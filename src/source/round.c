@@ -199,7 +199,8 @@ static int copy_pages(struct gw_source *s, size_t first, struct gw_batch *batch)
 	return 0;
 }
 
-int gw_round_put(struct gw_source *s, struct gw_batch *batch, struct gw_transport *t)
+int gw_round_put_by(struct gw_source *s, struct gw_batch *batch, gw_send_fn *send, void *to,
+		    unsigned int copies)
 {
 	const unsigned int pages = gw_pageset_count(&batch->left);
 	size_t len = 0;
@@ -207,11 +208,11 @@ int gw_round_put(struct gw_source *s, struct gw_batch *batch, struct gw_transpor
 
 	gw_pipeline_encode(batch);
 	for (int i = 0; i < batch->nr_parts; i++)
-		len += batch->parts[i].iov_len;
+		len += copies * batch->parts[i].iov_len;
 	if (batch->nr_parts) {
 		int64_t began = s->ops->now(s->env);
 
-		rc = gw_frame_send(t, GW_MSG_PAGES, batch->chunk, batch->parts, batch->nr_parts);
+		rc = send(s, to, batch);
 		if (!rc)
 			pace(s->round, len);
 		gw_pipeline_sent(batch, len, s->ops->now(s->env) - began);
@@ -226,6 +227,17 @@ int gw_round_put(struct gw_source *s, struct gw_batch *batch, struct gw_transpor
 	s->reused += batch->reused;
 	s->done_pages += pages - batch->redirtied;
 	return rc;
+}
+
+static int send_pages(struct gw_source *s, void *to, const struct gw_batch *batch)
+{
+	(void)s;
+	return gw_frame_send(to, GW_MSG_PAGES, batch->chunk, batch->parts, batch->nr_parts);
+}
+
+int gw_round_put(struct gw_source *s, struct gw_batch *batch, struct gw_transport *t)
+{
+	return gw_round_put_by(s, batch, send_pages, t, 1);
 }
 
 int gw_round_take(struct gw_source *s, struct gw_batch *batch, size_t chunk)

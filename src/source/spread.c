@@ -21,6 +21,13 @@
 /* Without a frame that is taken, or stored. A guest that stands still is not kept by it (tick). */
 #define SILENCE_NS (12 * GW_ANSWER_NS)
 
+/* Who has chunk @chunk beside its owner; NULL: nobody. */
+static struct gw_sub *second_of(struct gw_spread *sp, size_t chunk)
+{
+	return sp->seconds && sp->seconds[chunk] != GW_NO_HOLDER ? &sp->subs[sp->seconds[chunk]]
+								 : NULL;
+}
+
 /* Its failure is not the destination's, for which find_reason() would wait. */
 static int failed(const struct gw_sub *sub, int rc)
 {
@@ -33,14 +40,18 @@ int gw_spread_start(struct gw_source *s)
 {
 	struct gw_spread *sp = s->spread;
 	int rc = gw_told_init(&sp->told, s->memory->nr_pages);
+	uint32_t both = UINT32_MAX;
 
+	for (unsigned int k = 0; sp->seconds && k < sp->nr; k++)
+		both &= sp->subs[k].stages;
 	for (unsigned int k = 0; !rc && k < sp->nr; k++) {
 		struct gw_sub *sub = &sp->subs[k];
 		struct gw_page_options options = s->params.pages;
 
-		rc = gw_stages_limit(&options, sub->stages);
+		rc = gw_stages_limit(&options, sub->stages & both);
 		if (rc)
 			return rc;
+		pthread_mutex_init(&sub->lock, NULL);
 		sub->ready = true;
 		rc = gw_encoder_beside(&sub->encoder, &s->holder.encoder, &options);
 		if (!rc)
@@ -88,6 +99,7 @@ static int reason(struct gw_source *s, struct gw_sub *sub, int rc)
 	return told == -EREMOTEIO ? told : gw_fail(rc, "%s", noticed);
 }
 
+/* Its lock is held. */
 static int await_stored(struct gw_source *s, struct gw_sub *sub, uint64_t most)
 {
 	int rc = 0;
@@ -95,6 +107,37 @@ static int await_stored(struct gw_source *s, struct gw_sub *sub, uint64_t most)
 	while (!rc && sub->sent - sub->stored > most)
 		rc = hear(s, sub);
 	return rc;
+}
+
+/* One of the frames of a chunk, to @sub, which some are not stored of yet. */
+static int send_one(struct gw_source *s, struct gw_sub *sub, unsigned int type, uint64_t arg,
+		    const struct iovec *iov, int n)
+{
+	int rc;
+	gw_locked(&sub->lock);
+
+	sub->conns[GW_MEMORY_BULK]->send_by = s->ops->now(s->env) + SILENCE_NS;
+	rc = gw_frame_send(sub->conns[GW_MEMORY_BULK], type, arg, iov, n);
+	if (rc)
+		return failed(sub, reason(s, sub, rc));
+	sub->sent += type == GW_MSG_PAGES;
+	rc = await_stored(s, sub, WINDOW - 1);
+	return rc ? failed(sub, rc) : 0;
+}
+
+/* To all who are to have the chunk. */
+static int send_all(struct gw_source *s, struct gw_sub *sub, unsigned int type, uint64_t arg,
+		    const struct iovec *iov, int n)
+{
+	struct gw_sub *second = second_of(s->spread, sub->batch.chunk);
+	int rc = send_one(s, sub, type, arg, iov, n);
+
+	return rc || !second ? rc : send_one(s, second, type, arg, iov, n);
+}
+
+static int send_pages(struct gw_source *s, void *to, const struct gw_batch *b)
+{
+	return send_all(s, to, GW_MSG_PAGES, b->chunk, b->parts, b->nr_parts);
 }
 
 /* Pages of the chunk in @sub's batch that are zero now: nobody needs to hold them. */
@@ -128,8 +171,7 @@ static int take_zeros(struct gw_source *s, struct gw_sub *sub)
 			gw_digests_set(held, base + i, (struct gw_digest){ 0, 0 });
 	}
 	s->bytes[GW_STAGE_ZERO] += len;
-	return len ? gw_frame_send_buf(sub->conns[GW_MEMORY_BULK], GW_MSG_RELEASE, 0, runs, len)
-		   : 0;
+	return len ? send_all(s, sub, GW_MSG_RELEASE, 0, &(struct iovec){ runs, len }, 1) : 0;
 }
 
 int gw_spread_send(struct gw_source *s, unsigned int k, size_t chunk)
@@ -140,26 +182,34 @@ int gw_spread_send(struct gw_source *s, unsigned int k, size_t chunk)
 
 	if (rc || gw_pageset_empty(&b->left))
 		return rc;
-	sub->conns[GW_MEMORY_BULK]->send_by = s->ops->now(s->env) + SILENCE_NS;
 	rc = take_zeros(s, sub);
-	if (!rc && !gw_pageset_empty(&b->left)) {
-		rc = gw_round_put(s, b, sub->conns[GW_MEMORY_BULK]);
-		sub->sent += b->nr_parts > 0;
-		for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
-			sub->arrived += id == GW_STAGE_SAME ? 0 : b->count[id].pages;
-	}
-	if (rc)
-		return failed(sub, reason(s, sub, rc));
-	rc = await_stored(s, sub, WINDOW - 1);
+	if (rc || gw_pageset_empty(&b->left))
+		return rc;
+	rc = gw_round_put_by(s, b, send_pages, sub, second_of(s->spread, chunk) ? 2 : 1);
+	for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
+		sub->arrived += id == GW_STAGE_SAME ? 0 : b->count[id].pages;
+	return rc;
+}
+
+/* Until @sub has stored what it was sent so far. */
+static int settle(struct gw_source *s, struct gw_sub *sub)
+{
+	int rc;
+	gw_locked(&sub->lock);
+
+	rc = await_stored(s, sub, 0);
 	return rc ? failed(sub, rc) : 0;
 }
 
 int gw_spread_barrier(struct gw_source *s, unsigned int k)
 {
-	struct gw_sub *sub = &s->spread->subs[k];
-	int rc = await_stored(s, sub, 0);
+	struct gw_spread *sp = s->spread;
+	int rc = settle(s, &sp->subs[k]);
 
-	return rc ? failed(sub, rc) : 0;
+	/* What its thread has sent to others, who need not be waiting any more. */
+	for (unsigned int i = 0; !rc && sp->seconds && i < sp->nr; i++)
+		rc = settle(s, &sp->subs[i]);
+	return rc;
 }
 
 void gw_spread_halt(struct gw_source *s)
@@ -173,21 +223,24 @@ void gw_spread_halt(struct gw_source *s)
 		}
 }
 
-/* What is not as the main host was told, of 64 pages from @page on. */
-static int tell_word(struct gw_source *s, struct gw_sub *sub, size_t page, uint64_t differ)
+/* What is not as the main host was told, of 64 pages from @page on, all @k's. */
+static int tell_word(struct gw_source *s, unsigned int k, size_t page, uint64_t differ)
 {
 	struct gw_spread *sp = s->spread;
-	const unsigned int k = (unsigned int)(sub - sp->subs);
+	struct gw_sub *sub = &sp->subs[k];
+	struct gw_sub *second = second_of(sp, page / GW_CHUNK_PAGES);
 	int rc = 0;
 
 	for (; !rc && differ; differ &= differ - 1) {
 		const size_t at = page + (size_t)__builtin_ctzll(differ);
+		const bool back = gw_bitmap_test(&sp->told.away, at);
 
-		if (gw_bitmap_test(&sp->told.away, at))
-			sub->pages--;
-		else
-			sub->pages++;
-		rc = gw_tell_page(s, &sp->told, k, at);
+		sub->pages += back ? -1UL : 1;
+		if (second)
+			second->pages += back ? -1UL : 1;
+		rc = back ? gw_tell_back(s, &sp->told, at) : gw_tell_away(s, &sp->told, k, at);
+		if (!rc && !back && second)
+			rc = gw_tell_away(s, &sp->told, (unsigned int)(second - sp->subs), at);
 	}
 	return rc;
 }
@@ -207,8 +260,7 @@ int gw_spread_tell(struct gw_source *s)
 			continue;
 		for (size_t i = word; !rc && i < word + GW_CHUNK_PAGES / 64; i++)
 			if (held[i] != sp->told.away.words[i])
-				rc = tell_word(s, &sp->subs[k], i * 64,
-					       held[i] ^ sp->told.away.words[i]);
+				rc = tell_word(s, k, i * 64, held[i] ^ sp->told.away.words[i]);
 	}
 	return rc ? rc : gw_tell_flush(s, &sp->told);
 }
@@ -265,6 +317,7 @@ void gw_spread_free(struct gw_spread *sp)
 		if (sub->ready) {
 			gw_batch_free(&sub->batch);
 			gw_encoder_free(&sub->encoder);
+			pthread_mutex_destroy(&sub->lock);
 		}
 		sub->ready = false;
 		gw_frame_free(&sub->inbox);
@@ -273,5 +326,6 @@ void gw_spread_free(struct gw_spread *sp)
 		return;
 	gw_told_free(&sp->told);
 	free(sp->owners);
-	sp->owners = NULL;
+	free(sp->seconds);
+	sp->owners = sp->seconds = NULL;
 }

@@ -10,6 +10,9 @@
  *   leave    before LOAD: from here on the sub-hosts are the main host's
  *   dismiss  on every way out before COMMIT: the sub-hosts need to hold nothing
  *
+ * With --replicas 2 each page goes to two of them: the thread of the one whose it is sends each
+ * frame to the other, too. So they have the same, and the table of what one has is that of both.
+ *
  * What a sub-host holds, the table of the destination's encoder says (page/digest.h), as of all
  * pages: so what is written but unchanged does not travel, and what is emptied is found. A page
  * of zeros is nowhere: what was there before it is released.
@@ -18,12 +21,14 @@
  * most are not stored yet, that a server which says so never waits for us to read it: one thread
  * can send and receive.
  *
- * Threads: in a round what is a sub-host's belongs to its thread; else to the machine's.
+ * Threads: in a round what is a sub-host's belongs to its thread, but what was sent there, which
+ * has a lock; else to the machine's.
  */
 #ifndef GW_SPREAD_H
 #define GW_SPREAD_H
 
 #include <jansson.h>
+#include <pthread.h>
 
 #include "ageing.h"
 #include "messages.h"
@@ -48,6 +53,7 @@ struct gw_sub {
 	uint32_t stages;	  /* that it reads */
 	bool asked;		  /* to hold something, and not dismissed */
 	uint64_t transferred;	  /* on connections that are closed */
+	pthread_mutex_t lock;	  /* of the connection on which pages go there, and these */
 	uint64_t sent, stored;	  /* PAGES frames */
 	size_t next;		  /* chunk: those from here on were not sent in this round */
 	size_t units;		  /* that are its */
@@ -65,11 +71,13 @@ struct gw_spread {
 	uint64_t main_memory; /* bytes that the main host may have */
 	uint64_t stay;	      /* pages that are to be there at first, at most */
 	unsigned int unit_pages;
+	unsigned int copies; /* how many sub-hosts are to have each page */
 	struct gw_sub subs[GW_HOLDERS_MAX];
 	unsigned int nr;
 
 	struct gw_units units;
-	uint8_t *owners; /* of each chunk */
+	uint8_t *owners;  /* of each chunk */
+	uint8_t *seconds; /* who has it beside them; NULL: nobody */
 	struct gw_told told;
 	bool sampling;
 	int64_t history_ns; /* that it took to see what is used */

@@ -110,14 +110,27 @@ static size_t room(const struct gw_spread *sp, const struct gw_sub *sub)
 	return sub->size / GW_PAGE_SIZE / sp->unit_pages;
 }
 
+/* Units that the sub-hosts take in all, each as often as it is to be stored, by as many. */
+static size_t room_for_all(const struct gw_spread *sp)
+{
+	size_t all = 0, most = 0;
+
+	for (unsigned int k = 0; k < sp->nr; k++) {
+		const size_t units = room(sp, &sp->subs[k]);
+
+		all += units;
+		most = units > most ? units : most;
+	}
+	if (sp->copies < 2)
+		return all;
+	return all - most < all / 2 ? all - most : all / 2;
+}
+
 /* How many units stay with the main host: as few as it wants, if the sub-hosts take the others. */
 static int count_units(struct gw_spread *sp, size_t *stay)
 {
-	const size_t unit_bytes = sp->unit_pages * GW_PAGE_SIZE;
-	size_t all = 0;
+	const size_t unit_bytes = sp->unit_pages * GW_PAGE_SIZE, all = room_for_all(sp);
 
-	for (unsigned int k = 0; k < sp->nr; k++)
-		all += room(sp, &sp->subs[k]);
 	*stay = sp->stay / sp->unit_pages;
 	if (*stay + all >= sp->units.nr)
 		return 0;
@@ -133,32 +146,38 @@ static int count_units(struct gw_spread *sp, size_t *stay)
 		       ((*stay * unit_bytes - sp->main_memory) >> 20) + 1);
 }
 
-/* Each to whoever has most room left, so that all are as full in the end. */
-static unsigned int deal(struct gw_spread *sp)
+/* To whoever but @other has most room left, so that all are as full in the end. */
+static unsigned int deal(struct gw_spread *sp, unsigned int other)
 {
-	unsigned int to = 0;
+	unsigned int to = GW_NO_HOLDER;
 	size_t best = 0;
 
 	for (unsigned int k = 0; k < sp->nr; k++) {
 		const size_t left = room(sp, &sp->subs[k]) - sp->subs[k].units;
 
-		if (left <= best)
+		if (k == other || left <= best)
 			continue;
 		best = left;
 		to = k;
 	}
-	sp->subs[to].units++;
+	if (to != GW_NO_HOLDER)
+		sp->subs[to].units++;
 	return to;
 }
 
 static void assign(struct gw_spread *sp, const struct gw_bitmap *stay)
 {
 	for (size_t unit = 0; unit < sp->units.nr; unit++) {
-		const unsigned int owner = gw_bitmap_test(stay, unit) ? GW_SPREAD_MAIN : deal(sp);
+		const bool stays = gw_bitmap_test(stay, unit);
+		const unsigned int owner = stays ? GW_SPREAD_MAIN : deal(sp, GW_NO_HOLDER);
+		const unsigned int second = stays || !sp->seconds ? GW_NO_HOLDER : deal(sp, owner);
 		size_t first, count = gw_unit_pages(&sp->units, unit, &first);
 
-		for (size_t page = first; page < first + count; page += GW_CHUNK_PAGES)
+		for (size_t page = first; page < first + count; page += GW_CHUNK_PAGES) {
 			sp->owners[page / GW_CHUNK_PAGES] = (uint8_t)owner;
+			if (sp->seconds)
+				sp->seconds[page / GW_CHUNK_PAGES] = (uint8_t)second;
+		}
 	}
 }
 
@@ -190,7 +209,9 @@ static int plan(struct gw_source *s)
 	_Static_assert(GW_UNIT_PAGES_MAX % GW_CHUNK_PAGES == 0, "a chunk is of one unit");
 	gw_units_init(&sp->units, s->memory, sp->unit_pages);
 	sp->owners = calloc(s->memory->nr_pages / GW_CHUNK_PAGES + 1, 1);
-	if (!sp->owners)
+	if (sp->copies > 1)
+		sp->seconds = calloc(s->memory->nr_pages / GW_CHUNK_PAGES + 1, 1);
+	if (!sp->owners || (sp->copies > 1 && !sp->seconds))
 		return gw_fail(-ENOMEM, "no memory to note which page is whose");
 	rc = count_units(sp, &most);
 	if (rc)
@@ -234,6 +255,11 @@ int gw_spread_open(struct gw_source *s)
 			"host '%s' cannot run a guest whose memory lies on several hosts: its "
 			"godwitd is older; move it without --split",
 			s->holder.host);
+	if (sp->copies > 1 && !gw_holder_has(&s->holder, GW_FEATURE_CARRIED))
+		return gw_fail(-ENOTSUP,
+			       "host '%s' cannot have each page at two sub-hosts: its godwitd is "
+			       "older; move it without --replicas",
+			       s->holder.host);
 	for (unsigned int k = 0; !rc && k < sp->nr; k++) {
 		rc = open_sub(s, &sp->subs[k]);
 		if (rc)

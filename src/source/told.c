@@ -66,16 +66,18 @@ static int add(struct gw_source *s, struct gw_told *t, unsigned int holder, size
 	return 0;
 }
 
-int gw_tell_page(struct gw_source *s, struct gw_told *t, unsigned int holder, size_t page)
+int gw_tell_away(struct gw_source *s, struct gw_told *t, unsigned int holder, size_t page)
 {
-	if (gw_bitmap_test(&t->away, page)) {
-		gw_bitmap_clear(&t->away, page);
-		t->pages--;
-		return add(s, t, BACK, page);
-	}
+	t->pages += !gw_bitmap_test(&t->away, page);
 	gw_bitmap_set(&t->away, page);
-	t->pages++;
 	return add(s, t, holder, page);
+}
+
+int gw_tell_back(struct gw_source *s, struct gw_told *t, size_t page)
+{
+	gw_bitmap_clear(&t->away, page);
+	t->pages--;
+	return add(s, t, BACK, page);
 }
 
 int gw_tell_flush(struct gw_source *s, struct gw_told *t)

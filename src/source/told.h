@@ -25,12 +25,15 @@ int gw_told_init(struct gw_told *t, size_t nr_pages);
 void gw_told_free(struct gw_told *t);
 
 /**
- * gw_tell_page() - @page, of which it believes otherwise, is at @holder, or not away any more. It
+ * gw_tell_away() - @page is at @holder, and where it is stored twice maybe at another, too. It
  * hears so by gw_tell_flush() at the latest. 0 or -errno.
  */
-int gw_tell_page(struct gw_source *s, struct gw_told *t, unsigned int holder, size_t page);
+int gw_tell_away(struct gw_source *s, struct gw_told *t, unsigned int holder, size_t page);
 
-/** gw_tell_flush() - 0 or -errno. */
+/** gw_tell_back() - @page, which it believes to be away, is nowhere any more. 0 or -errno. */
+int gw_tell_back(struct gw_source *s, struct gw_told *t, size_t page);
+
+/** gw_tell_flush() - and what is back before what is away. 0 or -errno. */
 int gw_tell_flush(struct gw_source *s, struct gw_told *t);
 
 /** gw_tell_history() - how much the guest has used each of @nr units of late. 0 or -errno. */

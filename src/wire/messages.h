@@ -175,6 +175,10 @@
 
 /* Sub-hosts of one VM; a byte of the network page table names one. */
 #define GW_HOLDERS_MAX 16
+#define GW_NO_HOLDER   0xff
+
+/* How many of them have a page at most. */
+#define GW_COPIES_MAX 2
 
 /* Pages that one REQUEST to a memory server asks for at most. */
 #define GW_MEMORY_REQUEST_PAGES 4096UL

@@ -6,13 +6,21 @@ import signal
 
 from godwit_lab import MIB, check, kill, wait_for
 from godwit_runner import Group
+from godwit_split import AtMessages, await_two_copies, sub_host_dies
 from godwit_wire import DROP, HOLD, Proxy
 
 LIMIT = 64 * MIB
 SLACK = 16 * MIB
 
 
-class Carried(Group):
+def are_called(main):
+    """Whether a pager serves the VM there that reaches each sub-host, whatever that has."""
+    status = main.status("t")
+    return (status["status"] in ("split-active", "split-degraded") and
+            all(one["connected"] for one in status["godwit"]["split"]["holders"]))
+
+
+class Carried(AtMessages, Group):
     """Two hosts between which it moves, and two that hold a part of it."""
 
     timeout = 200
@@ -26,13 +34,16 @@ class Carried(Group):
     def boot(self):
         return self.lab.vm(memory="160M", run=("memtest:56",)).boot(self.a)
 
-    def split(self, *subs):
+    def split(self, *subs, options=()):
         self.a.godwit("split", "t", "--to", ",".join(host.address for host in subs or self.subs),
-                      "--main-memory", str(LIMIT), "--history-period", "200").ok()
+                      "--main-memory", str(LIMIT), "--history-period", "200", *options).ok()
 
     def start(self, source, to, *options):
         return source.start_godwit("migrate", "t", to.address, "--downtime-limit", "2000",
                                    *options)
+
+    def start_to(self, peer, *options):
+        return self.start(self.a, peer, *options)
 
     def resident(self, host):
         for folder in ("ram", "ram-small"):
@@ -58,10 +69,7 @@ class Carried(Group):
         for other in {self.a, self.b} - {host}:
             wait_for("nothing to be left", lambda h=other: not h.list(), 20)
         self.vm.lives()
-        wait_for("its sub-hosts to be there",
-                 lambda: host.status("t")["status"] == "split-active", 20)
-        status = host.status("t")
-        check(all(one["connected"] for one in status["godwit"]["split"]["holders"]), status)
+        wait_for("its sub-hosts to be there", lambda: are_called(host), 20)
         check(self.resident(host) <= LIMIT + SLACK, self.resident(host))
         check(self.main_host() == {host.name}, self.main_host())
 
@@ -189,20 +197,6 @@ class CarriedSwitchover(Carried):
 
     weight = 90
 
-    def at(self, name, action):
-        """The command, whose connections meet @action at that message."""
-        proxy = self.lab.closing(Proxy(self.b.address))
-        rule = proxy.at(name, lambda _frame: action())
-        command = self.start(self.a, proxy)
-        proxy.reached(rule, 60)
-        return command
-
-    def killed_at(self, name, host, verdict=None):
-        def act():
-            kill(host.worker())
-            return verdict
-        return self.at(name, act).finish(100)
-
     def back(self):
         self.is_at(self.b)
         self.start(self.b, self.a).finish(100).ok()
@@ -215,38 +209,95 @@ class CarriedSwitchover(Carried):
 
         def until_it_runs():
             wait_for("the guest to run on", lambda: qmp.call("query-status")["running"])
-        self.at("DEVICE", until_it_runs).finish(100).ok()
+        self.at(self.b, "DEVICE", until_it_runs).finish(100).ok()
         qmp.close()
         self.back()
         self.merge(self.a)
 
     def test_not_loaded(self):
         self.split()
-        self.at("LOADED", lambda: DROP).finish(100).failed("was not loaded")
+        self.at(self.b, "LOADED", lambda: DROP).finish(100).failed("was not loaded")
         self.is_at(self.a)
         self.merge(self.a)
 
     def test_a_worker_dies(self):
         """Before COMMIT it runs on here; after it, there."""
         self.split()
-        self.killed_at("LOADED", self.b, DROP).failed("runs on here")
+        self.killed_at(self.b, "LOADED", self.b, DROP).failed("runs on here")
         self.is_at(self.a)
-        self.killed_at("LOADED", self.a, DROP).failed("runs on here")
+        self.killed_at(self.b, "LOADED", self.a, DROP).failed("runs on here")
         self.is_at(self.a)
-        self.killed_at("RUNNING", self.b).ok()
+        self.killed_at(self.b, "RUNNING", self.b).ok()
         self.back()
         self.merge(self.a)
 
     def test_in_doubt(self):
         """Whoever has it in the end has its memory."""
         self.split()
-        self.killed_at("COMMIT", self.a, DROP).failed("godwit recover t")
+        self.killed_at(self.b, "COMMIT", self.a, DROP).failed("godwit recover t")
         self.vm.rests()
         check("it runs here" in self.a.godwit("recover", "t").ok().out, "recover")
         self.is_at(self.a)
-        self.killed_at("RUNNING", self.a).failed("godwit recover t")
+        self.killed_at(self.b, "RUNNING", self.a).failed("godwit recover t")
         check("at the destination" in self.a.godwit("recover", "t").ok().out, "recover")
         self.back()
+        self.merge(self.a)
+
+
+class CarriedTwice(Carried):
+    """Each page is at two sub-hosts, before and after."""
+
+    weight = 90
+
+    def split_for_two(self):
+        self.split(options=("--replicas", "2"))
+        await_two_copies(self.a)
+
+    def there_and_back(self, dies):
+        """Whoever has copies is known there, and a sub-host that dies then costs nothing."""
+        self.start(self.a, self.b).finish(100).ok()
+        self.is_at(self.b)
+        await_two_copies(self.b)
+        sub_host_dies(dies, self.b, loses=True)
+        self.vm.lives()
+        dies.start()
+        await_two_copies(self.b)
+        self.start(self.b, self.a).finish(100).ok()
+        self.is_at(self.a)
+        await_two_copies(self.a)
+        self.merge(self.a)
+
+    def test_there_and_back(self):
+        self.split_for_two()
+        self.there_and_back(self.subs[1])
+
+    def test_without_copies(self):
+        """What has one copy only as it moves is made whole there."""
+        self.split_for_two()
+        sub_host_dies(self.subs[0], self.a, loses=True)
+        self.start(self.a, self.b).finish().failed("cannot be reached")
+        self.vm.lives()
+        self.subs[0].start()
+        wait_for("it to be called again", lambda: are_called(self.a), 20)
+        self.there_and_back(self.subs[0])
+
+    def test_a_sub_host_dies(self):
+        """As the guest changes hosts, and with all that it has."""
+        def die():
+            worker = self.subs[0].worker()
+            self.subs[0].kill()
+            kill(worker)
+        self.split_for_two()
+        command = self.at(self.b, "LOADED", die)
+        command.finish(100)
+        self.subs[0].start()
+        if self.a.list():
+            self.is_at(self.a)
+            self.start(self.a, self.b).finish(100).ok()
+        self.is_at(self.b)
+        await_two_copies(self.b)
+        self.start(self.b, self.a).finish(100).ok()
+        self.is_at(self.a)
         self.merge(self.a)
 
 

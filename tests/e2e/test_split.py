@@ -7,6 +7,7 @@ import signal
 
 from godwit_lab import MIB, check, kill, wait_for
 from godwit_runner import Group
+from godwit_split import AtMessages, await_two_copies, sub_host_dies
 from godwit_wire import DROP, HOLD, Proxy
 
 LIMIT = 40 * MIB  # of which the guest's kernel uses a half
@@ -242,30 +243,10 @@ class SplitTwice(Splits):
         return self.a.status("t")["godwit"]["split"]
 
     def is_whole_again(self):
-        """Each page has its two copies."""
-        def is_so():
-            status = self.a.status("t")
-            split = status.get("godwit", {}).get("split")
-            if not split:
-                return False  # its keeper has just begun
-            copies = sum(one["pages"] for one in split["holders"])
-            check(split["replicas"] == 2, split)
-            return (status["status"] == "split-active" and not split["single-pages"] and
-                    copies >= 2 * split["away-pages"] > 0)
-        wait_for("each page to be stored twice", is_so, 60)
+        await_two_copies(self.a)
 
     def die(self, host, loses=False):
-        """Nothing of it is left but what it holds in files, or not even that."""
-        worker = host.worker()
-        host.kill()
-        kill(worker)
-        if loses:
-            for folder in ("held", "ram/held", "ram-small/held"):
-                shutil.rmtree(os.path.join(host.run, folder), ignore_errors=True)
-        wait_for("it to be missed",
-                 lambda: self.a.status("t")["status"] == "split-degraded", 20)
-        text = self.a.godwit("status", "t").ok().out
-        check("split-degraded" in text and "one copy only" in text, text)
+        sub_host_dies(host, self.a, loses)
 
     def test_one_dies(self):
         """The guest runs on; it comes back with what it had, or without, and dies again."""
@@ -285,8 +266,6 @@ class SplitTwice(Splits):
         """All of it comes back although one of the two is gone."""
         b = self.subs[0]
         self.split()
-        self.is_whole_again()
-        self.a.godwit("migrate", "t", b.address).failed("split with --replicas 2")
         self.is_whole_again()
         self.die(b, True)
         self.a.godwit("merge", "t", timeout=100).ok()
@@ -333,12 +312,12 @@ class SplitTwice(Splits):
                       "2").failed("as many sub-hosts")
         self.a.godwit("split", "t", "--to", f"{self.to()}=64M", "--main-memory", "64M",
                       "--replicas", "2").failed("stored by two")
-        self.a.godwit("migrate", "t", b.address, "--split", self.to(), "--main-memory", "64M",
-                      "--replicas", "2").failed("split it there")
+        self.a.godwit("migrate", "t", b.address, "--split", b.address, "--main-memory", "64M",
+                      "--replicas", "2").failed("as many sub-hosts")
         self.a.godwit("migrate", "t", b.address, "--replicas", "2").failed("belong to --split")
 
 
-class SplitMoves(Group):
+class SplitMoves(AtMessages, Group):
     """A VM moves to a main host and two sub-hosts at once, while it writes."""
 
     timeout = 180
@@ -358,6 +337,9 @@ class SplitMoves(Group):
                                    split or self.to(), "--main-memory", str(self.limit),
                                    "--history-period", "50", "--downtime-limit", "2000",
                                    *options)
+
+    def start_to(self, peer, *options):
+        return self.start(*options, main=peer)
 
     def move(self, *options):
         result = self.start("--json", *options).finish(100).ok().json()
@@ -409,6 +391,19 @@ class SplitMove(SplitMoves):
         check(status["status"] == "split-active", status)
         check(status["godwit"]["split"]["page-ins"] > 0, status)
         check(self.resident(self.main) <= self.limit + 8 * UNIT, self.resident(self.main))
+        self.merge()
+        self.vm.move(self.a)
+
+    def test_to_two(self):
+        """Each page is at both sub-hosts when it runs there, and one of them dies then."""
+        godwit = self.move("--replicas", "2")
+        away = godwit["sub-hosts"]["away-pages"]
+        check([one["pages"] for one in godwit["sub-hosts"]["holders"]] == [away, away], godwit)
+        await_two_copies(self.main)
+        sub_host_dies(self.subs[0], self.main, loses=True)
+        self.vm.lives()
+        self.subs[0].start()
+        await_two_copies(self.main)
         self.merge()
         self.vm.move(self.a)
 
@@ -503,20 +498,6 @@ class SplitSwitchover(SplitMoves):
 
     weight = 60
 
-    def at(self, name, action, *options):
-        """The command, whose connections meet @action at that message."""
-        proxy = self.lab.closing(Proxy(self.main.address))
-        rule = proxy.at(name, lambda _frame: action())
-        command = self.start(*options, main=proxy)
-        proxy.reached(rule, 60)
-        return command
-
-    def killed_at(self, name, host, verdict=None):
-        def act():
-            kill(host.worker())
-            return verdict
-        return self.at(name, act).finish(100)
-
     def runs_there(self):
         self.vm.settle(self.main)
         wait_for("it to be split", lambda: self.main.state("t") == "split", 20)
@@ -531,29 +512,29 @@ class SplitSwitchover(SplitMoves):
 
         def until_it_runs():
             wait_for("the guest to run on", lambda: qmp.call("query-status")["running"])
-        result = self.at("DEVICE", until_it_runs, "--json").finish(100).ok().json()
+        result = self.at(self.main, "DEVICE", until_it_runs, "--json").finish(100).ok().json()
         check(result["godwit"]["switchover"]["taken-back"] >= 1, result["godwit"])
         qmp.close()
         self.runs_there()
 
     def test_not_loaded(self):
-        self.at("LOADED", lambda: DROP).finish(100).failed("was not loaded")
+        self.at(self.main, "LOADED", lambda: DROP).finish(100).failed("was not loaded")
         self.stays()
 
     def test_main_host_dies(self):
         """Before COMMIT it runs on here; after it, there."""
-        self.killed_at("LOADED", self.main, DROP).failed("runs on here")
+        self.killed_at(self.main, "LOADED", self.main, DROP).failed("runs on here")
         self.stays()
-        self.killed_at("RUNNING", self.main).ok()
+        self.killed_at(self.main, "RUNNING", self.main).ok()
         self.runs_there()
 
     def test_in_doubt(self):
         """Who settles it dismisses the sub-hosts, or leaves them to the main host."""
-        self.killed_at("COMMIT", self.a, DROP).failed("godwit recover t")
+        self.killed_at(self.main, "COMMIT", self.a, DROP).failed("godwit recover t")
         self.vm.rests()
         check("it runs here" in self.a.godwit("recover", "t").ok().out, "recover")
         self.stays()
-        self.killed_at("RUNNING", self.a).failed("godwit recover t")
+        self.killed_at(self.main, "RUNNING", self.a).failed("godwit recover t")
         check("at the destination" in self.a.godwit("recover", "t").ok().out, "recover")
         self.runs_there()
 

@@ -128,6 +128,8 @@ enum split_road {
 	ROAD_SINGLE,	  /* and one for one of two, as the other was away */
 	ROAD_DROPPED,	  /* one of two lost what the other had */
 	ROAD_GONE,	  /* one was never seen again, and it was no matter */
+	ROAD_MOVED_TWICE, /* it moved, and each page was at two */
+	ROAD_TOLD_SINGLE, /* the main host to be heard of a page that one of two lacks */
 	ROAD_REMADE,	  /* each page had its second copy again */
 	ROAD_COUNT,
 };

@@ -289,6 +289,8 @@ static int commit(struct move *m)
 	w->most_quiesced = split_here() + there->split.coming;
 	w->moved++;
 	split_road(ROAD_MOVED);
+	if (w->copies > 1)
+		split_road(ROAD_MOVED_TWICE);
 	return 0;
 }
 
@@ -318,6 +320,8 @@ static int heed(struct gw_dest *d, struct split_pager *p, bool *loads)
 	/* Its source may have thought better of it since. */
 	if (!rc && d->split.sealed && w->pager == from && from->let_go)
 		w->next = p;
+	if (d->split.sealed && d->split.table->single)
+		split_road(ROAD_TOLD_SINGLE);
 	split_check();
 	return rc;
 }
@@ -450,6 +454,8 @@ static struct move *move_new(struct split_pager *p)
 	m->s.holder.stages = 1U << GW_STAGE_ZERO;
 	c->away = p->split.table.words;
 	c->holders = p->split.table.holders;
+	c->seconds = p->split.table.seconds;
+	memcpy(c->lacks, p->split.table.lacks, sizeof(c->lacks));
 	c->units = &p->split.table.units;
 	c->history = m->history;
 	c->nr = w->nr_subs;

@@ -296,12 +296,22 @@ void split_sub_die(struct split_sub *s)
 	split_road(ROAD_GONE);
 }
 
+/* Two copies are worth nothing to who loses both, for a while or for ever. */
+static bool is_last(const struct split_sub *s, size_t page)
+{
+	bool dead = false;
+
+	for (unsigned int i = 0; i < w->nr_subs; i++)
+		dead = dead || (w->subs[i].dead && split_sub_is_at(&w->subs[i], page));
+	return dead && split_sub_is_at(s, page);
+}
+
 void split_sub_lose(struct split_sub *s)
 {
 	for (size_t page = 0; s->store && page < w->host->file.memory.nr_pages; page++) {
 		if (!gw_memory_block_of(&w->host->file.memory, page) ||
 		    !gw_netpt_is_away(&w->table, page) || split_in_file(page) ||
-		    !split_sub_is_at(s, page) || !loses())
+		    !split_sub_is_at(s, page) || is_last(s, page) || !loses())
 			continue;
 		gw_bitmap_set(&s->lost, page);
 		if (gw_memstore_release(s->store, page, 1))

@@ -19,6 +19,7 @@
 #define EVACUATIONS 0x65766165ULL
 #define MOVES	    0x6d6f7667ULL
 #define REPLICAS    0x7265706cULL
+#define MOVES_TWICE 0x74776967ULL /* with which the kept seeds are what they were */
 
 /* Nobody waits for longer for one of two servers, and one that stands still does for longer. */
 #define PATIENCE_NS (20 * GW_S)
@@ -73,6 +74,8 @@ void split_check_roads(void)
 		[ROAD_SINGLE] = "left for one of two",
 		[ROAD_DROPPED] = "lost, and another had it",
 		[ROAD_GONE] = "a server gone for ever",
+		[ROAD_MOVED_TWICE] = "moved with two copies of each page",
+		[ROAD_TOLD_SINGLE] = "told of what one of two lacks",
 		[ROAD_REMADE] = "second copies made again",
 	};
 	bool all = true;
@@ -461,10 +464,12 @@ static struct split_strike late_strike(struct rng *rng, enum split_fault kind)
 /* Each page is stored twice, and a server may be gone for ever. */
 static void init_replicas(bool faults)
 {
-	struct rng *rng = &w->replicas;
+	struct rng *rng = &w->replicas, movers = { .state = w->seed ^ MOVES_TWICE };
 
-	/* Such a VM is not moved. */
-	w->copies = w->moves || rng_one_in(rng, 3) ? 1 : 2;
+	if (w->moves)
+		w->copies = rng_one_in(&movers, 3) ? 2 : 1;
+	else
+		w->copies = rng_one_in(rng, 3) ? 1 : 2;
 	w->missed_ns = (int64_t)(20 + rng_below(rng, 800)) * GW_MS;
 	w->naps = w->copies > 1 && rng_one_in(rng, 2);
 	w->life += w->copies > 1 ? (unsigned int)rng_below(rng, 2000) : 0;

@@ -16,6 +16,11 @@ static unsigned int owner(const struct world *w, size_t page)
 	return gw_spread_owner(&w->spread, page / GW_CHUNK_PAGES);
 }
 
+static unsigned int second(const struct world *w, size_t page)
+{
+	return w->spread.seconds ? w->spread.seconds[page / GW_CHUNK_PAGES] : GW_NO_HOLDER;
+}
+
 static void open_all(struct world *w)
 {
 	assert_int_equal(gw_spread_open(&w->s), 0);
@@ -66,7 +71,7 @@ static bool is_zero(struct world *w, size_t page, uint8_t *bytes)
 static void check_all(struct world *w)
 {
 	uint8_t has[GW_PAGE_SIZE], is[GW_PAGE_SIZE];
-	size_t away = 0;
+	size_t away = 0, pages[SUBS] = { 0 };
 
 	assert_int_equal(gw_spread_tell(&w->s), 0);
 	hear_all(w);
@@ -74,19 +79,29 @@ static void check_all(struct world *w)
 		const unsigned int k = is_memory(page) ? owner(w, page) : GW_SPREAD_MAIN;
 		const bool lies = k < SUBS && !is_zero(w, page, is);
 
-		for (unsigned int i = 0; i < SUBS; i++)
-			if (w->servers[i].open)
-				assert_int_equal(gw_memstore_has(&w->servers[i].store, page),
-						 lies && i == k);
 		assert_int_equal(gw_netpt_is_away(&w->table, page), lies);
 		away += lies;
-		if (!lies)
-			continue;
-		assert_int_equal(gw_netpt_holder(&w->table, gw_unit_of(&w->table.units, page)), k);
-		assert_int_equal(gw_memstore_get(&w->servers[k].store, page, 1, has), 0);
-		assert_memory_equal(has, is, GW_PAGE_SIZE);
+		for (unsigned int i = 0; i < SUBS; i++) {
+			const bool one = lies && (i == k || i == second(w, page));
+			const int slot = gw_netpt_slot(&w->table, gw_unit_of(&w->table.units, page),
+						       i);
+
+			if (w->servers[i].open)
+				assert_int_equal(gw_memstore_has(&w->servers[i].store, page), one);
+			if (!one)
+				continue;
+			pages[i]++;
+			assert_true(slot >= 0 && gw_netpt_copies(&w->table, page) & 1U << slot);
+			assert_int_equal(gw_memstore_get(&w->servers[i].store, page, 1, has), 0);
+			assert_memory_equal(has, is, GW_PAGE_SIZE);
+		}
 	}
 	assert_int_equal(w->spread.told.pages, away);
+	assert_int_equal(w->table.single, 0);
+	for (unsigned int i = 0; i < SUBS; i++) {
+		assert_int_equal(w->spread.subs[i].pages, pages[i]);
+		assert_int_equal(w->d.split.pages[i], pages[i]);
+	}
 }
 
 static void fill(struct world *w)
@@ -96,6 +111,19 @@ static void fill(struct world *w)
 			write_page(w, page, page + 1);
 		else if (is_memory(page))
 			gw_bitmap_set(&w->s.due, page);
+}
+
+/* Each page at two sub-hosts. */
+static void store_twice(struct world *w)
+{
+	static const uint8_t id[GW_ID_LEN] = { 7 };
+
+	w->spread.copies = 2;
+	for (unsigned int i = 0; i < SUBS; i++)
+		w->spread.subs[i].size = w->d.split.size[i] = 4UL * UNIT * GW_PAGE_SIZE;
+	gw_netpt_close(&w->table);
+	assert_int_equal(gw_netpt_create_for(&w->table, w->path, &w->main_ram.memory, id, UNIT, 2),
+			 0);
 }
 
 /* What it uses most stays; the others go to who has room. */
@@ -151,6 +179,7 @@ static void no_room(void **state)
 	assert_int_equal(w->spread.subs[0].units + w->spread.subs[1].units, 4);
 }
 
+/* Sent, sent again, emptied, as it was; told; left; dismissed. */
 static void to_their_holders(void **state)
 {
 	struct world *w = *state;
@@ -195,6 +224,56 @@ static void to_their_holders(void **state)
 	for (unsigned int k = 0; k < SUBS; k++)
 		assert_null(w->spread.subs[k].conns[0]);
 	/* And if the guest does not get there after all, nobody keeps anything. */
+	gw_spread_dismiss(&w->s);
+	for (unsigned int k = 0; k < SUBS; k++)
+		assert_int_equal(w->servers[k].store.pages, 0);
+}
+
+static void to_two(void **state)
+{
+	struct world *w = *state;
+
+	store_twice(w);
+	to_their_holders(state);
+	for (size_t page = 0; page < PAGES; page++)
+		assert_true(owner(w, page) == GW_SPREAD_MAIN
+				    ? second(w, page) == GW_NO_HOLDER
+				    : second(w, page) == 1 - owner(w, page));
+}
+
+/* What each may take counts as far as another has room for the same. */
+static void room_for_two(void **state)
+{
+	struct world *w = *state;
+
+	store_twice(w);
+	w->spread.subs[0].size = 3UL * UNIT * GW_PAGE_SIZE;
+	w->spread.subs[1].size = 100UL * UNIT * GW_PAGE_SIZE;
+	assert_int_equal(gw_spread_open(&w->s), -ENOSPC);
+	assert_message("too few");
+	gw_spread_dismiss(&w->s);
+	w->spread.main_memory += UNIT * GW_PAGE_SIZE;
+	free(w->spread.owners);
+	free(w->spread.seconds);
+	assert_int_equal(gw_spread_open(&w->s), 0);
+	assert_int_equal(w->spread.subs[0].units, 3);
+	assert_int_equal(w->spread.subs[1].units, 3);
+	gw_spread_dismiss(&w->s);
+	w->s.holder.features &= ~(1U << GW_FEATURE_CARRIED);
+	assert_int_equal(gw_spread_open(&w->s), -ENOTSUP);
+	assert_message("--replicas");
+}
+
+static void cut_of_two(void **state)
+{
+	struct world *w = *state;
+
+	store_twice(w);
+	fill(w);
+	open_all(w);
+	w->servers[1].conns[1]->ops->shutdown(w->servers[1].conns[1]);
+	assert_int_equal(send_due(w), -EREMOTEIO);
+	assert_message("sub-host sub1:1");
 	gw_spread_dismiss(&w->s);
 	for (unsigned int k = 0; k < SUBS; k++)
 		assert_int_equal(w->servers[k].store.pages, 0);
@@ -355,6 +434,37 @@ static void carried(void **state)
 	assert_int_equal(say_away(w, GW_MSG_AWAY_END, 1, 0, 0), 0);
 }
 
+/* What is said of who has what of it; and of one of three, of a unit that has two. */
+static void hostile_source_of_two(void **state)
+{
+	struct world *w = *state;
+
+	store_twice(w);
+	w->d.split.nr = 3;
+	w->d.split.size[2] = w->d.split.size[1];
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 0, 0, 4), 0);
+	assert_int_equal(w->table.single, 4);
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 0, 3, 2), -EPROTO);
+	assert_message("twice");
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 1, 2, 6), 0);
+	assert_int_equal(w->table.single, 6);
+	assert_int_equal(w->table.away, 8);
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 1, 2, 1), -EPROTO);
+	assert_message("twice");
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 2, 9, 1), -EPROTO);
+	assert_message("at another sub-host");
+	assert_int_equal(say_away(w, GW_MSG_AWAY, GW_HOLDERS_MAX, 7, 3), -EPROTO);
+	/* Where one has nothing any more, a third may. */
+	assert_int_equal(say_away(w, GW_MSG_AWAY, GW_HOLDERS_MAX, 0, 4), 0);
+	assert_int_equal(say_away(w, GW_MSG_AWAY, 2, 0, 6), 0);
+	assert_int_equal(w->table.single, 5);
+	assert_int_equal(w->d.split.pages[0], 0);
+	assert_int_equal(w->d.split.pages[1], 3);
+	assert_int_equal(w->d.split.pages[2], 6);
+	assert_int_equal(say_away(w, GW_MSG_AWAY_END, 7, 0, 0), 0);
+	assert_true(w->d.split.sealed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -362,11 +472,15 @@ int main(void)
 		world_test(planned_empty),
 		world_test(no_room),
 		world_test(to_their_holders),
+		world_test(to_two),
+		world_test(room_for_two),
+		world_test(cut_of_two),
 		world_test(cut),
 		world_test(refused),
 		world_test(hostile_server),
 		world_test(hostile_source),
 		world_test(holes_here),
+		world_test(hostile_source_of_two),
 		world_test(carried),
 	};
 
