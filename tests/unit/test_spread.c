@@ -241,6 +241,56 @@ static void to_two(void **state)
 				    : second(w, page) == 1 - owner(w, page));
 }
 
+struct sender {
+	struct world *w;
+	unsigned int k;
+	int rc;
+};
+
+static void *send_own(void *arg)
+{
+	struct sender *own = arg;
+	struct gw_source *s = &own->w->s;
+
+	for (size_t chunk = 0; !own->rc && chunk < PAGES / GW_CHUNK_PAGES; chunk++)
+		if (gw_spread_owner(s->spread, chunk) == own->k)
+			own->rc = gw_spread_send(s, own->k, chunk);
+	if (!own->rc)
+		own->rc = gw_spread_barrier(s, own->k);
+	return NULL;
+}
+
+/* Each by its own thread, as in a round: what one sends to the other's is stored as well. */
+static void to_two_at_once(void **state)
+{
+	struct world *w = *state;
+	pthread_t threads[SUBS];
+	struct sender own[SUBS];
+
+	store_twice(w);
+	fill(w);
+	open_all(w);
+	for (uint64_t round = 0; round < 20; round++) {
+		for (size_t page = 0; page < PAGES; page++)
+			if (is_memory(page) && (page + round) % 3)
+				write_page(w, page, (page + round) % 7 ? page * 64 + round : 0);
+		gw_encoder_round(&w->s.holder.encoder, &w->s.due);
+		gw_spread_round(&w->s);
+		for (unsigned int k = 0; k < SUBS; k++) {
+			own[k] = (struct sender){ w, k, 0 };
+			assert_int_equal(pthread_create(&threads[k], NULL, send_own, &own[k]), 0);
+		}
+		for (unsigned int k = 0; k < SUBS; k++) {
+			pthread_join(threads[k], NULL);
+			assert_int_equal(own[k].rc, 0);
+		}
+		for (unsigned int k = 0; k < SUBS; k++)
+			assert_int_equal(w->spread.subs[k].stored, w->spread.subs[k].sent);
+		gw_bitmap_zero(&w->s.due);
+		check_all(w);
+	}
+}
+
 /* What each may take counts as far as another has room for the same. */
 static void room_for_two(void **state)
 {
@@ -473,6 +523,7 @@ int main(void)
 		world_test(no_room),
 		world_test(to_their_holders),
 		world_test(to_two),
+		world_test(to_two_at_once),
 		world_test(room_for_two),
 		world_test(cut_of_two),
 		world_test(cut),
