@@ -56,6 +56,18 @@ static inline void gw_bitmap_clear(struct gw_bitmap *map, size_t bit)
 	map->words[bit / 64] &= ~(1ULL << (bit % 64));
 }
 
+/** gw_bits_within() - bits of word @i, which has some of them, that are among [first, end). */
+static inline uint64_t gw_bits_within(size_t i, size_t first, size_t end)
+{
+	uint64_t mask = UINT64_MAX;
+
+	if (first > i * 64)
+		mask &= UINT64_MAX << (first - i * 64);
+	if (end < i * 64 + 64)
+		mask &= UINT64_MAX >> (i * 64 + 64 - end);
+	return mask;
+}
+
 /** gw_bitmap_put() - set @bit beside other threads. */
 static inline void gw_bitmap_put(struct gw_bitmap *map, size_t bit)
 {

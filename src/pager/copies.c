@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bitmap.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
@@ -138,13 +139,11 @@ int gw_server_listen(struct gw_server *s)
 						    (long long)(SILENT_NS / GW_S));
 }
 
-/* Whether @server, or if that is nobody, one that is none of @but, would be one if it had room. */
-static bool any_full(const struct gw_servers *v, unsigned int server,
-		     const unsigned int but[GW_COPIES_MAX])
+/* Whether one that is none of @but would be one if it had room. */
+static bool any_full(const struct gw_servers *v, const unsigned int but[GW_COPIES_MAX])
 {
 	for (unsigned int i = 0; i < v->nr; i++)
-		if ((server == GW_NO_HOLDER ? i != but[0] && i != but[1] : i == server) &&
-		    v->servers[i].up && !v->servers[i].leaves)
+		if (i != but[0] && i != but[1] && v->servers[i].up && !v->servers[i].leaves)
 			return true;
 	return false;
 }
@@ -164,17 +163,20 @@ int gw_servers_choose(struct gw_servers *v, size_t unit, unsigned int to[GW_COPI
 		holders[slot] = gw_netpt_at(t, unit, slot);
 		if (room(v, holders[slot]) >= need)
 			to[n++] = holders[slot];
-		else
-			full = full || any_full(v, holders[slot], holders);
+		else /* of one that leaves all is coming back, and its place is another's then */
+			full = full || v->servers[holders[slot]].up;
 	}
 	/* Places of those who have nothing of it. */
 	for (unsigned int slot = 0; slot < GW_COPIES_MAX; slot++) {
+		const unsigned int most = most_room(v, holders);
+
 		if (holders[slot] != GW_NO_HOLDER)
 			continue;
-		full = full || any_full(v, GW_NO_HOLDER, holders);
-		holders[slot] = most_room(v, holders);
-		if (holders[slot] != GW_NO_HOLDER && room(v, holders[slot]) >= need)
-			to[n++] = holders[slot];
+		if (most != GW_NO_HOLDER && room(v, most) >= need)
+			to[n++] = most;
+		else
+			full = full || any_full(v, holders);
+		holders[slot] = most;
 	}
 	if (n == GW_COPIES_MAX)
 		v->short_since = 0;
@@ -277,7 +279,7 @@ void gw_servers_missing(const struct gw_servers *v, struct gw_missing_copies *m)
 		m->none += v->servers[i].up || is_twice(v) ? 0 : v->servers[i].away;
 	}
 	for (size_t unit = 0; is_twice(v) && (!all_up || t->single) && unit < t->units.nr; unit++) {
-		size_t first, count = gw_unit_pages(&t->units, unit, &first), run, n, at = first;
+		size_t first, count = gw_unit_pages(&t->units, unit, &first);
 		unsigned int up = 0;
 
 		for (unsigned int slot = 0; slot < GW_COPIES_MAX; slot++) {
@@ -285,13 +287,14 @@ void gw_servers_missing(const struct gw_servers *v, struct gw_missing_copies *m)
 
 			up |= i < v->nr && v->servers[i].up ? 1U << slot : 0;
 		}
-		while ((n = gw_netpt_next(t, &at, first + count, &run)))
-			for (size_t page = run; page < run + n; page++) {
-				const unsigned int copies = gw_netpt_copies(t, page) & up;
+		for (size_t i = first / 64; i * 64 < first + count; i++) {
+			const uint64_t away = t->words[i] & gw_bits_within(i, first, first + count);
+			const uint64_t one = up & 1 ? away & ~t->lacks[0][i] : 0;
+			const uint64_t other = up & 2 ? away & ~t->lacks[1][i] : 0;
 
-				m->single += copies != BOTH;
-				m->none += !copies;
-			}
+			m->single += (size_t)__builtin_popcountll(away & ~(one & other));
+			m->none += (size_t)__builtin_popcountll(away & ~(one | other));
+		}
 	}
 }
 

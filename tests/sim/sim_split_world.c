@@ -192,6 +192,19 @@ static bool is_safe_next(size_t page)
 		is_noted(t, page));
 }
 
+/* While all that is at one goes to others, a page may be with one of two only. */
+static bool is_at_hand(size_t page)
+{
+	for (unsigned int i = 0; i < w->nr_subs; i++) {
+		const struct split_sub *s = &w->subs[i];
+
+		if (!s->dead && s->server && s->server->process.stopped_until <= sim_now() &&
+		    split_sub_is_at(s, page))
+			return true;
+	}
+	return !gw_netpt_is_away(&w->table, page);
+}
+
 void split_check(void)
 {
 	const struct gw_memory *m = &w->host->file.memory;
@@ -199,7 +212,8 @@ void split_check(void)
 	sim_check(sim_now() < RUN_MAX_NS && w->steps < STEPS_MOST, "no end in sight");
 	for (unsigned int i = 0; w->dies_alone && i < SPLIT_CPUS; i++)
 		sim_check(w->cpu[i].state == SPLIT_RUNS ||
-				  sim_now() - w->cpu[i].since < PATIENCE_NS,
+				  sim_now() - w->cpu[i].since < PATIENCE_NS ||
+				  (w->evacuates && !is_at_hand(w->cpu[i].page)),
 			  "a vCPU waits for page %zu, which two servers have", w->cpu[i].page);
 	for (unsigned int i = 0; w->table.head && i < m->nr_blocks; i++)
 		for (size_t k = 0; k < m->blocks[i].nr_pages; k++) {

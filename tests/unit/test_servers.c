@@ -456,6 +456,41 @@ static void room_for_two(void **state)
 	w->servers[1].leaves = false;
 }
 
+/* A unit of which a part is coming from one that leaves has a place for another soon. */
+static void waits_for_a_place(void **state)
+{
+	unsigned int to[GW_COPIES_MAX];
+	struct world *w = *state;
+	struct gw_servers *v = &w->all;
+	struct gw_netpt *t = &w->split.table;
+	size_t first, at = 0;
+	int64_t end;
+
+	gw_servers_stop(v);
+	for (unsigned int i = 0; i < SUBS; i++)
+		w->servers[i].up = true;
+	assert_int_equal(gw_netpt_next(t, &at, t->nr_pages, &first), 0);
+	assert_true(gw_unit_pages(&t->units, 5, &first) > 0);
+	gw_netpt_put(t, 5, 0, 1);
+	gw_netpt_leaves_for(t, first, 1, 1U << 0);
+	w->servers[1].leaves = true;
+	v->short_since = 0;
+	assert_int_equal(gw_servers_choose(v, 5, to), -EAGAIN);
+	/* If nothing has room before that, it leaves for one. */
+	end = gw_now() + 60 * GW_S;
+	while (gw_servers_choose(v, 5, to) == -EAGAIN && gw_now() < end)
+		sched_yield();
+	assert_int_equal(gw_servers_choose(v, 5, to), 1);
+	assert_int_equal(to[0], 0);
+	/* One that cannot be reached is not waited for. */
+	v->short_since = 0;
+	w->servers[1].up = false;
+	assert_int_equal(gw_servers_choose(v, 5, to), 1);
+	gw_netpt_placed(t, 5, first, 1);
+	w->servers[1].leaves = false;
+	w->servers[0].up = false;
+}
+
 #define servers_test(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
 #define twice_test(fn)	 cmocka_unit_test_setup_teardown(fn, make_twice, drop)
 
@@ -477,6 +512,7 @@ int main(void)
 		twice_test(there_and_back),
 		twice_test(stored_twice),
 		twice_test(room_for_two),
+		twice_test(waits_for_a_place),
 		twice_test(leaves_at_the_end),
 		twice_test(in_bad_weather),
 	};
