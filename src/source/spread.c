@@ -177,6 +177,7 @@ static int take_zeros(struct gw_source *s, struct gw_sub *sub)
 int gw_spread_send(struct gw_source *s, unsigned int k, size_t chunk)
 {
 	struct gw_sub *sub = &s->spread->subs[k];
+	struct gw_sub *second = second_of(s->spread, chunk);
 	struct gw_batch *b = &sub->batch;
 	int rc = gw_round_take(s, b, chunk);
 
@@ -185,9 +186,14 @@ int gw_spread_send(struct gw_source *s, unsigned int k, size_t chunk)
 	rc = take_zeros(s, sub);
 	if (rc || gw_pageset_empty(&b->left))
 		return rc;
-	rc = gw_round_put_by(s, b, send_pages, sub, second_of(s->spread, chunk) ? 2 : 1);
-	for (unsigned int id = 0; id < GW_STAGE_MAX; id++)
-		sub->arrived += id == GW_STAGE_SAME ? 0 : b->count[id].pages;
+	rc = gw_round_put_by(s, b, send_pages, sub, second ? 2 : 1);
+	for (unsigned int id = 0; id < GW_STAGE_MAX; id++) {
+		const unsigned int pages = id == GW_STAGE_SAME ? 0 : b->count[id].pages;
+
+		sub->arrived += pages;
+		if (second)
+			second->arrived += pages;
+	}
 	return rc;
 }
 
