@@ -186,6 +186,7 @@ int gw_carry_note(struct gw_source_env *e, const json_t *args)
 	c->carried.holders = k->split.table.holders;
 	c->carried.seconds = k->split.table.seconds;
 	memcpy(c->carried.lacks, k->split.table.lacks, sizeof(c->carried.lacks));
+	c->carried.moved = k->split.table.moved;
 	c->carried.units = &k->split.table.units;
 	c->carried.history = k->ageing.unit;
 	c->carried.nr = k->record.nr_servers;

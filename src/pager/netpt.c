@@ -170,6 +170,13 @@ void gw_netpt_close(struct gw_netpt *t)
 	memset(t, 0, sizeof(*t));
 }
 
+/* What was just changed is of unit @unit. */
+static void note_moved(struct gw_netpt *t, size_t unit)
+{
+	if (t->moved)
+		gw_shared_bit_set(t->moved, unit);
+}
+
 void gw_netpt_leaves(struct gw_netpt *t, size_t first, size_t count)
 {
 	gw_netpt_leaves_for(t, first, count, (1U << GW_COPIES_MAX) - 1);
@@ -185,6 +192,7 @@ void gw_netpt_leaves_for(struct gw_netpt *t, size_t first, size_t count, unsigne
 	}
 	t->single += count_single(t, first, count);
 	t->away += gw_shared_bits_set(t->words, first, count);
+	note_moved(t, gw_unit_of(&t->units, first));
 }
 
 void gw_netpt_place(struct gw_netpt *t, size_t unit, size_t first, size_t count)
@@ -210,6 +218,7 @@ static void here(struct gw_netpt *t, size_t first, size_t count)
 void gw_netpt_placed(struct gw_netpt *t, size_t unit, size_t first, size_t count)
 {
 	here(t, first, count);
+	note_moved(t, unit);
 	gw_netpt_unplace(t, unit);
 }
 
@@ -286,6 +295,7 @@ void gw_netpt_gain(struct gw_netpt *t, size_t first, size_t count, unsigned int 
 	t->single -= count_single(t, first, count);
 	gw_shared_bits_clear(t->lacks[slot], first, count);
 	t->single += count_single(t, first, count);
+	note_moved(t, gw_unit_of(&t->units, first));
 }
 
 void gw_netpt_drop(struct gw_netpt *t, size_t page, unsigned int slot)
@@ -294,6 +304,7 @@ void gw_netpt_drop(struct gw_netpt *t, size_t page, unsigned int slot)
 
 	gw_shared_bit_set(t->lacks[slot], page);
 	t->single += copies == (1U << GW_COPIES_MAX) - 1;
+	note_moved(t, gw_unit_of(&t->units, page));
 }
 
 bool gw_netpt_places(const struct gw_netpt *t, size_t unit, const unsigned int to[GW_COPIES_MAX],

@@ -51,6 +51,8 @@ struct gw_netpt {
 	_Atomic uint8_t *holders;
 	_Atomic uint8_t *seconds;	      /* one more than the holder; NULL: there are none */
 	gw_shared_word *lacks[GW_COPIES_MAX]; /* NULL as well */
+	gw_shared_word *moved; /* the caller's: a bit a unit, some of which is elsewhere than it
+				  was; set after it is. NULL: nobody wants to know */
 	struct gw_units units;
 	size_t nr_pages, len;
 	_Atomic size_t away;   /* pages */

@@ -38,15 +38,18 @@ int gw_split_init(struct gw_split *s, unsigned int threads)
 	if (gw_netpt_copies_max(&s->table) > 1)
 		s->second = gw_shared_bits_new(s->bits_len);
 	s->leaving = (_Atomic uint8_t *)gw_shared_bits_new(s->units_len);
-	if (s->moves)
+	if (s->moves) {
 		s->changed = gw_shared_bits_new(s->bits_len);
+		s->table.moved = gw_shared_bits_new(gw_shared_bits_len(s->units_len));
+	}
 	pthread_mutex_init(&s->lock, NULL);
 	for (unsigned int i = 0; i < GW_SPLIT_RECENT; i++)
 		s->recent[i] = s->table.units.nr;
 	gw_fault_times_init(&s->times);
 	for (unsigned int i = 0; i < GW_NETPT_STRIPES; i++)
 		pthread_mutex_init(&s->stripes[i], NULL);
-	return s->wanted && s->asked && s->lost && s->leaving && (s->changed || !s->moves) &&
+	return s->wanted && s->asked && s->lost && s->leaving &&
+			       ((s->changed && s->table.moved) || !s->moves) &&
 			       (s->second || gw_netpt_copies_max(&s->table) == 1)
 		       ? 0
 		       : gw_fail(-ENOMEM, "no memory to page with");
@@ -60,6 +63,7 @@ void gw_split_free(struct gw_split *s)
 	gw_shared_bits_free(s->asked, s->bits_len);
 	gw_shared_bits_free(s->lost, s->bits_len);
 	gw_shared_bits_free(s->changed, s->bits_len);
+	gw_shared_bits_free(s->table.moved, gw_shared_bits_len(s->units_len));
 	gw_shared_bits_free(s->second, s->bits_len);
 	gw_shared_bits_free((gw_shared_word *)s->leaving, s->units_len);
 	for (unsigned int i = 0; i < GW_NETPT_STRIPES; i++)

@@ -45,19 +45,8 @@ int gw_carried_open(struct gw_source *s)
 		if (!rc && c->seconds)
 			rc = gw_bitmap_init(&c->lacked[slot], s->memory->nr_pages);
 	}
+	gw_shared_bits_set(c->moved, 0, c->units->nr);
 	return rc ? rc : gw_tell_history(s, c->history, c->units->nr);
-}
-
-/* Bits of word @i that are pages of [first, end). */
-static uint64_t within(size_t i, size_t first, size_t end)
-{
-	uint64_t mask = UINT64_MAX;
-
-	if (first > i * 64)
-		mask &= UINT64_MAX << (first - i * 64);
-	if (end < i * 64 + 64)
-		mask &= UINT64_MAX >> (i * 64 + 64 - end);
-	return mask;
 }
 
 /* The @slot-th holder of unit @unit, or GW_NO_HOLDER. */
@@ -112,7 +101,7 @@ static int tell_back(struct gw_source *s, size_t first, size_t end, bool all, bo
 	for (size_t i = first / 64; !rc && i * 64 < end; i++) {
 		uint64_t any, gone = lost(c, i, &any);
 
-		gone = (all ? c->told.away.words[i] : gone) & within(i, first, end);
+		gone = (all ? c->told.away.words[i] : gone) & gw_bits_within(i, first, end);
 		*again = *again || (all ? gone : gone & any);
 		c->owed.words[i] |= gone;
 		for (; !rc && gone; gone &= gone - 1)
@@ -141,7 +130,7 @@ static int tell_away(struct gw_source *s, size_t unit, size_t first, size_t end)
 	int rc = 0;
 
 	for (size_t i = first / 64; !rc && i * 64 < end; i++) {
-		const uint64_t mask = within(i, first, end);
+		const uint64_t mask = gw_bits_within(i, first, end);
 		uint64_t gained[GW_COPIES_MAX], fresh = 0;
 
 		for (unsigned int slot = 0; slot < copies(c); slot++) {
@@ -179,10 +168,14 @@ static int tell_unit(struct gw_source *s, size_t unit)
 
 int gw_carried_tell(struct gw_source *s)
 {
+	const struct gw_carried *c = s->carried;
 	int rc = 0;
 
-	for (size_t unit = 0; !rc && unit < s->carried->units->nr; unit++)
-		rc = tell_unit(s, unit);
+	/* Cleared before it is looked at: what moves meanwhile is looked at once more. */
+	for (size_t i = 0; !rc && i * 64 < c->units->nr; i++)
+		for (uint64_t moved = atomic_exchange(&c->moved[i], 0); !rc && moved;
+		     moved &= moved - 1)
+			rc = tell_unit(s, i * 64 + (size_t)__builtin_ctzll(moved));
 	return rc ? rc : gw_tell_flush(s, &s->carried->told);
 }
 

@@ -36,6 +36,7 @@ struct gw_carried {
 	/* where each page is stored twice, as in pager/netpt.h; else NULL */
 	const _Atomic uint8_t *seconds;
 	const gw_shared_word *lacks[GW_COPIES_MAX];
+	gw_shared_word *moved; /* a bit a unit, set after something of it has moved; cleared here */
 	const struct gw_units *units;
 	const uint8_t *history; /* of each unit */
 	struct {

@@ -20,6 +20,7 @@ static struct {
 	struct rng rng;
 	struct gw_units units;
 	gw_shared_word *away;
+	gw_shared_word *moved;
 	_Atomic uint8_t *holders;
 	uint8_t *history;
 	struct buffers store;
@@ -45,10 +46,11 @@ void carried_init(void)
 	c.rng.state = sim.seed ^ 0xca441ed;
 	gw_units_init(&c.units, m, CARRIED_UNIT);
 	c.away = gw_shared_bits_new(gw_shared_bits_len(m->nr_pages));
+	c.moved = gw_shared_bits_new(gw_shared_bits_len(c.units.nr));
 	c.holders = calloc(c.units.nr, 1);
 	c.history = calloc(c.units.nr, 1);
 	c.stored = calloc(m->nr_pages, 1);
-	if (!c.away || !c.holders || !c.history || !c.stored)
+	if (!c.away || !c.moved || !c.holders || !c.history || !c.stored)
 		abort();
 	for (unsigned int i = 0; i < m->nr_blocks; i++)
 		if (buffers_add(&c.store, m->blocks[i].id, m->blocks[i].size))
@@ -56,6 +58,7 @@ void carried_init(void)
 	c.define = json_pack("{s:b}", "carried", 1);
 	c.carried.define = c.define;
 	c.carried.away = c.away;
+	c.carried.moved = c.moved;
 	c.carried.holders = c.holders;
 	c.carried.units = &c.units;
 	c.carried.history = c.history;
@@ -69,6 +72,7 @@ void carried_free(void)
 	if (!c.on)
 		return;
 	gw_shared_bits_free(c.away, gw_shared_bits_len(sim.guest.memory->nr_pages));
+	gw_shared_bits_free(c.moved, gw_shared_bits_len(c.units.nr));
 	free((void *)c.holders);
 	free(c.history);
 	free(c.stored);
@@ -102,6 +106,7 @@ void carried_touch(size_t page)
 	copy(&c.store.memory, sim.guest.memory, page);
 	gw_bitmap_set(&sim.guest.data, page);
 	gw_shared_bit_clear(c.away, page);
+	gw_shared_bit_set(c.moved, gw_unit_of(&c.units, page));
 	gw_bitmap_set(&sim.guest.written, page);
 	if (!c.frozen)
 		c.stored[page] = 0;
@@ -133,6 +138,7 @@ static void leave(size_t unit)
 		gw_bitmap_clear(&sim.guest.data, page);
 		gw_bitmap_set(&sim.guest.written, page);
 	}
+	gw_shared_bit_set(c.moved, unit);
 }
 
 /* Where something hangs for seconds there is not more to be seen than in some ms. */

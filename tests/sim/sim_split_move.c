@@ -456,6 +456,7 @@ static struct move *move_new(struct split_pager *p)
 	c->holders = p->split.table.holders;
 	c->seconds = p->split.table.seconds;
 	memcpy(c->lacks, p->split.table.lacks, sizeof(c->lacks));
+	c->moved = p->split.table.moved;
 	c->units = &p->split.table.units;
 	c->history = m->history;
 	c->nr = w->nr_subs;
