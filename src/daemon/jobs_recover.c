@@ -332,7 +332,7 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 	const bool due = gw_now() >= retry_field(jobs, name, "at");
 	gw_autofree char *dir = gw_vm_dir(jobs->paths, name);
 	gw_autofree char *record = gw_path("%s/vm.json", dir);
-	bool moving, ended, serves;
+	bool moving, ended, serves, spreads;
 	struct gw_journal j;
 	struct gw_vm vm;
 	gw_autofd int lock = -1;
@@ -356,7 +356,10 @@ static void look_after(struct gw_jobs *jobs, const char *name)
 	serves = moving && !rc && j.role == GW_ROLE_SOURCE &&
 		 (j.phase == GW_SOURCE_SERVING || j.phase == GW_SOURCE_GONE ||
 		  (j.phase == GW_SOURCE_COMMITTING && j.paging));
-	if (moving && (j.role == GW_ROLE_DEST || serves || (!ended && rc != -ENOENT))) {
+	/* Sub-hosts may hold a part of what moved, until they are told. */
+	spreads = moving && ended && j.role == GW_ROLE_SOURCE && j.phase == GW_SOURCE_MOVING &&
+		  j.split_to[0];
+	if (moving && (j.role == GW_ROLE_DEST || serves || spreads || (!ended && rc != -ENOENT))) {
 		close(gw_steal_fd(&lock));
 		/*
 		 * In doubt, the user decides; but where the guest may run there and wait for its

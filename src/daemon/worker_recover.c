@@ -294,6 +294,15 @@ static bool needs_no_qemu(const struct gw_journal *j)
 	       (j->phase == GW_SOURCE_COMMITTING && j->paging);
 }
 
+/* It never left, and there is nothing to resume. */
+static int ended_in_mid_move(struct gw_source_env *e, const char *name)
+{
+	gw_spread_give_up(e);
+	gw_journal_remove(e->w->paths, name);
+	return gw_fail(-ESRCH, "the QEMU of VM '%s' ended here in mid-move; it runs nowhere now",
+		       name);
+}
+
 static int recover_source(struct gw_worker *w, const struct wish *wish, const char *name,
 			  struct gw_journal *j, json_t **result)
 {
@@ -306,6 +315,10 @@ static int recover_source(struct gw_worker *w, const struct wish *wish, const ch
 		return -EIO;
 	/* It may have been settled before we had the lock. */
 	rc = gw_journal_load(w->paths, name, j);
+	e->journal = *j;
+	if (!rc && j->phase == GW_SOURCE_MOVING && j->split_to[0] &&
+	    !gw_process_alive(&e->vm.process))
+		rc = ended_in_mid_move(e, name);
 	if (!rc && j->phase == GW_SOURCE_MOVING && e->vm.split && gw_process_alive(&e->vm.process))
 		rc = gw_carry_begin(e, false);
 	if (!rc && (gw_process_alive(&e->vm.process) || !needs_no_qemu(j)))
@@ -314,7 +327,6 @@ static int recover_source(struct gw_worker *w, const struct wish *wish, const ch
 		gw_source_env_free(e);
 		return rc;
 	}
-	e->journal = *j;
 	e->settings = gw_settings_parse(j->settings);
 	e->saving = true; /* it may have been under way; ending none is harmless */
 	e->s.stopped = j->was_running;

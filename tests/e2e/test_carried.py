@@ -166,6 +166,23 @@ class CarriedMove(Carried):
             self.is_at(self.a)
         self.merge(self.a)
 
+    def test_all_of_it_ends(self):
+        """Its QEMU and who moves it die at once: nobody holds anything of it."""
+        self.split()
+        command = self.start(self.a, self.b, "--max-bandwidth", "6M")
+        wait_for("it to be under way",
+                 lambda: self.a.status("t").get("ram", {}).get("transferred", 0) > 4 * MIB, 40)
+        worker, qemu = self.a.worker(), self.vm.pid()
+        self.a.kill()
+        kill(worker)
+        kill(qemu)
+        command.finish().failed("godwitd")
+        self.a.start()
+        wait_for("the records' end", lambda: not self.a.list() and not self.b.list(), 20)
+        wait_for("the sub-hosts to hold nothing", lambda: not self.held(), 20)
+        self.vm.gone()
+        self.vm = self.boot()
+
     def test_refused(self):
         """What cannot be is refused, with a reason, and the guest stays as it is."""
         self.split()

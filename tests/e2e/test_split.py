@@ -327,7 +327,10 @@ class SplitMoves(AtMessages, Group):
         self.a = self.lab.host("a")
         self.main = self.lab.host("main")
         self.subs = [self.lab.host(name, "--memory-server-limit", "512M") for name in "bc"]
-        self.vm = self.lab.vm(memory="160M", run=("memtest:56",)).boot(self.a)
+        self.vm = self.boot()
+
+    def boot(self):
+        return self.lab.vm(memory="160M", run=("memtest:56",)).boot(self.a)
 
     def to(self, *hosts):
         return ",".join(host.address for host in hosts or self.subs)
@@ -454,6 +457,22 @@ class SplitMove(SplitMoves):
         self.vm.lives()
         self.merge()
         self.vm.move(self.a)
+
+    def test_all_of_it_ends(self):
+        """Its QEMU and who moves it die at once: nobody holds anything of it."""
+        command = self.start("--max-bandwidth", "6M")
+        for host in self.subs:
+            wait_for(f"{host.name} to hold something", lambda h=host: self.holds(h), 40)
+        worker, qemu = self.a.worker(), self.vm.pid()
+        self.a.kill()
+        kill(worker)
+        kill(qemu)
+        command.finish().failed("godwitd")
+        self.a.start()
+        wait_for("the records' end", lambda: not self.a.list() and not self.main.list(), 20)
+        self.nothing_is_held()
+        self.vm.gone()
+        self.vm = self.boot()
 
     def test_refused(self):
         """What cannot be is refused, with a reason, and the guest stays as it is."""
