@@ -168,10 +168,11 @@ int gw_servers_choose(struct gw_servers *v, size_t unit, unsigned int to[GW_COPI
 	}
 	/* Places of those who have nothing of it. */
 	for (unsigned int slot = 0; slot < GW_COPIES_MAX; slot++) {
-		const unsigned int most = most_room(v, holders);
+		unsigned int most;
 
 		if (holders[slot] != GW_NO_HOLDER)
 			continue;
+		most = most_room(v, holders);
 		if (most != GW_NO_HOLDER && room(v, most) >= need)
 			to[n++] = most;
 		else

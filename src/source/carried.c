@@ -146,6 +146,15 @@ static int tell_away(struct gw_source *s, size_t unit, size_t first, size_t end)
 	return rc;
 }
 
+/* Whether the main host was told that the @slot-th holder has some of [first, end). */
+static bool had_any(const struct gw_carried *c, unsigned int slot, size_t first, size_t end)
+{
+	for (size_t i = first / 64; i * 64 < end; i++)
+		if (had(c, slot, i) & gw_bits_within(i, first, end))
+			return true;
+	return false;
+}
+
 static int tell_unit(struct gw_source *s, size_t unit)
 {
 	struct gw_carried *c = s->carried;
@@ -157,7 +166,8 @@ static int tell_unit(struct gw_source *s, size_t unit)
 	for (unsigned int slot = 0; slot < copies(c); slot++) {
 		const uint8_t at = holder(c, unit, slot);
 
-		moved = moved || at != c->at[slot][unit];
+		if (at != c->at[slot][unit])
+			moved = moved || had_any(c, slot, first, first + count);
 		c->at[slot][unit] = at;
 	}
 	rc = tell_back(s, first, first + count, moved, &again);
