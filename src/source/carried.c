@@ -131,7 +131,7 @@ static int tell_away(struct gw_source *s, size_t unit, size_t first, size_t end)
 
 	for (size_t i = first / 64; !rc && i * 64 < end; i++) {
 		const uint64_t mask = gw_bits_within(i, first, end);
-		uint64_t gained[GW_COPIES_MAX], fresh = 0;
+		uint64_t gained[GW_COPIES_MAX] = { 0 }, fresh = 0;
 
 		for (unsigned int slot = 0; slot < copies(c); slot++) {
 			gained[slot] = has(c, slot, i) & ~had(c, slot, i) & mask;

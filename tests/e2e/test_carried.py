@@ -6,7 +6,7 @@ import signal
 
 from godwit_lab import MIB, check, kill, wait_for
 from godwit_runner import Group
-from godwit_split import AtMessages, await_two_copies, sub_host_dies
+from godwit_split import AtMessages, all_of_it_ends, await_two_copies, sub_host_dies
 from godwit_wire import DROP, HOLD, Proxy
 
 LIMIT = 64 * MIB
@@ -172,15 +172,8 @@ class CarriedMove(Carried):
         command = self.start(self.a, self.b, "--max-bandwidth", "6M")
         wait_for("it to be under way",
                  lambda: self.a.status("t").get("ram", {}).get("transferred", 0) > 4 * MIB, 40)
-        worker, qemu = self.a.worker(), self.vm.pid()
-        self.a.kill()
-        kill(worker)
-        kill(qemu)
-        command.finish().failed("godwitd")
-        self.a.start()
-        wait_for("the records' end", lambda: not self.a.list() and not self.b.list(), 20)
+        all_of_it_ends(self.a, self.b, self.vm, command)
         wait_for("the sub-hosts to hold nothing", lambda: not self.held(), 20)
-        self.vm.gone()
         self.vm = self.boot()
 
     def test_refused(self):

@@ -7,7 +7,7 @@ import signal
 
 from godwit_lab import MIB, check, kill, wait_for
 from godwit_runner import Group
-from godwit_split import AtMessages, await_two_copies, sub_host_dies
+from godwit_split import AtMessages, all_of_it_ends, await_two_copies, sub_host_dies
 from godwit_wire import DROP, HOLD, Proxy
 
 LIMIT = 40 * MIB  # of which the guest's kernel uses a half
@@ -463,15 +463,8 @@ class SplitMove(SplitMoves):
         command = self.start("--max-bandwidth", "6M")
         for host in self.subs:
             wait_for(f"{host.name} to hold something", lambda h=host: self.holds(h), 40)
-        worker, qemu = self.a.worker(), self.vm.pid()
-        self.a.kill()
-        kill(worker)
-        kill(qemu)
-        command.finish().failed("godwitd")
-        self.a.start()
-        wait_for("the records' end", lambda: not self.a.list() and not self.main.list(), 20)
+        all_of_it_ends(self.a, self.main, self.vm, command)
         self.nothing_is_held()
-        self.vm.gone()
         self.vm = self.boot()
 
     def test_refused(self):

@@ -26,6 +26,18 @@ class AtMessages:
         return self.at(peer, name, act).finish(100)
 
 
+def all_of_it_ends(source, main, vm, command):
+    """Who moves it and its QEMU die at once, while nobody looks: it runs nowhere any more."""
+    worker, qemu = source.worker(), vm.pid()
+    source.kill()
+    kill(worker)
+    kill(qemu)
+    command.finish().failed("godwitd")
+    source.start()
+    wait_for("the records' end", lambda: not source.list() and not main.list(), 20)
+    vm.gone()
+
+
 def await_two_copies(main):
     """Until each page of the VM that is away from host @main is at two sub-hosts."""
     def is_so():
