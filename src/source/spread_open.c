@@ -153,9 +153,12 @@ static unsigned int deal(struct gw_spread *sp, unsigned int other)
 	size_t best = 0;
 
 	for (unsigned int k = 0; k < sp->nr; k++) {
-		const size_t left = room(sp, &sp->subs[k]) - sp->subs[k].units;
+		size_t left;
 
-		if (k == other || left <= best)
+		if (k == other)
+			continue;
+		left = room(sp, &sp->subs[k]) - sp->subs[k].units;
+		if (left <= best)
 			continue;
 		best = left;
 		to = k;
