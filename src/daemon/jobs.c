@@ -387,6 +387,28 @@ static void free_held(struct gw_jobs *jobs, const json_t *args)
 		gw_debug("a memory server does not listen"); /* and holds its lock */
 }
 
+/*
+ * Who is asked for in the moments in which another godwitd's keeper gives way has one of ours,
+ * which waits for that. One whose migration is to be put right first has none.
+ */
+static struct gw_job *keeper_for(struct gw_jobs *jobs, job_fn fn, const char *name)
+{
+	struct gw_job *keeper = NULL;
+	struct gw_journal j;
+	struct gw_vm vm;
+
+	if ((fn != gw_worker_merge && fn != gw_worker_migrate && fn != gw_worker_evacuate) ||
+	    !gw_journal_load(jobs->paths, name, &j) || gw_vm_load(jobs->paths, name, &vm)) {
+		gw_error_clear();
+		return NULL;
+	}
+	gw_error_clear();
+	if (vm.split && gw_process_alive(&vm.process))
+		keeper = gw_jobs_keep_split(jobs, name);
+	gw_vm_free(&vm);
+	return keeper;
+}
+
 struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const json_t *args,
 			     struct gw_job_client client)
 {
@@ -411,7 +433,7 @@ struct gw_job *gw_jobs_start(struct gw_jobs *jobs, const char *command, const js
 		name = "";
 	else if (!gw_name_ok(name))
 		return NULL;
-	busy = gw_jobs_of(jobs, name);
+	busy = gw_jobs_of(jobs, name) ?: keeper_for(jobs, commands[i].fn, name);
 	if (busy && busy->paging) {
 		/* The one thing that can be done to it, and its keeper does it. */
 		if (commands[i].fn != gw_worker_stop_vm ||

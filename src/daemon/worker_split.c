@@ -5,6 +5,7 @@
  * (keeper.c).
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,10 @@
 #include "keeper.h"
 #include "log.h"
 #include "split_hosts.h"
+
+/* For another godwitd's keeper, which looks twice a second whether there is a younger one. */
+#define GIVES_WAY_NS (10 * GW_S)
+#define LOOK_MS	     20
 
 /* How QEMU is now: its memory, and how many vCPUs fault. */
 static int look_at_qemu(struct gw_keeper *k)
@@ -95,11 +100,24 @@ static int give_up(struct gw_keeper *k, int rc)
 	return gw_fail(rc, "%s", why ? why : "");
 }
 
+/* The keeper of another godwitd gives way, once it has seen that there is a younger one. */
+static int await_lock(struct gw_worker *w, const char *name)
+{
+	const int64_t end = gw_now() + GIVES_WAY_NS;
+	int lock = gw_vm_lock(w->paths, name);
+
+	while (lock == -EBUSY && gw_now() < end) {
+		poll(NULL, 0, LOOK_MS);
+		lock = gw_vm_lock(w->paths, name);
+	}
+	return lock;
+}
+
 int gw_worker_split(struct gw_worker *w, const json_t *args, json_t **result)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
 	const bool resumed = json_is_true(json_object_get(args, "resumed"));
-	gw_autofd int lock = gw_vm_lock(w->paths, name);
+	gw_autofd int lock = resumed ? await_lock(w, name) : gw_vm_lock(w->paths, name);
 	struct gw_keeper *k = lock < 0 ? NULL : gw_keeper_new(w, name);
 	int rc;
 

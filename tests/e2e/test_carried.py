@@ -157,6 +157,8 @@ class CarriedMove(Carried):
         self.a.start()
         self.is_at(self.a)
 
+        self.a.kill()
+        self.a.start()
         command = under_way()
         kill(self.subs[0].worker())
         command.finish(100)

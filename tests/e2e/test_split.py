@@ -105,6 +105,13 @@ class Split(Splits):
                           "64M").failed("other hosts")
             self.merge()
 
+    def test_asked_at_once(self):
+        """Of a godwitd that has just begun, while its forerunner's keeper is still at it."""
+        self.split()
+        self.a.kill()
+        self.a.start()
+        self.merge()
+
     def test_pager_is_killed(self):
         self.split()
         for _ in range(3):
