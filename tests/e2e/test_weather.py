@@ -320,6 +320,8 @@ class HostileSource(Guest):
         check(self.b.list() == {}, f"left {self.b.list()}")
 
     def started(self, streams=1):
+        # Who refused the last one has said so, and ends with its lock just after that.
+        wait_for("who refused the last one to end", lambda: not self.b.workers(), 20)
         return FalseSource(self.b.address, streams=streams).start()
 
     def test_definitions(self):
