@@ -242,6 +242,17 @@ void gw_job_unlist(struct gw_job *job)
 	gw_care_wake(job->jobs->care, job->name);
 }
 
+/* The VMs that are put right now, for who looks at them from a worker. */
+static json_t *recovering(const struct gw_jobs *jobs)
+{
+	json_t *names = json_object();
+
+	for (const struct gw_job *job = jobs->list; job; job = job->next)
+		if (job->recovers && job->pid)
+			json_object_set_new(names, job->name, json_true());
+	return names;
+}
+
 /*
  * Fork @job's worker. Return: 1 in the worker, with @w ready; 0 in the daemon;
  * -errno if there is none.
@@ -259,7 +270,8 @@ static int spawn(struct gw_job *job, struct gw_worker *w, const char *what, int 
 		*w = (struct gw_worker){ .paths = jobs->paths,
 					 .host = jobs->host,
 					 .ctl = pair[1],
-					 .result = job->file };
+					 .result = job->file,
+					 .recovering = recovering(jobs) };
 		become_worker(w, what, job->name, keep);
 		return 1;
 	}

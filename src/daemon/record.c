@@ -258,16 +258,14 @@ int gw_journal_save(const struct gw_paths *p, const char *name, const struct gw_
 	gw_id_format(j->split_id, split);
 	return save_json(
 		path,
-		json_pack("{s:s,s:i,s:s,s:s,s:b,s:i,s:I,s:s,s:b,s:s,s:I,s:s,s:b,s:b,s:I,s:s*,"
-			  "s:s*}",
+		json_pack("{s:s,s:i,s:s,s:s,s:b,s:i,s:I,s:s,s:s,s:I,s:s,s:b,s:b,s:I,s:s*,s:s*}",
 			  "role", j->role == GW_ROLE_SOURCE ? "source" : "destination", "phase",
 			  j->phase, "id", id, "peer", j->peer, "was-running", j->was_running,
 			  "paging", (int)j->paging, "max-bandwidth", (json_int_t)j->max_bandwidth,
-			  "settings", j->settings, "recovering", j->recovering, "host", j->host,
-			  "since", (json_int_t)j->since, "why", j->why, "lost", j->lost, "keeps",
-			  j->keeps, "image", (json_int_t)j->image, "split-to",
-			  j->split_to[0] ? j->split_to : NULL, "split-id",
-			  j->split_to[0] ? split : NULL));
+			  "settings", j->settings, "host", j->host, "since", (json_int_t)j->since,
+			  "why", j->why, "lost", j->lost, "keeps", j->keeps, "image",
+			  (json_int_t)j->image, "split-to", j->split_to[0] ? j->split_to : NULL,
+			  "split-id", j->split_to[0] ? split : NULL));
 }
 
 int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journal *j)
@@ -297,7 +295,6 @@ int gw_journal_load(const struct gw_paths *p, const char *name, struct gw_journa
 	j->paging = number >= GW_PAGING_MIN && number <= GW_PAGING_MAX ? (unsigned int)number : 0;
 	number = json_integer_value(json_object_get(json, "max-bandwidth"));
 	j->max_bandwidth = number > 0 ? (uint64_t)number : 0;
-	j->recovering = json_is_true(json_object_get(json, "recovering"));
 	gw_copy_whole(j->peer, sizeof(j->peer), peer);
 	settings = json_string_value(json_object_get(json, "settings"));
 	snprintf(j->settings, sizeof(j->settings), "%s", settings ? settings : "");

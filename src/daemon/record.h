@@ -67,7 +67,6 @@ struct gw_journal {
 	/* source: of a migration to several hosts: ADDRESS=SIZE, with commas; "": it is none */
 	char split_to[GW_HOLDERS_MAX * (GW_ADDRESS_MAX + 24)];
 	uint8_t split_id[GW_ID_LEN];
-	bool recovering; /* whoever holds the lock puts it right, and does not move it */
 	char settings[GW_SETTINGS_MAX]; /* of its QEMU, to put back (invariant 14); "": none */
 };
 

@@ -44,20 +44,21 @@
 
 struct gw_worker {
 	const struct gw_paths *paths;
-	const char *host; /* this host's name */
-	int ctl;	  /* packet socket to godwitd; -1 once it is gone */
-	int result;	  /* the file */
-	json_t *unsaid;	  /* progress that found no room */
-	bool cancelled;	  /* the user asked to end it */
-	bool late;	  /* ... and was told that it was too late */
-	bool orphaned;	  /* godwitd is gone */
-	bool stop;	  /* the VM is to end */
-	bool retry;	  /* what is tried again and again is to be tried now */
-	bool give_up;	  /* ... or not any more */
-	bool merge;	  /* the memory of a split VM is to come back */
-	bool yield;	  /* another process is to page it */
-	json_t *evacuate; /* an array: what lies at these hosts is to go to others; not yet heeded
-			   */
+	const char *host;   /* this host's name */
+	int ctl;	    /* packet socket to godwitd; -1 once it is gone */
+	int result;	    /* the file */
+	json_t *recovering; /* VM name -> true: was being put right when this worker began */
+	json_t *unsaid;	    /* progress that found no room */
+	bool cancelled;	    /* the user asked to end it */
+	bool late;	    /* ... and was told that it was too late */
+	bool orphaned;	    /* godwitd is gone */
+	bool stop;	    /* the VM is to end */
+	bool retry;	    /* what is tried again and again is to be tried now */
+	bool give_up;	    /* ... or not any more */
+	bool merge;	    /* the memory of a split VM is to come back */
+	bool yield;	    /* another process is to page it */
+	json_t *evacuate;   /* an array: what lies at these hosts is to go to others; not yet heeded
+			     */
 	/* Paging connections that came and nobody has taken: a descriptor, or 0. */
 	int paging[GW_PAGING_MAX];
 };

@@ -43,7 +43,7 @@ static const char *moving_state(struct gw_worker *w, const struct gw_vm *vm,
 	const char *name = vm->def.name;
 	const bool source = j->role == GW_ROLE_SOURCE;
 	int lock = gw_vm_lock(w->paths, name);
-	const bool moves = lock < 0 && !j->recovering;
+	const bool moves = lock < 0 && !json_object_get(w->recovering, name);
 
 	if (lock >= 0)
 		close(lock); /* only looked */

@@ -425,18 +425,6 @@ static int recover_dest(struct gw_worker *w, const json_t *args, const struct wi
 	}
 }
 
-/* That it is put right, and not moved any more: `list` reads it while we wait for a monitor. */
-static int begin(struct gw_worker *w, const char *name, struct gw_journal *j)
-{
-	gw_autofd int lock = gw_vm_lock(w->paths, name);
-	int rc = lock < 0 ? lock : gw_journal_load(w->paths, name, j);
-
-	if (rc || j->recovering)
-		return rc;
-	j->recovering = true;
-	return gw_journal_save(w->paths, name, j);
-}
-
 int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
@@ -449,8 +437,6 @@ int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result)
 	rc = gw_journal_load(w->paths, name, &j);
 	if (rc == -ENOENT)
 		return gw_fail(rc, "VM '%s' has no migration to settle; see godwit list", name);
-	if (!rc)
-		rc = begin(w, name, &j);
 	if (rc)
 		return rc;
 	return j.role == GW_ROLE_SOURCE ? recover_source(w, &wish, name, &j, result)

@@ -446,6 +446,18 @@ class DestinationRefuses(Kill):
         drive = f"file={self.image},format=raw,if=virtio"
         self.vm = self.lab.vm(args=["-drive", drive]).boot(self.a)
 
+    def recovering_while_its_monitor_hangs(self):
+        """Also while a worker holds its lock."""
+        qemu = self.vm.pid()
+        os.kill(qemu, signal.SIGSTOP)
+        try:
+            wait_for("the next try", self.vm.host.workers, 30)
+            for _ in range(20):
+                state = self.vm.host.state("t")
+                check(state == "recovering", f"it is {state}")
+        finally:
+            os.kill(qemu, signal.SIGCONT)
+
     def test_locked(self):
         """It never ran there, so it is the source's again; which waits for the disk, too."""
         other = []
@@ -461,6 +473,7 @@ class DestinationRefuses(Kill):
             check(not self.to().list(), "something is left there")
             check(self.vm.host.state("t") == "recovering", f"it is {self.vm.host.state('t')}")
             self.vm.rests()
+            self.recovering_while_its_monitor_hangs()
         finally:
             other[0].kill()
             other[0].wait()

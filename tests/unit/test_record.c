@@ -372,8 +372,7 @@ static void journal_round_trip(void **state)
 				     .since = 1764143000,
 				     .why = "it was booted",
 				     .split_to = "10.0.0.3:7373=1048576,[::1]:7373=4096",
-				     .split_id = { 7, 0xff },
-				     .recovering = true };
+				     .split_id = { 7, 0xff } };
 	struct gw_journal dest = { .role = GW_ROLE_DEST, .id = { 0xab } }, back;
 	char text[GW_ERROR_MAX];
 
@@ -385,7 +384,6 @@ static void journal_round_trip(void **state)
 	assert_string_equal(back.peer, "10.0.0.2:7373");
 	assert_true(back.was_running);
 	assert_int_equal(back.max_bandwidth, source.max_bandwidth);
-	assert_true(back.recovering);
 	assert_string_equal(back.split_to, source.split_to);
 	assert_memory_equal(back.split_id, source.split_id, GW_ID_LEN);
 	gw_journal_gone_text(&back, "web1", text, sizeof(text));
