@@ -108,22 +108,46 @@ static bool move_to(const struct gw_accessed *a, struct gw_accessed_hand *hand, 
 	return !hand->range;
 }
 
+/* Where the hand passes, a range at a time: the next pages of @left from @hand on. */
+static size_t pass(const struct gw_accessed *a, struct gw_accessed_hand *hand, size_t *left,
+		   size_t *first)
+{
+	const struct gw_track_range *r = &a->ranges[hand->range];
+	const size_t rest = r->nr_pages - hand->at, count = rest < *left ? rest : *left;
+
+	*first = r->first_page + hand->at;
+	*left -= count;
+	move_to(a, hand, hand->at + count);
+	return count;
+}
+
 /* Of what the last call dropped: how many are there again, with those that came for another reason.
  */
 static size_t made_again(const struct gw_accessed *a, const struct gw_bitmap *accessed)
 {
 	struct gw_accessed_hand hand = a->from;
-	size_t left = a->swept, n = 0;
+	size_t left = a->swept, n = 0, first;
 
 	while (left) {
-		const struct gw_track_range *r = &a->ranges[hand.range];
-		const size_t rest = r->nr_pages - hand.at, count = rest < left ? rest : left;
+		const size_t count = pass(a, &hand, &left, &first);
 
-		n += gw_bitmap_count(accessed, r->first_page + hand.at, count);
-		left -= count;
-		move_to(a, &hand, hand.at + count);
+		n += gw_bitmap_count(accessed, first, count);
 	}
 	return n;
+}
+
+void gw_accessed_dropped(const struct gw_accessed *a, const struct gw_bitmap *accessed,
+			 struct gw_bitmap *map)
+{
+	struct gw_accessed_hand hand = a->from;
+	size_t left = a->swept, first, start, stop;
+
+	while (left) {
+		const size_t count = pass(a, &hand, &left, &first);
+
+		gw_bitmap_for_each_run(accessed, first, first + count, start, stop)
+			gw_bitmap_clear_range(map, start, stop - start);
+	}
 }
 
 /* How many may be dropped, so that @made of them, about, are made again. */
@@ -184,8 +208,10 @@ int gw_accessed_sample(struct gw_accessed *a, struct gw_bitmap *accessed, size_t
 
 	for (unsigned int i = 0; !rc && i < a->nr_ranges; i++)
 		rc = collect(a, &a->ranges[i], accessed);
-	if (rc)
+	if (rc) {
+		a->swept = a->dropped = 0;
 		return rc;
+	}
 	a->may = choose(a, accessed, made);
 	return drop(a, accessed);
 }

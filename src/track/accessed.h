@@ -13,9 +13,10 @@
  * hand has not come to is told as accessed.
  *
  * Beside a split VM's watch (watch.h) that costs nothing else: a page in the file is no missing
- * one, and what is protected leaves a marker. Beside one that tracks nothing is lost either, but
- * what was accessed counts as written, since the tracker does not know who dropped it. Under both
- * the kernel maps only the page that was touched, and none around it.
+ * one, and what is protected leaves a marker. Beside one that tracks nothing is lost either; who
+ * asks that tracker itself (its op `sample`) has it know who dropped an entry, and otherwise what
+ * was accessed counts as written. Under both the kernel maps only the page that was touched, and
+ * none around it.
  *
  * A call stops a thread of QEMU, less than a millisecond at a time: not while a guest stands still.
  */
@@ -64,5 +65,9 @@ void gw_accessed_close(struct gw_accessed *a);
  * be told again; -ESRCH: it has ended; or another -errno with a message.
  */
 int gw_accessed_sample(struct gw_accessed *a, struct gw_bitmap *accessed, size_t made);
+
+/** gw_accessed_dropped() - clear in @map what the last sample has dropped of @accessed. */
+void gw_accessed_dropped(const struct gw_accessed *a, const struct gw_bitmap *accessed,
+			 struct gw_bitmap *map);
 
 #endif

@@ -54,6 +54,13 @@ struct gw_tracker_ops {
 	/* Set in @written the pages of [first, first + count) written since the last scan; forget
 	 * nothing. */
 	int (*peek)(struct gw_tracker *t, size_t first, size_t count, struct gw_bitmap *written);
+	/*
+	 * Set in @accessed (all clear) what was accessed since its entry was last dropped, and drop
+	 * all entries, which the scan then does not take for anything that was taken away. NULL
+	 * where dropping an entry would lose a write. While no other thread scans. 0; -EAGAIN: no
+	 * thread of QEMU could be stopped, and what is told may be told again; -errno.
+	 */
+	int (*sample)(struct gw_tracker *t, struct gw_bitmap *accessed);
 	void (*stop)(struct gw_tracker *t);
 };
 

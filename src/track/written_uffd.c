@@ -26,9 +26,9 @@
 #include <unistd.h>
 #include <linux/userfaultfd.h>
 
+#include "accessed.h"
 #include "cleanup.h"
 #include "error.h"
-#include "io.h"
 #include "page.h"
 #include "pagemap.h"
 #include "tracker.h"
@@ -67,7 +67,8 @@ struct uffd_tracker {
 	struct gw_tracker t;
 	int uffds[GW_TRACK_RANGES];
 	unsigned int nr_uffds;
-	struct gw_bitmap mapped; /* present at the last scan */
+	struct gw_bitmap mapped; /* present at the last scan, and not dropped by us since */
+	struct gw_accessed accessed;
 };
 
 static struct uffd_tracker *uffd_of(struct gw_tracker *t)
@@ -197,6 +198,19 @@ static int uffd_peek(struct gw_tracker *t, size_t first, size_t count, struct gw
 	return 0;
 }
 
+/*
+ * A page that is written before its entry is dropped has none afterwards; one that is not has a
+ * marker: so nothing is lost, and nothing that was only read is due.
+ */
+static int uffd_sample(struct gw_tracker *t, struct gw_bitmap *accessed)
+{
+	struct uffd_tracker *u = uffd_of(t);
+	int rc = gw_accessed_sample(&u->accessed, accessed, SIZE_MAX);
+
+	gw_accessed_dropped(&u->accessed, accessed, &u->mapped);
+	return rc;
+}
+
 static void close_all(const int *uffds, unsigned int nr)
 {
 	while (nr)
@@ -209,7 +223,7 @@ static void uffd_stop(struct gw_tracker *t)
 
 	close_all(u->uffds, u->nr_uffds); /* the last one unregisters, lifts every protection */
 	if (t->pagemap >= 0)
-		close(t->pagemap);
+		gw_accessed_close(&u->accessed);
 	gw_bitmap_free(&u->mapped);
 	free(u);
 }
@@ -218,6 +232,7 @@ static const struct gw_tracker_ops uffd_ops = {
 	.name = "write-protect",
 	.scan = uffd_scan,
 	.peek = uffd_peek,
+	.sample = uffd_sample,
 	.stop = uffd_stop,
 };
 
@@ -297,7 +312,6 @@ struct gw_tracker *gw_tracker_uffd(pid_t pid, const int *uffds, unsigned int nr_
 struct gw_tracker *gw_tracker_resume(pid_t pid, const int *uffds, unsigned int nr_uffds,
 				     const struct gw_track_range *ranges, unsigned int nr_ranges)
 {
-	gw_autofree char *path = gw_path("/proc/%d/pagemap", (int)pid);
 	struct uffd_tracker *u = calloc(1, sizeof(*u));
 	size_t pages = 0;
 	int rc = 0;
@@ -313,9 +327,8 @@ struct gw_tracker *gw_tracker_resume(pid_t pid, const int *uffds, unsigned int n
 	u->nr_uffds = nr_uffds;
 	memcpy(u->t.ranges, ranges, nr_ranges * sizeof(*ranges));
 	u->t.nr_ranges = nr_ranges;
-	u->t.pagemap = open(path, O_RDONLY | O_CLOEXEC);
-	if (u->t.pagemap < 0)
-		rc = gw_fail(-errno, "%s: %s", path, strerror(errno));
+	rc = gw_accessed_open(&u->accessed, pid, ranges, nr_ranges);
+	u->t.pagemap = u->accessed.pagemap;
 	for (unsigned int i = 0; i < nr_ranges; i++)
 		if (ranges[i].first_page + ranges[i].nr_pages > pages)
 			pages = ranges[i].first_page + ranges[i].nr_pages;

@@ -172,13 +172,12 @@ static size_t copy_due(struct watched *w, uint8_t *copy)
  * Neither while it writes all the time: who copies what the tracker reports has a true copy in
  * the end, wherever between a write and a scan the entries were dropped.
  */
-static void nothing_is_lost_while_it_writes(void **state)
+static void nothing_is_lost(bool own)
 {
 	struct watched *w = make(false);
 	gw_autofree uint8_t *copy = calloc(HAMMERED, GW_PAGE_SIZE);
 	size_t copied = 0, sampled = 0;
 
-	(void)state;
 	track_written(w);
 	memcpy(copy, page_of(&w->g, 0), HAMMERED * GW_PAGE_SIZE);
 	tell(&w->g, HAMMER, 0, HAMMERED, 1);
@@ -188,7 +187,9 @@ static void nothing_is_lost_while_it_writes(void **state)
 
 		assert_true(i < 1000000);
 		assert_int_equal(gw_bitmap_init(&seen, PAGES), 0);
-		assert_int_equal(gw_accessed_sample(&w->accessed, &seen, SIZE_MAX), 0);
+		assert_int_equal(own ? w->g.t->ops->sample(w->g.t, &seen)
+				     : gw_accessed_sample(&w->accessed, &seen, SIZE_MAX),
+				 0);
 		sampled += gw_bitmap_count(&seen, 0, HAMMERED);
 		gw_bitmap_free(&seen);
 		if (i % 3 == 0)
@@ -200,6 +201,70 @@ static void nothing_is_lost_while_it_writes(void **state)
 	for (size_t page = 0; page < HAMMERED; page++)
 		if (memcmp(copy + page * GW_PAGE_SIZE, page_of(&w->g, page), GW_PAGE_SIZE) != 0)
 			fail_msg("a write to page %zu was not reported", page);
+	drop(w);
+}
+
+static void nothing_is_lost_while_it_writes(void **state)
+{
+	(void)state;
+	nothing_is_lost(false);
+}
+
+static void nor_when_the_tracker_samples(void **state)
+{
+	(void)state;
+	nothing_is_lost(true);
+}
+
+/* Exactly the pages that are expected are due, and none is expected any more. */
+static void due_as_expected(struct watched *w)
+{
+	scan(&w->g);
+	for (size_t i = 0; i < (PAGES + 63) / 64; i++)
+		if (w->g.due.words[i] != w->g.expected.words[i])
+			fail_msg("pages %zu: %llx are due, not %llx", i * 64,
+				 (unsigned long long)w->g.due.words[i],
+				 (unsigned long long)w->g.expected.words[i]);
+	gw_bitmap_zero(&w->g.expected);
+}
+
+/* The tracker's own samples make nothing due that was only read, and hide nothing. */
+static void the_tracker_knows_what_it_dropped(void **state)
+{
+	struct watched *w = make(false);
+	struct gw_bitmap accessed;
+
+	(void)state;
+	track_written(w);
+	scan(&w->g);
+	tell(&w->g, READ, 100, 2, 1);
+	tell(&w->g, READ, FIRST, 1, 1);
+	tell(&w->g, WRITE, 200, 1, 1);
+	gw_bitmap_set(&w->g.expected, 200);
+	due_as_expected(w);
+	assert_int_equal(gw_bitmap_init(&accessed, PAGES), 0);
+	assert_int_equal(w->g.t->ops->sample(w->g.t, &accessed), 0);
+	assert_int_equal(gw_bitmap_count(&accessed, 0, PAGES), 4);
+	due_as_expected(w);
+	/* Dropped, and read again; dropped, and written; written, and then dropped. */
+	tell(&w->g, READ, 100, 1, 1);
+	tell(&w->g, WRITE, 101, 1, 1);
+	tell(&w->g, WRITE, 300, 1, 1);
+	gw_bitmap_zero(&accessed);
+	assert_int_equal(w->g.t->ops->sample(w->g.t, &accessed), 0);
+	assert_int_equal(gw_bitmap_count(&accessed, 0, PAGES), 3);
+	gw_bitmap_set(&w->g.expected, 101);
+	gw_bitmap_set(&w->g.expected, 300);
+	due_as_expected(w);
+	/* What somebody else takes away is due as ever. */
+	tell(&w->g, READ, 100, 2, 1);
+	due_as_expected(w);
+	assert_int_equal(
+		gw_inject_unmap(w->g.pid, w->g.ram.files[0].hva + 100 * GW_PAGE_SIZE, GW_PAGE_SIZE),
+		0);
+	gw_bitmap_set(&w->g.expected, 100);
+	due_as_expected(w);
+	gw_bitmap_free(&accessed);
 	drop(w);
 }
 
@@ -382,6 +447,8 @@ int main(void)
 		cmocka_unit_test(of_a_tracked_vm),
 		cmocka_unit_test(nothing_is_lost_to_the_tracker),
 		cmocka_unit_test(nothing_is_lost_while_it_writes),
+		cmocka_unit_test(nor_when_the_tracker_samples),
+		cmocka_unit_test(the_tracker_knows_what_it_dropped),
 		cmocka_unit_test(dropped_entries_are_protected),
 		cmocka_unit_test(of_locked_memory_split),
 		cmocka_unit_test(of_locked_memory_tracked),
