@@ -197,6 +197,8 @@ class CarriedMove(Carried):
         held = proxy.at("PAGES", HOLD)
         merge = self.a.start_godwit("merge", "t")
         proxy.reached(held)
+        # What was held may be what the guest itself has asked for.
+        wait_for("it to merge", lambda: self.a.status("t")["status"] == "split-merging", 20)
         self.start(self.a, self.b).finish().failed("coming back")
         proxy.release()
         merge.finish(100).ok()

@@ -82,9 +82,9 @@ class PostCopy(TwoHosts):
                               "--compress", "none")
         own = result["godwit"]
         check(own["mode"] == "hybrid", own["mode"])
-        # What the round has sent is not missing.
+        # What the round has sent is not missing, unless it was written since.
         pages, first = sum(own["pages"].values()), own["rounds"][0]["pages"]
-        check(pages < first + 40 * MIB // PAGE, f"{pages} pages, of which {first} in one round")
+        check(pages < first * 3 // 2, f"{pages} pages, of which {first} in one round")
 
     def test_writes_faster_than_the_link(self):
         """Rounds never get there; post-copy does."""
