@@ -16,6 +16,7 @@ import journey
 import pages
 import paging
 import postcopy
+import predict
 import reuse
 import split
 from contenders import VM
@@ -239,8 +240,9 @@ FOUNDATION = {
     "scan": scan,
 }
 ALL = {**FOUNDATION, **journey.ALL, **pages.ALL, **postcopy.ALL,
-       **reuse.ALL, **split.ALL, **after.ALL, **paging.ALL}
+       **reuse.ALL, **split.ALL, **after.ALL, **paging.ALL, **predict.ALL}
 GROUPS = {"foundation": list(FOUNDATION), "pages": list(pages.ALL),
           "postcopy": list(postcopy.ALL), "reuse": list(reuse.ALL),
           "split": list(split.ALL), "after": [*after.ALL, *paging.ALL],
+          "predict": list(predict.ALL),
           "all": list(ALL)}
