@@ -36,6 +36,10 @@ static const char migrate_help[] =
 	"                         memory, which follows; now: without any round; never (default).\n"
 	"                         Once it runs there nothing takes it back\n"
 	"  --postcopy-after N     with auto: after so many rounds at the latest\n"
+	"  --working-set WHICH    pages that are expected to be written again wait for the end: auto\n"
+	"                         (default: where it costs no time), off, or predicted by lru or\n"
+	"                         lru-splay, of what is accessed in a while before the first round\n"
+	"  --preprocess MS        with these two: how long that while may be at most (500)\n"
 	"  --split HOST:PORT[=SIZE][,...]\n"
 	"                         leave memory at these hosts, on its way: what the guest uses least.\n"
 	"                         It runs there like one that was split; see godwit split\n"
@@ -65,6 +69,8 @@ enum {
 	OPT_NO_REUSE,
 	OPT_POSTCOPY,
 	OPT_POSTCOPY_AFTER,
+	OPT_WORKING_SET,
+	OPT_PREPROCESS,
 	OPT_SPLIT,
 };
 
@@ -125,6 +131,13 @@ static int take_option(struct migrate *m, int opt)
 	case OPT_POSTCOPY_AFTER:
 		rc = gw_cli_number(optarg, 1, 1000000, &value);
 		json_object_set_new(m->args, "postcopy-after", json_integer(value));
+		break;
+	case OPT_WORKING_SET:
+		json_object_set_new(m->args, "working-set", json_string(optarg));
+		break;
+	case OPT_PREPROCESS:
+		rc = gw_cli_number(optarg, 1, 60000, &value);
+		json_object_set_new(m->args, "preprocess", json_integer(value));
 		break;
 	case OPT_SPLIT:
 		return gw_split_option('t', "--split", m->args);
@@ -236,6 +249,8 @@ int gw_cmd_migrate(int argc, char **argv)
 		{ "no-reuse", 0, NULL, OPT_NO_REUSE },
 		{ "postcopy", 1, NULL, OPT_POSTCOPY },
 		{ "postcopy-after", 1, NULL, OPT_POSTCOPY_AFTER },
+		{ "working-set", 1, NULL, OPT_WORKING_SET },
+		{ "preprocess", 1, NULL, OPT_PREPROCESS },
 		{ "split", 1, NULL, OPT_SPLIT },
 		{ "main-memory", 1, NULL, 'm' },
 		{ "chunk-pages", 1, NULL, 'c' },

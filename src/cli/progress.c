@@ -41,15 +41,24 @@ static uint64_t bytes_of(const json_t *ram, const char *key)
 
 void gw_progress_round(const json_t *status, char *text, size_t len)
 {
-	const json_t *rounds = json_object_get(json_object_get(status, "godwit"), "rounds");
+	const json_t *godwit = json_object_get(status, "godwit");
+	const json_t *rounds = json_object_get(godwit, "rounds");
 	const json_t *last = json_array_get(rounds, json_array_size(rounds) - 1);
+	const json_t *set = json_object_get(godwit, "working-set");
+	const uint64_t wait = bytes_of(set, "waits"), windows = bytes_of(set, "windows");
+	char waits[48] = "";
 
 	text[0] = '\0';
+	if (wait)
+		snprintf(waits, sizeof(waits), ", %llu wait", (unsigned long long)wait);
 	if (last)
-		snprintf(text, len, ", round %llu: %llu pages due, %llu unchanged",
+		snprintf(text, len, ", round %llu: %llu pages due, %llu unchanged%s",
 			 (unsigned long long)bytes_of(last, "round"),
 			 (unsigned long long)bytes_of(last, "pages"),
-			 (unsigned long long)bytes_of(last, "same"));
+			 (unsigned long long)bytes_of(last, "same"), waits);
+	else if (windows)
+		snprintf(text, len, ", looked %llu times what it uses",
+			 (unsigned long long)windows);
 }
 
 bool gw_progress_postcopy(const json_t *status, char *text, size_t len)

@@ -20,7 +20,8 @@
 #include "saved.h"
 #include "source_env.h"
 
-#define ENDING_MS 2000
+#define ENDING_MS     2000
+#define PREPROCESS_MS 500
 
 static unsigned int unsigned_arg(const json_t *args, const char *key, unsigned int otherwise)
 {
@@ -95,6 +96,17 @@ static int postcopy_options(struct gw_source *s, const json_t *args)
 	s->params.postcopy = (enum gw_postcopy)i;
 	s->params.postcopy_after = after;
 	return 0;
+}
+
+static int working_set_options(struct gw_source *s, const json_t *args)
+{
+	const char *word = json_string_value(json_object_get(args, "working-set")) ?: "auto";
+	int rc = gw_defer_parse(word, &s->params.working_set);
+
+	s->params.preprocess_ms = unsigned_arg(args, "preprocess", PREPROCESS_MS);
+	if (!rc && json_object_get(args, "preprocess") && !gw_defer_watches(s->params.working_set))
+		return gw_fail(-EINVAL, "--preprocess is for --working-set lru or lru-splay");
+	return rc;
 }
 
 /* A memory backend that only one of the definition (@defined) and QEMU (otherwise) has, or NULL. */
@@ -228,6 +240,8 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 	rc = page_options(&s->params.pages, args);
 	if (!rc)
 		rc = postcopy_options(s, args);
+	if (!rc)
+		rc = working_set_options(s, args);
 	if (!rc && s->params.postcopy != GW_POSTCOPY_NEVER)
 		rc = gw_serve_note(e);
 	if (rc)

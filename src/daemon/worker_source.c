@@ -18,6 +18,7 @@
 #include "log.h"
 #include "saved.h"
 #include "peers.h"
+#include "process.h"
 #include "source_env.h"
 
 #define ENDING_MS	  2000
@@ -551,6 +552,14 @@ static void op_notify(void *env)
 	gw_crew_notify(&((struct gw_source_env *)env)->servers);
 }
 
+static int op_processes(void *env, uint64_t *ids, size_t most)
+{
+	struct gw_source_env *e = env;
+	gw_autofree char *text = gw_qmp_hmp(e->qmp, "info registers -a");
+
+	return text ? (int)gw_process_parse(text, ids, most) : -EIO;
+}
+
 static int op_settle(void *env, enum gw_outcome *outcome)
 {
 	struct gw_source_env *e = env;
@@ -591,6 +600,7 @@ const struct gw_source_ops gw_source_live_ops = {
 	.carried_leave = gw_carry_leave,
 	.carried_thaw = gw_carry_thaw,
 	.disks = op_disks,
+	.processes = op_processes,
 	.cancelled = op_cancelled,
 	.report = op_report,
 };

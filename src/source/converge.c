@@ -99,6 +99,14 @@ int64_t gw_converge_cost(const struct gw_source *s, uint64_t pages)
 	return gw_converge_fixed(s) + (int64_t)(wire > work ? wire : work);
 }
 
+size_t gw_converge_fits(const struct gw_source *s)
+{
+	const int64_t room = s->params.downtime_limit_ms * GW_MS - gw_converge_fixed(s);
+	const double page = (double)(gw_converge_cost(s, 1000) - gw_converge_fixed(s)) / 1000;
+
+	return room > 0 && page > 0 ? (size_t)((double)room / page) : 0;
+}
+
 bool gw_converge_enough(const struct gw_source *s, struct gw_converge *c, int64_t cost)
 {
 	const int64_t before = c->within;

@@ -100,6 +100,26 @@ void gw_serve_end(struct gw_source *s);
 int gw_source_whole(struct gw_source *s, void (*look)(void *arg, size_t chunk, uint8_t *bytes),
 		    void *arg);
 
+/*
+ * defer.c: whether pages may wait at all; from the time on that writes are tracked; an on_tick of
+ * the control connection while READY is waited for; look what is used, before the first round.
+ */
+bool gw_defer_wanted(const struct gw_source *s);
+int gw_defer_start(struct gw_source *s);
+int gw_defer_tick(void *arg);
+int gw_defer_watch(struct gw_source *s);
+/*
+ * What was found written before the first scan that counts is due after it; what waits in the first
+ * round; in the next, which would cost @cost if it were the last; in the last one nothing does.
+ */
+void gw_defer_early(struct gw_source *s);
+void gw_defer_first(struct gw_source *s);
+void gw_defer_round(struct gw_source *s, int64_t cost);
+void gw_defer_end(struct gw_source *s);
+/* Pages that wait and are not in @written. */
+uint64_t gw_defer_left(const struct gw_source *s, const struct gw_bitmap *written);
+void gw_defer_free(struct gw_source *s);
+
 /* converge.c */
 struct gw_converge {
 	int64_t best;	   /* lowest expected downtime so far, ns */
@@ -114,6 +134,8 @@ struct gw_converge {
 /* What a switchover would cost now, in ns of the guest's time; and of that, what no round lowers.
  */
 int64_t gw_converge_cost(const struct gw_source *s, uint64_t pages);
+/* How many pages the last round may have within the downtime limit. */
+size_t gw_converge_fits(const struct gw_source *s);
 int64_t gw_converge_fixed(const struct gw_source *s);
 /*
  * What this switchover has taken by LOAD, in µs, of what no round lowers and nothing else

@@ -127,6 +127,48 @@ static int check_postcopy(struct gw_source *s)
 	return 0;
 }
 
+static int start_tracking(struct gw_source *s)
+{
+	int rc = gw_bitmap_init(&s->due, s->memory->nr_pages);
+
+	if (!rc)
+		rc = gw_bitmap_init(&s->again, s->memory->nr_pages);
+	/* Where pages leave, files are punched all the time; and its tracker knows which. */
+	if (!rc)
+		rc = s->carried ? gw_holes_open_deaf(&s->holes, s->memory)
+				: gw_holes_open(&s->holes, s->memory, s->reports);
+	if (rc)
+		return rc;
+	s->tracker = s->ops->track(s->env, &s->resumed, &s->since_arrival);
+	/* What such a guest gave back, and read, before we came looks like what it never touched.
+	 */
+	s->since_arrival &= !s->discards;
+	return s->tracker ? gw_defer_start(s) : -ENOTSUP;
+}
+
+/*
+ * The destination starts its QEMU, which takes a while. What the guest writes meanwhile is a guess
+ * at what it writes next. Not where it is known what it has written since it came here: a
+ * destination that refuses the VM now would cost its next move that knowledge. Nor where it is
+ * still to be looked what it accesses, which would pass for writes.
+ */
+static int await_ready(struct gw_source *s)
+{
+	struct gw_holder *h = &s->holder;
+	int rc = 0;
+
+	if (gw_defer_wanted(s) && !s->ledger && !s->spread)
+		rc = start_tracking(s);
+	if (!rc && s->defer.mode) {
+		h->control->tick_arg = s;
+		h->control->on_tick = gw_defer_tick;
+	}
+	if (!rc)
+		rc = gw_holder_expect_patiently(h, GW_MSG_READY, GW_READY_NS, GW_FOREVER);
+	h->control->on_tick = NULL;
+	return rc;
+}
+
 /* Setup: the destination has everything the VM needs before a byte of memory moves. */
 static int gw_source_setup(struct gw_source *s)
 {
@@ -151,7 +193,7 @@ static int gw_source_setup(struct gw_source *s)
 		return gw_fail(-ENOMEM, "no memory for the VM's definition");
 	rc = gw_frame_send_buf(h->control, GW_MSG_DEFINE, 0, text, strlen(text));
 	if (!rc)
-		rc = gw_holder_expect_patiently(h, GW_MSG_READY, GW_READY_NS, GW_FOREVER);
+		rc = await_ready(s);
 	if (!rc)
 		rc = gw_holder_heed_ready(h);
 	if (!rc)
@@ -327,26 +369,8 @@ static int peek_all(struct gw_source *s, uint64_t *pages)
 		*pages = gw_bitmap_count(&s->holder.encoder.held.filled, 0, s->memory->nr_pages);
 	/* And what a last round that was cut has left. */
 	*pages += gw_source_unsent(s);
+	*pages += gw_defer_left(s, &s->again);
 	return rc;
-}
-
-static int start_tracking(struct gw_source *s)
-{
-	int rc = gw_bitmap_init(&s->due, s->memory->nr_pages);
-
-	if (!rc)
-		rc = gw_bitmap_init(&s->again, s->memory->nr_pages);
-	/* Where pages leave, files are punched all the time; and its tracker knows which. */
-	if (!rc)
-		rc = s->carried ? gw_holes_open_deaf(&s->holes, s->memory)
-				: gw_holes_open(&s->holes, s->memory, s->reports);
-	if (rc)
-		return rc;
-	s->tracker = s->ops->track(s->env, &s->resumed, &s->since_arrival);
-	/* What such a guest gave back, and read, before we came looks like what it never touched.
-	 */
-	s->since_arrival &= !s->discards;
-	return s->tracker ? 0 : -ENOTSUP;
 }
 
 /* What the first round is to look at. */
@@ -356,6 +380,7 @@ static int first_due(struct gw_source *s)
 
 	if (rc)
 		return rc;
+	gw_defer_early(s);
 	if (s->holder.image)
 		return gw_reuse_due(s);
 	return due_everything(s);
@@ -424,6 +449,8 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 		if (!rc && s->params.postcopy == GW_POSTCOPY_NOW && !s->holder.comparing)
 			return go_before(s, c);
 		if (!rc)
+			gw_defer_first(s);
+		if (!rc)
 			rc = gw_round_send(s, false);
 		if (!rc && s->holder.comparing)
 			rc = gw_compared_rest(s);
@@ -476,6 +503,8 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 		} else {
 			rc = gw_source_scan(s);
 		}
+		if (!rc)
+			gw_defer_round(s, cost);
 		if (!rc)
 			rc = gw_round_send(s, false);
 	}
@@ -579,6 +608,7 @@ static int give_up(struct gw_source *s, int rc)
 static void release(struct gw_source *s)
 {
 	gw_serve_end(s);
+	gw_defer_free(s);
 	gw_spread_free(s->spread);
 	gw_carried_free(s->carried);
 	gw_round_stop(s);
@@ -660,11 +690,13 @@ int gw_source_run(struct gw_source *s)
 		rc = gw_round_start(s);
 	if (!rc && s->spread)
 		rc = gw_spread_start(s);
-	if (!rc)
+	if (!rc && !s->tracker)
 		rc = start_tracking(s);
 	s->ready_ns = s->ops->now(s->env);
 	if (!rc)
 		rc = gw_source_enter(s, GW_SOURCE_ACTIVE);
+	if (!rc)
+		rc = gw_defer_watch(s);
 	c.last_scan = s->ops->now(s->env);
 	while (!rc) {
 		rc = gw_source_rounds(s, &c);

@@ -32,8 +32,8 @@ static json_t *rounds_json(const struct gw_source *s)
 	return list;
 }
 
-/* Every key of the design's list; a stage that this build lacks counts nothing. */
-static json_t *counts_json(const _Atomic uint64_t *counts, uint64_t redirtied, uint64_t reused)
+/* Every key of the design's list; a stage that this build lacks counts nothing. @s: of pages */
+static json_t *counts_json(const _Atomic uint64_t *counts, const struct gw_source *s)
 {
 	static const char *const keys[] = { "zero",	  "same",      "reused",   "patched",
 					    "teleported", "duplicate", "delta",	   "compressed",
@@ -46,8 +46,13 @@ static json_t *counts_json(const _Atomic uint64_t *counts, uint64_t redirtied, u
 		if (gw_stage_name(id))
 			json_object_set_new(object, gw_stage_name(id),
 					    json_integer((json_int_t)counts[id]));
-	json_object_set_new(object, "redirtied", json_integer((json_int_t)redirtied));
-	json_object_set_new(object, "reused", json_integer((json_int_t)reused));
+	if (!s)
+		return object;
+	json_object_set_new(object, "redirtied", json_integer((json_int_t)s->redirtied));
+	json_object_set_new(object, "reused", json_integer((json_int_t)s->reused));
+	if (s->defer.mode)
+		json_object_set_new(object, "deferred",
+				    json_integer((json_int_t)s->defer.waiting.nr_predicted));
 	return object;
 }
 
@@ -103,15 +108,14 @@ static json_t *godwit_json(const struct gw_source *s)
 {
 	const int64_t running = s->resumed_ns ? s->resumed_ns - s->started_ns : 0;
 
-	return json_pack("{s:s,s:f,s:b,s:o,s:o,s:o,s:o,s:I,s:f,s:{s:f,s:f,s:f,s:f,s:i}}", "mode",
-			 mode(s), "running-ms", ms(running), "verified", s->verified, "reuse",
-			 reuse_json(s), "pages", counts_json(s->pages, s->redirtied, s->reused),
-			 "bytes", counts_json(s->bytes, 0, 0), "rounds", rounds_json(s),
-			 "device-state-bytes", (json_int_t)s->device_bytes, "quiesce-ms",
-			 ms(s->quiesce_ns), "switchover", "stop-ms", ms(s->stop_ns),
-			 "final-pages-ms", ms(s->final_pages_ns), "device-state-ms",
-			 ms(s->device_ns), "resume-ms", ms(s->resume_ns), "taken-back",
-			 (int)s->attempts);
+	return json_pack(
+		"{s:s,s:f,s:b,s:o,s:o,s:o,s:o,s:I,s:f,s:{s:f,s:f,s:f,s:f,s:i}}", "mode", mode(s),
+		"running-ms", ms(running), "verified", s->verified, "reuse", reuse_json(s), "pages",
+		counts_json(s->pages, s), "bytes", counts_json(s->bytes, NULL), "rounds",
+		rounds_json(s), "device-state-bytes", (json_int_t)s->device_bytes, "quiesce-ms",
+		ms(s->quiesce_ns), "switchover", "stop-ms", ms(s->stop_ns), "final-pages-ms",
+		ms(s->final_pages_ns), "device-state-ms", ms(s->device_ns), "resume-ms",
+		ms(s->resume_ns), "taken-back", (int)s->attempts);
 }
 
 json_t *gw_source_json(const struct gw_source *s, int64_t now)
@@ -135,6 +139,8 @@ json_t *gw_source_json(const struct gw_source *s, int64_t now)
 	if (s->carried)
 		json_object_set_new(json_object_get(o, "godwit"), "sub-hosts",
 				    gw_carried_json(s->carried));
+	if (s->defer.mode)
+		json_object_set_new(json_object_get(o, "godwit"), "working-set", gw_defer_json(s));
 	if (s->holder.waits_for[0])
 		json_object_set_new(json_object_get(o, "godwit"), "waits-for",
 				    json_string(s->holder.waits_for));

@@ -36,6 +36,7 @@
 #include "bitmap.h"
 #include "carried.h"
 #include "clock.h"
+#include "defer.h"
 #include "faults.h"
 #include "holder.h"
 #include "holes.h"
@@ -171,6 +172,11 @@ struct gw_source_ops {
 	int (*carried_freeze)(void *env);
 	int (*carried_leave)(void *env);
 	void (*carried_thaw)(void *env);
+	/*
+	 * The guest's processes that run just now, one a vCPU (predict/process.h). Return: how many
+	 * vCPUs told, or -errno with a message. NULL: nobody can tell.
+	 */
+	int (*processes)(void *env, uint64_t *ids, size_t most);
 	/* 0, or -ECANCELED with a message once the user wants to end it. */
 	int (*cancelled)(void *env);
 	/* Something worth showing has changed. */
@@ -191,6 +197,8 @@ struct gw_source_params {
 	bool reuse; /* of what the destination kept; and to leave something for the next time */
 	enum gw_postcopy postcopy;
 	unsigned int postcopy_after; /* rounds, with GW_POSTCOPY_AUTO; 0: as many as it takes */
+	enum gw_defer_mode working_set;
+	unsigned int preprocess_ms; /* at most, of looking what is used before the first round */
 	struct gw_page_options pages;
 };
 
@@ -223,6 +231,7 @@ struct gw_source {
 	struct gw_holder holder;    /* the destination */
 	struct gw_spread *spread;   /* the sub-hosts, the caller's; NULL: all goes to it */
 	struct gw_carried *carried; /* what lies at sub-hosts and stays there, too; or NULL */
+	struct gw_defer defer;	    /* which due pages wait */
 
 	/* post-copy */
 	unsigned int paging; /* connections for it; 0: none are asked for */

@@ -243,6 +243,8 @@ static int hand_over(struct gw_source *s)
 	s->stop_ns = mark - s->stopped_ns;
 	if (!rc)
 		rc = gw_source_scan(s);
+	if (!rc)
+		gw_defer_end(s);
 	if (!rc && !s->postcopy)
 		rc = gw_round_send(s, true);
 	s->final_pages_ns = s->ops->now(s->env) - mark;

@@ -271,6 +271,18 @@ static int track_peek(struct gw_tracker *t, size_t first, size_t count, struct g
 	return 0;
 }
 
+/* What it writes, and some of what lies there. */
+static int track_sample(struct gw_tracker *t, struct gw_bitmap *accessed)
+{
+	struct guest *g = guest_of(t);
+	int rc = sim_step(&sim.src.worker, "sample", STEP_FAILS);
+
+	gw_bitmap_or(accessed, &g->written);
+	for (size_t page = g->scans % 7; page < g->memory->nr_pages; page += 7)
+		gw_bitmap_set(accessed, page);
+	return rc;
+}
+
 static void track_stop(struct gw_tracker *t)
 {
 	guest_of(t)->tracked = false;
@@ -292,9 +304,11 @@ void guest_arrive(struct guest *g)
 
 static struct gw_tracker *tracker_of(struct guest *g)
 {
-	static const struct gw_tracker_ops exact = {
-		.name = "exact", .scan = track_scan, .peek = track_peek, .stop = track_stop
-	};
+	static const struct gw_tracker_ops exact = { .name = "exact",
+						     .scan = track_scan,
+						     .peek = track_peek,
+						     .sample = track_sample,
+						     .stop = track_stop };
 	static const struct gw_tracker_ops quiesced = { .name = "exact, quiesced",
 							.needs_quiesce = true,
 							.scan = track_scan,

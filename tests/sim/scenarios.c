@@ -259,6 +259,8 @@ struct scenario scenario_random(uint64_t seed)
 	sc.postcopy_after = (unsigned int)rng_below(&rng, 4);
 	if (sc.postcopy && rng_one_in(&rng, 2))
 		sc.uneven = (int64_t)rng_below(&rng, 3) * GW_MS;
+	if (rng_one_in(&rng, 2))
+		sc.working_set = (enum gw_defer_mode)(GW_DEFER_LRU + rng_below(&rng, 3));
 	return sc;
 }
 
@@ -283,17 +285,18 @@ void scenario_print(const struct scenario *sc)
 	fprintf(stderr,
 		"%s: %u writes/ms in %u pages%s%s%s%s%s, %u streams of %llu bytes/s in all, limit "
 		"%u ms, bandwidth %llu, stages off %#x, hash %d, compress %d, delta cache %llu, "
-		"reuse %d, post-copy %d after %u, uneven by %lld us, version %u%s%s%s%s%s\n",
+		"reuse %d, post-copy %d after %u, uneven by %lld us, working set %d, version "
+		"%u%s%s%s%s%s\n",
 		sc->name, b->writes_per_ms, b->working_set, b->direct_io ? ", direct I/O" : "",
 		b->punches ? ", punches" : "", b->needs_quiesce ? ", needs quiesce" : "",
 		b->big ? ", big" : "", b->familiar ? ", familiar" : "", sc->streams,
 		(unsigned long long)sc->link_rate, sc->downtime_limit_ms,
 		(unsigned long long)sc->max_bandwidth, sc->pages.off, (int)sc->pages.hash,
 		(int)sc->pages.compress, (unsigned long long)sc->pages.delta_cache, (int)sc->reuse,
-		(int)sc->postcopy, sc->postcopy_after, (long long)(sc->uneven / GW_US), sc->version,
-		sc->verify ? ", verify" : "", sc->paused ? ", paused" : "",
-		sc->direct_io ? ", told of direct I/O" : "", sc->hasty ? ", hasty" : "",
-		sc->slow_compare ? ", slow comparison" : "");
+		(int)sc->postcopy, sc->postcopy_after, (long long)(sc->uneven / GW_US),
+		(int)sc->working_set, sc->version, sc->verify ? ", verify" : "",
+		sc->paused ? ", paused" : "", sc->direct_io ? ", told of direct I/O" : "",
+		sc->hasty ? ", hasty" : "", sc->slow_compare ? ", slow comparison" : "");
 }
 
 const struct scenario *scenario_find(const char *name, uint64_t seed)

@@ -108,7 +108,8 @@ struct scenario {
 	} reuse;
 	enum gw_postcopy postcopy;
 	unsigned int postcopy_after; /* rounds */
-	bool carried;		     /* it is split already (carried.h) */
+	enum gw_defer_mode working_set;
+	bool carried;	      /* it is split already (carried.h) */
 	bool slow_compare;    /* the destination does not get through with its image in time */
 	uint16_t version;     /* that the destination speaks at most; 0: this release's */
 	unsigned int start_s; /* seconds that the destination's QEMU takes to start; 0: 50 ms */
@@ -280,6 +281,8 @@ enum rare {
 	RARE_SETTLED_PAGING,  /* the source heard by asking that it is needed */
 	RARE_CARRIED,	      /* a guest that was split before moved */
 	RARE_CARRIED_BACK,    /* or ran on after its sub-hosts had been frozen */
+	RARE_WAITED,	      /* pages waited when a guest was stopped */
+	RARE_WAITED_POSTCOPY, /* and followed it */
 	RARE_COUNT,
 };
 

@@ -194,6 +194,15 @@ static int op_guest_look(void *env, bool *runs)
 	return rc ? rc : look(runs);
 }
 
+static void note_waiting(const struct gw_source *s)
+{
+	if (!s->defer.waiting.nr_waits)
+		return;
+	sim_rare(RARE_WAITED);
+	if (s->postcopy)
+		sim_rare(RARE_WAITED_POSTCOPY);
+}
+
 static int op_guest_stop(void *env, bool *ours)
 {
 	int rc = sim_step(env, "guest_stop", STEP_FAILS | STEP_LATE);
@@ -207,6 +216,7 @@ static int op_guest_stop(void *env, bool *ours)
 		return look(&runs);
 	}
 	stand_still();
+	note_waiting(&sim.src.s);
 	sim.src.resumes_seen = sim.src.resumes;
 	fiber_sleep_until(sim_now() + STOP_NS);
 	/* The processors stand still at once; it is the drain of the disks that hangs. */
@@ -482,6 +492,19 @@ static void op_notify(void *env)
 		sim.src.notified = true;
 }
 
+/* One or two processes on two vCPUs; now and then its monitor says nothing. */
+static int op_processes(void *env, uint64_t *ids, size_t most)
+{
+	const uint64_t at = (uint64_t)sim_now() / (20 * GW_MS);
+	int rc = sim_step(env, "processes", STEP_FAILS);
+
+	if (rc || most < 2)
+		return rc;
+	ids[0] = (1 + at % 3) << 13;
+	ids[1] = (1 + at / 2 % 3) << 13;
+	return 2;
+}
+
 static int op_settle(void *env, enum gw_outcome *outcome)
 {
 	struct gw_transport *t, *peer;
@@ -523,6 +546,7 @@ static const struct gw_source_ops ops = {
 	.wait = op_wait,
 	.notify = op_notify,
 	.settle = op_settle,
+	.processes = op_processes,
 	.cancelled = op_cancelled,
 	.disks = op_disks,
 	.report = op_report,
@@ -699,6 +723,8 @@ static void set_up(void)
 	src->s.discards = sim.sc->guest.punches;
 	src->s.params.postcopy = sim.sc->postcopy;
 	src->s.params.postcopy_after = sim.sc->postcopy_after;
+	src->s.params.working_set = sim.sc->working_set;
+	src->s.params.preprocess_ms = 300;
 	src->s.carried = carried_of();
 }
 

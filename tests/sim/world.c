@@ -77,6 +77,8 @@ void sim_check_rare(void)
 		[RARE_SETTLED_PAGING] = "settled as paging",
 		[RARE_CARRIED] = "split before, and moved",
 		[RARE_CARRIED_BACK] = "and thawed here",
+		[RARE_WAITED] = "stopped with pages that wait",
+		[RARE_WAITED_POSTCOPY] = "which follow the guest",
 	};
 	bool all = true;
 
