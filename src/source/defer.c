@@ -32,17 +32,23 @@ int gw_defer_parse(const char *word, enum gw_defer_mode *mode)
 
 bool gw_defer_wanted(const struct gw_source *s)
 {
-	/* Without rounds nothing waits. */
-	return s->params.working_set != GW_DEFER_OFF && !s->carried &&
-	       s->params.postcopy != GW_POSTCOPY_NOW;
+	return s->params.working_set != GW_DEFER_OFF && !s->carried;
+}
+
+/* Rounds are concerned with what is written; a guest that goes before them, with what it touches.
+ */
+static bool is_now(const struct gw_source *s)
+{
+	return s->params.postcopy == GW_POSTCOPY_NOW;
 }
 
 int gw_defer_start(struct gw_source *s)
 {
 	const enum gw_defer_mode mode = s->params.working_set;
-	const enum gw_predictor predictor = mode == GW_DEFER_LRU	 ? GW_PREDICT_LRU
-					    : mode == GW_DEFER_LRU_SPLAY ? GW_PREDICT_LRU_SPLAY
-									 : GW_PREDICT_WRITTEN;
+	const enum gw_predictor predictor = mode == GW_DEFER_LRU_SPLAY ? GW_PREDICT_LRU_SPLAY
+					    : mode == GW_DEFER_LRU || is_now(s)
+						    ? GW_PREDICT_LRU
+						    : GW_PREDICT_WRITTEN;
 	const size_t pages = s->memory->nr_pages;
 	struct gw_defer *d = &s->defer;
 	int rc;
@@ -97,25 +103,6 @@ static void next_window(struct gw_source *s, int64_t began)
 	s->defer.window_end = now + s->defer.window_ns;
 }
 
-int gw_defer_tick(void *arg)
-{
-	struct gw_source *s = arg;
-	struct gw_defer *d = &s->defer;
-	const int64_t now = s->ops->now(s->env);
-	struct gw_seen w = { 0 };
-	int rc;
-
-	if (now < d->window_end || gw_defer_watches(d->mode))
-		return 0;
-	rc = see_written(s);
-	if (rc)
-		return rc;
-	w.written = &d->written;
-	gw_working_set_add(&d->set, &w);
-	next_window(s, now);
-	return 0;
-}
-
 /* What was accessed in a window: where that cannot be told, what was written. */
 static int see_accessed(struct gw_source *s)
 {
@@ -125,6 +112,10 @@ static int see_accessed(struct gw_source *s)
 	gw_bitmap_zero(&d->accessed);
 	if (!rc && s->tracker->ops->sample)
 		rc = s->tracker->ops->sample(s->tracker, &d->accessed);
+	if (rc == -EAGAIN) { /* QEMU cannot be stopped just now */
+		gw_error_clear();
+		rc = 0;
+	}
 	gw_bitmap_or(&d->accessed, &d->written);
 	return rc;
 }
@@ -137,6 +128,29 @@ static size_t processes(struct gw_source *s, uint64_t *ids)
 	if (n < 0)
 		gw_error_clear();
 	return n < 0 ? 0 : (size_t)n;
+}
+
+int gw_defer_tick(void *arg)
+{
+	struct gw_source *s = arg;
+	struct gw_defer *d = &s->defer;
+	const int64_t now = s->ops->now(s->env);
+	uint64_t ids[GW_DEFER_VCPUS];
+	struct gw_seen seen = { .accessed = &d->accessed,
+				.written = &d->written,
+				.processes = ids };
+	int rc;
+
+	if (now < d->window_end || (gw_defer_watches(d->mode) && !is_now(s)))
+		return 0;
+	if (is_now(s) && d->mode == GW_DEFER_LRU_SPLAY)
+		seen.nr_processes = processes(s, ids);
+	rc = is_now(s) ? see_accessed(s) : see_written(s);
+	if (rc)
+		return rc;
+	gw_working_set_add(&d->set, &seen);
+	next_window(s, now);
+	return 0;
 }
 
 static int see_window(struct gw_source *s)
@@ -175,7 +189,7 @@ int gw_defer_watch(struct gw_source *s)
 	unsigned int stable = 0;
 	int rc = 0;
 
-	if (!gw_defer_watches(d->mode))
+	if (!gw_defer_watches(d->mode) || is_now(s))
 		return 0;
 	/* Nobody knows since when what is seen now was accessed. */
 	rc = see_accessed(s);
@@ -202,16 +216,38 @@ void gw_defer_early(struct gw_source *s)
 		gw_bitmap_or(&s->due, &s->defer.early);
 }
 
+static void drop_windows(struct gw_defer *d)
+{
+	gw_bitmap_zero(&d->early);
+	gw_bitmap_zero(&d->written);
+	gw_bitmap_zero(&d->accessed);
+}
+
+void gw_defer_all(struct gw_source *s)
+{
+	struct gw_defer *d = &s->defer;
+
+	if (!d->mode)
+		return;
+	drop_windows(d);
+	d->expected = gw_working_set_take(&d->set, &s->due, s->memory->nr_pages / 2,
+					  &d->waiting.hot);
+}
+
+const struct gw_bitmap *gw_defer_sooner(const struct gw_source *s)
+{
+	const struct gw_defer *d = &s->defer;
+
+	return !d->mode ? NULL : is_now(s) ? &d->waiting.hot : &d->waiting.predicted;
+}
+
 void gw_defer_first(struct gw_source *s)
 {
 	struct gw_defer *d = &s->defer;
 
 	if (!d->mode)
 		return;
-	gw_bitmap_zero(&d->early);
-	gw_bitmap_zero(&d->written);
-	gw_bitmap_zero(&d->accessed);
-	gw_working_set_take(&d->set, &s->due, s->memory->nr_pages / 2, &d->waiting.hot);
+	gw_defer_all(s);
 	gw_waiting_first(&d->waiting, &s->due);
 }
 
@@ -245,10 +281,10 @@ json_t *gw_defer_json(const struct gw_source *s)
 	if (!d->mode)
 		return NULL;
 	w = &d->waiting;
-	return json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "mode", words[d->mode], "waits",
-			 (json_int_t)w->nr_waits, "predicted", (json_int_t)w->nr_predicted, "hits",
-			 (json_int_t)w->nr_seen, "misses",
-			 (json_int_t)(w->nr_predicted - w->nr_seen), "windows",
+	return json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "mode", words[d->mode],
+			 "expected", (json_int_t)d->expected, "waits", (json_int_t)w->nr_waits,
+			 "predicted", (json_int_t)w->nr_predicted, "hits", (json_int_t)w->nr_seen,
+			 "misses", (json_int_t)(w->nr_predicted - w->nr_seen), "windows",
 			 (json_int_t)d->set.windows, "windows-without-process",
 			 (json_int_t)d->set.mixed, "preprocess-ms", (double)d->watched_ns / GW_MS);
 }

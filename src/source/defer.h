@@ -9,6 +9,9 @@
  *                   waits in the first round; and later what was written in each of two rounds, but
  *                   only while rounds get nowhere
  *
+ *   post-copy now   what was accessed while the destination prepared itself follows the guest
+ * before the rest (push.h), whichever of these is asked for
+ *
  * Rule: what waits goes with the last round at the latest, so it counts in what that would cost
  * (invariant 13).
  */
@@ -37,6 +40,7 @@ struct gw_defer {
 	struct gw_bitmap written, accessed; /* in a window */
 	struct gw_bitmap early;		    /* written in all of them: scans have forgotten it */
 	int64_t window_end, window_ns;
+	size_t expected; /* pages, when the first round began, or all of it followed the guest */
 	int64_t watched_ns; /* before the first round, for nothing else */
 	int64_t cost;	    /* the last round's, as gw_converge_cost() has it */
 };

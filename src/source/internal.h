@@ -101,13 +101,15 @@ int gw_source_whole(struct gw_source *s, void (*look)(void *arg, size_t chunk, u
 		    void *arg);
 
 /*
- * defer.c: whether pages may wait at all; from the time on that writes are tracked; an on_tick of
- * the control connection while READY is waited for; look what is used, before the first round.
+ * defer.c: whether anything is to be predicted; from the time on that writes are tracked; an
+ * on_tick of the control connection while READY is waited for; look what is used, before the first
+ * round, or, without rounds, before all of it follows the guest.
  */
 bool gw_defer_wanted(const struct gw_source *s);
 int gw_defer_start(struct gw_source *s);
 int gw_defer_tick(void *arg);
 int gw_defer_watch(struct gw_source *s);
+void gw_defer_all(struct gw_source *s);
 /*
  * What was found written before the first scan that counts is due after it; what waits in the first
  * round; in the next, which would cost @cost if it were the last; in the last one nothing does.
@@ -116,6 +118,8 @@ void gw_defer_early(struct gw_source *s);
 void gw_defer_first(struct gw_source *s);
 void gw_defer_round(struct gw_source *s, int64_t cost);
 void gw_defer_end(struct gw_source *s);
+/* What is expected to be used soon, where the guest goes before its memory; NULL: nobody knows. */
+const struct gw_bitmap *gw_defer_sooner(const struct gw_source *s);
 /* Pages that wait and are not in @written. */
 uint64_t gw_defer_left(const struct gw_source *s, const struct gw_bitmap *written);
 void gw_defer_free(struct gw_source *s);

@@ -446,10 +446,13 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 
 	if (!again) {
 		rc = first_due(s);
-		if (!rc && s->params.postcopy == GW_POSTCOPY_NOW && !s->holder.comparing)
-			return go_before(s, c);
-		if (!rc)
+		if (!rc && s->params.postcopy == GW_POSTCOPY_NOW) {
+			gw_defer_all(s);
+			if (!s->holder.comparing)
+				return go_before(s, c);
+		} else if (!rc) {
 			gw_defer_first(s);
+		}
 		if (!rc)
 			rc = gw_round_send(s, false);
 		if (!rc && s->holder.comparing)

@@ -4,7 +4,8 @@
  *
  * What it has asked for goes at once, and on a connection of its own (serve.c). Of the
  * rest, what lies behind the latest faults comes first, since who touched a page often
- * touches the next; then the others, in the order of memory.
+ * touches the next; then what is expected to be used soon (defer.h); then the others. Both in the
+ * order of memory.
  *
  * Each page is given out once, to whoever claims it first. Those that are not due are the
  * destination's already, until it says that what it kept of one is wrong (decision 29): then it
@@ -29,9 +30,10 @@
 
 struct gw_push {
 	pthread_mutex_t lock;
-	struct gw_bitmap *due;	/* the caller's; a claimed page leaves it */
-	struct gw_bitmap given; /* all that are, or were, due */
-	size_t left, at;
+	struct gw_bitmap *due;		/* the caller's; a claimed page leaves it */
+	struct gw_bitmap given;		/* all that are, or were, due */
+	const struct gw_bitmap *sooner; /* the caller's: these go before others; NULL: none */
+	size_t left, at, sooner_at;
 	struct {
 		size_t at, end;
 	} near[GW_PUSH_NEAR]; /* the latest first */
@@ -41,8 +43,11 @@ struct gw_push {
 void gw_push_init(struct gw_push *p);
 void gw_push_free(struct gw_push *p);
 
-/** gw_push_begin() - give out the pages of @due, from its first on, alone. 0 or -ENOMEM. */
-int gw_push_begin(struct gw_push *p, struct gw_bitmap *due);
+/**
+ * gw_push_begin() - give out the pages of @due, from its first on, alone. 0 or -ENOMEM.
+ * @sooner: those of them that go first, in as many pages, which stay the caller's; NULL: none
+ */
+int gw_push_begin(struct gw_push *p, struct gw_bitmap *due, const struct gw_bitmap *sooner);
 
 /** gw_push_claim() - take page @page, and remember that it was asked for. False: it is taken. */
 bool gw_push_claim(struct gw_push *p, size_t page);

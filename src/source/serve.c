@@ -397,7 +397,7 @@ static int begin(struct gw_serve *v, int64_t deadline)
 		return rc;
 	forget_held(v, known);
 	gw_encoder_paging(&s->holder.encoder, &s->due);
-	rc = gw_push_begin(&v->push, &s->due);
+	rc = gw_push_begin(&v->push, &s->due, gw_defer_sooner(s));
 	if (rc)
 		return rc;
 	s->due_pages = gw_push_left(&v->push);

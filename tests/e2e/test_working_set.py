@@ -68,6 +68,12 @@ class Modes(Group):
         """With post-copy after the first round, what waits is brought after it."""
         told(self.move("lru", "--postcopy", "auto", "--postcopy-after", "1"), "lru")
 
+    def test_what_is_used_follows_first(self):
+        """Without a round: what it accessed meanwhile goes before the rest, and all of it comes."""
+        for mode in ("auto", "lru-splay"):
+            ws = told(self.move(mode, "--postcopy", "now"), mode)
+            check(ws["windows"] and ws["expected"] and not ws["predicted"], f"{ws}")
+
     def test_cancelled_while_it_looks(self):
         """A user who does not want to wait does not wait for it."""
         command = self.vm.migrate((self.b if self.vm.host is self.a else self.a).address,
