@@ -10,9 +10,10 @@ import statistics
 import time
 
 import reuse
-from contenders import Contender
-from measure import medians
-from pages import fake, scaled
+from contenders import KINDS, Contender
+from hosts import MIB
+from measure import Mover, by_contender, medians, move_all
+from pages import RATE, fake, scaled
 from paging import program, serving, sorting
 from report import Result
 
@@ -21,6 +22,8 @@ WINDOWS = 600               # half a minute: more than the longest move takes on
 MBIT_S = 941                # TCP's payload on 1 Gbit/s
 LIMITS_MS = (300, 60)       # Godwit's default, and one as Xen had it
 WAYS = ("off", "auto", "lru", "lru-splay-1", "lru-splay", "written", "optimum")
+MODES = ("off", "lru", "lru-splay", "auto")
+NONE = {"predicted": 0, "hits": 0, "preprocess-ms": 0}
 PAPER = (("sent", "pages", 1 - 0.2367), ("ms", "total", 1 - 0.1145))    # of off's: what it found
 
 
@@ -90,4 +93,53 @@ def policies(bench):
     return result
 
 
-ALL = {"predict-policies": policies}
+def moves(bench, name, title, plain):
+    """The paper's four kinds of load, as far as a guest here has them, moved in each mode."""
+    result = Result(name, title)
+    options = KINDS["godwit-plain"]["options"] if plain else []
+    contenders = {mode: Contender(bench.setup, f"godwit-{mode}", {
+        "options": ["--no-reuse", *options, "--working-set", mode]}) for mode in MODES}
+    contenders["qemu"] = Contender(bench.setup, "qemu", KINDS["qemu"])
+    with contextlib.ExitStack() as stack:
+        of = loads(bench, stack)
+        movers = [Mover(f"{mode}, {load}", contender, of[load])
+                  for load in of for mode, contender in contenders.items()]
+        result.runs = move_all(bench, RATE, movers, bench.give_up)
+    groups = by_contender(result.runs)
+    result.columns = ["load", "mode", "total s", "of off's", "on link MiB", "of off's", "downtime ms", "rounds",
+                      "waited", "hits", "looked ms"]
+    shares = {}
+    for load, mode in itertools.product(of, contenders):
+        rows, off = groups[f"{mode}, {load}"], medians(groups[f"off, {load}"], "total-ms", "on-link")
+        m = medians(rows, "total-ms", "on-link", "downtime-ms")
+        said = medians([{"rounds": row["detail"]["ram"]["dirty-sync-count"],
+                         **row["detail"].get("godwit", {}).get("working-set", NONE)} for row in rows],
+                       "rounds", "predicted", "hits", "preprocess-ms")
+        result.rows.append([load, mode if all(row["ended"] for row in rows) else f"{mode} (given up)",
+                            f"{m['total-ms'] / 1e3:.2f}", f"{m['total-ms'] / off['total-ms']:.3f}",
+                            f"{m['on-link'] / MIB:.0f}", f"{m['on-link'] / off['on-link']:.3f}",
+                            "-" if m["downtime-ms"] is None else f"{m['downtime-ms']:.0f}",
+                            *(f"{said[key]:.0f}" for key in ("rounds", "predicted", "hits", "preprocess-ms"))])
+        for key in ("total-ms", "on-link"):
+            shares.setdefault((mode, key), []).append(m[key] / off[key])
+    wanted = [("lru-splay", key, what, share, statistics.mean) for key, what, share in
+              (("on-link", "bytes", PAPER[0][2]), ("total-ms", "total", PAPER[1][2]))] if plain else []
+    wanted += [("auto", key, what, 1.02, max) for key, what in (("on-link", "bytes"), ("total-ms", "total"))]
+    for mode, key, what, share, of_all in wanted:
+        of_which = "the mean of the loads (the paper's)" if of_all is statistics.mean else "each load"
+        target = result.target(f"{mode}'s {what} <= {share:.4f} x off's, {of_which}", share)
+        target.measured = of_all(shares[mode, key])
+        target.measured_text = f"{target.measured:.3f} x"
+    return result
+
+
+def moves_plain(bench):
+    return moves(bench, "predict-plain-1gbit", "which pages wait, every other stage off, as in the paper's comparison",
+                 True)
+
+
+def moves_all(bench):
+    return moves(bench, "predict-1gbit", "which pages wait, with every stage", False)
+
+
+ALL = {"predict-policies": policies, "predict-plain-1gbit": moves_plain, "predict-1gbit": moves_all}

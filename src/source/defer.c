@@ -148,7 +148,10 @@ int gw_defer_tick(void *arg)
 	rc = is_now(s) ? see_accessed(s) : see_written(s);
 	if (rc)
 		return rc;
-	gw_working_set_add(&d->set, &seen);
+	/* Nobody knows since when what is seen first was accessed. */
+	if (!is_now(s) || d->begun)
+		gw_working_set_add(&d->set, &seen);
+	d->begun = true;
 	next_window(s, now);
 	return 0;
 }
@@ -191,8 +194,7 @@ int gw_defer_watch(struct gw_source *s)
 
 	if (!gw_defer_watches(d->mode) || is_now(s))
 		return 0;
-	/* Nobody knows since when what is seen now was accessed. */
-	rc = see_accessed(s);
+	rc = see_accessed(s); /* as above */
 	next_window(s, began);
 	while (!rc && stable < STABLE_WINDOWS && d->window_end <= end) {
 		const int64_t looked = d->window_end;

@@ -40,7 +40,8 @@ struct gw_defer {
 	struct gw_bitmap written, accessed; /* in a window */
 	struct gw_bitmap early;		    /* written in all of them: scans have forgotten it */
 	int64_t window_end, window_ns;
-	size_t expected; /* pages, when the first round began, or all of it followed the guest */
+	bool begun; /* whatever was accessed before the first window is known, and not counted */
+	size_t expected;    /* pages, when the first round began, or all of it followed the guest */
 	int64_t watched_ns; /* before the first round, for nothing else */
 	int64_t cost;	    /* the last round's, as gw_converge_cost() has it */
 };
