@@ -291,6 +291,7 @@ KINDS = {
     # The guest goes before its memory, after as many rounds as it takes or without any.
     "godwit-auto": {"options": ["--postcopy", "auto"]},
     "godwit-now": {"options": ["--postcopy", "now"]},
+    "godwit-now-off": {"options": ["--postcopy", "now", "--working-set", "off"]},
     "godwit-lz4": {"options": ["--compress", "lz4"]},
     "godwit-zstd": {"options": ["--compress", "zstd"]},
     "qemu": {},

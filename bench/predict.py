@@ -4,7 +4,7 @@
 Nothing is moved: what a guest accesses and writes is recorded in short windows (trace.c), and each way
 to choose the pages that wait is played on it (replay.c), beside the one that knows what comes.
 """
-import contextlib
+import functools
 import itertools
 import statistics
 import time
@@ -44,12 +44,16 @@ def played(bench, name, repetition, trace, file):
     return {"contender": name, "repetition": repetition, "trace": trace, "ways": runs}
 
 
-def loads(bench, stack):
-    """What transacts, streams, sorts, and a set that is written all over at a fixed rate."""
+def loads(bench):
+    """What transacts, streams, sorts, and a set that is written all over at a fixed rate: one by one, as
+    their disks are the same file."""
     mib = scaled(bench, reuse.STREAM_MIB)
-    return {"memcached": serving(bench), "shop": stack.enter_context(reuse.shop_load(bench)),
-            "stream": stack.enter_context(reuse.stream_load(bench, mib)), "sort": sorting(bench),
-            "rewrite": fake(bench, "")}
+    of = {"memcached": reuse.always(serving(bench)), "shop": functools.partial(reuse.shop_load, bench),
+          "stream": functools.partial(reuse.stream_load, bench, mib), "sort": reuse.always(sorting(bench)),
+          "rewrite": reuse.always(fake(bench, ""))}
+    for name, make in of.items():
+        with make() as load:
+            yield name, load
 
 
 def row(first, way, runs, off):
@@ -69,15 +73,14 @@ def policies(bench):
                for limit in LIMITS_MS for key, what, share in PAPER}
     contender = Contender(bench.setup, "godwit", {"options": []})
     file = bench.setup.folder / "trace"
-    with contextlib.ExitStack() as stack:
-        of = loads(bench, stack)
-        for repetition, name in bench.all_in_turn(list(of)):
-            trace = record(bench, contender, of[name], file)
+    for name, load in loads(bench):
+        for repetition in range(1, bench.repetitions + 1):
+            trace = record(bench, contender, load, file)
             result.runs.append(played(bench, name, repetition, trace, file))
     result.columns = ["load", "limit", "way", "pages sent", "of off's", "total ms", "of off's", "stopped ms", "rounds",
                       "predicted", "of these written"]
     shares = {key: [] for key in targets}
-    for name, limit in itertools.product(of, LIMITS_MS):
+    for name, limit in itertools.product(by_contender(result.runs), LIMITS_MS):
         runs = [run["ways"][limit] for run in result.runs if run["contender"] == name]
         off = medians([run["off"] for run in runs], "sent", "ms")
         result.rows += [row((name, f"{limit} ms"), way, runs, off) for way in WAYS]
@@ -100,16 +103,14 @@ def moves(bench, name, title, plain):
     contenders = {mode: Contender(bench.setup, f"godwit-{mode}", {
         "options": ["--no-reuse", *options, "--working-set", mode]}) for mode in MODES}
     contenders["qemu"] = Contender(bench.setup, "qemu", KINDS["qemu"])
-    with contextlib.ExitStack() as stack:
-        of = loads(bench, stack)
-        movers = [Mover(f"{mode}, {load}", contender, of[load])
-                  for load in of for mode, contender in contenders.items()]
-        result.runs = move_all(bench, RATE, movers, bench.give_up)
+    for name, load in loads(bench):
+        movers = [Mover(f"{mode}, {name}", contender, load) for mode, contender in contenders.items()]
+        result.runs += move_all(bench, RATE, movers, bench.give_up)
     groups = by_contender(result.runs)
     result.columns = ["load", "mode", "total s", "of off's", "on link MiB", "of off's", "downtime ms", "rounds",
                       "waited", "hits", "looked ms"]
     shares = {}
-    for load, mode in itertools.product(of, contenders):
+    for mode, load in (name.split(", ") for name in groups):
         rows, off = groups[f"{mode}, {load}"], medians(groups[f"off, {load}"], "total-ms", "on-link")
         m = medians(rows, "total-ms", "on-link", "downtime-ms")
         said = medians([{"rounds": row["detail"]["ram"]["dirty-sync-count"],
