@@ -12,8 +12,8 @@ import time
 import reuse
 from contenders import KINDS, Contender
 from hosts import MIB
-from measure import Mover, by_contender, medians, move_all
-from pages import RATE, fake, scaled
+from measure import Mover, by_contender, ended, medians, move_all
+from pages import RATE, fake, filled, scaled
 from paging import program, serving, sorting
 from report import Result
 
@@ -22,6 +22,8 @@ WINDOWS = 600               # half a minute: more than the longest move takes on
 MBIT_S = 941                # TCP's payload on 1 Gbit/s
 LIMITS_MS = (300, 60)       # Godwit's default, and one as Xen had it
 WAYS = ("off", "auto", "lru", "lru-splay-1", "lru-splay", "written", "optimum")
+HOT_MIB, HOT_RATE = 14, 100     # a seventh of a second: each round longer than that finds all of it written
+WARM_MIB, WARM_RATE = 120, 76
 MODES = ("off", "lru", "lru-splay", "auto")
 NONE = {"predicted": 0, "hits": 0, "preprocess-ms": 0}
 PAPER = (("sent", "pages", 1 - 0.2367), ("ms", "total", 1 - 0.1145))    # of off's: what it found
@@ -143,4 +145,42 @@ def moves_all(bench):
     return moves(bench, "predict-1gbit", "which pages wait, with every stage", False)
 
 
-ALL = {"predict-policies": policies, "predict-plain-1gbit": moves_plain, "predict-1gbit": moves_all}
+def converge(bench):
+    """
+    What is hot and would fit into the last round keeps the others from ever fitting beside it: each round
+    sends it, and lasts so much longer, in which so much more of the others is written.
+    """
+    result = Result("predict-converge-1gbit", "a small hot set beside a large one that is written at two thirds of "
+                    "the link")
+    sooner = result.target("auto's downtime <= the limit where off is given up", LIMITS_MS[0])
+    load = filled(f"wset:{HOT_MIB}:{HOT_RATE}:0", f"wset:{WARM_MIB}:{WARM_RATE}:0",
+                  fill_mib=max(bench.fill_mib - HOT_MIB - WARM_MIB, 64), ready=[("wset: ", 6)])
+    plain = KINDS["godwit-plain"]["options"]
+    result.runs = move_all(bench, RATE, [
+        Mover(mode, Contender(bench.setup, f"godwit-{mode}", {"options": [*options, "--working-set", which]}), load)
+        for mode, which, options in (("off", "off", plain), ("auto", "auto", plain),
+                                     ("off, all stages", "off", []), ("auto, all stages", "auto", []))] +
+        [Mover("qemu", Contender(bench.setup, "qemu", KINDS["qemu"]), load)], bench.give_up)
+    groups = by_contender(result.runs)
+    result.columns = ["", "ended", "total s", "on link MiB", "downtime ms", "rounds", "waited", "hits"]
+    for name, rows in groups.items():
+        m = medians(rows, "total-ms", "on-link", "downtime-ms")
+        said = medians([{"rounds": row["detail"]["ram"]["dirty-sync-count"],
+                         **row["detail"].get("godwit", {}).get("working-set", NONE)} for row in rows],
+                       "rounds", "predicted", "hits")
+        result.rows.append([name, f"{sum(row['ended'] for row in rows)} of {len(rows)}", f"{m['total-ms'] / 1e3:.2f}",
+                            f"{m['on-link'] / MIB:.0f}",
+                            "-" if m["downtime-ms"] is None else f"{m['downtime-ms']:.0f}",
+                            *(f"{said[key]:.0f}" for key in ("rounds", "predicted", "hits"))])
+    if ended(groups["auto"]) and not ended(groups["off"]):
+        sooner.measured = medians(groups["auto"], "downtime-ms")["downtime-ms"]
+        sooner.measured_text = f"{sooner.measured:.0f} ms"
+    elif not ended(groups["auto"]):
+        sooner.missed = True
+        sooner.measured_text = "given up as well"
+    result.notes.append(f"{HOT_MIB} MiB written at {HOT_RATE} MiB/s, {WARM_MIB} MiB at {WARM_RATE}")
+    return result
+
+
+ALL = {"predict-policies": policies, "predict-plain-1gbit": moves_plain, "predict-1gbit": moves_all,
+       "predict-converge-1gbit": converge}
