@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* working_set.c - one of three predictors behind the same calls; see working_set.h. */
-#include <errno.h>
 #include <string.h>
 
 #include "process.h"
@@ -72,18 +71,4 @@ size_t gw_working_set_take(struct gw_working_set *ws, const struct gw_bitmap *on
 					  ws->top > ws->processes ? ws->top : ws->processes, only,
 					  most, pages);
 	return gw_marks_largest(&ws->marks, only, most, pages);
-}
-
-int gw_predictor_parse(const char *word, enum gw_predictor *predictor)
-{
-	static const char *const words[] = { [GW_PREDICT_LRU] = "lru",
-					     [GW_PREDICT_LRU_SPLAY] = "lru-splay",
-					     [GW_PREDICT_WRITTEN] = "written" };
-
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-		if (!strcmp(word, words[i])) {
-			*predictor = (enum gw_predictor)i;
-			return 0;
-		}
-	return -EINVAL;
 }

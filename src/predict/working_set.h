@@ -62,7 +62,4 @@ void gw_working_set_add(struct gw_working_set *ws, const struct gw_seen *w);
 size_t gw_working_set_take(struct gw_working_set *ws, const struct gw_bitmap *only, size_t most,
 			   struct gw_bitmap *pages);
 
-/** gw_predictor_parse() - 0, or -EINVAL. */
-int gw_predictor_parse(const char *word, enum gw_predictor *predictor);
-
 #endif
