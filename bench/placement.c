@@ -33,6 +33,7 @@
 #include "qmp.h"
 #include "rng.h"
 #include "tracker.h"
+#include "watch.h"
 
 #define UNIT_PAGES  GW_CHUNK_PAGES
 #define PERIODS_MAX 1000UL
@@ -90,24 +91,20 @@ static int sample(struct gw_accessed *a, struct gw_bitmap *accessed)
 static int record_all(struct record *r, pid_t pid, int64_t period_ns)
 {
 	struct gw_track_range ranges[GW_TRACK_RANGES];
+	const unsigned int nr = gw_track_ranges(&r->ram, ranges);
 	struct gw_bitmap before = { 0 };
 	struct gw_tracker *tracker;
 	struct gw_accessed a;
 	int uffd, rc;
 
-	for (unsigned int i = 0; i < r->ram.memory.nr_blocks; i++)
-		ranges[i] =
-			(struct gw_track_range){ .hva = r->ram.files[i].hva,
-						 .first_page = r->ram.memory.blocks[i].first_page,
-						 .nr_pages = r->ram.memory.blocks[i].nr_pages };
 	/* Beside a tracker the kernel maps what was touched, and nothing around it. */
 	uffd = gw_inject_userfaultfd(pid);
 	if (uffd < 0)
 		return uffd;
-	tracker = gw_tracker_uffd(pid, &uffd, 1, ranges, r->ram.memory.nr_blocks);
+	tracker = gw_tracker_uffd(pid, &uffd, 1, ranges, nr);
 	if (!tracker)
 		return -EIO;
-	rc = gw_accessed_open(&a, pid, ranges, r->ram.memory.nr_blocks);
+	rc = gw_accessed_open(&a, pid, ranges, nr);
 	if (!rc)
 		rc = gw_bitmap_init(&before, r->ram.memory.nr_pages);
 	if (!rc)

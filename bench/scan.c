@@ -25,6 +25,7 @@
 #include "inject.h"
 #include "qmp.h"
 #include "tracker.h"
+#include "watch.h"
 
 #define PAUSE_NS    (10 * GW_MS)
 #define PART	    ((256UL << 20) / GW_PAGE_SIZE) /* as in source/machine.c */
@@ -64,6 +65,7 @@ static struct gw_tracker *track(pid_t pid, const char *monitor, struct gw_ram *r
 	struct gw_qmp *q = gw_qmp_open(monitor, gw_now() + 5 * GW_S);
 	struct gw_guest_facts facts;
 	struct gw_tracker *t;
+	unsigned int nr;
 	int rc, uffd;
 
 	if (!q)
@@ -72,15 +74,12 @@ static struct gw_tracker *track(pid_t pid, const char *monitor, struct gw_ram *r
 	gw_qmp_close(q);
 	if (rc)
 		return NULL;
-	for (unsigned int i = 0; i < ram->memory.nr_blocks; i++)
-		ranges[i] = (struct gw_track_range){ .hva = ram->files[i].hva,
-						     .first_page = ram->memory.blocks[i].first_page,
-						     .nr_pages = ram->memory.blocks[i].nr_pages };
+	nr = gw_track_ranges(ram, ranges);
 	uffd = gw_inject_userfaultfd(pid);
 	if (uffd < 0)
 		return NULL;
 	*protect_ns = -gw_now();
-	t = gw_tracker_uffd(pid, &uffd, 1, ranges, ram->memory.nr_blocks);
+	t = gw_tracker_uffd(pid, &uffd, 1, ranges, nr);
 	*protect_ns += gw_now();
 	return t;
 }

@@ -25,6 +25,7 @@
 #include "qmp.h"
 #include "trace.h"
 #include "tracker.h"
+#include "watch.h"
 
 struct recording {
 	struct gw_ram ram;
@@ -149,16 +150,12 @@ static int record(struct recording *r, size_t windows, int64_t window_ns)
 static int track(struct recording *r, pid_t pid)
 {
 	struct gw_track_range ranges[GW_TRACK_RANGES];
+	const unsigned int nr = gw_track_ranges(&r->ram, ranges);
 	int uffd = gw_inject_userfaultfd(pid);
 
-	for (unsigned int i = 0; i < r->ram.memory.nr_blocks; i++)
-		ranges[i] =
-			(struct gw_track_range){ .hva = r->ram.files[i].hva,
-						 .first_page = r->ram.memory.blocks[i].first_page,
-						 .nr_pages = r->ram.memory.blocks[i].nr_pages };
 	if (uffd < 0)
 		return uffd;
-	r->tracker = gw_tracker_uffd(pid, &uffd, 1, ranges, r->ram.memory.nr_blocks);
+	r->tracker = gw_tracker_uffd(pid, &uffd, 1, ranges, nr);
 	return r->tracker ? 0 : -EIO;
 }
 

@@ -245,16 +245,13 @@ int gw_spread_history(void *env, struct gw_ageing *ageing)
 {
 	struct gw_source_env *e = env;
 	const struct gw_memory *m = &e->ram.memory;
-	struct gw_track_range ranges[GW_MEMORY_BLOCKS_MAX];
+	struct gw_track_range ranges[GW_TRACK_RANGES];
+	const unsigned int nr = gw_track_ranges(&e->ram, ranges);
 	struct gw_bitmap accessed = { 0 };
 	struct gw_accessed a;
 	int rc;
 
-	for (unsigned int i = 0; i < m->nr_blocks; i++)
-		ranges[i] = (struct gw_track_range){ .hva = e->ram.files[i].hva,
-						     .first_page = m->blocks[i].first_page,
-						     .nr_pages = m->blocks[i].nr_pages };
-	rc = gw_accessed_open(&a, e->vm.process.pid, ranges, m->nr_blocks);
+	rc = gw_accessed_open(&a, e->vm.process.pid, ranges, nr);
 	if (rc)
 		return rc;
 	rc = gw_bitmap_init(&accessed, m->nr_pages);

@@ -91,7 +91,7 @@ void gw_watch_parse(struct gw_memory_watch *w, const json_t *json)
 	w->since_arrival = json_is_true(json_object_get(json, "since-arrival"));
 }
 
-static unsigned int ranges_of(const struct gw_ram *ram, struct gw_track_range *ranges)
+unsigned int gw_track_ranges(const struct gw_ram *ram, struct gw_track_range *ranges)
 {
 	for (unsigned int i = 0; i < ram->memory.nr_blocks; i++)
 		ranges[i] = (struct gw_track_range){ .hva = ram->files[i].hva,
@@ -124,7 +124,7 @@ int gw_watch_begin(struct gw_memory_watch *w, pid_t pid, const struct gw_ram *ra
 	unsigned int nr;
 
 	memset(w, 0, sizeof(*w));
-	w->nr_ranges = ranges_of(ram, w->ranges);
+	w->nr_ranges = gw_track_ranges(ram, w->ranges);
 	nr = inject(w, pid, parts < 1 || parts > GW_WATCH_PARTS ? 1 : parts, uffds, &rc);
 	if (!nr)
 		return rc;
@@ -253,7 +253,7 @@ int gw_watch_split(struct gw_memory_watch *w, pid_t pid, const struct gw_ram *ra
 
 	if (rc)
 		return rc;
-	w->nr_ranges = ranges_of(ram, w->ranges);
+	w->nr_ranges = gw_track_ranges(ram, w->ranges);
 	nr = inject(w, pid, parts < 1 || parts > GW_WATCH_PARTS ? 1 : parts, uffds, &rc);
 	while (nr)
 		close(uffds[--nr]); /* they stay there */
@@ -302,7 +302,7 @@ struct gw_tracker *gw_watch_track(struct gw_memory_watch *w, pid_t pid, const st
 				  bool *since_arrival)
 {
 	struct gw_track_range ranges[GW_TRACK_RANGES];
-	const unsigned int nr = ranges_of(ram, ranges);
+	const unsigned int nr = gw_track_ranges(ram, ranges);
 	struct gw_tracker *t = NULL;
 	int uffd;
 

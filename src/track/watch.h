@@ -81,6 +81,14 @@ struct gw_paged {
 	unsigned int nr_vcpus;
 };
 
+/**
+ * gw_track_ranges() - @ram as QEMU maps it, a range a block.
+ * @ranges: GW_TRACK_RANGES of them
+ *
+ * Return: how many there are.
+ */
+unsigned int gw_track_ranges(const struct gw_ram *ram, struct gw_track_range *ranges);
+
 /** gw_watch_json() - as the record keeps it; owned by the caller. */
 json_t *gw_watch_json(const struct gw_memory_watch *w);
 
