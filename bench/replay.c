@@ -202,7 +202,7 @@ static void scan(struct play *p, size_t room)
 {
 	memcpy(p->due.words, p->written.words, (p->due.bits + 63) / 64 * sizeof(p->due.words[0]));
 	gw_bitmap_zero(&p->written);
-	gw_waiting_scan(&p->waiting, &p->due, room);
+	gw_waiting_scan(&p->waiting, &p->due, NULL, room);
 }
 
 /* If it were stopped now. */

@@ -85,12 +85,14 @@ static void predict(struct gw_waiting *w, size_t i, uint64_t waits)
 	w->nr_predicted += (size_t)__builtin_popcountll(more);
 }
 
-void gw_waiting_scan(struct gw_waiting *w, struct gw_bitmap *due, size_t room)
+void gw_waiting_scan(struct gw_waiting *w, struct gw_bitmap *due, const struct gw_bitmap *held,
+		     size_t room)
 {
 	w->nr_waits = 0;
 	for (size_t i = 0; i < words(w); i++) {
 		const uint64_t written = due->words[i], waited = w->waits.words[i];
-		const uint64_t hot = w->learns ? w->before.words[i] : w->hot.words[i];
+		const uint64_t learned = w->before.words[i] & (held ? held->words[i] : UINT64_MAX);
+		const uint64_t hot = w->learns ? learned : w->hot.words[i];
 		const uint64_t waits = lowest(written & hot, room);
 
 		if (!(written | waited | w->before.words[i]))

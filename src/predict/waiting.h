@@ -51,9 +51,13 @@ size_t gw_waiting_room(const struct gw_waiting *w, size_t fits, int64_t before, 
 /**
  * gw_waiting_scan() - @due was written since the last round: what waits now is taken out of it, and
  * what has cooled added.
+ * @held: pages that have travelled; NULL: all. Of what is learned only those may wait: one that has
+ *	not is looked at in each round, and travels as soon as its writes change nothing (decision
+ *11).
  * @room: pages that may wait. With less than waits already, what has waited goes, too.
  */
-void gw_waiting_scan(struct gw_waiting *w, struct gw_bitmap *due, size_t room);
+void gw_waiting_scan(struct gw_waiting *w, struct gw_bitmap *due, const struct gw_bitmap *held,
+		     size_t room);
 
 /** gw_waiting_end() - the last round: what waits is added to @due, and nothing waits any more. */
 void gw_waiting_end(struct gw_waiting *w, struct gw_bitmap *due);

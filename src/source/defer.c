@@ -153,6 +153,7 @@ int gw_defer_tick(void *arg)
 		gw_working_set_add(&d->set, &seen);
 	d->begun = true;
 	next_window(s, now);
+	s->ops->report(s->env);
 	return 0;
 }
 
@@ -259,7 +260,7 @@ void gw_defer_round(struct gw_source *s, int64_t cost)
 
 	if (!d->mode)
 		return;
-	gw_waiting_scan(&d->waiting, &s->due,
+	gw_waiting_scan(&d->waiting, &s->due, &s->holder.encoder.held.filled,
 			gw_waiting_room(&d->waiting, gw_converge_fits(s), d->cost, cost));
 	d->cost = cost;
 }

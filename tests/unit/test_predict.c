@@ -530,14 +530,14 @@ static void waits(void **state)
 	gw_bitmap_set(&due, 100);
 	gw_bitmap_set(&due, 200);
 	assert_int_equal(gw_waiting_count(&w, &due), 5);
-	gw_waiting_scan(&w, &due, SIZE_MAX);
+	gw_waiting_scan(&w, &due, NULL, SIZE_MAX);
 	assert_true(gw_bitmap_count(&due, 95, 5) == 5 && gw_bitmap_test(&due, 200));
 	assert_true(count(&due) == 6 && count(&w.waits) == 6 && gw_bitmap_test(&w.waits, 100));
 	assert_true(w.nr_waits == 6 && w.nr_predicted == 11 && w.nr_seen == 5);
 	/* What has cooled is hot no more. And there is room for two only. */
 	gw_bitmap_zero(&due);
 	gw_bitmap_set_range(&due, 90, 10);
-	gw_waiting_scan(&w, &due, 2);
+	gw_waiting_scan(&w, &due, NULL, 2);
 	assert_true(gw_bitmap_count(&w.waits, 90, 2) == 2 && w.nr_waits == 2);
 	assert_true(count(&due) == 9 && gw_bitmap_test(&due, 100) && gw_bitmap_test(&due, 99));
 	/* The end. */
@@ -556,26 +556,37 @@ static void waits(void **state)
 static void learns(void **state)
 {
 	struct gw_waiting w;
-	struct gw_bitmap due;
+	struct gw_bitmap due, held;
 
 	(void)state;
+	assert_int_equal(gw_bitmap_init(&held, PAGES), 0);
 	assert_int_equal(gw_waiting_init(&w, PAGES, true), 0);
 	assert_int_equal(gw_bitmap_init(&due, PAGES), 0);
 	gw_bitmap_set_range(&due, 10, 10);
-	gw_waiting_scan(&w, &due, 100);
+	gw_waiting_scan(&w, &due, NULL, 100);
 	assert_int_equal(count(&due), 10);
 	gw_bitmap_zero(&due);
 	gw_bitmap_set_range(&due, 15, 10);
-	gw_waiting_scan(&w, &due, 100);
+	gw_waiting_scan(&w, &due, NULL, 100);
 	assert_true(gw_bitmap_count(&w.waits, 15, 5) == 5 && gw_bitmap_count(&due, 20, 5) == 5);
 	assert_true(count(&w.waits) == 5 && count(&due) == 5);
 	/* Rounds get somewhere again: all goes. */
 	gw_bitmap_zero(&due);
 	gw_bitmap_set(&due, 15);
-	gw_waiting_scan(&w, &due, gw_waiting_room(&w, 1000, 100, 80));
+	gw_waiting_scan(&w, &due, NULL, gw_waiting_room(&w, 1000, 100, 80));
 	assert_true(count(&w.waits) == 0 && gw_bitmap_count(&due, 15, 5) == 5);
 	assert_int_equal(gw_waiting_room(&w, 1000, 100, 81), 500);
 	assert_int_equal(gw_waiting_room(&w, 1000, INT64_MAX, INT64_MAX / 2), 0);
+	/* Not what has never travelled. */
+	for (unsigned int i = 0; i < 2; i++) {
+		gw_bitmap_zero(&due);
+		gw_bitmap_set_range(&due, 30, 10);
+		gw_bitmap_set_range(&held, 30, 4);
+		gw_waiting_scan(&w, &due, &held, 100);
+	}
+	assert_true(gw_bitmap_count(&w.waits, 30, 4) == 4 && count(&w.waits) == 4);
+	assert_int_equal(gw_bitmap_count(&due, 34, 6), 6);
+	gw_bitmap_free(&held);
 	w.learns = false;
 	assert_int_equal(gw_waiting_room(&w, 1000, 100, 10), 500);
 	gw_waiting_free(&w);
@@ -606,7 +617,7 @@ static void by_turns(void **state)
 			gw_bitmap_set_range(&due, round % 2 ? 0 : 1000, 1000);
 			off += count(&due);
 			if (round < 19)
-				gw_waiting_scan(&w, &due, 2000);
+				gw_waiting_scan(&w, &due, NULL, 2000);
 			else
 				gw_waiting_end(&w, &due);
 			sent += count(&due);
@@ -661,7 +672,7 @@ static void nothing_is_forgotten(void **state)
 			if (round == 18)
 				gw_waiting_end(&w, &due);
 			else
-				gw_waiting_scan(&w, &due, rng_below(&rng, 100));
+				gw_waiting_scan(&w, &due, NULL, rng_below(&rng, 100));
 		}
 		gw_waiting_free(&w);
 		gw_bitmap_free(&due);
