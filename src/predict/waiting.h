@@ -3,10 +3,12 @@
  * waiting.h - pages that are due and not sent, because they are expected to be written again (paper
  * ZawThein, IV).
  *
- *   first round    everything but the hot pages
- *   a round        what was written since the last; hot pages that were written wait, and those
- * that waited and were not written have cooled: they go, and are hot no more last round     what
- * was written, and what waits
+ *   first round   everything but the hot pages
+ *
+ *   a round       what was written since the last; hot pages among it wait, and those that waited
+ *                 and were not written have cooled: they go, and are hot no more
+ *
+ *   last round    what was written, and what waits
  *
  * So a page that waits costs one page of the last round, whatever it does. Which pages are hot,
  * somebody has predicted before the first round (working_set.h), or it is learned from the rounds:
@@ -34,8 +36,7 @@ struct gw_waiting {
 int gw_waiting_init(struct gw_waiting *w, size_t pages, bool learns);
 void gw_waiting_free(struct gw_waiting *w);
 
-/** gw_waiting_first() - take the hot pages, which the caller has set, out of the first round's
- * @due. */
+/** gw_waiting_first() - take the hot pages, as the caller has set them, out of the first @due. */
 void gw_waiting_first(struct gw_waiting *w, struct gw_bitmap *due);
 
 /**
@@ -51,9 +52,8 @@ size_t gw_waiting_room(const struct gw_waiting *w, size_t fits, int64_t before, 
 /**
  * gw_waiting_scan() - @due was written since the last round: what waits now is taken out of it, and
  * what has cooled added.
- * @held: pages that have travelled; NULL: all. Of what is learned only those may wait: one that has
- *	not is looked at in each round, and travels as soon as its writes change nothing (decision
- *11).
+ * @held: pages that have travelled; NULL: all. Of what is learned only those may wait: another is
+ *	looked at in each round, and travels once its writes change nothing (decision 11).
  * @room: pages that may wait. With less than waits already, what has waited goes, too.
  */
 void gw_waiting_scan(struct gw_waiting *w, struct gw_bitmap *due, const struct gw_bitmap *held,

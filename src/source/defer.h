@@ -9,8 +9,8 @@
  *                   waits in the first round; and later what was written in each of two rounds, but
  *                   only while rounds get nowhere
  *
- *   post-copy now   what was accessed while the destination prepared itself follows the guest
- * before the rest (push.h), whichever of these is asked for
+ * With post-copy at once, whichever of these is asked for, what was accessed while the destination
+ * prepared itself follows the guest before the rest (push.h).
  *
  * Rule: what waits goes with the last round at the latest, so it counts in what that would cost
  * (invariant 13).
