@@ -104,8 +104,10 @@ static int working_set_options(struct gw_source *s, const json_t *args)
 	int rc = gw_defer_parse(word, &s->params.working_set);
 
 	s->params.preprocess_ms = unsigned_arg(args, "preprocess", PREPROCESS_MS);
-	if (!rc && json_object_get(args, "preprocess") && !gw_defer_watches(s->params.working_set))
-		return gw_fail(-EINVAL, "--preprocess is for --working-set lru or lru-splay");
+	if (!rc && json_object_get(args, "preprocess") &&
+	    (!gw_defer_watches(s->params.working_set) || s->params.postcopy == GW_POSTCOPY_NOW))
+		return gw_fail(-EINVAL, "--preprocess is for --working-set lru or lru-splay, and "
+					"not with --postcopy now, which waits for nothing");
 	return rc;
 }
 

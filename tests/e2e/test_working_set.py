@@ -130,5 +130,6 @@ class Usage(Group):
             return host.godwit("migrate", "t", other.address, *options)
         refused("--working-set", "best").failed("--working-set is off, lru, lru-splay or auto, not 'best'")
         refused("--preprocess", "100").failed("--preprocess is for --working-set lru or lru-splay")
+        refused("--working-set", "lru", "--preprocess", "100", "--postcopy", "now").failed("not with --postcopy now")
         result = refused("--working-set", "lru", "--preprocess", "0")
         check(result.status == 2 and "from 1 to 60000" in result.err, f"{result}")
