@@ -25,11 +25,12 @@ class Modes(Group):
 
     weight = 60
     args = ()
+    run = ("memtest:24",)
 
     def setup(self):
         self.a = self.lab.host("a")
         self.b = self.lab.host("b")
-        self.vm = self.lab.vm(run=("memtest:24",), args=self.args).boot(self.a)
+        self.vm = self.lab.vm(run=self.run, args=self.args).boot(self.a)
 
     def move(self, mode, *options):
         to = self.b if self.vm.host is self.a else self.a
@@ -92,7 +93,8 @@ class Modes(Group):
     def test_cancelled_while_it_looks(self):
         """A user who does not want to wait does not wait for it."""
         command = self.vm.migrate((self.b if self.vm.host is self.a else self.a).address,
-                                  "--working-set", "lru", "--preprocess", "60000")
+                                  "--working-set", "lru", "--preprocess", "60000",
+                                  "--max-bandwidth", "4M")  # it may have seen enough before it is cancelled
         host = self.vm.host
         wait_for("the first look", lambda: host.status("t").get("godwit", {}).get("working-set", {}).get("windows"))
         host.godwit("cancel", "t").ok()
@@ -106,6 +108,7 @@ class SeveralProcessors(Modes):
     weight = 20
 
     args = ("-smp", "2")
+    run = ("memtest:24", "cpu")     # or one processor idles, with the other's address space
 
     def test_lru_splay(self):
         """Where they differ, whose a page is cannot be told, and that is said."""
