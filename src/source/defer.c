@@ -226,7 +226,7 @@ static void drop_windows(struct gw_defer *d)
 	gw_bitmap_zero(&d->accessed);
 }
 
-void gw_defer_all(struct gw_source *s)
+void gw_defer_expect(struct gw_source *s)
 {
 	struct gw_defer *d = &s->defer;
 
@@ -250,7 +250,7 @@ void gw_defer_first(struct gw_source *s)
 
 	if (!d->mode)
 		return;
-	gw_defer_all(s);
+	gw_defer_expect(s);
 	gw_waiting_first(&d->waiting, &s->due);
 }
 

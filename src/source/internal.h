@@ -109,7 +109,7 @@ bool gw_defer_wanted(const struct gw_source *s);
 int gw_defer_start(struct gw_source *s);
 int gw_defer_tick(void *arg);
 int gw_defer_watch(struct gw_source *s);
-void gw_defer_all(struct gw_source *s);
+void gw_defer_expect(struct gw_source *s);
 /*
  * What was found written before the first scan that counts is due after it; what waits in the first
  * round; in the next, which would cost @cost if it were the last; in the last one nothing does.

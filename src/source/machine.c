@@ -447,7 +447,7 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 	if (!again) {
 		rc = first_due(s);
 		if (!rc && s->params.postcopy == GW_POSTCOPY_NOW) {
-			gw_defer_all(s);
+			gw_defer_expect(s);
 			if (!s->holder.comparing)
 				return go_before(s, c);
 		} else if (!rc) {
