@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is won by knowing which pages a guest will write next (Zaw and Thein): the same trace, for all ways.
+"""What is won by knowing which pages a guest will write next (Zaw and Thein).
 
-Nothing is moved: what a guest accesses and writes is recorded in short windows (trace.c), and each way
-to choose the pages that wait is played on it (replay.c), beside the one that knows what comes.
+Without a move: what a guest accesses and writes is recorded in short windows (trace.c), and each way
+to choose the pages that wait is played on that (replay.c), beside the one that knows what comes. And in
+moves, in each mode, beside QEMU's.
 """
 import functools
 import itertools
@@ -20,7 +21,7 @@ from report import Result
 WINDOW_MS = 50
 WINDOWS = 600               # half a minute: more than the longest move takes on this link
 MBIT_S = 941                # TCP's payload on 1 Gbit/s
-LIMITS_MS = (300, 60)       # Godwit's default, and one as Xen had it
+LIMITS_MS = (300, 60)       # Godwit's default, and a strict one
 WAYS = ("off", "auto", "lru", "lru-splay-1", "lru-splay", "written", "optimum")
 HOT_MIB, HOT_RATE = 14, 100     # a seventh of a second: each round longer than that finds all of it written
 WARM_MIB, WARM_RATE = 120, 76

@@ -262,7 +262,7 @@ static int play(struct play *p, const char *name, struct gw_working_set *ws, boo
 /*
  * At @stop every page has been sent once, after its last write, if for every moment t what was
  * written last after t is no more than what fits from then on: into the time that is left, and the
- * limit. @last: of each page, ns; @order: windows' ends and how many pages were written last there
+ * limit. @of_window, @ends: pages that each window was the last to write; when it ended, ns
  */
 static bool possible(const struct play *p, int64_t stop, const size_t *of_window,
 		     const int64_t *ends, size_t windows)
@@ -280,7 +280,7 @@ static bool possible(const struct play *p, int64_t stop, const size_t *of_window
 	return (double)p->trace->nr_used <= stopped + (double)stop / p->page_ns;
 }
 
-/* Windows of the trace, and of those that it begins again with. */
+/* Within the trace: it does not begin again. */
 static int optimum(const struct play *p)
 {
 	const struct trace *t = p->trace;
@@ -322,31 +322,31 @@ static int compare(const struct trace *t, double mbit_s, int64_t limit)
 {
 	static const struct {
 		const char *name;
+		bool predicts, learns;
 		enum gw_predictor predictor;
 		unsigned int processes;
-	} ways[] = { { "lru", GW_PREDICT_LRU, 0 },
-		     { "lru-splay-1", GW_PREDICT_LRU_SPLAY, 1 },
-		     { "lru-splay", GW_PREDICT_LRU_SPLAY, 16 },
-		     { "written", GW_PREDICT_WRITTEN, 0 },
-		     { "auto", GW_PREDICT_WRITTEN, 0 } };
+	} ways[] = { { "off", false, false, 0, 0 },
+		     { "learning", false, true, 0, 0 },
+		     { "lru", true, false, GW_PREDICT_LRU, 0 },
+		     { "lru-splay-1", true, false, GW_PREDICT_LRU_SPLAY, 1 },
+		     { "lru-splay", true, false, GW_PREDICT_LRU_SPLAY, 16 },
+		     { "written", true, false, GW_PREDICT_WRITTEN, 0 },
+		     { "auto", true, true, GW_PREDICT_WRITTEN, 0 } };
 	const struct play fresh = { .trace = t,
 				    .page_ns = WIRE_BYTES * 8e3 / mbit_s,
 				    .limit = limit };
-	struct play off = fresh, learning = fresh;
-	int rc;
+	int rc = 0;
 
 	printf("{\"pages\": %zu, ", (size_t)t->nr_used);
-	rc = play(&off, "off", NULL, false);
-	if (!rc)
-		rc = play(&learning, "learning", NULL, true);
 	for (size_t i = 0; !rc && i < sizeof(ways) / sizeof(ways[0]); i++) {
-		struct gw_working_set ws;
+		struct gw_working_set ws = { 0 };
 		struct play p = fresh;
 
-		rc = gw_working_set_init(&ws, ways[i].predictor, t->header->pages);
+		if (ways[i].predicts)
+			rc = gw_working_set_init(&ws, ways[i].predictor, t->header->pages);
 		ws.processes = ways[i].processes;
 		if (!rc)
-			rc = play(&p, ways[i].name, &ws, i == sizeof(ways) / sizeof(ways[0]) - 1);
+			rc = play(&p, ways[i].name, ways[i].predicts ? &ws : NULL, ways[i].learns);
 		gw_working_set_free(&ws);
 	}
 	return rc ? rc : optimum(&fresh);
