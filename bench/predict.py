@@ -5,6 +5,7 @@ Without a move: what a guest accesses and writes is recorded in short windows (t
 to choose the pages that wait is played on that (replay.c), beside the one that knows what comes. And in
 moves, in each mode, beside QEMU's.
 """
+import contextlib
 import functools
 import itertools
 import statistics
@@ -25,6 +26,7 @@ LIMITS_MS = (300, 60)       # Godwit's default, and a strict one
 WAYS = ("off", "auto", "lru", "lru-splay-1", "lru-splay", "written", "optimum")
 HOT_MIB, HOT_RATE = 14, 100     # a seventh of a second: each round longer than that finds all of it written
 WARM_MIB, WARM_RATE = 120, 76
+COMPILER_MIB = 320
 MODES = ("off", "lru", "lru-splay", "auto")
 NONE = {"predicted": 0, "hits": 0, "preprocess-ms": 0}
 PAPER = (("sent", "pages", 1 - 0.2367), ("ms", "total", 1 - 0.1145))    # of off's: what it found
@@ -47,11 +49,20 @@ def played(bench, name, repetition, trace, file):
     return {"contender": name, "repetition": repetition, "trace": trace, "ways": runs}
 
 
+@contextlib.contextmanager
+def compile_load(bench):
+    """A compiler and its sources, which lab/mkguest got from Debian."""
+    with reuse.disk(bench, COMPILER_MIB, bench.setup.images / "compiler") as path:
+        yield filled("compile:/disk", fill_mib=bench.fill_mib // 2, ready=[("compile: ", 3)], disk=path,
+                     writable=True)
+
+
 def loads(bench):
-    """What transacts, streams, sorts, and a set that is written all over at a fixed rate: one by one, as
-    their disks are the same file."""
+    """What compiles, streams, transacts (the paper's four), sorts, and a set that is written all over at a
+    fixed rate: one by one, as their disks are the same file."""
     mib = scaled(bench, reuse.STREAM_MIB)
-    of = {"memcached": reuse.always(serving(bench)), "shop": functools.partial(reuse.shop_load, bench),
+    of = {"compile": functools.partial(compile_load, bench),
+          "memcached": reuse.always(serving(bench)), "shop": functools.partial(reuse.shop_load, bench),
           "stream": functools.partial(reuse.stream_load, bench, mib), "sort": reuse.always(sorting(bench)),
           "rewrite": reuse.always(fake(bench, ""))}
     for name, make in of.items():
@@ -99,6 +110,16 @@ def policies(bench):
     return result
 
 
+def bytes_per_round(result, load, groups):
+    """The paper's Figs. 6 to 9: what each round sent, in each mode's first repetition."""
+    part = Result(f"{result.name}-{load}", f"bytes of each round, {load}")
+    part.unit, part.axis = "MiB", "round"
+    for mode in MODES:
+        rounds = groups[f"{mode}, {load}"][0]["detail"]["godwit"]["rounds"]
+        part.series.append((mode, [(one["round"], one["wire-bytes"] / MIB) for one in rounds]))
+    return part
+
+
 def moves(bench, name, title, plain):
     """The paper's four kinds of load, as far as a guest here has them, moved in each mode."""
     result = Result(name, title)
@@ -110,6 +131,8 @@ def moves(bench, name, title, plain):
         movers = [Mover(f"{mode}, {name}", contender, load) for mode, contender in contenders.items()]
         result.runs += move_all(bench, RATE, movers, bench.give_up)
     groups = by_contender(result.runs)
+    result.parts = [bytes_per_round(result, load, groups) for load in dict.fromkeys(
+        name.split(", ")[1] for name in groups)]
     result.columns = ["load", "mode", "total s", "of off's", "on link MiB", "of off's", "downtime ms", "rounds",
                       "waited", "hits", "looked ms"]
     shares = {}

@@ -43,6 +43,8 @@ class Result:
         self.bars = []      # (label, value) for the plot
         self.series = []    # or (label, [(seconds, value)]) for one of lines
         self.unit = ""      # of the bars, or of the lines
+        self.axis = "seconds since the guest resumed"
+        self.parts = []     # more plots: results of their own, of which only these are shown
         self.runs = []      # everything, for machines
 
     def target(self, text, limit, at_least=False):
@@ -89,7 +91,7 @@ set terminal svg size 960,480 noenhanced font 'sans,13'
 set output '{name}.svg'
 set title '{title}'
 set ylabel '{unit}'
-set xlabel 'seconds since the guest resumed'
+set xlabel '{axis}'
 set yrange [0:*]
 set grid
 set key below
@@ -110,13 +112,13 @@ def plot(results, folder):
     if not shutil.which("gnuplot"):
         print("  no plots: gnuplot is not installed (Debian: gnuplot-nox)", file=sys.stderr)
         return
-    for result in results:
+    for result in [part for result in results for part in (result, *result.parts)]:
         if not result.bars and not result.series:
             continue
         (folder / f"{result.name}.dat").write_text(data_of(result))
         script = folder / f"{result.name}.gnuplot"
         script.write_text((PLOT if result.bars else LINES).format(
-            name=result.name, title=result.title, unit=result.unit, last=len(result.series) - 1))
+            name=result.name, title=result.title, unit=result.unit, axis=result.axis, last=len(result.series) - 1))
         subprocess.run(["gnuplot", script.name], cwd=folder, check=False)
 
 
