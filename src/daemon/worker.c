@@ -12,6 +12,7 @@
 #include "error.h"
 #include "io.h"
 #include "log.h"
+#include "peers.h"
 #include "sockets.h"
 #include "worker.h"
 
@@ -98,16 +99,26 @@ void gw_worker_late(struct gw_worker *w)
 		w->late = true;
 }
 
-/* The newest of each index is the one: its source connects again after whatever went wrong. */
-static void keep_paging(struct gw_worker *w, int fd, json_int_t index)
+/* Nobody opens one before the last was answered: those that find no room are given up. */
+static void keep_caller(struct gw_worker *w, int fd, json_int_t index)
 {
-	if (index < 0 || index >= GW_PAGING_MAX) {
+	if (index < 0 || index >= GW_PAGING_MAX || w->nr_callers == GW_CALLERS_KEPT) {
 		close(fd);
 		return;
 	}
-	if (w->paging[index])
-		close(w->paging[index]);
-	w->paging[index] = fd;
+	w->callers[w->nr_callers++] = (struct gw_caller){ fd, (unsigned int)index };
+}
+
+struct gw_transport *gw_worker_caller(struct gw_worker *w, unsigned int *index)
+{
+	struct gw_transport *t = NULL;
+
+	while (!t && w->nr_callers) {
+		*index = w->callers[0].index;
+		t = gw_peer_accept(w->callers[0].fd);
+		memmove(w->callers, w->callers + 1, --w->nr_callers * sizeof(w->callers[0]));
+	}
+	return t;
 }
 
 void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index)
@@ -145,7 +156,7 @@ void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index)
 			json_array_append(w->evacuate, json_object_get(json, "evacuate"));
 		}
 		if (fd >= 0 && json_object_get(json, "paging")) {
-			keep_paging(w, fd, json_integer_value(json_object_get(json, "paging")));
+			keep_caller(w, fd, json_integer_value(json_object_get(json, "paging")));
 			fd = -1;
 		}
 		if (fd >= 0 && stream && *stream < 0) {

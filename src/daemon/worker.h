@@ -42,6 +42,9 @@
 #include "paths.h"
 #include "record.h"
 
+/* Each attempt of a peer leaves one at most. */
+#define GW_CALLERS_KEPT 16
+
 struct gw_worker {
 	const struct gw_paths *paths;
 	const char *host;   /* this host's name */
@@ -59,8 +62,12 @@ struct gw_worker {
 	bool yield;	    /* another process is to page it */
 	json_t *evacuate;   /* an array: what lies at these hosts is to go to others; not yet heeded
 			     */
-	/* Paging connections that came and nobody has taken: a descriptor, or 0. */
-	int paging[GW_PAGING_MAX];
+	/* Connections for pages that nobody has taken, in the order in which they came. */
+	struct gw_caller {
+		int fd;
+		unsigned int index;
+	} callers[GW_CALLERS_KEPT];
+	unsigned int nr_callers;
 };
 
 /**
@@ -108,6 +115,12 @@ bool gw_worker_replaced(const struct gw_worker *w, int64_t *next);
 
 /** gw_worker_late() - answer a cancellation that came when it could not be heeded any more. */
 void gw_worker_late(struct gw_worker *w);
+
+/**
+ * gw_worker_caller() - the next connection for pages that the daemon has handed on.
+ * Return: its transport, the caller's, and its number in *@index; NULL: there is none.
+ */
+struct gw_transport *gw_worker_caller(struct gw_worker *w, unsigned int *index);
 
 /**
  * gw_worker_heed() - read what the daemon says; sets cancelled and orphaned.

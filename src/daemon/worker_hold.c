@@ -135,18 +135,22 @@ static int store(void *arg, unsigned int i)
 	return gw_memserve_bulk(&h->serve, h->conns[GW_MEMORY_BULK]);
 }
 
-/* Answer the connections that the daemon has handed on; the newest of each are the ones. */
+/*
+ * Answer the connections that the daemon has handed on; the newest of each are the ones. The
+ * first comes before the other: what is there of that is of an attempt that was given up.
+ */
 static void take_connections(struct holder *h)
 {
-	for (unsigned int i = 0; i < GW_MEMORY_CONNECTIONS; i++) {
-		struct gw_transport *t;
+	struct gw_transport *t;
+	unsigned int i;
 
-		if (!h->w->paging[i])
+	while ((t = gw_worker_caller(h->w, &i))) {
+		if (i == GW_MEMORY_REQUESTS)
+			gw_transport_close(&h->next[GW_MEMORY_BULK]);
+		if (i >= GW_MEMORY_CONNECTIONS) {
+			gw_transport_close(&t);
 			continue;
-		t = gw_peer_accept(h->w->paging[i]);
-		h->w->paging[i] = 0;
-		if (!t)
-			continue;
+		}
 		t->send_by = gw_now() + ACCEPT_NS;
 		if (gw_frame_send(t, GW_MSG_ACCEPT, h->version, NULL, 0))
 			gw_transport_close(&t);
@@ -334,7 +338,7 @@ int gw_worker_hold(struct gw_worker *w, int conn, const struct gw_open *open, ui
 	int rc;
 
 	gw_id_format(open->id, h.id);
-	w->paging[GW_MEMORY_REQUESTS] = conn;
+	w->callers[w->nr_callers++] = (struct gw_caller){ conn, GW_MEMORY_REQUESTS };
 	rc = gw_crew_init(&h.crews[GW_MEMORY_REQUESTS]);
 	if (!rc)
 		rc = gw_crew_init(&h.crews[GW_MEMORY_BULK]);

@@ -38,8 +38,7 @@ void gw_pages_init(struct gw_pages *g, struct gw_worker *w, struct gw_vm *vm, st
 
 void gw_pages_free(struct gw_pages *g)
 {
-	for (unsigned int i = 0; i < GW_PAGING_MAX; i++)
-		gw_transport_close(&g->conns[i]);
+	gw_callers_drop(&g->callers);
 	if (g->open)
 		gw_watch_close(&g->paged);
 	if (g->qemu >= 0)
@@ -144,20 +143,16 @@ json_t *gw_pages_recall(const struct gw_pages *g)
 
 void gw_pages_heed(struct gw_pages *g)
 {
-	for (unsigned int i = 0; i < GW_PAGING_MAX; i++) {
-		struct gw_transport *t;
+	struct gw_transport *t;
+	unsigned int index;
 
-		if (!g->w->paging[i])
-			continue;
-		t = gw_peer_accept(g->w->paging[i]);
-		g->w->paging[i] = 0;
-		if (!t)
-			continue;
+	while ((t = gw_worker_caller(g->w, &index))) {
 		t->send_by = gw_now() + ACCEPT_NS;
-		if (gw_frame_send(t, GW_MSG_ACCEPT, g->version, NULL, 0))
-			gw_transport_close(&t);
-		gw_transport_close(&g->conns[i]);
-		g->conns[i] = t;
+		if (gw_callers_add(&g->callers, t, index) &&
+		    gw_frame_send(t, GW_MSG_ACCEPT, g->version, NULL, 0)) {
+			gw_error_clear();
+			gw_callers_drop(&g->callers);
+		}
 	}
 }
 
@@ -257,25 +252,12 @@ static void op_urgency(void *env, enum gw_urgency urgency)
 
 static bool op_called(void *env, unsigned int n)
 {
-	const struct gw_pages *g = env;
-
-	for (unsigned int i = 0; i < n; i++)
-		if (!g->conns[i])
-			return false;
-	return true;
+	return ((const struct gw_pages *)env)->callers.nr >= n;
 }
 
 static bool op_connections(void *env, struct gw_transport **t, unsigned int n)
 {
-	struct gw_pages *g = env;
-
-	if (!op_called(g, n))
-		return false;
-	for (unsigned int i = 0; i < n; i++) {
-		t[i] = g->conns[i];
-		g->conns[i] = NULL;
-	}
-	return true;
+	return gw_callers_take(&((struct gw_pages *)env)->callers, t, n);
 }
 
 /* The guest is to end, whatever it waits for. */

@@ -6,6 +6,7 @@
 #ifndef GW_WORKER_PAGES_H
 #define GW_WORKER_PAGES_H
 
+#include "callers.h"
 #include "paging.h"
 #include "qmp.h"
 #include "uffd.h"
@@ -22,7 +23,7 @@ struct gw_pages {
 	struct gw_qmp **qmp;			   /* its monitor; *NULL: not open */
 	int64_t next_call;			   /* for it (ns) */
 	int qemu;				   /* pidfd; -1 until it is known */
-	struct gw_transport *conns[GW_PAGING_MAX]; /* that nobody has taken */
+	struct gw_callers callers;		   /* the source's connections */
 	int64_t next_look;			   /* for a younger godwitd (ns) */
 };
 

@@ -256,7 +256,8 @@ static void accept_paging(struct gw_transport *t, unsigned int index)
 	} else {
 		net_give(t, &sim.dst.worker);
 		t->sent = t->received = 0; /* it is another process that counts */
-		if (gw_frame_send(t, GW_MSG_ACCEPT, sim.dst.d.version, NULL, 0) ||
+		if (!paged_fits(index) ||
+		    gw_frame_send(t, GW_MSG_ACCEPT, sim.dst.d.version, NULL, 0) ||
 		    sim.dst.worker.dead || !sim.dst.working)
 			gw_transport_close(&t);
 		else

@@ -331,10 +331,7 @@ static void op_urgency(void *env, enum gw_urgency urgency)
 static bool op_called(void *env, unsigned int n)
 {
 	(void)env;
-	for (unsigned int i = 0; i < n; i++)
-		if (!p->called[i])
-			return false;
-	return true;
+	return p->callers.nr >= n;
 }
 
 static bool op_connections(void *env, struct gw_transport **t, unsigned int n)
@@ -344,9 +341,7 @@ static bool op_connections(void *env, struct gw_transport **t, unsigned int n)
 	if (p->connected)
 		sim_rare(RARE_RECONNECTED);
 	p->connected = true;
-	memcpy(t, p->called, n * sizeof(*t));
-	memset(p->called, 0, n * sizeof(*t));
-	return true;
+	return gw_callers_take(&p->callers, t, n);
 }
 
 static int op_look(void *env)
@@ -371,22 +366,21 @@ const struct gw_dest_page_ops paged_ops = {
 	.look = op_look,
 };
 
+bool paged_fits(unsigned int index)
+{
+	return !index || index == p->callers.nr;
+}
+
 void paged_call(struct gw_transport *t, unsigned int index)
 {
-	if (index >= GW_PAGING_MAX) {
-		gw_transport_close(&t);
-		return;
-	}
-	gw_transport_close(&p->called[index]);
-	p->called[index] = t;
+	gw_callers_add(&p->callers, t, index);
 	sim.dst.notified = true;
 	sim.wake[WAKE_DEST] = true;
 }
 
 void paged_forget(void)
 {
-	for (unsigned int i = 0; i < GW_PAGING_MAX; i++)
-		gw_transport_close(&p->called[i]);
+	gw_callers_drop(&p->callers);
 }
 
 void paged_free(void)

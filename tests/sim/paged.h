@@ -14,6 +14,7 @@
 
 #include "bitmap.h"
 #include "buffers.h"
+#include "callers.h"
 #include "fiber.h"
 #include "messages.h"
 #include "rng.h"
@@ -44,7 +45,7 @@ struct paged {
 	struct gw_pager *pager; /* who is told */
 	bool halting;
 	unsigned int listeners;
-	struct gw_transport *called[GW_PAGING_MAX]; /* connections that the worker has not taken */
+	struct gw_callers callers;		    /* connections that the worker has not taken */
 	bool connected;				    /* once, at least */
 	uint64_t faults, touched, written;
 };
@@ -60,7 +61,8 @@ int paged_load(struct process *process, int64_t deadline);
 /** paged_missing() - whether @page has not come yet. */
 bool paged_missing(size_t page);
 
-/** paged_call() - a connection for pages. */
+/** paged_fits() - whether a connection for pages is to be answered; paged_call() then. */
+bool paged_fits(unsigned int index);
 void paged_call(struct gw_transport *t, unsigned int index);
 
 /** paged_forget() - connections that nobody has taken. */
