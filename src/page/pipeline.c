@@ -16,8 +16,8 @@
 
 /* Cheapest first; the last claims whatever is left. */
 static const struct gw_stage *const stages[] = {
-	&gw_stage_zero,	 &gw_stage_same,     &gw_stage_duplicate, &gw_stage_patch,
-	&gw_stage_delta, &gw_stage_compress, &gw_stage_raw,
+	&gw_stage_zero,	 &gw_stage_same,  &gw_stage_teleport, &gw_stage_duplicate,
+	&gw_stage_patch, &gw_stage_delta, &gw_stage_compress, &gw_stage_raw,
 };
 
 #define NR_STAGES (sizeof(stages) / sizeof(stages[0]))
@@ -66,9 +66,9 @@ int gw_encoder_init(struct gw_encoder *e, const struct gw_page_options *options,
 }
 
 /* Stages that need to know what the other side holds. */
-#define KNOWING                                                                  \
-	(1U << GW_STAGE_SAME | 1U << GW_STAGE_DUPLICATE | 1U << GW_STAGE_DELTA | \
-	 1U << GW_STAGE_PATCH)
+#define KNOWING                                                                     \
+	(1U << GW_STAGE_SAME | 1U << GW_STAGE_TELEPORT | 1U << GW_STAGE_DUPLICATE | \
+	 1U << GW_STAGE_DELTA | 1U << GW_STAGE_PATCH)
 
 /* Of a chunk's pages, where nobody knows. */
 static const struct gw_digest unknown[GW_CHUNK_PAGES] = {
@@ -152,6 +152,18 @@ void gw_encoder_round(struct gw_encoder *e, const struct gw_bitmap *due)
 {
 	e->round++;
 	e->due = due;
+	if (e->hints)
+		gw_bitmap_zero(&e->unsure);
+	e->hints = NULL;
+}
+
+bool gw_encoder_lacks(struct gw_encoder *e, size_t page)
+{
+	if (page >= e->unsure.bits || !gw_bitmap_test(&e->unsure, page))
+		return false;
+	gw_bitmap_clear(&e->unsure, page);
+	gw_digests_set(&e->held, page, GW_DIGEST_UNKNOWN);
+	return true;
 }
 
 void gw_encoder_paging(struct gw_encoder *e, const struct gw_bitmap *due)

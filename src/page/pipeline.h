@@ -99,6 +99,21 @@ void gw_encoder_paging(struct gw_encoder *e, const struct gw_bitmap *due);
  */
 void gw_encoder_round(struct gw_encoder *e, const struct gw_bitmap *due);
 
+/**
+ * gw_encoder_teleports() - pages of the round that has just begun may go by @hints, which must
+ * outlive it. Not in the last one. The destination tells what it lacks before it is over.
+ */
+static inline void gw_encoder_teleports(struct gw_encoder *e, const struct gw_hints *hints)
+{
+	e->hints = e->unsure.bits ? hints : NULL;
+}
+
+/**
+ * gw_encoder_lacks() - the destination's disk did not have what @page should be.
+ * Return: whether that page went by it in this round.
+ */
+bool gw_encoder_lacks(struct gw_encoder *e, size_t page);
+
 /** gw_encoder_unchanged() - whether @bytes are what the destination holds of @page. */
 bool gw_encoder_unchanged(const struct gw_encoder *e, size_t page, const void *bytes);
 

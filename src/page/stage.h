@@ -30,7 +30,8 @@
  * A record may refer only to pages that the destination surely holds when it
  * decodes (invariant 11): those acknowledged at a barrier and not due in this
  * round, and those that went out on the same stream earlier in it, because a
- * stream keeps its order and a page travels at most once a round.
+ * stream keeps its order and a page travels at most once a round; but none that went by
+ * what a disk holds, which nobody is sure of before the round is over.
  */
 #ifndef GW_STAGE_H
 #define GW_STAGE_H
@@ -40,12 +41,14 @@
 
 #include "digest.h"
 #include "hash.h"
+#include "hints.h"
 #include "page.h"
 
 /* Numbers on the wire: never reused. */
 enum gw_stage_id {
 	GW_STAGE_ZERO = 1,
 	GW_STAGE_SAME = 2,
+	GW_STAGE_TELEPORT = 3,
 	GW_STAGE_DUPLICATE = 4,
 	GW_STAGE_DELTA = 5,
 	GW_STAGE_COMPRESS = 6,
@@ -77,6 +80,7 @@ struct gw_page_options {
 	const struct gw_key *key; /* the VM's, for GW_HASH_GMAC and patches */
 	enum gw_compress compress;
 	uint64_t delta_cache; /* bytes of sent pages that the source keeps for delta; 0: none */
+	bool teleports;	      /* somebody may know what disks hold */
 	uint32_t off;	      /* a bit per enum gw_stage_id: never use that stage */
 };
 
@@ -105,6 +109,8 @@ struct gw_stage_count {
  * @kept: of an image that nobody has compared: the digests that its pages should have; NULL:
  * there is none. @may_hold: pages of it that can be told by these, each once; @told: those
  * that were (decision 29)
+ * @hints: of what disks hold, for this round; NULL: no page goes by them. @unsure: those that
+ * went by them in it; no bits: none ever do
  * @now, @env: the clock, in ns: real, or the simulation's
  * @stage: each stage's own
  */
@@ -117,6 +123,8 @@ struct gw_encoder {
 	bool paging, reuses, beside;
 	const struct gw_digest *kept;
 	struct gw_bitmap may_hold, told;
+	const struct gw_hints *hints;
+	struct gw_bitmap unsure;
 	int64_t (*now)(void *env);
 	void *env;
 	void *stage[GW_STAGE_MAX];
@@ -167,6 +175,12 @@ struct gw_sink {
 	 * the source. NULL: nobody can look.
 	 */
 	int (*check)(struct gw_sink *sink, uint64_t page, unsigned int count,
+		     const uint8_t *digests);
+	/*
+	 * They are what a disk holds at @at, if that has these digests; otherwise somebody else
+	 * tells the source. NULL: no disk can be read.
+	 */
+	int (*fetch)(struct gw_sink *sink, uint64_t page, unsigned int count, struct gw_hint at,
 		     const uint8_t *digests);
 };
 
@@ -234,6 +248,7 @@ unsigned int gw_batch_leave(struct gw_batch *batch, const struct gw_pageset *pag
 
 extern const struct gw_stage gw_stage_zero;
 extern const struct gw_stage gw_stage_same;
+extern const struct gw_stage gw_stage_teleport;
 extern const struct gw_stage gw_stage_duplicate;
 extern const struct gw_stage gw_stage_patch;
 extern const struct gw_stage gw_stage_delta;

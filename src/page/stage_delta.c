@@ -209,6 +209,7 @@ static void delta_remember(struct gw_batch *batch, const struct gw_pageset *all)
 {
 	struct gw_sent *sent = batch->encoder->stage[GW_STAGE_DELTA];
 	struct delta *d = batch->stage[GW_STAGE_DELTA];
+	const struct gw_bitmap *unsure = &batch->encoder->unsure; /* may not be there at all */
 
 	if (!d || batch->encoder->round < ROUND_FIRST)
 		return;
@@ -217,6 +218,7 @@ static void delta_remember(struct gw_batch *batch, const struct gw_pageset *all)
 
 		/* What the destination held already is in the cache as it is, or not at all. */
 		if (!gw_pageset_test(all, i) || gw_pageset_test(&d->given, i) ||
+		    (page < unsure->bits && gw_bitmap_test(unsure, page)) ||
 		    gw_digest_equal(batch->digest[i], batch->held[i]))
 			continue;
 		if (gw_digest_is_zero(batch->digest[i]))

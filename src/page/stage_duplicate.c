@@ -13,6 +13,7 @@
  *   - a page that is not due: no stream changes it, here or at the destination;
  *   - a page of a chunk that this stream took earlier in this round, be it that
  *     it went out (the stream keeps its order) or not (nobody else touches it);
+ *     but not if it went by what a disk holds (stage_teleport.c), which may turn out wrong;
  *   - an equal page earlier in the same batch. Its own record, whichever stage
  *     makes it, must come first, so all records of this stage end the frame:
  *     encode sets the copies aside, finish records them.
@@ -143,6 +144,8 @@ static bool is_held(const struct gw_encoder *e, const struct copies *c, uint64_t
 		    struct gw_digest digest)
 {
 	if (gw_bitmap_test(e->due, page) && !gw_bitmap_test(&c->mine, page / GW_CHUNK_PAGES))
+		return false;
+	if (page < e->unsure.bits && gw_bitmap_test(&e->unsure, page))
 		return false;
 	return gw_digest_equal(e->held.table[page], digest);
 }

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * hints.h - where on the VM's disks the bytes of a page may lie, too.
+ *
+ * A hint is what somebody said at some moment: the guest's kernel, its agent, or an index of an
+ * image. It may be old, wrong or a lie, and decides nothing: the destination believes a digest
+ * (stage_teleport.c). So whoever sets and reads them needs no lock.
+ *
+ * Memory: 8 bytes a page of the VM, of which those that nobody touches cost nothing.
+ */
+#ifndef GW_HINTS_H
+#define GW_HINTS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Disks that hints can tell apart, and sectors of one: 128 PiB. */
+#define GW_HINT_DISKS	255U
+#define GW_HINT_SECTORS (1ULL << 48)
+
+/* Bytes of a sector, and sectors of a page. */
+#define GW_SECTOR_SIZE	512UL
+#define GW_PAGE_SECTORS 8UL
+
+/** struct gw_hint - the page begins at @sector of disk @disk. */
+struct gw_hint {
+	unsigned int disk;
+	uint64_t sector;
+};
+
+/** struct gw_hints - of all pages; zero knows nothing. @table: sector, and disk + 1 above it */
+struct gw_hints {
+	_Atomic uint64_t *table;
+	size_t nr_pages;
+};
+
+/** gw_hints_init() - none yet, for @nr_pages. 0 or -ENOMEM; gw_hints_free() either way. */
+int gw_hints_init(struct gw_hints *h, size_t nr_pages);
+void gw_hints_free(struct gw_hints *h);
+
+/** gw_hints_clear() - forget all, and give the memory back. */
+void gw_hints_clear(struct gw_hints *h);
+
+/** gw_hints_set() - of one page; what is out of range is left out. */
+static inline void gw_hints_set(struct gw_hints *h, size_t page, struct gw_hint hint)
+{
+	if (page < h->nr_pages && hint.disk < GW_HINT_DISKS && hint.sector < GW_HINT_SECTORS)
+		atomic_store_explicit(&h->table[page], (hint.disk + 1ULL) << 48 | hint.sector,
+				      memory_order_relaxed);
+}
+
+/** gw_hints_get() - whether there is one of @page. */
+static inline bool gw_hints_get(const struct gw_hints *h, size_t page, struct gw_hint *hint)
+{
+	const uint64_t word = atomic_load_explicit(&h->table[page], memory_order_relaxed);
+
+	hint->disk = (unsigned int)(word >> 48) - 1;
+	hint->sector = word & (GW_HINT_SECTORS - 1);
+	return word;
+}
+
+/** gw_hints_drop() - the one of @page was wrong. */
+static inline void gw_hints_drop(struct gw_hints *h, size_t page)
+{
+	atomic_store_explicit(&h->table[page], 0, memory_order_relaxed);
+}
+
+#endif

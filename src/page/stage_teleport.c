@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * stage_teleport.c - pages whose bytes lie on a disk that the destination has, too: page cache
+ * (Akiyama et al., steps c and d).
+ *
+ * Wire form: pages in a row whose bytes lie in a row. The body is 8 bytes, where the first one
+ * begins (48 bits: 512-byte sector; 16 bits above: number of the disk in READY's list), then the
+ * digest of each page, 16 bytes, keyed with the VM's secret (invariant 15).
+ *
+ * The destination reads its own disk whenever it comes to it, and places what has the right digest;
+ * the rest it names before ROUND_DONE (REFUSED), and it travels in the next round. So a hint
+ * that is wrong costs time, and it does not matter when the disk is read: an equal digest is equal
+ * content.
+ *
+ * Until ROUND_DONE nobody knows whether the page is there. So it is @unsure, and no other record
+ * may refer to it in this round: this stage comes before stage_duplicate.c, whose copies it would
+ * otherwise be for. Nor does a page travel like this in the last round, which no other follows.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "codec.h"
+#include "error.h"
+#include "stage.h"
+
+#define HEAD_LEN 8UL
+
+/* The largest body for each page, one behind the other. */
+#define BODIES_LEN (GW_CHUNK_PAGES * (HEAD_LEN + GW_DIGEST_LEN))
+
+static int teleport_open(struct gw_encoder *e)
+{
+	/* Only what nobody can aim at may decide (invariant 15). */
+	if (!e->options.teleports || e->options.hash != GW_HASH_GMAC)
+		return 0;
+	return gw_bitmap_init(&e->unsure, e->held.nr_pages);
+}
+
+static void teleport_close(struct gw_encoder *e)
+{
+	gw_bitmap_free(&e->unsure);
+}
+
+static int teleport_open_batch(struct gw_batch *batch)
+{
+	if (!batch->encoder->unsure.bits)
+		return 0;
+	batch->stage[GW_STAGE_TELEPORT] = malloc(BODIES_LEN);
+	return batch->stage[GW_STAGE_TELEPORT] ? 0
+					       : gw_fail(-ENOMEM, "no memory for what disks hold");
+}
+
+static void teleport_close_batch(struct gw_batch *batch)
+{
+	free(batch->stage[GW_STAGE_TELEPORT]);
+	batch->stage[GW_STAGE_TELEPORT] = NULL;
+}
+
+/* The pages from @first on that are left, and lie in a row from @at on. */
+static unsigned int run_of(const struct gw_batch *batch, unsigned int first, struct gw_hint at)
+{
+	const size_t page = batch->chunk * GW_CHUNK_PAGES;
+	unsigned int n = 0;
+	struct gw_hint hint;
+
+	while (first + n < GW_CHUNK_PAGES && gw_pageset_test(&batch->left, first + n) &&
+	       gw_hints_get(batch->encoder->hints, page + first + n, &hint) &&
+	       hint.disk == at.disk && hint.sector == at.sector + n * GW_PAGE_SECTORS)
+		n++;
+	return n;
+}
+
+static void teleport_encode(struct gw_batch *batch)
+{
+	struct gw_encoder *e = batch->encoder;
+	uint8_t *at = batch->stage[GW_STAGE_TELEPORT];
+	unsigned int count;
+
+	if (!at || !e->hints)
+		return;
+	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i += count) {
+		const size_t page = batch->chunk * GW_CHUNK_PAGES + i;
+		struct gw_pageset run;
+		struct gw_hint hint;
+
+		count = 1;
+		if (!gw_pageset_test(&batch->left, i) || !gw_hints_get(e->hints, page, &hint))
+			continue;
+		count = run_of(batch, i, hint);
+		gw_put64(at, hint.sector | (uint64_t)hint.disk << 48);
+		for (unsigned int k = 0; k < count; k++) {
+			gw_put_digest(at + HEAD_LEN + k * GW_DIGEST_LEN, batch->digest[i + k]);
+			gw_bitmap_put(&e->unsure, page + k);
+		}
+		run = gw_pageset_of(i, count);
+		gw_batch_record(batch, &gw_stage_teleport, 0, &run, at,
+				HEAD_LEN + count * GW_DIGEST_LEN);
+		at += HEAD_LEN + count * GW_DIGEST_LEN;
+	}
+}
+
+static int teleport_decode(const struct gw_record *rec, struct gw_decoder *d)
+{
+	uint64_t at;
+
+	if (rec->len != HEAD_LEN + rec->count * GW_DIGEST_LEN || rec->flags)
+		return gw_fail(-EPROTO, "%u pages of a disk with a body of %zu bytes and flags %u",
+			       rec->count, rec->len, rec->flags);
+	if (!d->sink->fetch)
+		return gw_fail(-EPROTO, "pages of a disk, which were not offered");
+	at = gw_get64(rec->body);
+	return d->sink->fetch(
+		d->sink, rec->page, rec->count,
+		(struct gw_hint){ (unsigned int)(at >> 48), at & (GW_HINT_SECTORS - 1) },
+		rec->body + HEAD_LEN);
+}
+
+const struct gw_stage gw_stage_teleport = {
+	.id = GW_STAGE_TELEPORT,
+	.name = "teleported",
+	.open = teleport_open,
+	.close = teleport_close,
+	.open_batch = teleport_open_batch,
+	.close_batch = teleport_close_batch,
+	.encode = teleport_encode,
+	.decode = teleport_decode,
+};
