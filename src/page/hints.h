@@ -3,8 +3,9 @@
  * hints.h - where on the VM's disks the bytes of a page may lie, too.
  *
  * A hint is what somebody said at some moment: the guest's kernel, its agent, or an index of an
- * image. It may be old, wrong or a lie, and decides nothing: the destination believes a digest
- * (stage_teleport.c). So whoever sets and reads them needs no lock.
+ * image, which is asked when a page's bytes are there. It may be old, wrong or a lie, and decides
+ * nothing: the destination believes a digest (stage_teleport.c). So whoever sets and reads them
+ * needs no lock.
  *
  * Memory: 8 bytes a page of the VM, of which those that nobody touches cost nothing.
  */
@@ -15,6 +16,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "page.h"
 
 /* Disks that hints can tell apart, and sectors of one: 128 PiB. */
 #define GW_HINT_DISKS	255U
@@ -30,10 +33,28 @@ struct gw_hint {
 	uint64_t sector;
 };
 
-/** struct gw_hints - of all pages; zero knows nothing. @table: sector, and disk + 1 above it */
+/** struct gw_lookup - who finds by its bytes where a page lies. Any thread may call. */
+struct gw_lookup {
+	/*
+	 * Of the pages of a chunk in @left, whose bytes are at @chunk: those that were found are
+	 * set in @found, and where in @at.
+	 */
+	void (*find)(void *arg, const uint8_t *chunk, const struct gw_pageset *left,
+		     struct gw_pageset *found, struct gw_hint at[GW_CHUNK_PAGES]);
+	/* What was found there is not there. */
+	void (*wrong)(void *arg, struct gw_hint at);
+	void *arg;
+};
+
+/**
+ * struct gw_hints - of all pages; zero knows nothing.
+ * @table: sector, and disk + 1 above it. Of what the page was when it was told
+ * @lookup: asked instead, and the table is of what was found last; NULL: nobody is asked
+ */
 struct gw_hints {
 	_Atomic uint64_t *table;
 	size_t nr_pages;
+	const struct gw_lookup *lookup;
 };
 
 /** gw_hints_init() - none yet, for @nr_pages. 0 or -ENOMEM; gw_hints_free() either way. */
@@ -62,9 +83,14 @@ static inline bool gw_hints_get(const struct gw_hints *h, size_t page, struct gw
 }
 
 /** gw_hints_drop() - the one of @page was wrong. */
-static inline void gw_hints_drop(struct gw_hints *h, size_t page)
-{
-	atomic_store_explicit(&h->table[page], 0, memory_order_relaxed);
-}
+void gw_hints_drop(struct gw_hints *h, size_t page);
+
+/**
+ * gw_hints_of_chunk() - where the pages of chunk @chunk in @left are, whose bytes are at @bytes.
+ * @found: set to those of which something is known; @at: to what
+ */
+void gw_hints_of_chunk(struct gw_hints *h, uint64_t chunk, const uint8_t *bytes,
+		       const struct gw_pageset *left, struct gw_pageset *found,
+		       struct gw_hint at[GW_CHUNK_PAGES]);
 
 #endif

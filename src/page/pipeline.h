@@ -103,7 +103,7 @@ void gw_encoder_round(struct gw_encoder *e, const struct gw_bitmap *due);
  * gw_encoder_teleports() - pages of the round that has just begun may go by @hints, which must
  * outlive it. Not in the last one. The destination tells what it lacks before it is over.
  */
-static inline void gw_encoder_teleports(struct gw_encoder *e, const struct gw_hints *hints)
+static inline void gw_encoder_teleports(struct gw_encoder *e, struct gw_hints *hints)
 {
 	e->hints = e->unsure.bits ? hints : NULL;
 }

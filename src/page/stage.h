@@ -123,7 +123,7 @@ struct gw_encoder {
 	bool paging, reuses, beside;
 	const struct gw_digest *kept;
 	struct gw_bitmap may_hold, told;
-	const struct gw_hints *hints;
+	struct gw_hints *hints;
 	struct gw_bitmap unsure;
 	int64_t (*now)(void *env);
 	void *env;

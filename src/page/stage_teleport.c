@@ -41,11 +41,18 @@ static void teleport_close(struct gw_encoder *e)
 	gw_bitmap_free(&e->unsure);
 }
 
+/* One stream's: what is known of its chunk, and the bodies of its records. */
+struct teleport {
+	struct gw_pageset found;
+	struct gw_hint at[GW_CHUNK_PAGES];
+	uint8_t bodies[BODIES_LEN];
+};
+
 static int teleport_open_batch(struct gw_batch *batch)
 {
 	if (!batch->encoder->unsure.bits)
 		return 0;
-	batch->stage[GW_STAGE_TELEPORT] = malloc(BODIES_LEN);
+	batch->stage[GW_STAGE_TELEPORT] = malloc(sizeof(struct teleport));
 	return batch->stage[GW_STAGE_TELEPORT] ? 0
 					       : gw_fail(-ENOMEM, "no memory for what disks hold");
 }
@@ -56,16 +63,15 @@ static void teleport_close_batch(struct gw_batch *batch)
 	batch->stage[GW_STAGE_TELEPORT] = NULL;
 }
 
-/* The pages from @first on that are left, and lie in a row from @at on. */
-static unsigned int run_of(const struct gw_batch *batch, unsigned int first, struct gw_hint at)
+/* The pages from @first on that lie in a row. */
+static unsigned int run_of(const struct teleport *t, unsigned int first)
 {
-	const size_t page = batch->chunk * GW_CHUNK_PAGES;
-	unsigned int n = 0;
-	struct gw_hint hint;
+	const struct gw_hint from = t->at[first];
+	unsigned int n = 1;
 
-	while (first + n < GW_CHUNK_PAGES && gw_pageset_test(&batch->left, first + n) &&
-	       gw_hints_get(batch->encoder->hints, page + first + n, &hint) &&
-	       hint.disk == at.disk && hint.sector == at.sector + n * GW_PAGE_SECTORS)
+	while (first + n < GW_CHUNK_PAGES && gw_pageset_test(&t->found, first + n) &&
+	       t->at[first + n].disk == from.disk &&
+	       t->at[first + n].sector == from.sector + n * GW_PAGE_SECTORS)
 		n++;
 	return n;
 }
@@ -73,24 +79,25 @@ static unsigned int run_of(const struct gw_batch *batch, unsigned int first, str
 static void teleport_encode(struct gw_batch *batch)
 {
 	struct gw_encoder *e = batch->encoder;
-	uint8_t *at = batch->stage[GW_STAGE_TELEPORT];
+	struct teleport *t = batch->stage[GW_STAGE_TELEPORT];
+	uint8_t *at;
 	unsigned int count;
 
-	if (!at || !e->hints)
+	if (!t || !e->hints)
 		return;
+	gw_hints_of_chunk(e->hints, batch->chunk, batch->bytes, &batch->left, &t->found, t->at);
+	at = t->bodies;
 	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i += count) {
-		const size_t page = batch->chunk * GW_CHUNK_PAGES + i;
 		struct gw_pageset run;
-		struct gw_hint hint;
 
 		count = 1;
-		if (!gw_pageset_test(&batch->left, i) || !gw_hints_get(e->hints, page, &hint))
+		if (!gw_pageset_test(&t->found, i))
 			continue;
-		count = run_of(batch, i, hint);
-		gw_put64(at, hint.sector | (uint64_t)hint.disk << 48);
+		count = run_of(t, i);
+		gw_put64(at, t->at[i].sector | (uint64_t)t->at[i].disk << 48);
 		for (unsigned int k = 0; k < count; k++) {
 			gw_put_digest(at + HEAD_LEN + k * GW_DIGEST_LEN, batch->digest[i + k]);
-			gw_bitmap_put(&e->unsure, page + k);
+			gw_bitmap_put(&e->unsure, batch->chunk * GW_CHUNK_PAGES + i + k);
 		}
 		run = gw_pageset_of(i, count);
 		gw_batch_record(batch, &gw_stage_teleport, 0, &run, at,

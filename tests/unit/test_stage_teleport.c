@@ -244,6 +244,50 @@ static void records_that_cannot_be(void **state)
 	assert_int_equal(decode(r, 0), -EPROTO);
 }
 
+/* Odd pages lie in a row, wherever hints say that they do. */
+static void find(void *arg, const uint8_t *chunk, const struct gw_pageset *left,
+		 struct gw_pageset *found, struct gw_hint at[GW_CHUNK_PAGES])
+{
+	const struct road *r = arg;
+
+	assert_ptr_equal(chunk, r->batch.bytes);
+	for (unsigned int i = 1; i < GW_CHUNK_PAGES; i += 2) {
+		if (!gw_pageset_test(left, i))
+			continue;
+		gw_pageset_set(found, i);
+		at[i] = (struct gw_hint){ 7, i * GW_PAGE_SECTORS };
+	}
+}
+
+static unsigned int wrongs;
+
+static void wrong(void *arg, struct gw_hint at)
+{
+	(void)arg;
+	assert_int_equal(at.disk, 7);
+	assert_int_equal(at.sector, 5 * GW_PAGE_SECTORS);
+	wrongs++;
+}
+
+static void looked_up(void **state)
+{
+	struct road *r = *state;
+	const struct gw_lookup lookup = { .find = find, .wrong = wrong, .arg = r };
+	struct gw_pageset due = gw_pageset_of(0, 100);
+
+	fill(r, 8);
+	hints.lookup = &lookup;
+	hint(2, 1, 8); /* nobody believes it any more */
+	gw_pageset_clear(&due, 9);
+	gw_encoder_teleports(&r->encoder, &hints);
+	send_chunk(r, 0, &due);
+	assert_int_equal(teleported(r), 49);
+	assert_int_equal(told.at.disk, 7);
+	gw_hints_drop(&hints, 5);
+	gw_hints_drop(&hints, 5);
+	assert_int_equal(wrongs, 1);
+}
+
 static void hints_out_of_range(void **state)
 {
 	struct gw_hint at;
@@ -277,6 +321,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(no_delta_of_it, make_delta, drop),
 		cmocka_unit_test_setup_teardown(never_without_a_key, make, drop),
 		cmocka_unit_test_setup_teardown(records_that_cannot_be, make, drop),
+		cmocka_unit_test_setup_teardown(looked_up, make, drop),
 		cmocka_unit_test_setup_teardown(hints_out_of_range, make, drop),
 	};
 
