@@ -138,6 +138,14 @@ struct gw_dest_ops {
 	 * discard(), or the end. NULL: this host cannot, and READY does not offer it.
 	 */
 	int (*split)(void *env);
+	/*
+	 * @len bytes at @offset of the @disk-th of gw_dest.disks, all of a disk's pages from there
+	 * on; behind its end are zeros. done(arg, bytes) comes once, from any thread, at once or
+	 * whenever; @bytes NULL: they cannot be read. After fetch_end() it does not come any more.
+	 */
+	void (*fetch)(void *env, unsigned int disk, uint64_t offset, size_t len,
+		      void (*done)(void *arg, const uint8_t *bytes), void *arg);
+	void (*fetch_end)(void *env);
 	/* Read the blocks of this host's disks that @s names. NULL: there are none. */
 	int (*disks)(void *env, struct gw_samples *s);
 	/* The @index-th stream of this migration, already accepted. NULL with a message. */
@@ -205,6 +213,9 @@ struct gw_dest {
 	struct gw_dest_kept kept;
 	const json_t *wants_split; /* DEFINE's, while prepare() runs; NULL: it does not */
 	struct gw_dest_split split;
+	bool wants_disks; /* the source knows what disks hold: prepare() may set @disks */
+	int64_t disks_ns; /* that the last round waited for them, its streams being done */
+	json_t *disks; /* names of those that can be read instead of pages; the machine frees it */
 	size_t compared;			 /* pages of it that the source was told of */
 	const struct gw_dest_page_ops *page_ops; /* set by the caller; NULL: not offered */
 	void *page_env;

@@ -105,6 +105,8 @@ static char *make_ready(const struct gw_dest *d)
 				    gw_names_json(GW_FEATURES_ALL & ~without, GW_FEATURE_COUNT,
 						  gw_feature_name));
 		json_object_set_new(json, "stages", gw_stages_json());
+		if (d->disks && d->keyed)
+			json_object_set(json, "disks", d->disks);
 	}
 	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
@@ -169,6 +171,7 @@ static int define(struct gw_dest *d)
 		rc = want_split(d, json_object_get(json, "split"));
 	if (d->wants_split)
 		reuse = NULL;
+	d->wants_disks = d->keyed && d->ops->fetch && json_is_true(json_object_get(json, "disks"));
 	if (!rc)
 		rc = gw_kept_heed(d, reuse);
 	if (!rc)
@@ -315,6 +318,15 @@ static int take_away(struct gw_dest *d)
 	return !d->split.table || (d->held.len && !d->whole) ? unexpected(d) : gw_away_heed(d);
 }
 
+static int round_done(struct gw_dest *d, uint64_t round)
+{
+	uint8_t ns[8];
+
+	gw_put64(ns, (uint64_t)d->disks_ns);
+	return gw_frame_send_buf(d->control, GW_MSG_ROUND_DONE, round, ns,
+				 d->disks && d->keyed ? sizeof(ns) : 0);
+}
+
 /* A message between rounds. */
 static int heed_source(struct gw_dest *d, uint64_t *round)
 {
@@ -339,7 +351,7 @@ static int heed_source(struct gw_dest *d, uint64_t *round)
 			return unexpected(d);
 		d->split.sealed = false;
 		rc = gw_receive_wait(d, ++*round, ROUND_NS);
-		return rc ? rc : gw_frame_send(d->control, GW_MSG_ROUND_DONE, *round, NULL, 0);
+		return rc ? rc : round_done(d, *round);
 	default:
 		return unexpected(d);
 	}
@@ -552,6 +564,7 @@ static void close_all(struct gw_dest *d)
 	gw_held_drop(&d->held);
 	gw_bitmap_free(&d->kept.absent);
 	json_decref(d->ids);
+	json_decref(d->disks);
 }
 
 /* The guest runs here; some of its memory does not yet. */

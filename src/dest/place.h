@@ -13,6 +13,7 @@
 struct gw_place {
 	struct gw_sink sink;
 	const struct gw_memory *memory;
+	struct gw_teleport *teleport; /* reads disks for it; NULL: nobody does */
 };
 
 /** gw_place_init() - a sink for @memory, which must outlive it. */

@@ -19,10 +19,13 @@
 #include "pipeline.h"
 #include "place.h"
 #include "receive.h"
+#include "teleport.h"
 
 struct gw_receive {
 	struct gw_dest *d;
 	struct gw_place place;
+	uint64_t bytes; /* received before this round */
+	int64_t began;	/* it */
 	struct gw_decoder decoders[GW_DEST_STREAMS_MAX];
 	pthread_mutex_t lock; /* rc, lost and message */
 	int rc;
@@ -76,19 +79,37 @@ static void receive_stream(void *arg, unsigned int i)
 	r->d->ops->notify(r->d->env);
 }
 
+static int fetch(struct gw_sink *sink, uint64_t page, unsigned int count, struct gw_hint at,
+		 const uint8_t *digests)
+{
+	return gw_teleport_put(((struct gw_place *)sink)->teleport, page, count, at, digests);
+}
+
+/* Disks are read only where the digests that decide are the VM's own. */
+static int start_teleport(struct gw_receive *r)
+{
+	if (!r->d->disks || !r->d->keyed)
+		return 0;
+	r->place.sink.fetch = fetch;
+	return gw_teleport_open(r->d, &r->place.sink, &r->place.teleport);
+}
+
 int gw_receive_start(struct gw_dest *d)
 {
 	struct gw_receive *r = calloc(1, sizeof(*r));
+	int rc;
 
 	if (!r)
 		return gw_fail(-ENOMEM, "no memory for the streams");
+	d->receive = r;
 	r->d = d;
 	pthread_mutex_init(&r->lock, NULL);
 	gw_place_init(&r->place, d->memory);
 	for (unsigned int i = 0; i < GW_DEST_STREAMS_MAX; i++)
 		gw_decoder_init(&r->decoders[i], &r->place.sink, d->memory->nr_pages);
-	d->receive = r;
-	return d->ops->spawn(d->env, d->nr_streams, receive_stream, r);
+	r->began = d->ops->now(d->env);
+	rc = start_teleport(r);
+	return rc ? rc : d->ops->spawn(d->env, d->nr_streams, receive_stream, r);
 }
 
 static bool round_reached(void *arg)
@@ -108,6 +129,22 @@ static uint64_t received(const struct gw_dest *d)
 	for (unsigned int i = 0; i < d->nr_streams; i++)
 		bytes += d->streams[i]->received;
 	return bytes;
+}
+
+/* What the streams have put aside is placed or told of, too. */
+static int settle(struct gw_receive *r)
+{
+	struct gw_dest *d = r->d;
+	const int64_t ns = d->ops->now(d->env) - r->began;
+	const uint64_t bytes = received(d) - r->bytes;
+	int rc = 0;
+
+	if (r->place.teleport)
+		rc = gw_teleport_settle(r->place.teleport,
+					ns > 0 ? (uint64_t)((double)bytes * GW_S / (double)ns) : 0);
+	r->bytes = received(d);
+	r->began = d->ops->now(d->env);
+	return rc;
 }
 
 int gw_receive_wait(struct gw_dest *d, uint64_t round, int64_t silence)
@@ -130,7 +167,7 @@ int gw_receive_wait(struct gw_dest *d, uint64_t round, int64_t silence)
 		gw_locked(&r->lock);
 		return gw_fail(r->rc, "%s", r->message);
 	}
-	return 0;
+	return settle(r);
 }
 
 int gw_dest_heed(struct gw_dest *d)
@@ -152,6 +189,7 @@ void gw_receive_stop(struct gw_dest *d)
 	for (unsigned int i = 0; i < d->nr_streams; i++)
 		d->streams[i]->ops->shutdown(d->streams[i]);
 	d->ops->join(d->env);
+	gw_teleport_close(d->receive->place.teleport);
 	for (unsigned int i = 0; i < GW_DEST_STREAMS_MAX; i++)
 		gw_decoder_free(&d->receive->decoders[i]);
 	pthread_mutex_destroy(&d->receive->lock);

@@ -12,6 +12,9 @@ int gw_receive_start(struct gw_dest *d);
  * gw_receive_wait() - wait until every stream has delivered round @round.
  * @silence: ns without a byte on any of them, which end it
  *
+ * And until what it referred to on this host's disks is placed, or the source has been told that
+ * it is lacking (teleport.h).
+ *
  * Return: 0, -ETIMEDOUT, or the failure of the stream that failed.
  */
 int gw_receive_wait(struct gw_dest *d, uint64_t round, int64_t silence);

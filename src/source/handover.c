@@ -83,7 +83,7 @@ static int send_device_state(struct gw_source *s, struct handover *h, bool again
 /* Until it holds everything; however long that takes, the guest does not wait for it. */
 static int await_held(struct gw_source *s, struct handover *h)
 {
-	const int64_t deadline = s->ops->now(s->env) + 12 * GW_ANSWER_NS;
+	const int64_t deadline = s->ops->now(s->env) + GW_ROUND_NS;
 	int64_t mark;
 	int rc = 0;
 

@@ -71,13 +71,26 @@ static int said(const struct gw_holder *h)
 		       (const char *)h->inbox.payload);
 }
 
+/* What may come before what is waited for, and is none of the waiter's business. */
+static bool is_aside(struct gw_holder *h, int *rc)
+{
+	if (h->inbox.type == GW_MSG_BLOCKS && h->late) {
+		h->late--;
+		return true;
+	}
+	if (h->inbox.type != GW_MSG_REFUSED || !h->on_refused)
+		return false;
+	*rc = h->on_refused(h->refused_arg);
+	return !*rc;
+}
+
 int gw_holder_expect(struct gw_holder *h, unsigned int type, int64_t deadline)
 {
 	int rc;
 
 	do
 		rc = gw_frame_recv(h->control, &h->inbox, deadline);
-	while (!rc && h->inbox.type == GW_MSG_BLOCKS && h->late && h->late--);
+	while (!rc && is_aside(h, &rc));
 	h->waited = !rc && h->inbox.type == GW_MSG_WAIT;
 	if (gw_transport_lost(rc) || rc == -EPROTO)
 		return gw_fail_prefix(rc, "destination: ");
@@ -146,12 +159,32 @@ static int note_features(struct gw_holder *h, const json_t *ready)
 	return rc ? gw_fail_prefix(rc, "destination: ") : 0;
 }
 
+/* Their numbers in records are those in this list. */
+static int note_disks(struct gw_holder *h, const json_t *disks)
+{
+	const json_t *one;
+	size_t i;
+
+	if (!disks)
+		return 0;
+	if (!json_is_array(disks) || json_array_size(disks) > GW_HINT_DISKS)
+		return gw_fail(-EPROTO, "destination: a list of disks that is none");
+	json_array_foreach(disks, i, one)
+		if (!json_is_string(one))
+			return gw_fail(-EPROTO, "destination: a disk without a name");
+	if (json_array_size(disks))
+		h->disks = json_deep_copy(disks);
+	return 0;
+}
+
 int gw_holder_heed_ready(struct gw_holder *h)
 {
 	json_t *ready = json_loadb((const char *)h->inbox.payload, h->inbox.len, 0, NULL);
 	const char *host = json_string_value(json_object_get(ready, "host"));
 	int rc = note_features(h, ready);
 
+	if (!rc)
+		rc = note_disks(h, json_object_get(ready, "disks"));
 	/* One that is too long is none. */
 	gw_copy_whole(h->host, sizeof(h->host), host);
 	json_decref(ready);
@@ -160,7 +193,9 @@ int gw_holder_heed_ready(struct gw_holder *h)
 
 int gw_holder_wait_round(struct gw_holder *h, int64_t deadline)
 {
-	int rc = gw_holder_expect(h, GW_MSG_ROUND_DONE, deadline);
+	int rc = h->on_refused
+			 ? gw_holder_expect_patiently(h, GW_MSG_ROUND_DONE, GW_ROUND_NS, deadline)
+			 : gw_holder_expect(h, GW_MSG_ROUND_DONE, deadline);
 
 	if (!rc && h->inbox.arg != h->round)
 		rc = gw_fail(-EPROTO, "destination: ended round %llu where %llu was due",
@@ -212,4 +247,6 @@ void gw_holder_close(struct gw_holder *h)
 		gw_transport_close(&h->streams[i]);
 	gw_frame_free(&h->inbox);
 	gw_bitmap_free(&h->absent);
+	json_decref(h->disks);
+	h->disks = NULL;
 }

@@ -62,6 +62,10 @@ struct gw_holder {
 	struct gw_bitmap look;	  /* of these: to be looked at here, too */
 	size_t compared;	  /* up to this page it is done */
 	bool comparing;
+	json_t *disks; /* that it may read instead of pages, by name; NULL: none */
+	/* What it says is lacking (REFUSED), where it may; NULL: it may not. 0 or -errno. */
+	int (*on_refused)(void *arg);
+	void *refused_arg;
 	bool unchecked; /* it compares its image as the guest runs there (decision 29) */
 	uint32_t image; /* departure whose image it kept; 0: none */
 
@@ -108,7 +112,11 @@ static inline bool gw_holder_has(const struct gw_holder *h, unsigned int feature
 	return h->features >> feature & 1;
 }
 
-/** gw_holder_wait_round() - until all that was sent in h->round has been placed there. */
+/**
+ * gw_holder_wait_round() - until all that was sent in h->round has been placed there.
+ *
+ * Where it may refuse some of that (h->on_refused), it may also say that it is at work.
+ */
 int gw_holder_wait_round(struct gw_holder *h, int64_t deadline);
 
 /** gw_holder_send_by() - nothing that is sent waits beyond @deadline; 0: while it is there. */

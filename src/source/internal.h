@@ -10,6 +10,7 @@
 /* How long the destination may take to answer, in ns. */
 #define GW_ANSWER_NS	 (5 * GW_S)
 /* To start QEMU there, without a word (WAIT) that it is still at it. */
+#define GW_ROUND_NS	 (12 * GW_ANSWER_NS) /* without a word, at a round's end */
 #define GW_READY_NS	 (60 * GW_S)
 /*
  * What a destination that has the guest, or all of it, may take beyond the deadline: to load
@@ -99,6 +100,18 @@ void gw_serve_end(struct gw_source *s);
  */
 int gw_source_whole(struct gw_source *s, void (*look)(void *arg, size_t chunk, uint8_t *bytes),
 		    void *arg);
+
+/*
+ * teleport.c: whether disks may be read there instead of pages; whether they are, once READY is
+ * here; in the round that has just begun; ROUND_DONE, and before it what is lacking, which is due
+ * after the next scan (*waited: ns of it for nothing but the disks there).
+ */
+bool gw_teleport_wanted(const struct gw_source *s);
+int gw_teleport_start(struct gw_source *s);
+void gw_teleport_round(struct gw_source *s, bool last);
+int gw_teleport_wait(struct gw_source *s, int64_t *waited);
+void gw_teleport_due(struct gw_source *s);
+void gw_teleport_free(struct gw_source *s);
 
 /*
  * defer.c: whether anything is to be predicted; from the time on that writes are tracked; an

@@ -96,6 +96,8 @@ static char *make_define(const struct gw_source *s)
 			json_object_set(define, "split", (json_t *)(uintptr_t)s->carried->define);
 		if (s->params.postcopy)
 			json_object_set_new(define, "postcopy", json_integer(s->paging));
+		if (gw_teleport_wanted(s))
+			json_object_set_new(define, "disks", json_true());
 	}
 	text = define ? json_dumps(define, JSON_COMPACT) : NULL;
 	json_decref(define);
@@ -198,6 +200,8 @@ static int gw_source_setup(struct gw_source *s)
 		rc = gw_holder_heed_ready(h);
 	if (!rc)
 		rc = check_postcopy(s);
+	if (!rc)
+		rc = gw_teleport_start(s);
 	/* Without keys no digest that it kept can be believed. */
 	s->params.reuse &= gw_holder_has(h, GW_FEATURE_KEYED);
 	if (!rc)
@@ -278,6 +282,7 @@ int gw_source_scan(struct gw_source *s)
 				      NULL);
 	if (!rc && ops->forget)
 		rc = ops->forget(s->tracker);
+	gw_teleport_due(s);
 	s->scan_ns = s->ops->now(s->env) - began;
 	return rc;
 }
@@ -370,6 +375,7 @@ static int peek_all(struct gw_source *s, uint64_t *pages)
 	/* And what a last round that was cut has left. */
 	*pages += gw_source_unsent(s);
 	*pages += gw_defer_left(s, &s->again);
+	*pages += s->teleport.nr_lacks;
 	return rc;
 }
 
@@ -612,6 +618,7 @@ static void release(struct gw_source *s)
 {
 	gw_serve_end(s);
 	gw_defer_free(s);
+	gw_teleport_free(s);
 	gw_spread_free(s->spread);
 	gw_carried_free(s->carried);
 	gw_round_stop(s);

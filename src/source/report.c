@@ -21,13 +21,13 @@ static json_t *rounds_json(const struct gw_source *s)
 		const struct gw_round_stats *r = &s->rounds[i];
 		unsigned int number = i + 1 == n ? s->nr_rounds : i + 1;
 
-		json_array_append_new(list, json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "round",
-						      (int)number, "pages", (json_int_t)r->pages,
-						      "redirtied", (json_int_t)r->redirtied, "same",
-						      (json_int_t)r->same, "reused",
-						      (json_int_t)r->reused, "sent",
-						      (json_int_t)r->sent, "wire-bytes",
-						      (json_int_t)r->wire_bytes, "ms", ms(r->ns)));
+		json_array_append_new(
+			list,
+			json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "round", (int)number,
+				  "pages", (json_int_t)r->pages, "redirtied",
+				  (json_int_t)r->redirtied, "same", (json_int_t)r->same, "reused",
+				  (json_int_t)r->reused, "sent", (json_int_t)r->sent, "wire-bytes",
+				  (json_int_t)r->wire_bytes, "ms", ms(r->ns + r->disks_ns)));
 	}
 	return list;
 }
@@ -141,6 +141,11 @@ json_t *gw_source_json(const struct gw_source *s, int64_t now)
 				    gw_carried_json(s->carried));
 	if (s->defer.mode)
 		json_object_set_new(json_object_get(o, "godwit"), "working-set", gw_defer_json(s));
+	if (s->teleport.offered)
+		json_object_set_new(json_object_get(o, "godwit"), "teleport",
+				    json_pack("{s:I,s:b}", "refused",
+					      (json_int_t)s->teleport.lacked, "given-up",
+					      !s->teleport.on));
 	if (s->holder.waits_for[0])
 		json_object_set_new(json_object_get(o, "godwit"), "waits-for",
 				    json_string(s->holder.waits_for));

@@ -356,14 +356,14 @@ static uint64_t wire_bytes(const struct gw_source *s)
 static void learn(struct gw_holder *h, const struct gw_round_stats *st, bool cut)
 {
 	uint64_t seen = st->ns > 0 ? (uint64_t)((double)st->wire_bytes * GW_S / (double)st->ns) : 0;
-	uint64_t pages = st->sent + st->same + st->reused;
+	uint64_t pages = st->sent + st->same + st->reused - st->teleported;
 
 	/* One that took too long was slow, however small it was. */
 	if (seen && (cut || st->wire_bytes >= (1U << 20) || (h->bandwidth && seen > h->bandwidth)))
 		h->bandwidth = seen;
-	/* What is reused in the first round says nothing of what will be written. */
+	/* What is reused in the first round, or read from a disk, says nothing of the last. */
 	if (pages >= GW_CHUNK_PAGES && !h->encoder.reuses)
-		h->wire_per_page = (double)st->wire_bytes / (double)pages;
+		h->wire_per_page = (double)(st->wire_bytes - st->teleported_bytes) / (double)pages;
 	if (pages >= GW_CHUNK_PAGES || (pages && (double)st->ns < h->page_ns * (double)pages))
 		h->page_ns = (double)st->ns / (double)pages;
 }
@@ -391,10 +391,13 @@ int gw_round_send(struct gw_source *s, bool last)
 	gw_encoder_round(&h->encoder, &s->due);
 	gw_spread_round(s);
 	s->due_pages = st.pages;
+	gw_teleport_round(s, last);
 	s->done_pages = 0;
 	st.same = s->pages[GW_STAGE_SAME];
 	st.redirtied = s->redirtied;
 	st.reused = s->reused;
+	st.teleported = s->pages[GW_STAGE_TELEPORT];
+	st.teleported_bytes = s->bytes[GW_STAGE_TELEPORT];
 	rc = s->ops->parallel(s->env, s->params.streams + (s->spread ? s->spread->nr : 0),
 			      send_share, r, halt, on_tick);
 	if (!rc)
@@ -410,11 +413,13 @@ int gw_round_send(struct gw_source *s, bool last)
 	/* A round that was cut ends like any other, and the guest runs meanwhile. */
 	last = last && !r->cut;
 	if (!last)
-		rc = gw_holder_wait_round(h, s->ops->now(s->env) + 12 * GW_ANSWER_NS);
-	st.ns = s->ops->now(s->env) - r->began;
+		rc = gw_teleport_wait(s, &st.disks_ns);
+	st.ns = s->ops->now(s->env) - r->began - st.disks_ns;
 	st.same = s->pages[GW_STAGE_SAME] - st.same;
 	st.redirtied = s->redirtied - st.redirtied;
 	st.reused = s->reused - st.reused;
+	st.teleported = s->pages[GW_STAGE_TELEPORT] - st.teleported;
+	st.teleported_bytes = s->bytes[GW_STAGE_TELEPORT] - st.teleported_bytes;
 	st.sent = s->done_pages - st.same - st.reused;
 	st.wire_bytes = wire_bytes(s) - r->before;
 	s->rounds[s->nr_rounds < GW_ROUNDS_KEPT ? s->nr_rounds : GW_ROUNDS_KEPT - 1] = st;

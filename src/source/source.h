@@ -173,6 +173,12 @@ struct gw_source_ops {
 	int (*carried_leave)(void *env);
 	void (*carried_thaw)(void *env);
 	/*
+	 * Where on the destination's @disks (names, as READY has them) the bytes of pages lie, of
+	 * which @due are to travel: set what is known now. 0; -errno: nobody knows just now, or
+	 * it is not worth asking. NULL: nobody ever does.
+	 */
+	int (*hints)(void *env, const json_t *disks, uint64_t due, struct gw_hints *hints);
+	/*
 	 * The guest's processes that run just now, one a vCPU (predict/process.h). Return: how many
 	 * vCPUs told, or -errno with a message. NULL: nobody can tell.
 	 */
@@ -208,8 +214,25 @@ struct gw_round_stats {
 	uint64_t same;	     /* of these, not changed */
 	uint64_t reused;     /* of these, as the destination kept them */
 	uint64_t sent;	     /* the rest: expressed in frames */
-	uint64_t wire_bytes; /* frames of this round */
-	int64_t ns;
+	uint64_t teleported; /* of these, by what disks hold, in so many bytes */
+	uint64_t teleported_bytes;
+	uint64_t wire_bytes;  /* frames of this round */
+	int64_t ns, disks_ns; /* and for which it only waited for the destination's disks */
+};
+
+/**
+ * struct gw_teleports - pages that the destination reads from its disks (teleport.c).
+ * @offered: they may; @on: they still do; @hints: by these
+ * @lacks: @nr_lacks pages that went like that and are not there, due in the next round
+ * @lacked: how many there were in all; @round_lacks, @round_pages: of the last such round, and
+ * pages that had gone like that before it
+ */
+struct gw_teleports {
+	bool offered, on;
+	struct gw_hints hints;
+	struct gw_bitmap lacks;
+	size_t nr_lacks;
+	uint64_t lacked, round_lacks, round_pages;
 };
 
 struct gw_source {
@@ -232,6 +255,7 @@ struct gw_source {
 	struct gw_spread *spread;   /* the sub-hosts, the caller's; NULL: all goes to it */
 	struct gw_carried *carried; /* what lies at sub-hosts and stays there, too; or NULL */
 	struct gw_defer defer;	    /* which due pages wait */
+	struct gw_teleports teleport;
 
 	/* post-copy */
 	unsigned int paging; /* connections for it; 0: none are asked for */

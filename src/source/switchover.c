@@ -204,7 +204,7 @@ static int verify_stopped(struct gw_source *s)
 	int rc = 0;
 
 	if (!s->postcopy)
-		rc = gw_holder_wait_round(&s->holder, s->ops->now(s->env) + 12 * GW_ANSWER_NS);
+		rc = gw_holder_wait_round(&s->holder, s->ops->now(s->env) + GW_ROUND_NS);
 	if (!rc)
 		rc = gw_handover_in_time(s);
 	if (rc == -EAGAIN && s->over && !s->stopped)

@@ -24,7 +24,7 @@ static const struct {
 	[GW_MSG_ERROR] = { "ERROR", 4 * KIB },
 	[GW_MSG_CANCEL] = { "CANCEL", 4 * KIB },
 	[GW_MSG_ROUND_END] = { "ROUND_END", 0 },
-	[GW_MSG_ROUND_DONE] = { "ROUND_DONE", 0 },
+	[GW_MSG_ROUND_DONE] = { "ROUND_DONE", 8 },
 	[GW_MSG_DEVICE] = { "DEVICE", 1024 * KIB },
 	[GW_MSG_DEVICE_END] = { "DEVICE_END", 0 },
 	[GW_MSG_LOADED] = { "LOADED", 0 },

@@ -28,7 +28,10 @@
  *     PAGES {chunk, records} ...        ->   (streams; placed on arrival)
  *     BARRIER {round}                   ->   (last on every stream)
  *     ROUND_END {round}                 ->   (control)
- *                                       <-   ROUND_DONE {round}: all streams reached it
+ *                                       <-   REFUSED {runs} ... (only where READY named disks,
+ *                                              source/teleport.c; WAIT {text} before it)
+ *                                       <-   ROUND_DONE {round; ns that disks were waited for,
+ *                                              with those}: all streams reached it
  *   after the first round, with the feature compared-later, until all is known
  *     COMPARE {ms to wait}              ->   (source/compared.c)
  *                                       <-   COMPARED {pages so far, those that are absent}

@@ -14,6 +14,7 @@
 #include "away.h"
 #include "carried.h"
 #include "clock.h"
+#include "disks.h"
 #include "error.h"
 #include "feature.h"
 #include "sim.h"
@@ -214,6 +215,8 @@ static int op_prepare(void *env, const json_t *definition, uint64_t resident, co
 		}
 	}
 	*memory = sim.dst.memory;
+	if (sim.dst.d.wants_disks && sim.sc->guest.caches)
+		sim.dst.d.disks = json_pack("[s,s]", "vda", "vdb");
 	rc = find_kept(reuse, kept);
 	if (!rc && sim.dst.d.wants_split)
 		rc = away_prepare(&sim.dst.d, sim.dst.memory);
@@ -583,6 +586,8 @@ const struct gw_dest_ops dest_ops = {
 	.claim = op_claim,
 	.ledger = op_ledger,
 	.disks = op_disks,
+	.fetch = disks_fetch,
+	.fetch_end = disks_fetch_end,
 	.compared = op_compared,
 	.compare_end = op_compare_end,
 	.split = away_split,

@@ -13,6 +13,7 @@
 
 #include "carried.h"
 #include "clock.h"
+#include "disks.h"
 #include "fiber.h"
 #include "guest.h"
 #include "sim.h"
@@ -66,7 +67,7 @@ static void new_content(struct guest *g, uint8_t *bytes)
 }
 
 /* A page that exists: the last chunk is padding for the most part. */
-static size_t any_page(struct guest *g)
+size_t guest_any_page(struct guest *g)
 {
 	return rng_below(&g->rng, MAIN_PAGES + SMALL_PAGES);
 }
@@ -75,10 +76,10 @@ static size_t favourite_page(struct guest *g)
 {
 	if (!rng_one_in(&g->rng, 16))
 		return rng_below(&g->rng, g->b->working_set);
-	return any_page(g);
+	return guest_any_page(g);
 }
 
-static void read_page(const struct guest *g, size_t page, uint8_t *bytes)
+void guest_load(const struct guest *g, size_t page, uint8_t *bytes)
 {
 	const uint8_t *there = page_bytes(g, page);
 
@@ -88,18 +89,24 @@ static void read_page(const struct guest *g, size_t page, uint8_t *bytes)
 		memset(bytes, 0, GW_PAGE_SIZE);
 }
 
+void guest_store(struct guest *g, size_t page, const uint8_t *bytes)
+{
+	gw_bitmap_set(&g->written, page);
+	write_page(g, page, 0, bytes, GW_PAGE_SIZE);
+}
+
 /* What each stage is there for; the offset of a change is anywhere. */
 static void write_familiar(struct guest *g, size_t page)
 {
 	uint8_t bytes[GW_PAGE_SIZE];
 
-	read_page(g, page, bytes);
+	guest_load(g, page, bytes);
 	switch (rng_below(&g->rng, 8)) {
 	case 0:
 	case 1:
 		break;
 	case 2:
-		read_page(g, any_page(g), bytes);
+		guest_load(g, guest_any_page(g), bytes);
 		break;
 	case 3:
 		rng_fill(&g->rng, bytes, 32);
@@ -119,8 +126,14 @@ static void write_something(struct guest *g)
 	size_t page = favourite_page(g);
 
 	gw_bitmap_set(&g->written, page);
+	if (g->b->caches && rng_one_in(&g->rng, 3)) {
+		disks_fill(g, page);
+		return;
+	}
 	if (g->b->familiar && !rng_one_in(&g->rng, 4)) {
 		write_familiar(g, page);
+		if (g->b->caches)
+			disks_changed(g, page);
 		return;
 	}
 	switch (rng_below(&g->rng, 8)) {
@@ -132,7 +145,7 @@ static void write_something(struct guest *g)
 		write_page(g, page, 0, bytes, sizeof(bytes));
 		break;
 	case 2: /* the same bytes again */
-		read_page(g, page, bytes);
+		guest_load(g, page, bytes);
 		write_page(g, page, 0, bytes, sizeof(bytes));
 		break;
 	default:
@@ -145,7 +158,7 @@ static void write_something(struct guest *g)
 static void punch_something(struct guest *g)
 {
 	static const uint8_t zeros[GW_PAGE_SIZE];
-	size_t page = any_page(g);
+	size_t page = guest_any_page(g);
 
 	if (gw_bitmap_test(&g->written, page))
 		return;
@@ -182,7 +195,7 @@ static void start_io(struct guest *g)
 
 		if (io->busy)
 			continue;
-		io->page = any_page(g);
+		io->page = guest_any_page(g);
 		io->lands = sim_now() + (int64_t)rng_below(&g->rng, 3 * GW_MS);
 		io->scans = g->scans;
 		io->busy = true;
@@ -374,7 +387,7 @@ void guest_init(struct guest *g, const struct behaviour *b, uint64_t seed)
 	    gw_bitmap_init(&g->data, g->memory->nr_pages))
 		abort();
 	for (unsigned int i = 0; i < DATA_RUNS; i++) {
-		size_t page = any_page(g) / RUN_PAGES * RUN_PAGES;
+		size_t page = guest_any_page(g) / RUN_PAGES * RUN_PAGES;
 
 		for (size_t k = 0; k < RUN_PAGES; k++)
 			new_content(g, bytes + k * GW_PAGE_SIZE);

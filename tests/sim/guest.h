@@ -30,6 +30,7 @@ struct behaviour {
 	bool needs_quiesce;	    /* of the tracker: scans only while it is stopped */
 	bool big;		    /* and much memory that it never touches */
 	bool familiar;		    /* writes what is known: the same, a byte of it, a copy, text */
+	bool caches;		    /* reads its disks into memory (disks.h) */
 };
 
 /* A disk read under way into a pinned page. */
@@ -71,6 +72,13 @@ void guest_tick(struct guest *g);
 /** guest_run(), guest_stop() - QEMU's cont and stop; stop drains the disks. */
 void guest_run(struct guest *g);
 void guest_stop(struct guest *g);
+
+/** guest_store(), guest_load() - a page, as the guest writes and reads it. */
+void guest_store(struct guest *g, size_t page, const uint8_t *bytes);
+void guest_load(const struct guest *g, size_t page, uint8_t *bytes);
+
+/** guest_any_page() - one that exists. */
+size_t guest_any_page(struct guest *g);
 
 /** guest_work() - write @writes times, at once. */
 void guest_work(struct guest *g, unsigned int writes);

@@ -24,6 +24,10 @@ void paging_calls_for_ever(void *arg, unsigned int i);
 extern const struct script away_scripts[];
 extern const unsigned int nr_away_scripts;
 
+/* hostile_source_disks.c */
+extern const struct script disk_scripts[];
+extern const unsigned int nr_disk_scripts;
+
 /* The script's control connection. */
 extern struct gw_transport *control;
 extern struct gw_transport *streams[STREAMS + 2];

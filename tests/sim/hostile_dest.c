@@ -12,6 +12,7 @@
 #include "clock.h"
 #include "error.h"
 #include "hostile.h"
+#include "runs.h"
 
 #define SILENCE GW_MSG_COUNT
 #define HANG_UP (GW_MSG_COUNT + 1U)
@@ -21,7 +22,7 @@
 
 static const struct scenario sc = {
 	.name = "hostile-destination",
-	.guest = { .writes_per_ms = 1, .working_set = 10 },
+	.guest = { .writes_per_ms = 1, .working_set = 10, .caches = true },
 	.streams = 2,
 	.downtime_limit_ms = 300,
 	.verify = true,
@@ -38,8 +39,14 @@ static const struct scenario sc = {
 #define LATER                                                                              \
 	"{\"image\":{\"departure\":1,\"comparing\":true},\"features\":[\"keyed-digests\"," \
 	"\"compared-later\"],\"stages\":[\"raw\"]}"
-#define IMAGE	    "{\"image\":{\"departure\":1,\"absent\":0}," STAGES "}"
+#define IMAGE "{\"image\":{\"departure\":1,\"absent\":0}," STAGES "}"
+#define READY_DISKS                                                              \
+	"{\"features\":[\"keyed-digests\"],\"stages\":[\"raw\",\"teleported\"]," \
+	"\"disks\":[\"vda\",\"vdb\"]}"
 #define READY_AGAIN "{\"features\":[\"switchover-again\"],\"stages\":[\"raw\"]}"
+
+/* A run of all of them, which is no text. */
+#define ALL_PAGES "all pages"
 
 static const struct lie {
 	unsigned int to;   /* answered wrongly, every time */
@@ -109,6 +116,12 @@ static const struct lie {
 	{ GW_MSG_ROUND_END, GW_MSG_ROUND_DONE, 77, "", "round 77" },
 	{ GW_MSG_ROUND_END, GW_MSG_RUNNING, 0, "", "RUNNING where ROUND_DONE" },
 	{ GW_MSG_ROUND_END, GW_MSG_BLOCKS, 0, "", "BLOCKS where ROUND_DONE" },
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{" STAGES ",\"disks\":7}", "disks that is none" },
+	{ GW_MSG_DEFINE, GW_MSG_READY, 0, "{" STAGES ",\"disks\":[7]}", "without a name" },
+	{ GW_MSG_ROUND_END, GW_MSG_REFUSED, 0, "half a run", "a set of pages that cannot be" },
+	{ GW_MSG_ROUND_END, GW_MSG_REFUSED, 0, "a run far beyond memory", "that cannot be" },
+	{ GW_MSG_ROUND_END, GW_MSG_REFUSED, 0, ALL_PAGES, "which no disk was to bring" },
+	{ GW_MSG_ROUND_END, GW_MSG_WAIT, 0, "for ever", "did not answer in time" },
 	{ GW_MSG_ROUND_END, SILENCE, 0, "", "did not answer in time" },
 	{ GW_MSG_ROUND_END, HANG_UP, 0, "", "closed" },
 	{ GW_MSG_VERIFY_END, GW_MSG_LOADED, 0, "", "LOADED where VERIFIED" },
@@ -150,13 +163,23 @@ static bool lies_again(void)
 	return lie->to & AGAIN;
 }
 
+static void refuse_all(struct gw_transport *t)
+{
+	uint8_t run[GW_RUN_LEN];
+
+	gw_run_put(run, 0, sim.guest.memory->nr_pages);
+	gw_frame_send_buf(t, GW_MSG_REFUSED, 0, run, sizeof(run));
+}
+
 /* Return: whether to go on. */
 static bool answer(struct gw_transport *t, const struct gw_frame *f)
 {
 	if (f->type == (lie->to & ~AGAIN)) {
 		if (lie->with == HANG_UP)
 			return false;
-		if (lie->with != SILENCE)
+		if (lie->text && !strcmp(lie->text, ALL_PAGES))
+			refuse_all(t);
+		else if (lie->with != SILENCE)
 			gw_frame_send_buf(t, lie->with, lie->arg, lie->text, strlen(lie->text));
 		return true;
 	}
@@ -165,11 +188,12 @@ static bool answer(struct gw_transport *t, const struct gw_frame *f)
 		return true;
 	}
 	if (f->type == GW_MSG_DEFINE) {
-		const char *ready = lie->to == GW_MSG_WANT	? IMAGE
-				    : lie->to == GW_MSG_COMPARE ? LATER
-				    : lie->to == GW_MSG_SAMPLE	? DISKS
-				    : lies_again()		? READY_AGAIN
-								: READY;
+		const char *ready = lie->to == GW_MSG_WANT	  ? IMAGE
+				    : lie->to == GW_MSG_COMPARE	  ? LATER
+				    : lie->to == GW_MSG_SAMPLE	  ? DISKS
+				    : lie->to == GW_MSG_ROUND_END ? READY_DISKS
+				    : lies_again()		  ? READY_AGAIN
+								  : READY;
 
 		gw_frame_send_buf(t, GW_MSG_READY, 0, ready, strlen(ready));
 		return true;

@@ -23,7 +23,7 @@ struct gw_transport *streams[STREAMS + 2];
 
 static const struct scenario sc = {
 	.name = "hostile-source",
-	.guest = { .writes_per_ms = 1, .working_set = 10 },
+	.guest = { .writes_per_ms = 1, .working_set = 10, .caches = true },
 	.streams = STREAMS,
 	.downtime_limit_ms = 300,
 	.unequal = true, /* no script sends any memory */
@@ -675,8 +675,11 @@ static const struct script *script_of(unsigned int i)
 
 	if (i < n)
 		return &scripts[i];
-	return i - n < nr_paging_scripts ? &paging_scripts[i - n]
-					 : &away_scripts[i - n - nr_paging_scripts];
+	i -= n;
+	if (i < nr_paging_scripts)
+		return &paging_scripts[i];
+	i -= nr_paging_scripts;
+	return i < nr_away_scripts ? &away_scripts[i] : &disk_scripts[i - nr_away_scripts];
 }
 
 static void script(void *arg, unsigned int i)
@@ -717,7 +720,7 @@ unsigned int hostile_sources(void)
 {
 	static const struct fault none[2];
 	const unsigned int n = sizeof(scripts) / sizeof(scripts[0]) + nr_paging_scripts +
-			       nr_away_scripts;
+			       nr_away_scripts + nr_disk_scripts;
 
 	for (unsigned int i = 0; i < n; i++) {
 		const struct script *s = script_of(i);

@@ -194,6 +194,24 @@ const struct scenario scenarios[] = {
 	  .stride = 5,
 	  .working_set = GW_DEFER_AUTO,
 	  .result = SIM_MAY_BE_TOO_FAST },
+	/* Most of what it reads lies on disks, of which the destination's are not quite the same.
+	 */
+	{ .name = "cached",
+	  .guest = { .writes_per_ms = 8, .working_set = 300, .familiar = true, .caches = true },
+	  .streams = 2,
+	  .link_rate = 60000000,
+	  .downtime_limit_ms = 60,
+	  .uneven = GW_MS,
+	  .pages = { .delta_cache = FEW_PAGES, .compress = GW_COMPRESS_LZ4 },
+	  .stride = 2,
+	  .result = SIM_MAY_BE_TOO_FAST },
+	{ .name = "cached-slow", /* rounds that outlast the reads that nobody waits for */
+	  .guest = { .writes_per_ms = 1, .working_set = 500, .caches = true },
+	  .streams = 2,
+	  .link_rate = 3000000,
+	  .downtime_limit_ms = 150,
+	  .stride = 5,
+	  .result = SIM_MAY_BE_TOO_FAST },
 	{ .name = "late",
 	  .guest = { .writes_per_ms = 8, .working_set = 120 },
 	  .streams = 2,
@@ -274,6 +292,7 @@ struct scenario scenario_random(uint64_t seed)
 		sc.uneven = (int64_t)rng_below(&rng, 3) * GW_MS;
 	if (rng_one_in(&rng, 2))
 		sc.working_set = (enum gw_defer_mode)(GW_DEFER_LRU + rng_below(&rng, 3));
+	sc.guest.caches = rng_one_in(&rng, 2);
 	return sc;
 }
 

@@ -283,6 +283,8 @@ enum rare {
 	RARE_CARRIED_BACK,    /* or ran on after its sub-hosts had been frozen */
 	RARE_WAITED,	      /* pages waited when a guest was stopped */
 	RARE_WAITED_POSTCOPY, /* and followed it */
+	RARE_TELEPORTED,      /* pages came from the destination's disks */
+	RARE_LACKED,	      /* or not, and came after all */
 	RARE_COUNT,
 };
 

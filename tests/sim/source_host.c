@@ -11,6 +11,7 @@
 
 #include "carried.h"
 #include "clock.h"
+#include "disks.h"
 #include "error.h"
 #include "sim.h"
 
@@ -547,6 +548,7 @@ static const struct gw_source_ops ops = {
 	.notify = op_notify,
 	.settle = op_settle,
 	.processes = op_processes,
+	.hints = disks_hints,
 	.cancelled = op_cancelled,
 	.disks = op_disks,
 	.report = op_report,

@@ -11,6 +11,7 @@
 #include "away.h"
 #include "carried.h"
 #include "clock.h"
+#include "disks.h"
 #include "error.h"
 #include "feature.h"
 #include "sim.h"
@@ -79,6 +80,8 @@ void sim_check_rare(void)
 		[RARE_CARRIED_BACK] = "and thawed here",
 		[RARE_WAITED] = "stopped with pages that wait",
 		[RARE_WAITED_POSTCOPY] = "which follow the guest",
+		[RARE_TELEPORTED] = "moved with pages of disks",
+		[RARE_LACKED] = "of which some were lacking",
 	};
 	bool all = true;
 
@@ -674,6 +677,10 @@ static void check_end(void)
 		sim_rare(RARE_POSTCOPY);
 	sim_check(!src->in_doubt && src->journal == JOURNAL_NONE && dst->journal == JOURNAL_NONE,
 		  "somebody still has to put this right");
+	if (dst->took_over && src->s.pages[GW_STAGE_TELEPORT])
+		sim_rare(RARE_TELEPORTED);
+	if (dst->took_over && src->s.teleport.lacked)
+		sim_rare(RARE_LACKED);
 	if (dst->took_over) {
 		sim_check(src->qemu == QEMU_ENDED, "the source holds on to a guest that has left");
 		sim_check(dst->qemu == alive || struck(FAULT_QEMU_DEST) || dst->fenced,
@@ -748,6 +755,7 @@ void sim_begin(const struct scenario *sc, uint64_t seed, const struct fault faul
 	sim.definition = definition();
 	source_init();
 	dest_init();
+	disks_init();
 	kept_init();
 	if (!sc->paused)
 		guest_run(&sim.guest);
@@ -769,6 +777,7 @@ void sim_end(void)
 	away_drop();
 	kept_free();
 	carried_free();
+	disks_free();
 	guest_free(&sim.guest);
 }
 

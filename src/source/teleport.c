@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * teleport.c - pages that the destination reads from its own disks (page/stage_teleport.c).
+ *
+ * Who knows what disks hold is asked before each round but the last: what is known then goes by
+ * it. What the destination lacks after all, it says before ROUND_DONE; it is due in the next round,
+ * and by no hint any more. Where most of a round's are lacking, disks are not what was thought, or
+ * slower than the network, and it is left at that.
+ */
+#include <errno.h>
+
+#include "error.h"
+#include "internal.h"
+#include "runs.h"
+
+/* Of a round's pages that went by disks, so many that are lacking tell something. */
+#define LACKS_TELL 256
+
+bool gw_teleport_wanted(const struct gw_source *s)
+{
+	return s->ops->hints && s->params.pages.hash == GW_HASH_GMAC &&
+	       !(s->params.pages.off >> GW_STAGE_TELEPORT & 1);
+}
+
+int gw_teleport_start(struct gw_source *s)
+{
+	struct gw_teleports *t = &s->teleport;
+	struct gw_holder *h = &s->holder;
+	int rc;
+
+	if (!gw_teleport_wanted(s) || !h->disks || !(h->stages >> GW_STAGE_TELEPORT & 1))
+		return 0;
+	rc = gw_hints_init(&t->hints, s->memory->nr_pages);
+	if (!rc)
+		rc = gw_bitmap_init(&t->lacks, s->memory->nr_pages);
+	t->offered = t->on = !rc;
+	s->params.pages.teleports = t->on;
+	return rc;
+}
+
+void gw_teleport_round(struct gw_source *s, bool last)
+{
+	struct gw_teleports *t = &s->teleport;
+
+	if (!t->on || last)
+		return;
+	/* Nobody who knows costs nothing but the hint. */
+	if (s->ops->hints(s->env, s->holder.disks, s->due_pages, &t->hints)) {
+		gw_error_clear();
+		return;
+	}
+	t->round_pages = s->pages[GW_STAGE_TELEPORT];
+	t->round_lacks = 0;
+	gw_encoder_teleports(&s->holder.encoder, &t->hints);
+}
+
+/* REFUSED: some pages, ascending. */
+static int heed_lacks(void *arg)
+{
+	struct gw_source *s = arg;
+	struct gw_teleports *t = &s->teleport;
+	struct gw_reader r = { s->holder.inbox.payload, s->holder.inbox.len };
+	size_t first = 0, count = 0;
+	int rc;
+
+	while ((rc = gw_runs_take(&r, s->memory->nr_pages, &first, &count)) > 0) {
+		for (size_t page = first; page < first + count; page++) {
+			if (!gw_encoder_lacks(&s->holder.encoder, page))
+				return gw_fail(-EPROTO,
+					       "lacks page %zu, which no disk was to bring", page);
+			gw_hints_drop(&t->hints, page);
+			gw_bitmap_set(&t->lacks, page);
+		}
+		t->nr_lacks += count;
+		t->round_lacks += count;
+	}
+	return rc;
+}
+
+/* What is waited for there is no measure of the network. */
+static int64_t disks_ns(const struct gw_source *s, int64_t began)
+{
+	const struct gw_frame *f = &s->holder.inbox;
+	const int64_t most = s->ops->now(s->env) - began;
+	const uint64_t ns = f->len == 8 ? gw_get64(f->payload) : 0;
+
+	return ns < (uint64_t)most ? (int64_t)ns : most;
+}
+
+int gw_teleport_wait(struct gw_source *s, int64_t *waited)
+{
+	struct gw_teleports *t = &s->teleport;
+	struct gw_holder *h = &s->holder;
+	const int64_t began = s->ops->now(s->env);
+	uint64_t pages;
+	int rc;
+
+	*waited = 0;
+	if (!h->encoder.hints)
+		return gw_holder_wait_round(h, s->ops->now(s->env) + GW_ROUND_NS);
+	h->on_refused = heed_lacks;
+	h->refused_arg = s;
+	rc = gw_holder_wait_round(h, GW_FOREVER);
+	h->on_refused = NULL;
+	if (!rc)
+		*waited = disks_ns(s, began);
+	pages = s->pages[GW_STAGE_TELEPORT] - t->round_pages;
+	t->lacked += t->round_lacks;
+	if (t->round_lacks >= LACKS_TELL && t->round_lacks > pages / 2)
+		t->on = false;
+	return rc;
+}
+
+void gw_teleport_due(struct gw_source *s)
+{
+	struct gw_teleports *t = &s->teleport;
+	size_t start, stop;
+
+	if (!t->nr_lacks)
+		return;
+	gw_bitmap_for_each_run(&t->lacks, 0, t->lacks.bits, start, stop)
+		gw_bitmap_set_range(&s->due, start, stop - start);
+	gw_bitmap_zero(&t->lacks);
+	t->nr_lacks = 0;
+}
+
+void gw_teleport_free(struct gw_source *s)
+{
+	gw_hints_free(&s->teleport.hints);
+	gw_bitmap_free(&s->teleport.lacks);
+}
