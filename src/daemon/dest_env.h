@@ -39,6 +39,7 @@ struct gw_dest_env {
 	struct gw_journal journal;
 	struct gw_arrival arrival;
 	struct gw_pages pages;
+	struct gw_fetch *fetch;	  /* reads its disks instead of pages; NULL: nobody does */
 	uint8_t *history;	  /* of its units */
 	struct gw_keeper *keeper; /* of an arrival whose memory lies on several hosts */
 	int lock;		  /* of the VM; -1 until its folder is ours */

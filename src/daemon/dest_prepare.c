@@ -17,6 +17,8 @@
 #include "dest_env.h"
 #include "error.h"
 #include "feature.h"
+#include "fetch.h"
+#include "images.h"
 #include "live.h"
 #include "log.h"
 #include "qemu_log.h"
@@ -199,6 +201,22 @@ static int compare_live(struct gw_dest_env *e, const json_t *theirs)
 	return rc;
 }
 
+/* Those of its disks that can be read may be read instead of pages; without them it goes, too. */
+static void open_disks(struct gw_dest_env *e)
+{
+	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
+	json_t *images = NULL;
+
+	if (!e->d.wants_disks)
+		return;
+	if (gw_images_find(e->qmp, &images) ||
+	    gw_fetch_open(&e->fetch, images, e->vm.process.pid, dir, GW_DISKS_NS, &e->d.disks))
+		gw_info("no disk of VM '%s' is read instead of its pages: %s", e->vm.def.name,
+			gw_error());
+	gw_error_clear();
+	json_decref(images);
+}
+
 static int prepare(struct gw_dest_env *e, const json_t *definition, uint64_t resident,
 		   const json_t *reuse, struct gw_dest_kept *kept)
 {
@@ -236,6 +254,8 @@ static int prepare(struct gw_dest_env *e, const json_t *definition, uint64_t res
 		rc = gw_pages_remember(&e->pages, reuse);
 	if (!rc)
 		rc = describe(e, reuse && !e->w->paths->store.untracked);
+	if (!rc)
+		open_disks(e);
 	if (!rc)
 		rc = await_state(e);
 	kept->later = kept->departure && later && !kept->unchecked;

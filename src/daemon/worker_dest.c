@@ -16,6 +16,7 @@
 #include "clock.h"
 #include "dest_env.h"
 #include "error.h"
+#include "fetch.h"
 #include "images.h"
 #include "io.h"
 #include "log.h"
@@ -128,6 +129,20 @@ static size_t op_compared(void *env, size_t from, struct gw_bitmap *absent)
 static void op_compare_end(void *env)
 {
 	gw_arrival_compare_end(&((struct gw_dest_env *)env)->arrival);
+}
+
+static void op_fetch(void *env, unsigned int disk, uint64_t offset, size_t len,
+		     void (*done)(void *arg, const uint8_t *bytes), void *arg)
+{
+	gw_fetch_read(((struct gw_dest_env *)env)->fetch, disk, offset, len, done, arg);
+}
+
+static void op_fetch_end(void *env)
+{
+	struct gw_dest_env *e = env;
+
+	gw_fetch_close(e->fetch);
+	e->fetch = NULL;
 }
 
 static int op_disks(void *env, struct gw_samples *s)
@@ -473,6 +488,8 @@ const struct gw_dest_ops gw_dest_live_ops = {
 	.compare_end = op_compare_end,
 	.split = gw_dest_split,
 	.disks = op_disks,
+	.fetch = op_fetch,
+	.fetch_end = op_fetch_end,
 	.stream = op_stream,
 	.spawn = op_spawn,
 	.join = op_join,
@@ -529,6 +546,7 @@ void gw_dest_env_free(struct gw_dest_env *e)
 	for (size_t i = 0; i < GW_ARRAY_SIZE(fds); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
+	gw_fetch_close(e->fetch);
 	gw_dest_split_end(e, false);
 	gw_pages_free(&e->pages);
 	gw_qmp_close(e->qmp);

@@ -23,8 +23,8 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "opened.h"
 #include "samples.h"
-#include "view.h"
 
 /* Where partitioning tools begin the first one: the file system's superblock is here. */
 #define FIRST_PARTITION (1ULL << 20)
@@ -50,60 +50,11 @@ static void job_free(struct job *j)
 	free(j);
 }
 
-static ssize_t read_some(int fd, void *block, uint64_t offset)
-{
-	ssize_t n;
-
-	do
-		n = pread(fd, block, GW_SAMPLE_SIZE, (off_t)offset);
-	while (n < 0 && errno == EINTR);
-	return n;
-}
-
-/* Where direct reads cannot be: through the page cache, but not out of it. */
-static ssize_t read_cached(int fd, void *block, uint64_t offset)
-{
-	fcntl(fd, F_SETFL, 0);
-	sync_file_range(fd, (off_t)offset, GW_SAMPLE_SIZE,
-			SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-				SYNC_FILE_RANGE_WAIT_AFTER);
-	posix_fadvise(fd, (off_t)offset, GW_SAMPLE_SIZE, POSIX_FADV_DONTNEED);
-	return read_some(fd, block, offset);
-}
-
-/* One that is open: a file, or else a view. */
-struct image {
-	int fd;
-	struct gw_view *view;
-	uint64_t size; /* 0: not known */
-};
-
-static struct gw_digest read_block(const struct job *j, const struct image *m, uint64_t offset,
+static struct gw_digest read_block(const struct job *j, const struct gw_opened *o, uint64_t offset,
 				   uint8_t *block)
 {
-	ssize_t n = -1;
-
-	if (m->view && offset < m->size) {
-		const uint64_t left = m->size - offset;
-
-		n = (ssize_t)(left < GW_SAMPLE_SIZE ? left : GW_SAMPLE_SIZE);
-		if (gw_view_read(m->view, block, (size_t)n, offset))
-			n = -1;
-	} else if (!m->view) {
-		n = fcntl(m->fd, F_GETFL) & O_DIRECT ? read_some(m->fd, block, offset) : -1;
-		if (n < 0)
-			n = read_cached(m->fd, block, offset);
-	}
-	if (n <= 0)
-		return GW_DIGEST_UNKNOWN;
-	memset(block + n, 0, GW_SAMPLE_SIZE - (size_t)n); /* the end of a file */
-	return gw_key_page(&j->key, block);
-}
-
-static int64_t find_data(const struct image *m, uint64_t offset)
-{
-	/* A block device knows no holes, and fails. */
-	return m->view ? gw_view_data(m->view, offset) : lseek(m->fd, (off_t)offset, SEEK_DATA);
+	return gw_opened_read(o, block, GW_SAMPLE_SIZE, offset) ? GW_DIGEST_UNKNOWN
+								: gw_key_page(&j->key, block);
 }
 
 static bool add(struct job *j, uint32_t image, uint64_t offset)
@@ -124,24 +75,24 @@ static bool add(struct job *j, uint32_t image, uint64_t offset)
 }
 
 /* Choose the blocks of an image that is open. */
-static void pick(struct job *j, uint32_t image, const struct image *m)
+static void pick(struct job *j, uint32_t image, const struct gw_opened *o)
 {
 	const size_t images = json_array_size(j->s.images);
 	const size_t each = GW_SAMPLES_MAX / images < GW_SAMPLES_OF_IMAGE ? GW_SAMPLES_MAX / images
 									  : GW_SAMPLES_OF_IMAGE;
 	uint64_t places[GW_SAMPLES_OF_IMAGE], blocks;
 
-	if (!m->size || getrandom(places, sizeof(places), 0) != (ssize_t)sizeof(places))
+	if (!o->size || getrandom(places, sizeof(places), 0) != (ssize_t)sizeof(places))
 		return;
-	blocks = (m->size + GW_SAMPLE_SIZE - 1) / GW_SAMPLE_SIZE;
+	blocks = (o->size + GW_SAMPLE_SIZE - 1) / GW_SAMPLE_SIZE;
 	places[0] = 0;
 	places[1] = blocks - 1;
 	places[2] = FIRST_PARTITION / GW_SAMPLE_SIZE;
 	for (size_t i = 0; i < each && !j->left; i++) {
 		uint64_t offset = places[i] % blocks * GW_SAMPLE_SIZE;
-		int64_t data = i < 3 ? -1 : find_data(m, offset);
+		int64_t data = i < 3 ? -1 : gw_opened_data(o, offset);
 
-		if (data > 0 && (uint64_t)data < m->size)
+		if (data > 0 && (uint64_t)data < o->size)
 			offset = (uint64_t)data / GW_SAMPLE_SIZE * GW_SAMPLE_SIZE;
 		if (!add(j, image, offset))
 			return;
@@ -154,24 +105,6 @@ static bool is_asked_for(const struct job *j, uint32_t image)
 		if (j->s.at[i].image == image)
 			return true;
 	return j->pick;
-}
-
-static int open_image(const struct job *j, const json_t *of, struct image *m)
-{
-	const json_t *node = json_object_get(of, "node");
-	const char *name = json_string_value(json_object_get(of, "file"));
-	off_t size;
-	int rc;
-
-	if (node) {
-		rc = gw_view_open(node, j->pid, j->dir, &m->view);
-		m->size = rc ? 0 : gw_view_size(m->view);
-		return rc;
-	}
-	m->fd = name ? gw_file_open(j->pid, name) : gw_fail(-ENOENT, "it is not on this host");
-	size = m->fd < 0 ? 0 : lseek(m->fd, 0, SEEK_END);
-	m->size = size > 0 ? (uint64_t)size : 0;
-	return m->fd < 0 ? m->fd : 0;
 }
 
 static void note(struct job *j, const json_t *of, bool moved)
@@ -187,28 +120,26 @@ static void note(struct job *j, const json_t *of, bool moved)
 static void read_image(struct job *j, uint32_t image, uint8_t *block)
 {
 	const json_t *of = json_array_get(j->s.images, image);
-	struct image m = { .fd = -1 };
+	struct gw_opened o;
 	int rc;
 
 	if (!is_asked_for(j, image))
 		return;
-	rc = open_image(j, of, &m);
+	rc = gw_opened_open(&o, of, j->pid, j->dir);
 	if (rc)
 		note(j, of, rc == -ESTALE);
 	else if (j->pick)
-		pick(j, image, &m);
-	for (size_t i = 0; i < j->s.nr && (m.view || m.fd >= 0) && !j->left; i++) {
+		pick(j, image, &o);
+	for (size_t i = 0; i < j->s.nr && !rc && !j->left; i++) {
 		struct gw_digest digest;
 
 		if (j->s.at[i].image != image)
 			continue;
-		digest = read_block(j, &m, j->s.at[i].offset, block);
+		digest = read_block(j, &o, j->s.at[i].offset, block);
 		gw_locked(&j->lock);
 		j->s.at[i].digest = digest;
 	}
-	gw_view_close(m.view);
-	if (m.fd >= 0)
-		close(m.fd);
+	gw_opened_close(&o);
 }
 
 static void *run(void *arg)

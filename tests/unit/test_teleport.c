@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * test_teleport.c - pages of disks at the destination: a real file read by real threads, whose
+ * ends come whenever they like; what is right is placed, all else is told, and nothing comes later.
+ */
+#include "unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "fetch.h"
+#include "place.h"
+#include "ram.h"
+#include "rng.h"
+#include "runs.h"
+#include "teleport.h"
+
+#define PAGES  2048UL
+#define BLOCKS 3000UL
+
+struct world {
+	struct gw_dest d;
+	struct gw_ram ram;
+	uint8_t *memory; /* as it lies there */
+	struct gw_place place;
+	struct gw_teleport *t;
+	struct gw_fetch *fetch;
+	struct gw_transport *source; /* its end of the control connection */
+	uint8_t *disk;
+	char *path;
+	int fd;
+	bool never; /* reads do not end */
+	_Atomic unsigned int reads;
+	pthread_mutex_t lock;
+	pthread_cond_t news;
+};
+
+static int64_t op_now(void *env)
+{
+	(void)env;
+	return gw_now();
+}
+
+static int op_wait(void *env, bool (*done)(void *arg), void *arg, int64_t deadline)
+{
+	const struct timespec until = { deadline / GW_S, deadline % GW_S };
+	struct world *w = env;
+	int rc = 0;
+
+	pthread_mutex_lock(&w->lock);
+	while (!done(arg) && rc != ETIMEDOUT)
+		rc = pthread_cond_timedwait(&w->news, &w->lock, &until);
+	pthread_mutex_unlock(&w->lock);
+	return rc != ETIMEDOUT || done(arg) ? 0 : gw_fail(-ETIMEDOUT, "time is over");
+}
+
+static void op_notify(void *env)
+{
+	struct world *w = env;
+
+	pthread_mutex_lock(&w->lock);
+	pthread_cond_broadcast(&w->news);
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void op_fetch(void *env, unsigned int disk, uint64_t offset, size_t len,
+		     void (*done)(void *arg, const uint8_t *bytes), void *arg)
+{
+	struct world *w = env;
+
+	w->reads++;
+	if (!w->never)
+		gw_fetch_read(w->fetch, disk, offset, len, done, arg);
+}
+
+static void op_fetch_end(void *env)
+{
+	struct world *w = env;
+
+	gw_fetch_close(w->fetch);
+	w->fetch = NULL;
+}
+
+static const struct gw_dest_ops ops = {
+	.now = op_now,
+	.wait = op_wait,
+	.notify = op_notify,
+	.fetch = op_fetch,
+	.fetch_end = op_fetch_end,
+};
+
+static int make(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	struct rng rng = { 7 };
+	pthread_condattr_t attr;
+	json_t *images;
+	void *folder;
+	int pair[2], ram = memfd_create("ram", MFD_CLOEXEC);
+
+	*state = w;
+	if (!w || unit_folder(&folder))
+		return -1;
+	w->path = gw_path("%s/disk", (char *)folder);
+	w->fd = open(w->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	w->disk = malloc(BLOCKS * GW_PAGE_SIZE);
+	rng_fill(&rng, w->disk, BLOCKS * GW_PAGE_SIZE);
+	if (gw_pwrite_all(w->fd, w->disk, BLOCKS * GW_PAGE_SIZE, 0) ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) || ram < 0 ||
+	    ftruncate(ram, PAGES * GW_PAGE_SIZE) ||
+	    gw_ram_add(&w->ram, "main", ram, PAGES * GW_PAGE_SIZE, 0))
+		return -1;
+	w->memory = mmap(NULL, PAGES * GW_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, ram, 0);
+	if (w->memory == MAP_FAILED)
+		return -1;
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&w->news, &attr);
+	pthread_condattr_destroy(&attr);
+	w->source = gw_tcp_adopt(pair[0]);
+	w->d = (struct gw_dest){ .ops = &ops,
+				 .env = w,
+				 .version = GW_VERSION,
+				 .control = gw_tcp_adopt(pair[1]),
+				 .memory = &w->ram.memory };
+	images = json_pack("[{s:s,s:i,s:s}]", "disk", "vda", "depth", 0, "file", w->path);
+	if (gw_key_init(&w->d.key, (const uint8_t *)"thirty-two bytes of a secret ...") ||
+	    gw_fetch_open(&w->fetch, images, getpid(), folder, 60 * GW_S, &w->d.disks))
+		return -1;
+	json_decref(images);
+	gw_place_init(&w->place, w->d.memory);
+	return gw_teleport_open(&w->d, &w->place.sink, &w->t);
+}
+
+static int drop(void **state)
+{
+	struct world *w = *state;
+	char *folder = w->path;
+
+	gw_teleport_close(w->t);
+	gw_transport_close(&w->source);
+	gw_transport_close(&w->d.control);
+	json_decref(w->d.disks);
+	munmap(w->memory, PAGES * GW_PAGE_SIZE);
+	gw_ram_close(&w->ram);
+	close(w->fd);
+	unlink(w->path);
+	*strrchr(folder, '/') = '\0';
+	rmdir(folder);
+	free(folder);
+	free(w->disk);
+	free(w);
+	return 0;
+}
+
+/* @page is to be what the disk has at @sector, and @count - 1 after it; @lie: it is not. */
+static int put(struct world *w, uint64_t page, unsigned int count, uint64_t sector, bool lie)
+{
+	uint8_t digests[GW_CHUNK_PAGES * GW_DIGEST_LEN];
+	const uint64_t at = sector * GW_SECTOR_SIZE;
+
+	for (unsigned int i = 0; i < count; i++) {
+		uint8_t bytes[GW_PAGE_SIZE] = { 0 };
+
+		if (at + i * GW_PAGE_SIZE + GW_PAGE_SIZE <= BLOCKS * GW_PAGE_SIZE)
+			memcpy(bytes, w->disk + at + i * GW_PAGE_SIZE, GW_PAGE_SIZE);
+		bytes[0] ^= lie;
+		gw_put_digest(digests + i * GW_DIGEST_LEN, gw_key_page(&w->d.key, bytes));
+	}
+	return gw_teleport_put(w->t, page, count, (struct gw_hint){ 0, sector }, digests);
+}
+
+static void assert_placed(const struct world *w, uint64_t page, unsigned int count, uint64_t sector)
+{
+	assert_memory_equal(w->memory + page * GW_PAGE_SIZE, w->disk + sector * GW_SECTOR_SIZE,
+			    count * GW_PAGE_SIZE);
+}
+
+/* What the source is told; the pages that are lacking are set in @lacks, and counted. */
+static size_t settle(struct world *w, struct gw_bitmap *lacks)
+{
+	struct gw_frame f = { 0 };
+	size_t n = 0;
+
+	assert_int_equal(gw_bitmap_init(lacks, PAGES), 0);
+	assert_int_equal(gw_teleport_settle(w->t, 0), 0);
+	assert_int_equal(gw_frame_send(w->d.control, GW_MSG_ROUND_DONE, 1, NULL, 0), 0);
+	while (!gw_frame_recv(w->source, &f, gw_now() + 60 * GW_S) && f.type != GW_MSG_ROUND_DONE) {
+		struct gw_reader r = { f.payload, f.len };
+		size_t first = 0, count = 0;
+
+		if (f.type == GW_MSG_WAIT)
+			continue;
+		assert_int_equal(f.type, GW_MSG_REFUSED);
+		while (gw_runs_take(&r, PAGES, &first, &count) > 0) {
+			gw_bitmap_set_range(lacks, first, count);
+			n += count;
+		}
+	}
+	assert_int_equal(f.type, GW_MSG_ROUND_DONE);
+	gw_frame_free(&f);
+	return n;
+}
+
+static void in_any_order(void **state)
+{
+	struct world *w = *state;
+	struct gw_bitmap lacks;
+
+	for (uint64_t page = 0; page < PAGES; page++) /* backwards, and in pieces */
+		assert_int_equal(put(w, page, 1, (PAGES - page) * GW_PAGE_SECTORS, page % 100 == 7),
+				 0);
+	assert_int_equal(settle(w, &lacks), PAGES / 100 + 1);
+	for (uint64_t page = 0; page < PAGES; page++) {
+		assert_int_equal(gw_bitmap_test(&lacks, page), page % 100 == 7);
+		if (page % 100 != 7)
+			assert_placed(w, page, 1, (PAGES - page) * GW_PAGE_SECTORS);
+	}
+	/* It was the disk's order, and much at a time. */
+	assert_true(w->reads < PAGES / 4);
+	gw_bitmap_free(&lacks);
+}
+
+/* As file systems of 1 KiB blocks have them, and with what lies between. */
+static void at_any_sector(void **state)
+{
+	struct world *w = *state;
+	struct gw_bitmap lacks;
+
+	assert_int_equal(put(w, 0, 3, 2, false), 0);
+	assert_int_equal(put(w, 10, 256, 2 * GW_PAGE_SECTORS * 30 + 4, false), 0);
+	assert_int_equal(put(w, 300, 1, 6, false), 0);
+	assert_int_equal(settle(w, &lacks), 0);
+	assert_placed(w, 0, 3, 2);
+	assert_placed(w, 10, 256, 2 * GW_PAGE_SECTORS * 30 + 4);
+	assert_placed(w, 300, 1, 6);
+	gw_bitmap_free(&lacks);
+}
+
+/* Its last pages are there, what is behind them is zeros, and far away is nothing. */
+static void at_the_end(void **state)
+{
+	struct world *w = *state;
+	struct gw_bitmap lacks;
+	static const uint8_t zeros[GW_PAGE_SIZE];
+
+	memset(w->memory, 1, 8 * GW_PAGE_SIZE);
+	assert_int_equal(put(w, 0, 2, (BLOCKS - 1) * GW_PAGE_SECTORS, false), 0);
+	assert_int_equal(put(w, 4, 2, BLOCKS * 1000 * GW_PAGE_SECTORS, false), 0);
+	assert_int_equal(put(w, 6, 2, GW_HINT_SECTORS - 1, false), 0);
+	assert_int_equal(settle(w, &lacks), 4);
+	assert_placed(w, 0, 1, (BLOCKS - 1) * GW_PAGE_SECTORS);
+	assert_memory_equal(w->memory + GW_PAGE_SIZE, zeros, GW_PAGE_SIZE);
+	assert_int_equal(gw_bitmap_count(&lacks, 4, 4), 4);
+	gw_bitmap_free(&lacks);
+}
+
+static void that_cannot_be(void **state)
+{
+	struct world *w = *state;
+	uint8_t digests[GW_CHUNK_PAGES * GW_DIGEST_LEN] = { 0 };
+	struct gw_bitmap lacks;
+
+	w->never = true;
+	assert_int_equal(gw_teleport_put(w->t, 0, 1, (struct gw_hint){ 1, 0 }, digests), -EPROTO);
+	for (uint64_t page = 0; page < PAGES; page += GW_CHUNK_PAGES)
+		assert_int_equal(gw_teleport_put(w->t, page, GW_CHUNK_PAGES,
+						 (struct gw_hint){ 0, 0 }, digests),
+				 0);
+	assert_int_equal(gw_teleport_put(w->t, 0, 1, (struct gw_hint){ 0, 0 }, digests), -EPROTO);
+	assert_int_equal(settle(w, &lacks), PAGES);
+	gw_bitmap_free(&lacks);
+}
+
+/* Reads that never end are not waited for; the next round has its own. */
+static void that_hang(void **state)
+{
+	struct world *w = *state;
+	struct gw_bitmap lacks;
+
+	w->never = true;
+	assert_int_equal(put(w, 5, 3, 8, false), 0);
+	assert_int_equal(settle(w, &lacks), 3);
+	assert_int_equal(gw_bitmap_count(&lacks, 5, 3), 3);
+	gw_bitmap_free(&lacks);
+	w->never = false;
+	assert_int_equal(put(w, 5, 2, 80, false), 0);
+	assert_int_equal(settle(w, &lacks), 0);
+	assert_placed(w, 5, 2, 80);
+	gw_bitmap_free(&lacks);
+}
+
+/* It is over before any of it is, and nobody is told anything any more. */
+static void left_alone(void **state)
+{
+	struct world *w = *state;
+
+	for (uint64_t page = 0; page < PAGES; page += 2)
+		assert_int_equal(put(w, page, 1, page * GW_PAGE_SECTORS, false), 0);
+	gw_teleport_close(w->t);
+	w->t = NULL;
+	memset(w->memory, 3, PAGES * GW_PAGE_SIZE);
+	for (size_t i = 0; i < PAGES * GW_PAGE_SIZE; i += GW_PAGE_SIZE)
+		assert_int_equal(w->memory[i], 3);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(in_any_order, make, drop),
+		cmocka_unit_test_setup_teardown(at_any_sector, make, drop),
+		cmocka_unit_test_setup_teardown(at_the_end, make, drop),
+		cmocka_unit_test_setup_teardown(that_cannot_be, make, drop),
+		cmocka_unit_test_setup_teardown(that_hang, make, drop),
+		cmocka_unit_test_setup_teardown(left_alone, make, drop),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
