@@ -40,6 +40,10 @@ static const char migrate_help[] =
 	"                         (default: where it costs no time), off, or predicted by lru or\n"
 	"                         lru-splay, of what is accessed in a while before the first round\n"
 	"  --preprocess MS        with these two: how long that while may be at most (500)\n"
+	"  --teleport[=WHICH]     pages that lie on a disk, too, which the destination has, are read\n"
+	"                         there. Which: index, of what the disks' images hold, kept on this\n"
+	"                         host; auto, the best way there is (if nothing is said); off\n"
+	"                         (default)\n"
 	"  --split HOST:PORT[=SIZE][,...]\n"
 	"                         leave memory at these hosts, on its way: what the guest uses least.\n"
 	"                         It runs there like one that was split; see godwit split\n"
@@ -71,6 +75,7 @@ enum {
 	OPT_POSTCOPY_AFTER,
 	OPT_WORKING_SET,
 	OPT_PREPROCESS,
+	OPT_TELEPORT,
 	OPT_SPLIT,
 };
 
@@ -138,6 +143,9 @@ static int take_option(struct migrate *m, int opt)
 	case OPT_PREPROCESS:
 		rc = gw_cli_number(optarg, 1, 60000, &value);
 		json_object_set_new(m->args, "preprocess", json_integer(value));
+		break;
+	case OPT_TELEPORT:
+		json_object_set_new(m->args, "teleport", json_string(optarg ? optarg : "auto"));
 		break;
 	case OPT_SPLIT:
 		return gw_split_option('t', "--split", m->args);
@@ -251,6 +259,7 @@ int gw_cmd_migrate(int argc, char **argv)
 		{ "postcopy-after", 1, NULL, OPT_POSTCOPY_AFTER },
 		{ "working-set", 1, NULL, OPT_WORKING_SET },
 		{ "preprocess", 1, NULL, OPT_PREPROCESS },
+		{ "teleport", 2, NULL, OPT_TELEPORT },
 		{ "split", 1, NULL, OPT_SPLIT },
 		{ "main-memory", 1, NULL, 'm' },
 		{ "chunk-pages", 1, NULL, 'c' },

@@ -13,6 +13,8 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "hinter.h"
+#include "images.h"
 #include "io.h"
 #include "live.h"
 #include "log.h"
@@ -22,6 +24,9 @@
 
 #define ENDING_MS     2000
 #define PREPROCESS_MS 500
+
+/* How long disks are read for their index; whoever comes next goes on. */
+#define INDEX_NS (2 * GW_S)
 
 static unsigned int unsigned_arg(const json_t *args, const char *key, unsigned int otherwise)
 {
@@ -109,6 +114,38 @@ static int working_set_options(struct gw_source *s, const json_t *args)
 		return gw_fail(-EINVAL, "--preprocess is for --working-set lru or lru-splay, and "
 					"not with --postcopy now, which waits for nothing");
 	return rc;
+}
+
+static int teleport_options(struct gw_source *s, const json_t *args)
+{
+	const char *word = json_string_value(json_object_get(args, "teleport")) ?: "off";
+
+	if (!strcmp(word, "off")) {
+		s->params.pages.off |= 1U << GW_STAGE_TELEPORT;
+		return 0;
+	}
+	if (strcmp(word, "auto") != 0 && strcmp(word, "index") != 0)
+		return gw_fail(-EINVAL, "--teleport is auto, index or off, not '%s'", word);
+	return s->params.pages.hash == GW_HASH_GMAC
+		       ? 0
+		       : gw_fail(-EINVAL, "--teleport goes by digests that only --hash gmac makes");
+}
+
+/* What its disks hold is read while the destination starts. Without it goes, too. */
+static void start_hinter(struct gw_source_env *e)
+{
+	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
+	json_t *images = NULL;
+
+	if (e->s.params.pages.off >> GW_STAGE_TELEPORT & 1)
+		return;
+	if (!gw_images_find(e->qmp, &images))
+		e->hinter = gw_hinter_start(images, e->vm.process.pid, dir, e->w->paths->lib,
+					    INDEX_NS);
+	if (!e->hinter)
+		gw_warn("no page of VM '%s' goes by what its disks hold: %s", e->vm.def.name,
+			gw_error());
+	json_decref(images);
 }
 
 /* A memory backend that only one of the definition (@defined) and QEMU (otherwise) has, or NULL. */
@@ -244,6 +281,8 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 		rc = postcopy_options(s, args);
 	if (!rc)
 		rc = working_set_options(s, args);
+	if (!rc)
+		rc = teleport_options(s, args);
 	if (!rc && s->params.postcopy != GW_POSTCOPY_NEVER)
 		rc = gw_serve_note(e);
 	if (rc)
@@ -330,6 +369,7 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 	definition = gw_definition_json(&e->vm.def);
 	json_object_set(definition, "live", e->live);
 	e->s.definition = definition;
+	start_hinter(e);
 	rc = gw_source_run(&e->s);
 	/* A guest that was not resumed, because it was paused, has its QEMU as it was, too. */
 	if (e->settings && e->s.state != GW_SOURCE_IN_DOUBT && e->s.state != GW_SOURCE_COMPLETED) {

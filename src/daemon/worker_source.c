@@ -12,6 +12,7 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "hinter.h"
 #include "images.h"
 #include "io.h"
 #include "live.h"
@@ -427,6 +428,20 @@ static int op_disks(void *env, struct gw_samples *s, bool pick)
 	return pick ? gw_samples_pick(s, &from) : gw_samples_read(s, &from);
 }
 
+static int op_hints(void *env, const json_t *disks, uint64_t due, struct gw_hints *hints)
+{
+	struct gw_source_env *e = env;
+
+	(void)due; /* an index is asked as they come */
+	if (!e->hinter)
+		return gw_fail(-ENOTSUP, "nobody knows what its disks hold");
+	hints->lookup = gw_hinter_lookup(e->hinter, disks);
+	if (hints->lookup)
+		return 0;
+	gw_info("no page goes by what disks hold: %s", gw_error());
+	return -ENODATA;
+}
+
 static int op_unchanged(void *env)
 {
 	struct gw_source_env *e = env;
@@ -600,6 +615,7 @@ const struct gw_source_ops gw_source_live_ops = {
 	.carried_leave = gw_carry_leave,
 	.carried_thaw = gw_carry_thaw,
 	.disks = op_disks,
+	.hints = op_hints,
 	.processes = op_processes,
 	.cancelled = op_cancelled,
 	.report = op_report,
@@ -624,6 +640,7 @@ void gw_source_env_free(struct gw_source_env *e)
 	if (e->device >= 0)
 		close(e->device);
 	gw_qmp_close(e->qmp);
+	gw_hinter_stop(e->hinter);
 	gw_carry_end(e);
 	json_decref(e->live);
 	json_decref(e->split);

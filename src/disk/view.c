@@ -38,6 +38,7 @@
 /* Bytes of one question about what is stored, and how many are asked at most. */
 #define STATUS_LEN ((4ULL << 30) - (64 << 10))
 #define STATUS_MAX 33
+_Static_assert((STATUS_LEN * STATUS_MAX) >= GW_VIEW_LOOK, "it looks less far than it says");
 
 struct gw_view {
 	pid_t tool;

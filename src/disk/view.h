@@ -23,6 +23,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* How far gw_view_data() looks at least, in bytes. */
+#define GW_VIEW_LOOK (128ULL << 30)
+
 struct gw_view;
 
 /**
@@ -46,7 +49,7 @@ int gw_view_read(struct gw_view *v, void *buf, size_t len, uint64_t offset);
 /**
  * gw_view_data() - where at or after @offset something is stored.
  *
- * Return: an offset; -ENODATA: nowhere, as far as was looked (128 GiB at least); -EIO.
+ * Return: an offset; -ENODATA: nowhere, as far as was looked (GW_VIEW_LOOK at least); -EIO.
  */
 int64_t gw_view_data(struct gw_view *v, uint64_t offset);
 

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* hinter.c - indexes of a VM's disks; see hinter.h. */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "error.h"
+#include "hinter.h"
+#include "index.h"
+#include "io.h"
+#include "log.h"
+#include "opened.h"
+#include "own.h"
+#include "urgency.h"
+#include "xxh.h"
+
+/* Beyond the time for reading: one read, and what was found put into order. */
+#define GRACE_NS (3 * GW_S)
+
+/* A disk, by its name, and the index of its image. */
+struct indexed {
+	char *disk;
+	struct gw_index *index;
+	unsigned int number; /* in READY's list; GW_HINT_DISKS: it is not in it */
+};
+
+struct gw_hinter {
+	json_t *images;
+	pid_t pid;
+	char *dir, *lib;
+	int64_t until;
+	struct gw_lookup lookup;
+	struct indexed *disks;
+	unsigned int nr_disks;
+	_Atomic bool stopped;
+	bool asked;
+	/* The rest under the lock. */
+	pthread_mutex_t lock;
+	pthread_cond_t news;
+	unsigned int refs; /* the caller, and the thread */
+	bool done;
+};
+
+static void unref(struct gw_hinter *h)
+{
+	bool last;
+
+	pthread_mutex_lock(&h->lock);
+	last = !--h->refs;
+	pthread_mutex_unlock(&h->lock);
+	if (!last)
+		return;
+	for (unsigned int i = 0; i < h->nr_disks; i++) {
+		gw_index_close(h->disks[i].index);
+		free(h->disks[i].disk);
+	}
+	pthread_mutex_destroy(&h->lock);
+	pthread_cond_destroy(&h->news);
+	json_decref(h->images);
+	free(h->disks);
+	free(h->dir);
+	free(h->lib);
+	free(h);
+}
+
+/* An image that is being read. */
+struct reading {
+	struct gw_opened o;
+	const struct gw_hinter *h;
+};
+
+static int read_blocks(void *env, void *buf, size_t len, uint64_t offset)
+{
+	return gw_opened_read(&((struct reading *)env)->o, buf, len, offset);
+}
+
+/* A view looks through a part of a disk at a time, and an index takes "nothing" for all of it. */
+static int64_t find_data(void *env, uint64_t offset)
+{
+	const struct gw_opened *o = &((struct reading *)env)->o;
+	int64_t at;
+
+	if (!o->view) {
+		at = gw_opened_data(o, offset);
+		return at >= 0 ? at : errno == ENXIO ? -ENODATA : -errno;
+	}
+	do {
+		at = gw_opened_data(o, offset);
+		offset += GW_VIEW_LOOK;
+	} while (at == -ENODATA && offset < o->size);
+	return at;
+}
+
+static bool is_stopped(void *env)
+{
+	return ((struct reading *)env)->h->stopped;
+}
+
+/* What tells images apart, and one state of an image from the next; 0: its times do not tell. */
+static void identify(const json_t *image, const struct gw_opened *o, char name[40], uint64_t *stamp)
+{
+	gw_autofree char *node = json_dumps(json_object_get(image, "node"), JSON_SORT_KEYS);
+	struct stat st = { 0 };
+	uint64_t who[3] = { 0 }, state[4] = { 0 };
+
+	if (o->fd >= 0 && !fstat(o->fd, &st)) {
+		who[0] = st.st_dev;
+		who[1] = st.st_ino;
+		who[2] = st.st_rdev;
+		state[0] = (uint64_t)st.st_mtim.tv_sec;
+		state[1] = (uint64_t)st.st_mtim.tv_nsec;
+		state[2] = (uint64_t)st.st_size;
+	}
+	/* Of a device, and of what a view shows, nobody knows when it was written. */
+	if (o->view || S_ISBLK(st.st_mode)) {
+		state[3] = (uint64_t)gw_now() | 1;
+		state[0] = (uint64_t)time(NULL);
+	}
+	*stamp = XXH3_64bits(state, sizeof(state)) | 1;
+	snprintf(name, 40, "%016" PRIx64 ".index",
+		 node ? XXH3_64bits(node, strlen(node)) : XXH3_64bits(who, sizeof(who)));
+}
+
+/* 0, or why its pages cannot be found. */
+static int index_image(struct gw_hinter *h, const json_t *image, struct indexed *d)
+{
+	struct gw_index_refreshed done = { 0 };
+	struct reading r = { .h = h };
+	struct gw_index_source from = {
+		.read = read_blocks, .data = find_data, .cancelled = is_stopped, .env = &r
+	};
+	gw_autofree char *path = NULL;
+	uint64_t stamp = 0;
+	char name[40];
+	int rc = gw_opened_open(&r.o, image, h->pid, h->dir);
+
+	if (!rc) {
+		identify(image, &r.o, name, &stamp);
+		path = gw_path("%s/index/%s", h->lib, name);
+		rc = gw_index_open(path, r.o.size, &d->index);
+	}
+	if (!rc)
+		rc = gw_index_refresh(d->index, &from, stamp, h->until, &done);
+	/* What is there is of use, whoever else is at it, and whatever could not be written. */
+	if (d->index)
+		rc = gw_index_prepare(d->index);
+	gw_opened_close(&r.o);
+	if (done.left)
+		gw_info("disk '%s': %zu MiB of its image are still to be read for its index",
+			d->disk, done.left);
+	return rc;
+}
+
+/* The image of a disk that is worth an index: the last of its chain that is a file, or itself. */
+static const json_t *image_of(const json_t *images, const char *disk)
+{
+	const json_t *image, *best = NULL;
+	size_t i;
+
+	json_array_foreach(images, i, image) {
+		const bool deeper = json_integer_value(json_object_get(image, "depth")) > 0;
+
+		if (strcmp(json_string_value(json_object_get(image, "disk")) ?: "", disk) != 0)
+			continue;
+		if (!best || (deeper && !json_object_get(image, "node")))
+			best = image;
+	}
+	return best;
+}
+
+static void *run(void *arg)
+{
+	struct gw_hinter *h = arg;
+
+	gw_thread_urgency(GW_BULK);
+	for (unsigned int i = 0; i < h->nr_disks && !h->stopped; i++) {
+		struct indexed *d = &h->disks[i];
+
+		if (index_image(h, image_of(h->images, d->disk), d))
+			gw_info("disk '%s' has no index: %s", d->disk, gw_error());
+	}
+	pthread_mutex_lock(&h->lock);
+	h->done = true;
+	pthread_cond_signal(&h->news);
+	pthread_mutex_unlock(&h->lock);
+	unref(h);
+	return NULL;
+}
+
+/* A chunk's digests in a row, disk by disk: each index has its own key. */
+static void find(void *arg, const uint8_t *chunk, const struct gw_pageset *left,
+		 struct gw_pageset *found, struct gw_hint at[GW_CHUNK_PAGES])
+{
+	const struct gw_hinter *h = arg;
+
+	for (unsigned int k = 0; k < h->nr_disks; k++) {
+		const struct indexed *d = &h->disks[k];
+		uint32_t next = GW_INDEX_NONE;
+
+		if (!d->index || d->number == GW_HINT_DISKS)
+			continue;
+		for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++) {
+			uint32_t block;
+
+			if (!gw_pageset_test(left, i) || gw_pageset_test(found, i))
+				continue;
+			block = gw_index_find(d->index,
+					      gw_index_digest(d->index, chunk + i * GW_PAGE_SIZE),
+					      next);
+			if (block == GW_INDEX_NONE)
+				continue;
+			next = block + 1;
+			gw_pageset_set(found, i);
+			at[i] = (struct gw_hint){ d->number, (uint64_t)block * GW_PAGE_SECTORS };
+		}
+	}
+}
+
+static void wrong(void *arg, struct gw_hint at)
+{
+	const struct gw_hinter *h = arg;
+
+	for (unsigned int i = 0; i < h->nr_disks; i++)
+		if (h->disks[i].index && h->disks[i].number == at.disk)
+			gw_index_stale(h->disks[i].index, (uint32_t)(at.sector / GW_PAGE_SECTORS));
+}
+
+static struct gw_hinter *make(const json_t *images, pid_t pid, const char *dir, const char *lib,
+			      int64_t ns)
+{
+	struct gw_hinter *h = calloc(1, sizeof(*h));
+	pthread_condattr_t attr;
+	const json_t *image;
+	size_t i;
+
+	if (!h)
+		return NULL;
+	pthread_mutex_init(&h->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&h->news, &attr);
+	pthread_condattr_destroy(&attr);
+	h->refs = 1;
+	h->images = json_deep_copy(images);
+	h->pid = pid;
+	h->dir = strdup(dir);
+	h->lib = strdup(lib);
+	h->until = gw_now() + ns;
+	h->lookup = (struct gw_lookup){ find, wrong, h };
+	h->disks = calloc(json_array_size(images) + 1, sizeof(*h->disks));
+	json_array_foreach(images, i, image) {
+		const char *disk = json_string_value(json_object_get(image, "disk"));
+
+		if (h->disks && disk && !json_integer_value(json_object_get(image, "depth")))
+			h->disks[h->nr_disks++] = (struct indexed){ .disk = strdup(disk),
+								    .number = GW_HINT_DISKS };
+	}
+	return h;
+}
+
+struct gw_hinter *gw_hinter_start(const json_t *images, pid_t pid, const char *dir, const char *lib,
+				  int64_t ns)
+{
+	gw_autofree char *folder = gw_path("%s/index", lib);
+	struct gw_hinter *h = NULL;
+	pthread_t thread;
+
+	if (gw_own_mkdirs(folder))
+		return NULL;
+	h = make(images, pid, dir, lib, ns);
+	if (h && h->disks && h->dir && h->lib) {
+		h->refs++;
+		if (!pthread_create(&thread, NULL, run, h)) {
+			pthread_detach(thread);
+			return h;
+		}
+		h->refs--;
+	}
+	if (h)
+		unref(h);
+	gw_fail(-ENOMEM, "no memory for an index of disks");
+	return NULL;
+}
+
+/* Which of them the destination has, too, and how many are known. */
+static unsigned int number_disks(struct gw_hinter *h, const json_t *disks)
+{
+	const json_t *name;
+	unsigned int known = 0;
+	size_t i;
+
+	json_array_foreach(disks, i, name)
+		for (unsigned int k = 0; k < h->nr_disks; k++) {
+			if (strcmp(h->disks[k].disk, json_string_value(name)) != 0)
+				continue;
+			h->disks[k].number = (unsigned int)i;
+			known += h->disks[k].index != NULL;
+		}
+	return known;
+}
+
+const struct gw_lookup *gw_hinter_lookup(struct gw_hinter *h, const json_t *disks)
+{
+	const int64_t by = h->until + GRACE_NS;
+	const struct timespec until = { by / GW_S, by % GW_S };
+	bool done;
+
+	pthread_mutex_lock(&h->lock);
+	while (!h->done && pthread_cond_timedwait(&h->news, &h->lock, &until) != ETIMEDOUT)
+		;
+	done = h->done;
+	pthread_mutex_unlock(&h->lock);
+	if (!done) {
+		gw_fail(-ETIMEDOUT, "storage does not answer");
+		return NULL;
+	}
+	if (!h->asked && !number_disks(h, disks)) {
+		gw_fail(-ENOENT, "no disk of the destination is one that has an index here");
+		return NULL;
+	}
+	h->asked = true;
+	return &h->lookup;
+}
+
+void gw_hinter_stop(struct gw_hinter *h)
+{
+	if (!h)
+		return;
+	h->stopped = true;
+	unref(h);
+}
