@@ -34,6 +34,7 @@ static const struct program {
 	{ "cpu", cpu_main, "[LIMIT]" },
 	{ "diskio", diskio_main, "DEV [MIB]" },
 	{ "stream", stream_main, "FOLDER MIB RATE_MIB_S" },
+	{ "churn", churn_main, "FOLDER [FILES]" },
 #ifdef GUEST_SERVERS
 	{ "shop", shop_main, "FILE WAREHOUSES RATE [PERCENT]" },
 #endif
