@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Page cache is read from the destination's disk: whole, verified, and never on anybody's word alone."""
+
+import os
+import random
+import subprocess
+
+from godwit_lab import MIB, check
+from godwit_runner import Group
+
+PAGE = 4096
+FILES, FILE_MIB = 3, 16
+# Pages of files, but for the little that the guest drops or reads anew.
+MOST = FILES * FILE_MIB * MIB // PAGE * 95 // 100
+
+
+def command(*args):
+    done = subprocess.run(args, capture_output=True, text=True)
+    check(done.returncode == 0, f"{' '.join(args)}: {done.stdout}{done.stderr}")
+
+
+class Cached(Group):
+    """A guest that has read files, and checks its memory; the image is the same file for both hosts."""
+
+    weight = 40
+
+    def setup(self):
+        self.a = self.lab.host("a")
+        self.b = self.lab.host("b")
+        self.image = self.make_image("disk.img")
+
+    def make_image(self, name):
+        folder = os.path.join(self.lab.dir, name + ".files")
+        image = os.path.join(self.lab.dir, name)
+        os.mkdir(folder)
+        for i in range(FILES):
+            with open(os.path.join(folder, f"f{i}"), "wb") as f:
+                f.write(random.Random(i).randbytes(FILE_MIB * MIB))
+        with open(image, "wb") as f:
+            f.truncate(2 * FILES * FILE_MIB * MIB)
+        command("mke2fs", "-q", "-F", "-t", "ext4", "-b", str(PAGE), "-d", folder, image)
+        return image
+
+    def boot(self, image, driver="raw", options="gw.disk=ro"):
+        files = ":".join(f"/disk/f{i}" for i in range(FILES))
+        vm = self.lab.vm(memory="192M", run=("memtest:8",),
+                         args=["-drive", f"file={image},format={driver},if=virtio,readonly=on"])
+        append = vm.args.index("-append") + 1
+        vm.args[append] += f" {options} gw.run=md5sum:{files}"
+        vm.boot(self.a)
+        for i in range(FILES):
+            vm.wait_line(rf"[0-9a-f]{{32}}  /disk/f{i}")
+        return vm
+
+    def other(self, vm):
+        return self.b if vm.host is self.a else self.a
+
+    def move(self, vm, *options):
+        """Its account, after all memory has been compared."""
+        return vm.move(self.other(vm), "--verify", "--no-reuse", *options)["godwit"]
+
+    def taken(self, told, least=MOST):
+        pages = told["pages"]["teleported"]
+        check(pages >= least, f"{pages} pages went by what the disk holds, {least} and more could: {told}")
+        check(told["bytes"]["teleported"] < pages * 32, f"{told['bytes']}")
+        check(told["teleport"]["refused"] <= pages // 100, f"{told['teleport']}")
+        return pages
+
+    def test_index(self):
+        """There and back; the second time nothing of the image is read for its index."""
+        vm = self.boot(self.image)
+        for _ in range(2):
+            self.taken(self.move(vm, "--teleport=index"))
+        vm.lives()
+        folder = os.path.join(self.a.root, "lib/index")
+        check(len(os.listdir(folder)) == 1, os.listdir(folder))
+        vm.stop()
+
+    def test_off(self):
+        vm = self.boot(self.image)
+        told = self.move(vm)
+        check(told["pages"]["teleported"] == 0 and "teleport" not in told, f"{told}")
+        self.taken(self.move(vm, "--teleport"))
+        vm.stop()
+
+    def test_overlay(self):
+        """The base image is what many VMs share, and its index with it."""
+        overlay = os.path.join(self.lab.dir, "overlay.qcow2")
+        command("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.image, overlay)
+        vm = self.boot(overlay, "qcow2")
+        self.taken(self.move(vm, "--teleport=index"))
+        vm.lives()
+        vm.stop()
+
+    def test_refused_words(self):
+        vm = self.boot(self.image)
+        vm.migrate(self.b.address, "--teleport=perhaps").finish().failed("auto, index or off")
+        vm.migrate(self.b.address, "--teleport", "--hash", "xxh3").finish().failed("only --hash gmac")
+        vm.stop()
+
+    def test_other_content(self):
+        """What the guest has cached is not on the disk any more: it travels."""
+        vm = self.boot(self.image)
+        with open(self.image, "r+b") as f:
+            f.seek(6 * MIB)
+            f.write(bytes(FILE_MIB * MIB))
+        told = self.move(vm, "--teleport=index")
+        pages = self.taken(told, MOST // 3)
+        check(pages < FILES * FILE_MIB * MIB // PAGE * 9 // 10, f"{pages} pages are said to be there")
+        vm.lives()
+        vm.stop()
+
+    def test_none(self):
+        """A guest without a disk has nothing to read, and moves as ever."""
+        vm = self.lab.vm(run=("memtest:8",)).boot(self.a)
+        told = self.move(vm, "--teleport")
+        check(told["pages"]["teleported"] == 0, f"{told['pages']}")
+        vm.stop()
