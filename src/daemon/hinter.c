@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* hinter.c - indexes of a VM's disks; see hinter.h. */
+/* hinter.c - a guest's agent, and the indexes of its disks; see hinter.h. */
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "agent.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
@@ -21,8 +22,13 @@
 #include "urgency.h"
 #include "xxh.h"
 
-/* Beyond the time for reading: one read, and what was found put into order. */
+/* How long disks are read for their index; beyond that: one read, and what was found put in order.
+ */
+#define INDEX_NS (2 * GW_S)
 #define GRACE_NS (3 * GW_S)
+
+/* How long a guest may take to answer, from when the destination is called. */
+#define AGENT_NS (3 * GW_S)
 
 /* A disk, by its name, and the index of its image. */
 struct indexed {
@@ -31,16 +37,32 @@ struct indexed {
 	unsigned int number; /* in READY's list; GW_HINT_DISKS: it is not in it */
 };
 
+/* What the guest has told: pages in a row, of a disk by its place in h->disks. */
+struct told {
+	size_t page;
+	uint64_t sector;
+	uint32_t count;
+	uint32_t disk;
+};
+
 struct gw_hinter {
-	json_t *images;
+	enum gw_hinter_by by;
+	json_t *images, *keys;
 	pid_t pid;
-	char *dir, *lib;
-	int64_t until;
+	char *dir, *lib, *agent;
+	struct gw_physical physical;
+	size_t nr_pages;
+	int64_t until; /* nobody waits for longer */
 	struct gw_lookup lookup;
 	struct indexed *disks;
 	unsigned int nr_disks;
 	_Atomic bool stopped;
-	bool asked;
+	/* The thread's, until done; then the caller's. */
+	struct told *told;
+	size_t nr_told, room;
+	uint32_t *numbers; /* of the guest's disks: in h->disks; UINT32_MAX: none of them */
+	unsigned int nr_numbers;
+	const char *answered;
 	/* The rest under the lock. */
 	pthread_mutex_t lock;
 	pthread_cond_t news;
@@ -64,10 +86,92 @@ static void unref(struct gw_hinter *h)
 	pthread_mutex_destroy(&h->lock);
 	pthread_cond_destroy(&h->news);
 	json_decref(h->images);
+	json_decref(h->keys);
 	free(h->disks);
+	free(h->told);
+	free(h->numbers);
 	free(h->dir);
 	free(h->lib);
+	free(h->agent);
 	free(h);
+}
+
+/* The guest tells of disk @index, which is one of the VM's, or nobody's. */
+static int hear_disk(void *arg, unsigned int index, const char *text, uint64_t sectors)
+{
+	struct gw_hinter *h = arg;
+	const char *name = gw_agent_match(h->keys, text, sectors);
+
+	if (index >= h->nr_numbers) {
+		uint32_t *more = realloc(h->numbers, (index + 1) * sizeof(*more));
+
+		if (!more)
+			return gw_fail(-ENOMEM, "no memory for what the guest tells");
+		memset(more + h->nr_numbers, 0xff, (index + 1 - h->nr_numbers) * sizeof(*more));
+		h->numbers = more;
+		h->nr_numbers = index + 1;
+	}
+	h->numbers[index] = UINT32_MAX;
+	for (unsigned int i = 0; name && i < h->nr_disks; i++)
+		if (!strcmp(h->disks[i].disk, name))
+			h->numbers[index] = i;
+	return 0;
+}
+
+static int keep(struct gw_hinter *h, struct told told)
+{
+	struct told *more;
+
+	if (h->nr_told == h->room) {
+		more = realloc(h->told, (2 * h->room + 1024) * sizeof(*more));
+		if (!more)
+			return gw_fail(-ENOMEM, "no memory for what the guest tells");
+		h->told = more;
+		h->room = 2 * h->room + 1024;
+	}
+	h->told[h->nr_told++] = told;
+	return 0;
+}
+
+static int hear_run(void *arg, uint64_t frame, uint64_t count, unsigned int index, uint64_t sector)
+{
+	struct gw_hinter *h = arg;
+	const uint32_t disk = index < h->nr_numbers ? h->numbers[index] : UINT32_MAX;
+	int rc = 0;
+
+	while (!rc && count && disk != UINT32_MAX) {
+		size_t page;
+		/* A frame that is no memory of ours is skipped alone. */
+		const uint64_t n = gw_physical_pages(&h->physical, frame, count, &page);
+
+		if (n)
+			rc = keep(h, (struct told){ page, sector, (uint32_t)n, disk });
+		frame += n ? n : 1;
+		sector += (n ? n : 1) * GW_PAGE_SECTORS;
+		count -= n ? n : 1;
+	}
+	return rc;
+}
+
+static int ask_agent(struct gw_hinter *h)
+{
+	const struct gw_agent_hears hears = { hear_disk, hear_run, h };
+	struct gw_agent_told told;
+	gw_autofd int fd = -1;
+	int rc;
+
+	if (!h->agent)
+		return gw_fail(-ENOENT, "the VM has no port for a guest's agent");
+	fd = gw_agent_connect(h->pid, h->agent);
+	if (fd < 0)
+		return fd;
+	rc = gw_agent_ask(fd, gw_now() + AGENT_NS, h->nr_pages, &hears, &told);
+	if (rc) {
+		h->nr_told = 0;
+		return rc;
+	}
+	h->answered = told.module ? "module" : "agent";
+	return 0;
 }
 
 /* An image that is being read. */
@@ -147,7 +251,7 @@ static int index_image(struct gw_hinter *h, const json_t *image, struct indexed 
 		rc = gw_index_open(path, r.o.size, &d->index);
 	}
 	if (!rc)
-		rc = gw_index_refresh(d->index, &from, stamp, h->until, &done);
+		rc = gw_index_refresh(d->index, &from, stamp, gw_now() + INDEX_NS, &done);
 	/* What is there is of use, whoever else is at it, and whatever could not be written. */
 	if (d->index)
 		rc = gw_index_prepare(d->index);
@@ -175,17 +279,29 @@ static const json_t *image_of(const json_t *images, const char *disk)
 	return best;
 }
 
-static void *run(void *arg)
+static void index_all(struct gw_hinter *h)
 {
-	struct gw_hinter *h = arg;
-
-	gw_thread_urgency(GW_BULK);
 	for (unsigned int i = 0; i < h->nr_disks && !h->stopped; i++) {
 		struct indexed *d = &h->disks[i];
 
 		if (index_image(h, image_of(h->images, d->disk), d))
 			gw_info("disk '%s' has no index: %s", d->disk, gw_error());
+		else
+			h->answered = "index";
 	}
+}
+
+static void *run(void *arg)
+{
+	struct gw_hinter *h = arg;
+
+	gw_thread_urgency(GW_BULK);
+	if (h->by != GW_HINTER_INDEX && ask_agent(h)) {
+		gw_info("the guest does not tell of its page cache: %s", gw_error());
+		gw_error_clear();
+	}
+	if (h->by != GW_HINTER_AGENT && !h->answered)
+		index_all(h);
 	pthread_mutex_lock(&h->lock);
 	h->done = true;
 	pthread_cond_signal(&h->news);
@@ -232,8 +348,12 @@ static void wrong(void *arg, struct gw_hint at)
 			gw_index_stale(h->disks[i].index, (uint32_t)(at.sector / GW_PAGE_SECTORS));
 }
 
-static struct gw_hinter *make(const json_t *images, pid_t pid, const char *dir, const char *lib,
-			      int64_t ns)
+static char *copy(const char *text)
+{
+	return text ? strdup(text) : NULL;
+}
+
+static struct gw_hinter *make(const struct gw_hinter_from *from)
 {
 	struct gw_hinter *h = calloc(1, sizeof(*h));
 	pthread_condattr_t attr;
@@ -248,14 +368,20 @@ static struct gw_hinter *make(const json_t *images, pid_t pid, const char *dir, 
 	pthread_cond_init(&h->news, &attr);
 	pthread_condattr_destroy(&attr);
 	h->refs = 1;
-	h->images = json_deep_copy(images);
-	h->pid = pid;
-	h->dir = strdup(dir);
-	h->lib = strdup(lib);
-	h->until = gw_now() + ns;
+	h->by = from->by;
+	h->images = json_deep_copy(from->images);
+	h->keys = json_deep_copy(from->disks);
+	h->pid = from->pid;
+	h->dir = copy(from->dir);
+	h->lib = copy(from->lib);
+	h->agent = copy(from->agent);
+	h->physical = from->physical;
+	h->nr_pages = from->nr_pages;
+	h->until = gw_now() + GRACE_NS + (h->by == GW_HINTER_AGENT || !h->agent ? 0 : AGENT_NS) +
+		   (h->by == GW_HINTER_AGENT ? AGENT_NS : INDEX_NS);
 	h->lookup = (struct gw_lookup){ find, wrong, h };
-	h->disks = calloc(json_array_size(images) + 1, sizeof(*h->disks));
-	json_array_foreach(images, i, image) {
+	h->disks = calloc(json_array_size(from->images) + 1, sizeof(*h->disks));
+	json_array_foreach(from->images, i, image) {
 		const char *disk = json_string_value(json_object_get(image, "disk"));
 
 		if (h->disks && disk && !json_integer_value(json_object_get(image, "depth")))
@@ -265,16 +391,15 @@ static struct gw_hinter *make(const json_t *images, pid_t pid, const char *dir, 
 	return h;
 }
 
-struct gw_hinter *gw_hinter_start(const json_t *images, pid_t pid, const char *dir, const char *lib,
-				  int64_t ns)
+struct gw_hinter *gw_hinter_start(const struct gw_hinter_from *from)
 {
-	gw_autofree char *folder = gw_path("%s/index", lib);
+	gw_autofree char *folder = gw_path("%s/index", from->lib);
 	struct gw_hinter *h = NULL;
 	pthread_t thread;
 
 	if (gw_own_mkdirs(folder))
 		return NULL;
-	h = make(images, pid, dir, lib, ns);
+	h = make(from);
 	if (h && h->disks && h->dir && h->lib) {
 		h->refs++;
 		if (!pthread_create(&thread, NULL, run, h)) {
@@ -285,31 +410,42 @@ struct gw_hinter *gw_hinter_start(const json_t *images, pid_t pid, const char *d
 	}
 	if (h)
 		unref(h);
-	gw_fail(-ENOMEM, "no memory for an index of disks");
+	gw_fail(-ENOMEM, "no memory to ask what disks hold");
 	return NULL;
 }
 
-/* Which of them the destination has, too, and how many are known. */
-static unsigned int number_disks(struct gw_hinter *h, const json_t *disks)
+/* Which of them the destination has, too. */
+static void number_disks(struct gw_hinter *h, const json_t *disks)
 {
 	const json_t *name;
-	unsigned int known = 0;
 	size_t i;
 
 	json_array_foreach(disks, i, name)
-		for (unsigned int k = 0; k < h->nr_disks; k++) {
-			if (strcmp(h->disks[k].disk, json_string_value(name)) != 0)
-				continue;
-			h->disks[k].number = (unsigned int)i;
-			known += h->disks[k].index != NULL;
-		}
-	return known;
+		for (unsigned int k = 0; k < h->nr_disks; k++)
+			if (!strcmp(h->disks[k].disk, json_string_value(name)))
+				h->disks[k].number = (unsigned int)i;
 }
 
-const struct gw_lookup *gw_hinter_lookup(struct gw_hinter *h, const json_t *disks)
+/* What the guest has told, once. */
+static int give_told(struct gw_hinter *h, struct gw_hints *hints)
 {
-	const int64_t by = h->until + GRACE_NS;
-	const struct timespec until = { by / GW_S, by % GW_S };
+	if (!h->nr_told)
+		return gw_fail(-ENODATA, "what the guest has told is of another moment");
+	for (size_t i = 0; i < h->nr_told; i++) {
+		const struct told *t = &h->told[i];
+		const unsigned int number = h->disks[t->disk].number;
+
+		for (uint32_t k = 0; number != GW_HINT_DISKS && k < t->count; k++)
+			gw_hints_set(hints, t->page + k,
+				     (struct gw_hint){ number, t->sector + k * GW_PAGE_SECTORS });
+	}
+	h->nr_told = 0;
+	return 0;
+}
+
+int gw_hinter_hints(struct gw_hinter *h, const json_t *disks, struct gw_hints *hints)
+{
+	const struct timespec until = { h->until / GW_S, h->until % GW_S };
 	bool done;
 
 	pthread_mutex_lock(&h->lock);
@@ -317,16 +453,16 @@ const struct gw_lookup *gw_hinter_lookup(struct gw_hinter *h, const json_t *disk
 		;
 	done = h->done;
 	pthread_mutex_unlock(&h->lock);
-	if (!done) {
-		gw_fail(-ETIMEDOUT, "storage does not answer");
-		return NULL;
-	}
-	if (!h->asked && !number_disks(h, disks)) {
-		gw_fail(-ENOENT, "no disk of the destination is one that has an index here");
-		return NULL;
-	}
-	h->asked = true;
-	return &h->lookup;
+	if (!done)
+		return gw_fail(-ETIMEDOUT, "neither storage nor the guest answers");
+	if (!h->answered)
+		return gw_fail(-ENOENT, "nobody knows");
+	number_disks(h, disks);
+	hints->by = h->answered;
+	if (strcmp(h->answered, "index") != 0)
+		return give_told(h, hints);
+	hints->lookup = &h->lookup;
+	return 0;
 }
 
 void gw_hinter_stop(struct gw_hinter *h)

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * hinter.h - where on a VM's disks the bytes of its pages lie: the index of each disk's image.
+ * hinter.h - where on a VM's disks the bytes of its pages lie, by whoever knows it best.
  *
- * An image's index (disk/index.h) lies in LIB/index, under a name made of what the image is. Of an
- * overlay it is that of the raw image at the end of its backing chain, which many VMs share;
- * otherwise that of what the guest sees. It is refreshed when a migration begins, for a while, and
+ * The guest's agent (vm/agent.h) tells it of its page cache, once: what the guest has written since
+ * is the next rounds' business, and goes as ever. Otherwise each disk's image has an index
+ * (disk/index.h), asked as pages travel, in every round but the last. It lies in LIB/index, under a
+ * name made of what the image is: of an overlay it is that of the raw image at the end of its
+ * backing chain, which many VMs share. It is refreshed when a migration begins, for a while, and
  * whoever comes next goes on.
  *
- * Storage may hang: all of it is done by a thread of its own, which is left alone then.
+ * Storage may hang, and a guest say nothing: all of it is done by a thread of its own, which is
+ * left alone then.
  */
 #ifndef GW_HINTER_H
 #define GW_HINTER_H
@@ -17,26 +20,42 @@
 #include <sys/types.h>
 
 #include "hints.h"
+#include "physical.h"
 
 struct gw_hinter;
 
-/**
- * gw_hinter_start() - begin to read what is not known of the disks of @images (gw_images_find()).
- * @pid, @dir: as gw_opened_open(); @lib: LIB
- * @ns: how long it may be read
- *
- * Return: gw_hinter_stop(), or NULL with a message.
- */
-struct gw_hinter *gw_hinter_start(const json_t *images, pid_t pid, const char *dir, const char *lib,
-				  int64_t ns);
+enum gw_hinter_by {
+	GW_HINTER_AUTO, /* the agent, or the index where it does not answer */
+	GW_HINTER_AGENT,
+	GW_HINTER_INDEX,
+};
 
 /**
- * gw_hinter_lookup() - who finds pages on the disks that @disks names, by their place in it.
- *
- * Waits until what is to be read has been; the first call alone. Return: until gw_hinter_stop();
- * NULL with a message: nothing is known of them, or storage does not answer.
+ * struct gw_hinter_from - what it goes by. All is copied.
+ * @images: gw_images_find(); @pid, @dir: as gw_opened_open(); @lib: LIB
+ * @agent: the agent's socket; NULL: there is none. @disks: gw_agent_disks()
+ * @nr_pages: of the VM
  */
-const struct gw_lookup *gw_hinter_lookup(struct gw_hinter *h, const json_t *disks);
+struct gw_hinter_from {
+	enum gw_hinter_by by;
+	const json_t *images, *disks;
+	pid_t pid;
+	const char *dir, *lib, *agent;
+	struct gw_physical physical;
+	size_t nr_pages;
+};
+
+/** gw_hinter_start() - begin to ask. Return: gw_hinter_stop(), or NULL with a message. */
+struct gw_hinter *gw_hinter_start(const struct gw_hinter_from *from);
+
+/**
+ * gw_hinter_hints() - what is known of pages, for the disks that @disks names, by their place in
+ * it.
+ *
+ * Waits until who is asked has answered, or the time for it is over; the first call alone.
+ * Return: 0; -errno with a message: nothing is known, or not any more.
+ */
+int gw_hinter_hints(struct gw_hinter *h, const json_t *disks, struct gw_hints *hints);
 
 /** gw_hinter_stop() - nobody looks anything up any more. NULL is none. */
 void gw_hinter_stop(struct gw_hinter *h);

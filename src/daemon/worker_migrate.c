@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "activate.h"
+#include "agent.h"
 #include "address.h"
 #include "cleanup.h"
 #include "clock.h"
@@ -24,9 +25,6 @@
 
 #define ENDING_MS     2000
 #define PREPROCESS_MS 500
-
-/* How long disks are read for their index; whoever comes next goes on. */
-#define INDEX_NS (2 * GW_S)
 
 static unsigned int unsigned_arg(const json_t *args, const char *key, unsigned int otherwise)
 {
@@ -124,28 +122,44 @@ static int teleport_options(struct gw_source *s, const json_t *args)
 		s->params.pages.off |= 1U << GW_STAGE_TELEPORT;
 		return 0;
 	}
-	if (strcmp(word, "auto") != 0 && strcmp(word, "index") != 0)
-		return gw_fail(-EINVAL, "--teleport is auto, index or off, not '%s'", word);
+	if (strcmp(word, "auto") != 0 && strcmp(word, "agent") != 0 && strcmp(word, "index") != 0)
+		return gw_fail(-EINVAL, "--teleport is auto, agent, index or off, not '%s'", word);
 	return s->params.pages.hash == GW_HASH_GMAC
 		       ? 0
 		       : gw_fail(-EINVAL, "--teleport goes by digests that only --hash gmac makes");
 }
 
-/* What its disks hold is read while the destination starts. Without it goes, too. */
-static void start_hinter(struct gw_source_env *e)
+/* What its disks hold is asked while the destination starts. Without it goes, too. */
+static void start_hinter(struct gw_source_env *e, const json_t *args)
 {
-	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
-	json_t *images = NULL;
+	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name), *agent = NULL;
+	json_t *images = NULL, *disks = NULL;
+	struct gw_hinter_from from = { .pid = e->vm.process.pid,
+				       .dir = dir,
+				       .lib = e->w->paths->lib,
+				       .nr_pages = e->ram.memory.nr_pages };
+	const char *word = json_string_value(json_object_get(args, "teleport"));
+	int rc;
 
 	if (e->s.params.pages.off >> GW_STAGE_TELEPORT & 1)
 		return;
-	if (!gw_images_find(e->qmp, &images))
-		e->hinter = gw_hinter_start(images, e->vm.process.pid, dir, e->w->paths->lib,
-					    INDEX_NS);
+	from.by = !strcmp(word, "agent")   ? GW_HINTER_AGENT
+		  : !strcmp(word, "index") ? GW_HINTER_INDEX
+					   : GW_HINTER_AUTO;
+	rc = gw_images_find(e->qmp, &images);
+	if (!rc && from.by != GW_HINTER_INDEX &&
+	    (gw_agent_find(e->qmp, &agent) || gw_agent_disks(e->qmp, &disks) ||
+	     gw_physical_ask(&from.physical, e->qmp, &e->ram.memory)))
+		gw_info("VM '%s': %s", e->vm.def.name, gw_error());
+	from.images = images;
+	from.disks = disks;
+	from.agent = from.physical.nr ? agent : NULL;
+	e->hinter = rc ? NULL : gw_hinter_start(&from);
 	if (!e->hinter)
 		gw_warn("no page of VM '%s' goes by what its disks hold: %s", e->vm.def.name,
 			gw_error());
 	json_decref(images);
+	json_decref(disks);
 }
 
 /* A memory backend that only one of the definition (@defined) and QEMU (otherwise) has, or NULL. */
@@ -369,7 +383,7 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 	definition = gw_definition_json(&e->vm.def);
 	json_object_set(definition, "live", e->live);
 	e->s.definition = definition;
-	start_hinter(e);
+	start_hinter(e, args);
 	rc = gw_source_run(&e->s);
 	/* A guest that was not resumed, because it was paused, has its QEMU as it was, too. */
 	if (e->settings && e->s.state != GW_SOURCE_IN_DOUBT && e->s.state != GW_SOURCE_COMPLETED) {

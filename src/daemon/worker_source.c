@@ -432,14 +432,10 @@ static int op_hints(void *env, const json_t *disks, uint64_t due, struct gw_hint
 {
 	struct gw_source_env *e = env;
 
-	(void)due; /* an index is asked as they come */
+	(void)due;
 	if (!e->hinter)
 		return gw_fail(-ENOTSUP, "nobody knows what its disks hold");
-	hints->lookup = gw_hinter_lookup(e->hinter, disks);
-	if (hints->lookup)
-		return 0;
-	gw_info("no page goes by what disks hold: %s", gw_error());
-	return -ENODATA;
+	return gw_hinter_hints(e->hinter, disks, hints);
 }
 
 static int op_unchanged(void *env)

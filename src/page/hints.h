@@ -50,11 +50,13 @@ struct gw_lookup {
  * struct gw_hints - of all pages; zero knows nothing.
  * @table: sector, and disk + 1 above it. Of what the page was when it was told
  * @lookup: asked instead, and the table is of what was found last; NULL: nobody is asked
+ * @by: who has told, for people; NULL: nobody yet
  */
 struct gw_hints {
 	_Atomic uint64_t *table;
 	size_t nr_pages;
 	const struct gw_lookup *lookup;
+	const char *by;
 };
 
 /** gw_hints_init() - none yet, for @nr_pages. 0 or -ENOMEM; gw_hints_free() either way. */

@@ -143,7 +143,7 @@ json_t *gw_source_json(const struct gw_source *s, int64_t now)
 		json_object_set_new(json_object_get(o, "godwit"), "working-set", gw_defer_json(s));
 	if (s->teleport.offered)
 		json_object_set_new(json_object_get(o, "godwit"), "teleport",
-				    json_pack("{s:I,s:b}", "refused",
+				    json_pack("{s:s?,s:I,s:b}", "by", s->teleport.by, "refused",
 					      (json_int_t)s->teleport.lacked, "given-up",
 					      !s->teleport.on));
 	if (s->holder.waits_for[0])

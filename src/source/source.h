@@ -222,13 +222,14 @@ struct gw_round_stats {
 
 /**
  * struct gw_teleports - pages that the destination reads from its disks (teleport.c).
- * @offered: they may; @on: they still do; @hints: by these
+ * @offered: they may; @on: they still do; @hints: by these, of @by (hints.h)
  * @lacks: @nr_lacks pages that went like that and are not there, due in the next round
  * @lacked: how many there were in all; @round_lacks, @round_pages: of the last such round, and
  * pages that had gone like that before it
  */
 struct gw_teleports {
 	bool offered, on;
+	const char *by;
 	struct gw_hints hints;
 	struct gw_bitmap lacks;
 	size_t nr_lacks;

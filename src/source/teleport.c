@@ -49,6 +49,7 @@ void gw_teleport_round(struct gw_source *s, bool last)
 		gw_error_clear();
 		return;
 	}
+	t->by = t->hints.by;
 	t->round_pages = s->pages[GW_STAGE_TELEPORT];
 	t->round_lacks = 0;
 	gw_encoder_teleports(&s->holder.encoder, &t->hints);

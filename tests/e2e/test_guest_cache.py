@@ -17,7 +17,7 @@ import subprocess
 import time
 
 import godwit_lab
-from godwit_lab import GUEST, MIB, REPO, Failure, Qmp, check, read_text, wait_for
+from godwit_lab import GUEST, MIB, Failure, Qmp, check, read_text, wait_for
 from godwit_runner import Group, tests_of
 from guest_cache import ASK, MODULE, REQUEST, SELF, Gone, Port, Refused
 
@@ -214,31 +214,28 @@ class WithoutModule(Group):
     timeout = 120
     options = ""
     source = SELF
-    suite = ()
-    guests = GUEST
+    guest = ("--agent", GUEST)
 
     def setup(self):
         check(shutil.which("mkfs.xfs"), "these tests need the package xfsprogs")
-        os.makedirs(self.guests, exist_ok=True)
-        command(os.path.join(REPO, "lab", "mkguest"), *self.suite, "--agent", self.guests)
-        self.guest = Guest(self.lab, self.guests, self.options)
-        for disk, (folder, _) in self.guest.DISKS.items():
+        self.machine = Guest(self.lab, self.guest[-1], self.options)
+        for disk, (folder, _) in self.machine.DISKS.items():
             if folder != "/disk":
                 kind = "xfs" if folder == "/xfs" else "ext4"
-                self.guest.done(f"mkdir {folder} && mount -t {kind} /dev/{disk} {folder}")
-        self.title = f"{type(self).__name__}, {self.guest.shell('uname -r').strip()}"
+                self.machine.done(f"mkdir {folder} && mount -t {kind} /dev/{disk} {folder}")
+        self.title = f"{type(self).__name__}, {self.machine.shell('uname -r').strip()}"
 
     def read_all(self):
-        folders = " ".join(folder for folder, _ in self.guest.DISKS.values())
-        self.guest.done(f"find {folders} -type f -exec cat {{}} + >/dev/null")
+        folders = " ".join(folder for folder, _ in self.machine.DISKS.values())
+        self.machine.done(f"find {folders} -type f -exec cat {{}} + >/dev/null")
 
     def right(self, what=""):
         """A report of a quiet guest, in which every claim is right: the pages' digests by disk."""
         began = time.monotonic()
-        report = self.guest.report()
+        report = self.machine.report()
         took = time.monotonic() - began
         check(report.source == self.source, f"a report of source {report.source}")
-        right, wrong = self.guest.compare(report)
+        right, wrong = self.machine.compare(report)
         check(not wrong, f"{what}: {len(wrong)} wrong claims: {wrong[:5]}")
         pages = sum(run[1] for run in report.runs)
         print(f"{self.title}: {what}: {pages} pages in {len(report.runs)} runs, {took:.3f} s, "
@@ -248,80 +245,80 @@ class WithoutModule(Group):
     def test_what_was_read_is_claimed(self):
         self.read_all()
         right = self.right("what was read")
-        for disk, files in self.guest.files.items():
+        for disk, files in self.machine.files.items():
             expected = files.all()
             share = len(expected & right[disk]) / len(expected)
             check(share >= 0.99, f"{share:.2%} of what was read from {disk} is claimed")
 
     def test_reading_leaves_the_cache_as_it_is(self):
         """A file of which some pages are cached has no more of them after a report."""
-        self.guest.done("sync; echo 3 >/proc/sys/vm/drop_caches; "
+        self.machine.done("sync; echo 3 >/proc/sys/vm/drop_caches; "
                         "dd if=/disk/f0 of=/dev/null bs=4096 skip=100 count=1 2>/dev/null")
-        before = self.right("after one page")["vda"] & self.guest.files["vda"].digests["f0"]
+        before = self.right("after one page")["vda"] & self.machine.files["vda"].digests["f0"]
         check(0 < len(before) < 3000, f"{len(before)} pages were read ahead")
-        after = self.right("again")["vda"] & self.guest.files["vda"].digests["f0"]
+        after = self.right("again")["vda"] & self.machine.files["vda"].digests["f0"]
         check(after == before, f"{len(before)} pages became {len(after)}")
 
     def test_what_was_written_is_claimed_once_it_is_on_the_disk(self):
         for folder, disk in ("/disk", "vda"), ("/small", "vdb"), ("/xfs", "vdc"):
-            self.guest.done(f"cat /scsi/f0 >{folder}/new; sync")
-            expected = self.guest.files["sda1"].digests["f0"]
+            self.machine.done(f"cat /scsi/f0 >{folder}/new; sync")
+            expected = self.machine.files["sda1"].digests["f0"]
             right = self.right(f"written to {folder}")
             share = len(expected & right[disk]) / len(expected)
             check(share >= 0.95, f"{share:.2%} of what was written to {disk} is claimed")
-            self.guest.done(f"rm {folder}/new")
+            self.machine.done(f"rm {folder}/new")
 
     def test_deleted_files(self):
         self.read_all()
-        self.guest.done("rm /disk/f1 /xfs/f1; sync")
+        self.machine.done("rm /disk/f1 /xfs/f1; sync")
         right = self.right("deleted")
         for disk in "vda", "vdc":
-            still = right[disk] & self.guest.files[disk].digests["f1"]
+            still = right[disk] & self.machine.files[disk].digests["f1"]
             check(not still, f"{len(still)} pages of a deleted file are claimed")
 
     def test_journalled_data(self):
         """Its pages are clean long before they are where the file's blocks are."""
-        self.guest.done("umount /small; mount -t ext4 -o data=journal,commit=300 /dev/vdb /small")
+        self.machine.done("umount /small; mount -t ext4 -o data=journal,commit=300 /dev/vdb /small")
         # They become clean when they are written back, which is to say to a transaction that goes on.
-        self.guest.done("cd /proc/sys/vm; cp dirty_expire_centisecs dirty_writeback_centisecs /tmp/; sync; "
+        self.machine.done("cd /proc/sys/vm; cp dirty_expire_centisecs dirty_writeback_centisecs /tmp/; sync; "
                         "echo 1 >dirty_expire_centisecs; echo 1 >dirty_writeback_centisecs; "
                         "cat /scsi/f0 >/small/new; "
                         "while [ $(sed -n 's/^Dirty: *//p' /proc/meminfo | cut -d' ' -f1) -gt 1000 ]; do sleep 0.1; done; "
                         "cp /tmp/dirty_expire_centisecs /tmp/dirty_writeback_centisecs .")
         right = self.right("data=journal")
         check(self.source == MODULE or not right["vdb"], "the agent cannot know which of them are")
-        self.guest.done("umount /small; mount -t ext4 /dev/vdb /small; cat /small/new >/dev/null")
+        self.machine.done("umount /small; mount -t ext4 /dev/vdb /small; cat /small/new >/dev/null")
         right = self.right("data=ordered")
-        expected = self.guest.files["sda1"].digests["f0"]
+        expected = self.machine.files["sda1"].digests["f0"]
         check(len(expected & right["vdb"]) >= 0.99 * len(expected), "nothing is claimed afterwards")
-        self.guest.done("rm /small/new")
+        self.machine.done("rm /small/new")
 
     def test_while_files_change(self):
         """Claims are hints then. But they are well formed, the kernel does not complain, and it passes."""
-        self.guest.done("mkdir /disk/churn /small/churn /xfs/churn; run churn:/disk/churn; "
+        self.machine.done("mkdir /disk/churn /small/churn /xfs/churn; run churn:/disk/churn; "
                         "run churn:/small/churn; run churn:/xfs/churn")
-        console = self.guest.serial
+        console = self.machine.serial
         wait_for("the load", lambda: read_text(console).count("churn: started") >= 3)
         claims = bad = 0
         for _ in range(6):
             begun = len(re.findall(r"churn: \d", read_text(console)))
-            report = self.guest.report()
-            right, wrong = self.guest.compare(report)
+            report = self.machine.report()
+            right, wrong = self.machine.compare(report)
             claims += sum(run[1] for run in report.runs)
             bad += len(wrong)
             wait_for("the load to go on", lambda: len(re.findall(r"churn: \d", read_text(console))) > begun)
         check(claims, "nothing was claimed")
         print(f"{self.title}: under load {bad} of {claims} claims were wrong when they were looked at", flush=True)
-        self.guest.done("killall churn; while pidof churn; do sleep 0.1; done; sync")
+        self.machine.done("killall churn; while pidof churn; do sleep 0.1; done; sync")
         self.read_all()
         self.right("after the load")
-        self.guest.done("rm -r /disk/churn /small/churn /xfs/churn")
+        self.machine.done("rm -r /disk/churn /small/churn /xfs/churn")
 
     def test_hosts_come_and_go(self):
         """In the middle of a request or of an answer; the next one is answered."""
         chance = random.Random(7)
         for _ in range(30):
-            port = self.guest.port()
+            port = self.machine.port()
             request = REQUEST.pack(ASK, chance.getrandbits(64), 1, 1, 0)
             port.send(chance.choice((request, request * 2, request[:chance.randrange(1, 32)], b"x" * 100)))
             if chance.randrange(2):
@@ -336,7 +333,7 @@ class WithoutModule(Group):
     def test_a_host_that_does_not_read(self):
         """Answers pile up until the agent has to wait; it hears the next request nevertheless."""
         def pile_up():
-            port = self.guest.port()
+            port = self.machine.port()
             for _ in range(200):
                 number = port.request()
                 time.sleep(0.01)  # so that it begins to answer many of them
@@ -348,7 +345,7 @@ class WithoutModule(Group):
         self.right("after a host that did not read")
 
     def test_requests(self):
-        port = self.guest.port()
+        port = self.machine.port()
         for version, kind in (2, 1), (1, 2), (1 << 31, 7):
             try:
                 port.answer(port.request(version, kind))
@@ -366,10 +363,10 @@ class WithoutModule(Group):
     def test_silence(self):
         """Who is not asked sleeps, whether or not a host is there."""
         def activity():
-            return self.guest.done("cat /proc/$(pidof godwit-agent)/status | grep ctxt; "
+            return self.machine.done("cat /proc/$(pidof godwit-agent)/status | grep ctxt; "
                                    "cut -d' ' -f14,15 /proc/$(pidof godwit-agent)/stat")
-        self.guest.report()
-        port = self.guest.port()
+        self.machine.report()
+        port = self.machine.port()
         port.ask()
         for what in "with", "without":
             # The edge of the host's leaving may still be under way.
@@ -381,7 +378,7 @@ class WithoutModule(Group):
 
     def test_once(self):
         """What a user sees is a whole stream."""
-        said = self.guest.done("godwit-agent --once /tmp/stream; wc -c </tmp/stream; rm /tmp/stream")
+        said = self.machine.done("godwit-agent --once /tmp/stream; wc -c </tmp/stream; rm /tmp/stream")
         found = re.search(r"(\d+) pages in (\d+) runs.*\n(\d+)\n", said)
         check(found and int(found[1]) >= int(found[2]) > 0, said)
         check(int(found[3]) > 16 * int(found[2]), said)
@@ -398,15 +395,13 @@ class WithModule(WithoutModule):
 class WithoutModuleOnDebian13(WithoutModule):
     """Linux 6.12, where files have large folios."""
 
-    suite = ("--suite", "trixie")
-    guests = os.path.join(GUEST, "debian13")
+    guest = ("--suite", "trixie", "--agent", os.path.join(GUEST, "debian13"))
 
 
 class WithModuleOnDebian13(WithModule):
     """The same source of the module."""
 
-    suite = ("--suite", "trixie")
-    guests = os.path.join(GUEST, "debian13")
+    guest = ("--suite", "trixie", "--agent", os.path.join(GUEST, "debian13"))
 
 
 # A group has the tests that it names itself: here all have the same.

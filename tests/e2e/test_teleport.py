@@ -3,9 +3,10 @@
 
 import os
 import random
+import shutil
 import subprocess
 
-from godwit_lab import MIB, check
+from godwit_lab import GUEST, MIB, check
 from godwit_runner import Group
 
 PAGE = 4096
@@ -41,12 +42,16 @@ class Cached(Group):
         command("mke2fs", "-q", "-F", "-t", "ext4", "-b", str(PAGE), "-d", folder, image)
         return image
 
+    args = ()
+    initrd = "initrd.img"
+
     def boot(self, image, driver="raw", options="gw.disk=ro"):
         files = ":".join(f"/disk/f{i}" for i in range(FILES))
         vm = self.lab.vm(memory="192M", run=("memtest:8",),
-                         args=["-drive", f"file={image},format={driver},if=virtio,readonly=on"])
-        append = vm.args.index("-append") + 1
+                         args=["-drive", f"file={image},format={driver},if=virtio,readonly=on", *self.args])
+        append, initrd = vm.args.index("-append") + 1, vm.args.index("-initrd") + 1
         vm.args[append] += f" {options} gw.run=md5sum:{files}"
+        vm.args[initrd] = os.path.join(os.path.dirname(vm.args[initrd]), self.initrd)
         vm.boot(self.a)
         for i in range(FILES):
             vm.wait_line(rf"[0-9a-f]{{32}}  /disk/f{i}")
@@ -59,10 +64,11 @@ class Cached(Group):
         """Its account, after all memory has been compared."""
         return vm.move(self.other(vm), "--verify", "--no-reuse", *options)["godwit"]
 
-    def taken(self, told, least=MOST):
+    def taken(self, told, least=MOST, by="index"):
         pages = told["pages"]["teleported"]
         check(pages >= least, f"{pages} pages went by what the disk holds, {least} and more could: {told}")
         check(told["bytes"]["teleported"] < pages * 32, f"{told['bytes']}")
+        check(told["teleport"]["by"] == by, f"{told['teleport']}")
         check(told["teleport"]["refused"] <= pages // 100, f"{told['teleport']}")
         return pages
 
@@ -94,7 +100,7 @@ class Cached(Group):
 
     def test_refused_words(self):
         vm = self.boot(self.image)
-        vm.migrate(self.b.address, "--teleport=perhaps").finish().failed("auto, index or off")
+        vm.migrate(self.b.address, "--teleport=perhaps").finish().failed("auto, agent, index or off")
         vm.migrate(self.b.address, "--teleport", "--hash", "xxh3").finish().failed("only --hash gmac")
         vm.stop()
 
@@ -115,4 +121,65 @@ class Cached(Group):
         vm = self.lab.vm(run=("memtest:8",)).boot(self.a)
         told = self.move(vm, "--teleport")
         check(told["pages"]["teleported"] == 0, f"{told['pages']}")
+        vm.stop()
+
+
+class Agent(Cached):
+    """A guest with an agent, which tells of its page cache."""
+
+    weight = 30
+    guest = ("--agent", GUEST)
+    initrd = "agent.img"
+    args = ("-device", "virtio-serial-pci", "-chardev", "socket,id=g,path={dir}/agent.sock,server=on,wait=off",
+            "-device", "virtserialport,chardev=g,name=org.godwit.agent.0")
+
+    def test_module(self):
+        """There and back: it answers on the other host, too."""
+        vm = self.boot(self.image, options="gw.disk=ro gw.module gw.agent")
+        for _ in range(3):
+            self.taken(self.move(vm, "--teleport"), by="module")
+        vm.lives()
+        vm.stop()
+
+    def test_without_module(self):
+        vm = self.boot(self.image, options="gw.disk=ro gw.agent")
+        self.taken(self.move(vm, "--teleport=agent"), by="agent")
+        vm.stop()
+
+    def test_index(self):
+        """Nobody in the guest answers: the index does."""
+        vm = self.boot(self.image)
+        told = self.move(vm, "--teleport=agent")
+        check(told["pages"]["teleported"] == 0, f"{told['pages']}")
+        self.taken(self.move(vm, "--teleport"))
+        vm.stop()
+
+    def test_overlay(self):
+        """Its guest writes to it: what the base has of that is not what it reads."""
+        overlay = os.path.join(self.lab.dir, "overlay.qcow2")
+        command("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.image, overlay)
+        self.args = (*self.args, "-drive", f"id=own,if=none,file={overlay},format=qcow2", "-device",
+                     "virtio-blk-pci,drive=own")
+        vm = self.boot(self.image, options="gw.disk=ro gw.module gw.agent")
+        self.taken(self.move(vm, "--teleport=agent"), by="module")
+        vm.stop()
+
+    def test_small_blocks(self):
+        """Of a file system of 1 KiB blocks a page lies at any sector."""
+        image = os.path.join(self.lab.dir, "small.img")
+        shutil.copyfile(self.image, image)
+        command("mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-d", self.image + ".files", image)
+        vm = self.boot(image, options="gw.disk=ro gw.module gw.agent")
+        self.taken(self.move(vm, "--teleport=agent"), by="module")
+        vm.stop()
+
+    def test_lies(self):
+        """The disk is not what it was when the guest read it: what was told is refused, and travels."""
+        vm = self.boot(self.image, options="gw.disk=ro gw.module gw.agent")
+        with open(self.image, "r+b") as f:
+            f.write(random.Random(9).randbytes(2 * FILES * FILE_MIB * MIB))
+        told = self.move(vm, "--teleport=agent")
+        check(told["pages"]["teleported"] >= MOST, f"{told['pages']}")
+        check(told["teleport"]["refused"] >= MOST and told["teleport"]["given-up"], f"{told['teleport']}")
+        vm.lives()
         vm.stop()
