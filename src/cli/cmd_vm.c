@@ -13,19 +13,32 @@
 #include "io.h"
 
 static const char run_help[] =
-	"usage: godwit run NAME --memory SIZE [--json] -- qemu-system-ARCH ARGS...\n"
+	"usage: godwit run NAME --memory SIZE [--agent] [--json] -- qemu-system-ARCH ARGS...\n"
 	"\n"
 	"Start a VM the way Godwit needs it. ARGS are yours; Godwit adds the memory (-m and a\n"
 	"RAM file), and a monitor of its own. {dir} in ARGS stands for the VM's run directory on\n"
 	"the host where it runs, e.g. -serial file:{dir}/serial.log.\n"
 	"\n"
 	"  --memory SIZE  the guest's memory, e.g. 2G; a multiple of 8 KiB\n"
+	"  --agent        add a port on which godwit-agent in the guest tells of its page cache, for\n"
+	"                 godwit migrate --teleport\n"
 	"  --json         print the result as JSON\n";
+
+/* What --agent adds. */
+static const char *const agent_words[] = {
+	"-device",
+	"virtio-serial-pci,id=godwit-serial",
+	"-chardev",
+	"socket,id=godwit-agent,path={dir}/agent.sock,server=on,wait=off",
+	"-device",
+	"virtserialport,bus=godwit-serial.0,chardev=godwit-agent,name=org.godwit.agent.0",
+};
 
 /* --memory may stand before or after NAME, as users write it. */
 int gw_cmd_run(int argc, char **argv)
 {
 	static const struct option longs[] = { { "memory", 1, NULL, 'm' },
+					       { "agent", 0, NULL, 'a' },
 					       { "json", 0, NULL, 'j' },
 					       { "help", 0, NULL, 'h' },
 					       { NULL, 0, NULL, 0 } };
@@ -33,7 +46,7 @@ int gw_cmd_run(int argc, char **argv)
 	const char *name = NULL;
 	char cwd[4096];
 	uint64_t memory = 0;
-	bool json = false, given = false;
+	bool json = false, given = false, agent = false;
 	json_t *words, *result;
 	int opt;
 
@@ -41,6 +54,8 @@ int gw_cmd_run(int argc, char **argv)
 		while ((opt = gw_cli_options(argc, argv, longs, run_help)) != -1) {
 			if (opt == 'j')
 				json = true;
+			else if (opt == 'a')
+				agent = true;
 			else if (gw_parse_size(optarg, &memory))
 				return gw_cli_usage("run", gw_error());
 			else
@@ -59,6 +74,8 @@ int gw_cmd_run(int argc, char **argv)
 	words = json_array();
 	for (; optind < argc; optind++)
 		json_array_append_new(words, json_string(argv[optind]));
+	for (size_t i = 0; agent && i < sizeof(agent_words) / sizeof(agent_words[0]); i++)
+		json_array_append_new(words, json_string(agent_words[i]));
 	call.args = json_pack("{s:s,s:I,s:s,s:o}", "name", name, "memory", (json_int_t)memory,
 			      "cwd", cwd, "argv", words);
 	if (!call.args) {

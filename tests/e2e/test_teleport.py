@@ -43,6 +43,7 @@ class Cached(Group):
         return image
 
     args = ()
+    run = ()
     initrd = "initrd.img"
 
     def boot(self, image, driver="raw", options="gw.disk=ro"):
@@ -52,7 +53,7 @@ class Cached(Group):
         append, initrd = vm.args.index("-append") + 1, vm.args.index("-initrd") + 1
         vm.args[append] += f" {options} gw.run=md5sum:{files}"
         vm.args[initrd] = os.path.join(os.path.dirname(vm.args[initrd]), self.initrd)
-        vm.boot(self.a)
+        vm.boot(self.a, *self.run)
         for i in range(FILES):
             vm.wait_line(rf"[0-9a-f]{{32}}  /disk/f{i}")
         return vm
@@ -130,8 +131,7 @@ class Agent(Cached):
     weight = 30
     guest = ("--agent", GUEST)
     initrd = "agent.img"
-    args = ("-device", "virtio-serial-pci", "-chardev", "socket,id=g,path={dir}/agent.sock,server=on,wait=off",
-            "-device", "virtserialport,chardev=g,name=org.godwit.agent.0")
+    run = ("--agent",)
 
     def test_module(self):
         """There and back: it answers on the other host, too."""
@@ -158,7 +158,7 @@ class Agent(Cached):
         """Its guest writes to it: what the base has of that is not what it reads."""
         overlay = os.path.join(self.lab.dir, "overlay.qcow2")
         command("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.image, overlay)
-        self.args = (*self.args, "-drive", f"id=own,if=none,file={overlay},format=qcow2", "-device",
+        self.args = ("-drive", f"id=own,if=none,file={overlay},format=qcow2", "-device",
                      "virtio-blk-pci,drive=own")
         vm = self.boot(self.image, options="gw.disk=ro gw.module gw.agent")
         self.taken(self.move(vm, "--teleport=agent"), by="module")

@@ -486,9 +486,9 @@ class Vm:
 
     # Life
 
-    def boot(self, host):
+    def boot(self, host, *options):
         """Start it on @host by `godwit run`, and wait until its workload has begun."""
-        host.godwit("run", self.name, "--memory", self.memory, "--", *self.args).ok()
+        host.godwit("run", self.name, "--memory", self.memory, *options, "--", *self.args).ok()
         self.settle(host)
         self.lives()
         return self
