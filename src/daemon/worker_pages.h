@@ -20,11 +20,11 @@ struct gw_pages {
 	struct gw_paged paged;
 	struct gw_faults faults;
 	bool open, hearing;
-	struct gw_qmp **qmp;			   /* its monitor; *NULL: not open */
-	int64_t next_call;			   /* for it (ns) */
-	int qemu;				   /* pidfd; -1 until it is known */
-	struct gw_callers callers;		   /* the source's connections */
-	int64_t next_look;			   /* for a younger godwitd (ns) */
+	struct gw_qmp **qmp;	   /* its monitor; *NULL: not open */
+	int64_t next_call;	   /* for it (ns) */
+	int qemu;		   /* pidfd; -1 until it is known */
+	struct gw_callers callers; /* the source's connections */
+	int64_t next_look;	   /* for a younger godwitd (ns) */
 };
 
 extern const struct gw_dest_page_ops gw_pages_ops;

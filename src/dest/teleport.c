@@ -206,19 +206,19 @@ static void bring(void *arg, const uint8_t *bytes)
 	read_free(r);
 }
 
-/* How many runs from @next on are one read; @len: its bytes. */
+/* How many runs from @next on are one read, that one at least; @len: its bytes. */
 static size_t next_read(const struct gw_teleport *t, size_t *len)
 {
 	const struct gw_hint at = t->runs[t->next]->at;
 	size_t n;
 
-	*len = 0;
-	for (n = 0; t->next + n < t->sorted; n++) {
+	*len = t->runs[t->next]->count * GW_PAGE_SIZE;
+	for (n = 1; t->next + n < t->sorted; n++) {
 		const struct run *run = t->runs[t->next + n];
 		const size_t begin = (run->at.sector - at.sector) * GW_SECTOR_SIZE;
 		const size_t end = begin + run->count * GW_PAGE_SIZE;
 
-		if (run->at.disk != at.disk || (n && (begin > *len + GAP_MAX || end > READ_MAX)))
+		if (run->at.disk != at.disk || begin > *len + GAP_MAX || end > READ_MAX)
 			break;
 		*len = end > *len ? end : *len;
 	}

@@ -45,8 +45,8 @@ struct paged {
 	struct gw_pager *pager; /* who is told */
 	bool halting;
 	unsigned int listeners;
-	struct gw_callers callers;		    /* connections that the worker has not taken */
-	bool connected;				    /* once, at least */
+	struct gw_callers callers; /* connections that the worker has not taken */
+	bool connected;		   /* once, at least */
 	uint64_t faults, touched, written;
 };
 
