@@ -46,10 +46,10 @@ class Cached(Group):
     run = ()
     initrd = "initrd.img"
 
-    def boot(self, image, driver="raw", options="gw.disk=ro"):
+    def boot(self, image, driver="raw", options="gw.disk=ro", readonly="on", memory="192M"):
         files = ":".join(f"/disk/f{i}" for i in range(FILES))
-        vm = self.lab.vm(memory="192M", run=("memtest:8",),
-                         args=["-drive", f"file={image},format={driver},if=virtio,readonly=on", *self.args])
+        drive = f"file={image},format={driver},if=virtio,readonly={readonly}"
+        vm = self.lab.vm(memory=memory, run=("memtest:8",), args=["-drive", drive, *self.args])
         append, initrd = vm.args.index("-append") + 1, vm.args.index("-initrd") + 1
         vm.args[append] += f" {options} gw.run=md5sum:{files}"
         vm.args[initrd] = os.path.join(os.path.dirname(vm.args[initrd]), self.initrd)
@@ -181,5 +181,33 @@ class Agent(Cached):
         told = self.move(vm, "--teleport=agent")
         check(told["pages"]["teleported"] >= MOST, f"{told['pages']}")
         check(told["teleport"]["refused"] >= MOST and told["teleport"]["given-up"], f"{told['teleport']}")
+        vm.lives()
+        vm.stop()
+
+    def churned(self, *options):
+        """Files are written, truncated, deleted and written again all the time, on a disk that both hosts have."""
+        vm = self.boot(self.image, options="gw.disk=rw gw.module gw.agent gw.run=churn:/disk:8", readonly="off")
+        vm.wait_line("churn: ")
+        teleported = 0
+        for _ in range(4):
+            told = self.move(vm, "--downtime-limit", "2000", *options)
+            teleported += told["pages"]["teleported"]
+            vm.lives()
+        check(teleported >= MOST, f"{teleported} pages went by what the disk holds in four moves")
+        check("BAD" not in vm.read(), vm.text[-500:])
+        vm.stop()
+
+    def test_churn(self):
+        self.churned("--teleport=agent")
+
+    def test_churn_by_index(self):
+        self.churned("--teleport=index")
+
+    def test_post_copy(self):
+        """Rounds before the guest goes may go by what disks hold; what follows it does not."""
+        vm = self.boot(self.image, options="gw.disk=ro gw.module gw.agent")
+        told = vm.move(self.other(vm), "--teleport", "--postcopy", "auto", "--postcopy-after", "1",
+                       "--no-reuse")["godwit"]
+        self.taken(told, by="module")
         vm.lives()
         vm.stop()
