@@ -169,6 +169,7 @@ int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost)
 	const int64_t limit = s->params.downtime_limit_ms * GW_MS, fixed = gw_converge_fixed(s);
 	const int64_t least = GW_SOURCE_FIXED_MS * GW_MS + answers_ns(s);
 	const bool postcopy = s->params.postcopy == GW_POSTCOPY_AUTO;
+	int64_t least_cost;
 
 	if (answers_ns(s) && least > limit)
 		return too_far(s, least);
@@ -186,11 +187,13 @@ int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost)
 	/* Rounds within the limit (quiesced ones) end by themselves. */
 	if (cost <= limit || ++c->idle < (postcopy && !c->heavy ? PATIENCE_POSTCOPY : PATIENCE))
 		return 0;
+	/* It may have been within the limit once, and was to be lower. */
+	least_cost = c->best > limit ? c->best : cost;
 	return gw_fail(-ETIME,
 		       "the guest writes memory faster than it can be moved: %.0f MiB/s against "
 		       "%.0f MiB/s, so the downtime would be %lld ms where %u ms are allowed; use "
 		       "--downtime-limit %lld, more bandwidth, or a quieter moment",
 		       s->dirty_rate * GW_PAGE_SIZE / 1048576,
-		       (double)s->holder.bandwidth / 1048576, (long long)(c->best / GW_MS),
-		       s->params.downtime_limit_ms, (long long)(c->best / GW_MS * 3 / 2));
+		       (double)s->holder.bandwidth / 1048576, (long long)(least_cost / GW_MS),
+		       s->params.downtime_limit_ms, (long long)(least_cost / GW_MS * 3 / 2));
 }

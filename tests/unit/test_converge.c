@@ -136,6 +136,19 @@ static void a_writing_guest_is_given_up(void **state)
 }
 
 /* Where post-copy waits behind rounds, they are not tried for long. */
+/* Once it would have been within the limit, and one more round was to lower that: it did not. */
+static void given_up_after_all(void **state)
+{
+	struct gw_source *s = *state;
+	struct gw_converge c = fresh();
+
+	assert_int_equal(gw_converge_check(s, &c, 200 * GW_MS), 0);
+	for (int i = 0; i < 11; i++)
+		assert_int_equal(gw_converge_check(s, &c, 500 * GW_MS), 0);
+	assert_int_equal(gw_converge_check(s, &c, 600 * GW_MS), -ETIME);
+	assert_message("would be 600 ms where 300 ms are allowed");
+}
+
 static void post_copy_is_near(void **state)
 {
 	struct gw_source *s = *state;
@@ -340,6 +353,7 @@ int main(void)
 		converge_test(cost_without_measurements),
 		converge_test(improvement_is_patience),
 		converge_test(a_writing_guest_is_given_up),
+		converge_test(given_up_after_all),
 		converge_test(post_copy_is_near),
 		converge_test(what_is_hopeless),
 		converge_test(who_has_fallen_behind),
