@@ -73,7 +73,7 @@ class GodwitVm:
         self.setup = setup
         self.options = kind["options"]
         self.host = "a"
-        self.daemon.call("run", VM, "--memory", f"{setup.memory_mib}M", "--",
+        self.daemon.call("run", VM, "--memory", f"{setup.memory_mib}M", *load.port, "--",
                          *guest.command_line(setup.qemu, setup.images, load, "{dir}"))
         self._settle()
 

@@ -92,7 +92,7 @@ class Load:
     """What runs in the guest, and what loads it from outside, while it moves."""
 
     def __init__(self, *runs, ready=(), quiet=False, client=None, disk=None, writable=False,
-                 cpus=1):
+                 cpus=1, agent=None):
         self.runs = runs        # as gw.run= takes them
         self.ready = ready      # (text, how often) that the console shows when it may move
         self.quiet = quiet      # whether nothing happens any more then
@@ -100,14 +100,23 @@ class Load:
         self.disk = disk        # an ext4 in a file, the same one on all hosts, which becomes /disk
         self.writable = writable
         self.cpus = cpus
+        self.agent = agent      # how the guest tells of its page cache: module, agent; None: it does not
 
     @property
     def initrd(self):
+        if self.agent:
+            return "servers-agent.img"
         return "servers.img" if self.client or self.disk else "initrd.img"
 
     @property
     def mount(self):
-        return [f"gw.disk={'rw' if self.writable else 'ro'}"] if self.disk else []
+        words = [f"gw.disk={'rw' if self.writable else 'ro'}"] if self.disk else []
+        return words + {None: [], "agent": ["gw.agent"], "module": ["gw.module", "gw.agent"]}[self.agent]
+
+    @property
+    def port(self):
+        """Of the agent, for Godwit's run."""
+        return ["--agent"] if self.agent else []
 
     @property
     def drive(self):

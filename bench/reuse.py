@@ -64,7 +64,7 @@ def disk(bench, mib, folder=None):
         with open(path, "wb") as file:
             file.truncate(mib * MIB)
         # Few inodes, and none left to be made ready later, by whom nobody has asked.
-        done = subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-N", "8192",
+        done = subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-N", "8192",
                                "-E", "lazy_itable_init=0,lazy_journal_init=0",
                                *(["-d", str(folder)] if folder else []), str(path)],
                               capture_output=True, text=True)
@@ -281,11 +281,11 @@ def reuse_stream(bench):
 
 
 @contextlib.contextmanager
-def shop_load(bench):
-    warehouses, share = (1, 50) if bench.quick else (SHOP_WAREHOUSES, 100)
+def shop_load(bench, agent=None, warehouses=SHOP_WAREHOUSES):
+    warehouses, share = (1, 50) if bench.quick else (warehouses, 100)
     with disk(bench, 128 + 128 * warehouses) as path:
         yield guest.Load(f"shop:/disk/shop.db:{warehouses}:{SHOP_RATE}:{share}",
-                         ready=[("shop: ", 3)], disk=path, writable=True)
+                         ready=[("shop: ", 3)], disk=path, writable=True, agent=agent)
 
 
 def blocks_over_pages(groups):

@@ -19,6 +19,7 @@ import postcopy
 import predict
 import reuse
 import split
+import teleport
 from contenders import VM
 from hosts import GIB, Failure, children, cpu_seconds, end, wait_until
 from measure import (FILL_SECONDS, Mover, by_contender, godwit_parts, medians, move_all, move_table,
@@ -240,9 +241,10 @@ FOUNDATION = {
     "scan": scan,
 }
 ALL = {**FOUNDATION, **journey.ALL, **pages.ALL, **postcopy.ALL,
-       **reuse.ALL, **split.ALL, **after.ALL, **paging.ALL, **predict.ALL}
+       **reuse.ALL, **split.ALL, **after.ALL, **paging.ALL, **predict.ALL, **teleport.ALL}
 GROUPS = {"foundation": list(FOUNDATION), "pages": list(pages.ALL),
           "postcopy": list(postcopy.ALL), "reuse": list(reuse.ALL),
           "split": list(split.ALL), "after": [*after.ALL, *paging.ALL],
           "predict": list(predict.ALL),
+         "teleport": list(teleport.ALL),
           "all": list(ALL)}

@@ -30,9 +30,13 @@
 
 static const char help[] =
 	"usage: godwit check [--qemu BINARY] [--json]\n"
+	"       godwit check NAME [--json]\n"
 	"\n"
 	"Tell what this host's kernel and QEMU offer, and what to do where something is missing.\n"
 	"Needs no godwitd. The exit status is 0 if a migration is possible on this host.\n"
+	"\n"
+	"With NAME: which disks of that VM can be read instead of its page cache (godwit migrate\n"
+	"--teleport), and whether its guest tells of that.\n"
 	"\n"
 	"  --qemu BINARY  the QEMU to ask (default: qemu-system-x86_64)\n"
 	"  --json         print the result as JSON\n";
@@ -320,6 +324,40 @@ static void print_text(const struct check *c)
 				     : "A migration is not possible on this host.");
 }
 
+static void print_vm(const json_t *vm)
+{
+	const json_t *disks = json_object_get(vm, "disks"), *agent = json_object_get(vm, "agent");
+	const json_t *disk;
+	size_t i;
+
+	if (!json_array_size(disks))
+		printf("no disks\n");
+	json_array_foreach(disks, i, disk)
+		printf("%-12s %s%s%s\n", json_string_value(json_object_get(disk, "disk")),
+		       json_string_value(json_object_get(disk, "file")),
+		       json_is_true(json_object_get(disk, "ok")) ? "" : ": cannot be read: ",
+		       json_string_value(json_object_get(disk, "error-desc")) ?: "");
+	printf("%-12s %s\n", "agent",
+	       json_string_value(json_object_get(agent, "error-desc")) ?: "answers");
+}
+
+/* Of a VM: what migrate --teleport has to go by. */
+static int check_vm(const char *name, bool json)
+{
+	struct gw_call call = { .command = "check", .args = json_pack("{s:s}", "name", name) };
+	json_t *result;
+
+	if (gw_cli_call(&call, &result))
+		return gw_cli_fail();
+	if (json) {
+		gw_cli_print(result);
+		return 0;
+	}
+	print_vm(result);
+	json_decref(result);
+	return 0;
+}
+
 int gw_cmd_check(int argc, char **argv)
 {
 	static const struct option longs[] = { { "qemu", 1, NULL, 'q' },
@@ -327,17 +365,25 @@ int gw_cmd_check(int argc, char **argv)
 					       { "help", 0, NULL, 'h' },
 					       { NULL, 0, NULL, 0 } };
 	struct check c = { .qemu = "qemu-system-x86_64" };
+	const char *name = NULL;
 	bool json = false;
 	int opt;
 
-	while ((opt = gw_cli_options(argc, argv, longs, help)) != -1) {
-		if (opt == 'j')
-			json = true;
-		else
-			c.qemu = optarg;
+	for (;;) {
+		while ((opt = gw_cli_options(argc, argv, longs, help)) != -1) {
+			if (opt == 'j')
+				json = true;
+			else
+				c.qemu = optarg;
+		}
+		if (name || optind >= argc)
+			break;
+		name = argv[optind++];
 	}
 	if (optind < argc)
-		return gw_cli_usage("check", "no arguments are needed");
+		return gw_cli_usage("check", "the name of one VM at most is needed");
+	if (name)
+		return check_vm(name, json);
 	uname(&c.kernel);
 	check_qemu(&c);
 	check_nbd(&c);

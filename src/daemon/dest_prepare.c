@@ -205,15 +205,21 @@ static int compare_live(struct gw_dest_env *e, const json_t *theirs)
 static void open_disks(struct gw_dest_env *e)
 {
 	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
-	json_t *images = NULL;
+	json_t *images = NULL, *refused = NULL, *why;
+	const char *disk;
 
 	if (!e->d.wants_disks)
 		return;
 	if (gw_images_find(e->qmp, &images) ||
-	    gw_fetch_open(&e->fetch, images, e->vm.process.pid, dir, GW_DISKS_NS, &e->d.disks))
+	    gw_fetch_open(&e->fetch, images, e->vm.process.pid, dir, GW_DISKS_NS, &e->d.disks,
+			  &refused))
 		gw_info("no disk of VM '%s' is read instead of its pages: %s", e->vm.def.name,
 			gw_error());
+	json_object_foreach(refused, disk, why)
+		gw_info("disk '%s' of VM '%s' is not read instead of its pages: %s", disk,
+			e->vm.def.name, json_string_value(why));
 	gw_error_clear();
+	json_decref(refused);
 	json_decref(images);
 }
 

@@ -37,14 +37,14 @@ static const struct {
 	job_fn fn;
 	bool migrates;
 } commands[] = {
-	{ "run", gw_worker_run_vm, false },	   { "attach", gw_worker_attach, false },
-	{ "stop", gw_worker_stop_vm, false },	   { "list", gw_worker_list, false },
-	{ "migrate", gw_worker_migrate, true },	   { "recover", gw_worker_recover, false },
-	{ "images", gw_worker_images, false },	   { "plan", gw_worker_plan, false },
-	{ "page", gw_worker_page, true },	   { "serve", gw_worker_serve, true },
-	{ "split", gw_worker_split, true },	   { "merge", gw_worker_merge, false },
-	{ "held", gw_worker_held, false },	   { "hosts", gw_worker_hosts, false },
-	{ "evacuate", gw_worker_evacuate, false },
+	{ "run", gw_worker_run_vm, false },	{ "attach", gw_worker_attach, false },
+	{ "stop", gw_worker_stop_vm, false },	{ "list", gw_worker_list, false },
+	{ "migrate", gw_worker_migrate, true }, { "recover", gw_worker_recover, false },
+	{ "images", gw_worker_images, false },	{ "plan", gw_worker_plan, false },
+	{ "check", gw_worker_check, false },	{ "page", gw_worker_page, true },
+	{ "serve", gw_worker_serve, true },	{ "split", gw_worker_split, true },
+	{ "merge", gw_worker_merge, false },	{ "held", gw_worker_held, false },
+	{ "hosts", gw_worker_hosts, false },	{ "evacuate", gw_worker_evacuate, false },
 };
 
 bool gw_job_is(const struct gw_job *job, const char *command)

@@ -140,6 +140,7 @@ int gw_worker_images(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_recover(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_plan(struct gw_worker *w, const json_t *args, json_t **result);
+int gw_worker_check(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_held(struct gw_worker *w, const json_t *args, json_t **result);
 int gw_worker_hosts(struct gw_worker *w, const json_t *args, json_t **result);
 /* A keeper at the source of a guest that left before its memory, which it brings (serve.c). */

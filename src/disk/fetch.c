@@ -17,7 +17,6 @@
 #include "error.h"
 #include "fetch.h"
 #include "hints.h"
-#include "log.h"
 #include "opened.h"
 #include "urgency.h"
 
@@ -39,7 +38,7 @@ struct disk {
 };
 
 struct gw_fetch {
-	json_t *images, *names;
+	json_t *images, *names, *refused;
 	pid_t pid;
 	char *dir;
 	struct disk *disks; /* as many as names */
@@ -64,6 +63,7 @@ static void unref(struct gw_fetch *f)
 	pthread_cond_destroy(&f->news);
 	json_decref(f->images);
 	json_decref(f->names);
+	json_decref(f->refused);
 	free(f->disks);
 	free(f->dir);
 	free(f);
@@ -82,8 +82,8 @@ static void open_all(struct gw_fetch *f)
 		if (json_integer_value(json_object_get(image, "depth")) || nr == GW_HINT_DISKS)
 			continue;
 		if (gw_opened_open(&f->disks[nr].image, image, f->pid, f->dir)) {
-			gw_info("disk '%s' is not read instead of pages: %s",
-				json_string_value(disk) ?: "?", gw_error());
+			json_object_set_new(f->refused, json_string_value(disk) ?: "?",
+					    json_string(gw_error()));
 			gw_opened_close(&f->disks[nr].image);
 			continue;
 		}
@@ -220,12 +220,13 @@ static struct gw_fetch *make(const json_t *images, pid_t pid, const char *dir)
 	f->dir = strdup(dir);
 	f->images = json_deep_copy(images);
 	f->names = json_array();
+	f->refused = json_object();
 	f->disks = calloc(json_array_size(images) + 1, sizeof(*f->disks));
 	return f;
 }
 
 int gw_fetch_open(struct gw_fetch **fetch, const json_t *images, pid_t pid, const char *dir,
-		  int64_t ns, json_t **names)
+		  int64_t ns, json_t **names, json_t **refused)
 {
 	const int64_t deadline = gw_now() + ns;
 	const struct timespec until = { deadline / GW_S, deadline % GW_S };
@@ -233,6 +234,8 @@ int gw_fetch_open(struct gw_fetch **fetch, const json_t *images, pid_t pid, cons
 	bool begun;
 
 	*names = NULL;
+	if (refused)
+		*refused = NULL;
 	*fetch = f;
 	if (!f || !f->dir || !f->disks || !f->names)
 		return gw_fail(-ENOMEM, "no memory to read disks");
@@ -242,6 +245,8 @@ int gw_fetch_open(struct gw_fetch **fetch, const json_t *images, pid_t pid, cons
 		;
 	if (f->open && json_array_size(f->names))
 		*names = json_deep_copy(f->names);
+	if (f->open && refused)
+		*refused = json_deep_copy(f->refused);
 	pthread_mutex_unlock(&f->lock);
 	return begun ? 0 : gw_fail(-ENOMEM, "no thread to read disks");
 }

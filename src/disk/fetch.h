@@ -24,11 +24,12 @@ struct gw_fetch;
  * @ns: after so long what has not opened cannot be read
  * @names: set to the disks that can be read, in the order of their numbers, the caller's; NULL:
  * there are none
+ * @refused: set to an object, of each disk that cannot be read why, the caller's; may be NULL
  *
  * Return: 0 or -ENOMEM. @fetch is for gw_fetch_close() either way; NULL is none.
  */
 int gw_fetch_open(struct gw_fetch **fetch, const json_t *images, pid_t pid, const char *dir,
-		  int64_t ns, json_t **names);
+		  int64_t ns, json_t **names, json_t **refused);
 
 /**
  * gw_fetch_read() - @len bytes at @offset of disk @disk; behind its end are zeros.

@@ -99,6 +99,25 @@ class Cached(Group):
         vm.lives()
         vm.stop()
 
+    def test_check(self):
+        """What can be read and what cannot, of a VM, and who tells."""
+        empty = os.path.join(self.lab.dir, "empty.img")
+        with open(empty, "wb") as f:
+            f.truncate(MIB)
+        self.args = ("-drive", f"file={empty},format=raw,if=virtio,file.locking=off")
+        vm = self.boot(self.image)
+        os.rename(empty, empty + ".moved")
+        with open(empty, "wb") as f:
+            f.truncate(MIB)
+        told = self.a.godwit("check", "t", "--json").ok().json()
+        check([(disk["disk"], disk["ok"]) for disk in told["disks"]] == [("virtio0", True), ("virtio1", False)], told)
+        check("does not have open" in told["disks"][1]["error-desc"], told)
+        check(not told["agent"]["ok"] and "no port" in told["agent"]["error-desc"], told)
+        text = self.a.godwit("check", "t").ok().out
+        check("virtio1" in text and "cannot be read" in text and "agent" in text, text)
+        self.a.godwit("check", "other").failed("no VM 'other'")
+        vm.stop()
+
     def test_refused_words(self):
         vm = self.boot(self.image)
         vm.migrate(self.b.address, "--teleport=perhaps").finish().failed("auto, agent, index or off")
@@ -136,6 +155,7 @@ class Agent(Cached):
     def test_module(self):
         """There and back: it answers on the other host, too."""
         vm = self.boot(self.image, options="gw.disk=ro gw.module gw.agent")
+        check(self.a.godwit("check", "t", "--json").ok().json()["agent"]["ok"], "the agent does not answer")
         for _ in range(3):
             self.taken(self.move(vm, "--teleport"), by="module")
         vm.lives()

@@ -132,7 +132,7 @@ static int make(void **state)
 				 .memory = &w->ram.memory };
 	images = json_pack("[{s:s,s:i,s:s}]", "disk", "vda", "depth", 0, "file", w->path);
 	if (gw_key_init(&w->d.key, (const uint8_t *)"thirty-two bytes of a secret ...") ||
-	    gw_fetch_open(&w->fetch, images, getpid(), folder, 60 * GW_S, &w->d.disks))
+	    gw_fetch_open(&w->fetch, images, getpid(), folder, 60 * GW_S, &w->d.disks, NULL))
 		return -1;
 	json_decref(images);
 	gw_place_init(&w->place, w->d.memory);
