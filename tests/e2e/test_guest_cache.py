@@ -214,11 +214,11 @@ class WithoutModule(Group):
     timeout = 120
     options = ""
     source = SELF
-    guest = ("--agent", GUEST)
+    mkguest = ("--agent", GUEST)
 
     def setup(self):
         check(shutil.which("mkfs.xfs"), "these tests need the package xfsprogs")
-        self.machine = Guest(self.lab, self.guest[-1], self.options)
+        self.machine = Guest(self.lab, self.mkguest[-1], self.options)
         for disk, (folder, _) in self.machine.DISKS.items():
             if folder != "/disk":
                 kind = "xfs" if folder == "/xfs" else "ext4"
@@ -395,13 +395,13 @@ class WithModule(WithoutModule):
 class WithoutModuleOnDebian13(WithoutModule):
     """Linux 6.12, where files have large folios."""
 
-    guest = ("--suite", "trixie", "--agent", os.path.join(GUEST, "debian13"))
+    mkguest = ("--suite", "trixie", "--agent", os.path.join(GUEST, "debian13"))
 
 
 class WithModuleOnDebian13(WithModule):
     """The same source of the module."""
 
-    guest = ("--suite", "trixie", "--agent", os.path.join(GUEST, "debian13"))
+    mkguest = ("--suite", "trixie", "--agent", os.path.join(GUEST, "debian13"))
 
 
 # A group has the tests that it names itself: here all have the same.

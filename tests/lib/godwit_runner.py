@@ -30,7 +30,7 @@ class Group:
     timeout = 60  # seconds for one test, and for setup
     weight = 10   # seconds for all, roughly: heavy groups begin first
     soak = False  # takes minutes: only with --soak
-    guest = (godwit_lab.GUEST,)  # what lab/mkguest makes for it before
+    mkguest = (godwit_lab.GUEST,)  # what lab/mkguest makes for it before
     grace = 5     # seconds after a test in which what it left may go by itself
 
     def __init__(self):
@@ -273,7 +273,7 @@ def main(modules):
                   file=sys.stderr)
             return 1
     # Now, while there is a network: the tests have one of their own.
-    for words in dict.fromkeys((Group.guest, *(group.guest for group, _ in groups))):
+    for words in dict.fromkeys((Group.mkguest, *(group.mkguest for group, _ in groups))):
         os.makedirs(words[-1], exist_ok=True)
         subprocess.run([os.path.join(godwit_lab.REPO, "lab", "mkguest"), *words], check=True,
                        stdout=subprocess.DEVNULL)
