@@ -24,7 +24,8 @@
  * told from others here; their runs point to a wrong place.
  *
  * Locks: a folio is only ever tried to lock, never waited for, and is unlocked
- * while the extent is looked up, because inode locks come before folio locks.
+ * while the extent is looked up, because inode locks come before folio locks, and
+ * before anything is copied to the reader, whose memory may be a file's.
  * Meanwhile s_active and a reference to the inode keep both where they are; under
  * the folio lock eviction cannot have taken them away. They are let go when the
  * next file's page is met, or read() returns, without any lock: either may be
@@ -279,7 +280,8 @@ static unsigned long look_at(struct pass *pass, struct folio *folio, unsigned lo
 			      skipped; /* our reference forbids to split it */
 	struct super_block *old_sb = NULL;
 	struct inode *inode, *old_inode = NULL;
-	u64 pos, end;
+	u64 pos, end, sector = 0;
+	bool found = false;
 
 	if (!folio_trylock(folio))
 		return pages;
@@ -314,13 +316,14 @@ static unsigned long look_at(struct pass *pass, struct folio *folio, unsigned lo
 		goto unlock;
 	end = pass->start + pass->length;
 	pages = clamp_t(u64, (end - pos) / PAGE_SIZE, 1, pages);
-	if (pass->place != NOWHERE && pos + pages * PAGE_SIZE <= end)
-		tell(pass, pfn,
-		     get_start_sect(pass->sb->s_bdev) +
-			     ((pass->place + pos - pass->start) >> SECTOR_SHIFT),
-		     pages);
+	found = pass->place != NOWHERE && pos + pages * PAGE_SIZE <= end;
+	sector = get_start_sect(pass->sb->s_bdev) +
+		 ((pass->place + pos - pass->start) >> SECTOR_SHIFT);
 unlock:
 	folio_unlock(folio);
+	/* Only now: it may fault, on the reader's side, for this very folio. */
+	if (found)
+		tell(pass, pfn, sector, pages);
 	return pages;
 }
 
