@@ -24,6 +24,9 @@
 
 #define PACE_STEP_NS (50 * GW_MS)
 
+/* Of a round that tells something, at most so many times its other pages. */
+#define TELEPORTED_MOST 4
+
 /* Pages that are looked at in one go: 4 GiB, 4 ms. */
 #define LOOK_PART (4096UL * GW_CHUNK_PAGES)
 
@@ -358,6 +361,9 @@ static void learn(struct gw_holder *h, const struct gw_round_stats *st, bool cut
 	uint64_t seen = st->ns > 0 ? (uint64_t)((double)st->wire_bytes * GW_S / (double)st->ns) : 0;
 	uint64_t pages = st->sent + st->same + st->reused - st->teleported;
 
+	/* What disks are read for takes time here, too, and says little of the network. */
+	if (st->teleported > TELEPORTED_MOST * pages)
+		return;
 	/* One that took too long was slow, however small it was. */
 	if (seen && (cut || st->wire_bytes >= (1U << 20) || (h->bandwidth && seen > h->bandwidth)))
 		h->bandwidth = seen;
@@ -376,8 +382,6 @@ int gw_round_send(struct gw_source *s, bool last)
 	void (*on_tick)(void *arg) = NULL;
 	int rc;
 
-	r->began = s->ops->now(s->env);
-	r->before = wire_bytes(s);
 	r->next_chunk = 0;
 	r->halted = r->cut = false;
 	r->last = last;
@@ -385,13 +389,15 @@ int gw_round_send(struct gw_source *s, bool last)
 	r->written = 0;
 	if (last)
 		on_tick = tick;
-	else if (s->params.postcopy == GW_POSTCOPY_AUTO && s->nr_rounds)
-		on_tick = look_ahead; /* all is due in the first */
+	else if (s->params.postcopy == GW_POSTCOPY_AUTO && s->nr_rounds && !h->comparing)
+		on_tick = look_ahead; /* all is due in the first, and none may be cut meanwhile */
 	h->round++;
 	gw_encoder_round(&h->encoder, &s->due);
 	gw_spread_round(s);
 	s->due_pages = st.pages;
-	gw_teleport_round(s, last);
+	gw_teleport_round(s, last); /* may wait for who knows */
+	r->began = s->ops->now(s->env);
+	r->before = wire_bytes(s);
 	s->done_pages = 0;
 	st.same = s->pages[GW_STAGE_SAME];
 	st.redirtied = s->redirtied;
