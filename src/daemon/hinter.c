@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* hinter.c - a guest's agent, and the indexes of its disks; see hinter.h. */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -8,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "agent.h"
 #include "cleanup.h"
@@ -26,6 +29,9 @@
  */
 #define INDEX_NS (2 * GW_S)
 #define GRACE_NS (3 * GW_S)
+
+/* After which an index that nobody has used is removed. */
+#define KEPT_DAYS 60
 
 /* How long a guest may take to answer, from when the destination is called. */
 #define AGENT_NS (3 * GW_S)
@@ -141,14 +147,14 @@ static int hear_run(void *arg, uint64_t frame, uint64_t count, unsigned int inde
 
 	while (!rc && count && disk != UINT32_MAX) {
 		size_t page;
-		/* A frame that is no memory of ours is skipped alone. */
 		const uint64_t n = gw_physical_pages(&h->physical, frame, count, &page);
 
-		if (n)
-			rc = keep(h, (struct told){ page, sector, (uint32_t)n, disk });
-		frame += n ? n : 1;
-		sector += (n ? n : 1) * GW_PAGE_SECTORS;
-		count -= n ? n : 1;
+		if (!n) /* it is no memory of ours, nor is what is behind it likely to be */
+			break;
+		rc = keep(h, (struct told){ page, sector, (uint32_t)n, disk });
+		frame += n;
+		sector += n * GW_PAGE_SECTORS;
+		count -= n;
 	}
 	return rc;
 }
@@ -166,6 +172,8 @@ static int ask_agent(struct gw_hinter *h)
 	if (fd < 0)
 		return fd;
 	rc = gw_agent_ask(fd, gw_now() + AGENT_NS, h->nr_pages, &hears, &told);
+	if (!rc && !h->nr_told)
+		rc = gw_fail(-ENODATA, "it tells of no page on a disk that is known here");
 	if (rc) {
 		h->nr_told = 0;
 		return rc;
@@ -233,7 +241,7 @@ static void identify(const json_t *image, const struct gw_opened *o, char name[4
 }
 
 /* 0, or why its pages cannot be found. */
-static int index_image(struct gw_hinter *h, const json_t *image, struct indexed *d)
+static int index_image(struct gw_hinter *h, const json_t *image, struct indexed *d, int64_t by)
 {
 	struct gw_index_refreshed done = { 0 };
 	struct reading r = { .h = h };
@@ -248,10 +256,11 @@ static int index_image(struct gw_hinter *h, const json_t *image, struct indexed 
 	if (!rc) {
 		identify(image, &r.o, name, &stamp);
 		path = gw_path("%s/index/%s", h->lib, name);
+		utimensat(AT_FDCWD, path, NULL, AT_SYMLINK_NOFOLLOW); /* it is in use */
 		rc = gw_index_open(path, r.o.size, &d->index);
 	}
 	if (!rc)
-		rc = gw_index_refresh(d->index, &from, stamp, gw_now() + INDEX_NS, &done);
+		rc = gw_index_refresh(d->index, &from, stamp, by, &done);
 	/* What is there is of use, whoever else is at it, and whatever could not be written. */
 	if (d->index)
 		rc = gw_index_prepare(d->index);
@@ -281,14 +290,34 @@ static const json_t *image_of(const json_t *images, const char *disk)
 
 static void index_all(struct gw_hinter *h)
 {
+	const int64_t by = gw_now() + INDEX_NS; /* for all of them */
+
 	for (unsigned int i = 0; i < h->nr_disks && !h->stopped; i++) {
 		struct indexed *d = &h->disks[i];
 
-		if (index_image(h, image_of(h->images, d->disk), d))
+		if (index_image(h, image_of(h->images, d->disk), d, by))
 			gw_info("disk '%s' has no index: %s", d->disk, gw_error());
 		else
 			h->answered = "index";
 	}
+}
+
+/* Of images that nobody has moved with for long, or that are gone. */
+static void drop_old(const struct gw_hinter *h)
+{
+	gw_autofree char *folder = gw_path("%s/index", h->lib);
+	gw_autofd int at = gw_own_folder(folder);
+	DIR *dir = at >= 0 ? opendir(folder) : NULL;
+	const time_t oldest = time(NULL) - KEPT_DAYS * 86400L;
+	const struct dirent *entry;
+	struct stat st;
+
+	while (dir && (entry = readdir(dir)))
+		if (!fstatat(at, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode) &&
+		    st.st_mtime < oldest)
+			unlinkat(at, entry->d_name, 0);
+	if (dir)
+		closedir(dir);
 }
 
 static void *run(void *arg)
@@ -296,6 +325,7 @@ static void *run(void *arg)
 	struct gw_hinter *h = arg;
 
 	gw_thread_urgency(GW_BULK);
+	drop_old(h);
 	if (h->by != GW_HINTER_INDEX && ask_agent(h)) {
 		gw_info("the guest does not tell of its page cache: %s", gw_error());
 		gw_error_clear();
@@ -439,7 +469,9 @@ static int give_told(struct gw_hinter *h, struct gw_hints *hints)
 			gw_hints_set(hints, t->page + k,
 				     (struct gw_hint){ number, t->sector + k * GW_PAGE_SECTORS });
 	}
-	h->nr_told = 0;
+	free(h->told);
+	h->told = NULL;
+	h->nr_told = h->room = 0;
 	return 0;
 }
 

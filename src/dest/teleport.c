@@ -26,7 +26,14 @@
 
 /* How often it is looked how fast the disks are, and how slow they may never be. */
 #define LOOK_NS	   (250 * GW_MS)
-#define RATE_LEAST (4UL << 20)
+#define RATE_LEAST (16UL << 20)
+
+/*
+ * Pages that are put aside at most, 16 GiB: they take some hundred MiB. And runs that are put in
+ * order at a time, for which all streams wait.
+ */
+#define ASIDE_MAX (4UL << 20)
+#define SORT_MAX  (1UL << 18)
 
 /* What one who places pages may take for it. */
 #define CALM_NS (60 * GW_S)
@@ -61,6 +68,7 @@ struct gw_teleport {
 	uint64_t round;
 	uint64_t pages;	      /* put aside, neither placed nor lacking */
 	uint64_t placed;      /* in this round */
+	uint64_t rate;	      /* the highest of all rounds */
 	unsigned int placing; /* threads that are at it just now */
 	bool starting, given_up;
 	struct gw_bitmap lacks;
@@ -172,8 +180,10 @@ static void bring(void *arg, const uint8_t *bytes)
 
 	pthread_mutex_lock(&t->lock);
 	unlink_read(r);
-	/* Given up: its pages are lacking, and may have come since. */
+	/* Given up: its pages are lacking, and those of an earlier round may have come since. */
 	if (r->round != t->round || t->given_up) {
+		if (r->round == t->round)
+			lack_all(t, r);
 		pthread_mutex_unlock(&t->lock);
 		read_free(r);
 		return;
@@ -250,14 +260,18 @@ static struct read *make_read(struct gw_teleport *t)
 	return r;
 }
 
-/* What waits, in the disks' order. */
+/* The next of what waits, in the disks' order. */
 static void sort(struct gw_teleport *t)
 {
-	memmove(t->runs, t->runs + t->next, (t->nr - t->next) * sizeof(struct run *));
-	t->nr -= t->next;
-	t->next = 0;
-	qsort(t->runs, t->nr, sizeof(struct run *), by_place);
-	t->sorted = t->nr;
+	const size_t left = t->nr - t->next, count = left < SORT_MAX ? left : SORT_MAX;
+
+	if (t->next > t->nr / 2) {
+		memmove(t->runs, t->runs + t->next, left * sizeof(struct run *));
+		t->nr = left;
+		t->next = 0;
+	}
+	qsort(t->runs + t->next, count, sizeof(struct run *), by_place);
+	t->sorted = t->next + count;
 }
 
 /* With the lock, which it gives up meanwhile: a read may end before fetch() has returned. */
@@ -290,6 +304,12 @@ static int add(struct gw_teleport *t, struct run *run)
 
 	if (run->count > t->d->memory->nr_pages - t->pages - t->nr_lacks)
 		return gw_fail(-EPROTO, "more pages of disks in a round than the VM has");
+	if (t->pages >= ASIDE_MAX) { /* the network is that much faster */
+		t->pages += run->count;
+		lack(t, run, 0, run->count);
+		free(run);
+		return 0;
+	}
 	if (t->nr == t->room) {
 		more = realloc(t->runs, (2 * t->room + 64) * sizeof(struct run *));
 		if (!more)
@@ -353,15 +373,19 @@ static uint64_t placed(struct gw_teleport *t)
 static int give_up(struct gw_teleport *t)
 {
 	struct gw_dest *d = t->d;
+	int rc;
 
 	pthread_mutex_lock(&t->lock);
 	t->given_up = true;
 	pthread_mutex_unlock(&t->lock);
-	return d->ops->wait(d->env, is_calm, t, d->ops->now(d->env) + CALM_NS);
+	rc = d->ops->wait(d->env, is_calm, t, d->ops->now(d->env) + CALM_NS);
+	return rc == -ETIMEDOUT ? gw_fail(rc, "what was read from a disk is not placed in memory "
+					      "within a minute")
+				: rc;
 }
 
 /* The disks are read until all is, or they are not worth it. */
-static int await(struct gw_teleport *t, uint64_t rate)
+static int await(struct gw_teleport *t)
 {
 	struct gw_dest *d = t->d;
 	int64_t told = d->ops->now(d->env);
@@ -374,7 +398,7 @@ static int await(struct gw_teleport *t, uint64_t rate)
 		if (rc != -ETIMEDOUT)
 			return rc;
 		if ((double)(placed(t) - before) * GW_PAGE_SIZE <
-		    (double)(rate > RATE_LEAST ? rate : RATE_LEAST) * LOOK_NS / GW_S)
+		    (double)(t->rate > RATE_LEAST ? t->rate : RATE_LEAST) * LOOK_NS / GW_S)
 			return give_up(t);
 		if (now > told + GW_DEST_WAIT_MS * GW_MS) {
 			gw_dest_wait(d, "reading its disks");
@@ -393,7 +417,9 @@ static void end_round(struct gw_teleport *t)
 		lack(t, t->runs[t->next], 0, t->runs[t->next]->count);
 		free(t->runs[t->next]);
 	}
-	t->next = t->sorted = t->nr = 0;
+	free(t->runs);
+	t->runs = NULL;
+	t->next = t->sorted = t->nr = t->room = 0;
 	t->round++;
 	t->reads = 0;
 	t->placed = 0;
@@ -419,7 +445,10 @@ static int tell_lacks(struct gw_teleport *t)
 int gw_teleport_settle(struct gw_teleport *t, uint64_t rate)
 {
 	const int64_t began = t->d->ops->now(t->d->env);
-	int rc = await(t, rate);
+	int rc;
+
+	t->rate = rate > t->rate ? rate : t->rate;
+	rc = await(t);
 
 	t->d->disks_ns = t->d->ops->now(t->d->env) - began;
 

@@ -13,7 +13,7 @@
  *
  * Rules: nothing is placed after the round's end was told, so that whatever comes in the next one
  * is newer. A read that hangs is left alone; when it ends after all nobody wants it. In each round
- * a page is put aside once at most, so what is put aside is never more than the VM's pages.
+ * a page is put aside once at most, and no more than 16 GiB of them at a time: the rest is lacking.
  *
  * Threads: streams put aside, whoever has read brings, the machine's thread settles; one lock.
  */
@@ -40,7 +40,8 @@ int gw_teleport_put(struct gw_teleport *t, uint64_t page, unsigned int count, st
 /**
  * gw_teleport_settle() - all that was put aside is placed or lacking, and the source has been told
  * what is lacking. All streams have reached the barrier.
- * @rate: bytes per second at which they came: a disk that is slower is not waited for
+ * @rate: bytes per second at which they came. A disk that is slower than any round was, or than
+ * 16 MiB/s, is not waited for
  */
 int gw_teleport_settle(struct gw_teleport *t, uint64_t rate);
 

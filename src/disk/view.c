@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <libnbd.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,6 +119,9 @@ static int take_files(struct gw_view *v, json_t *node, pid_t pid, int depth)
 	return rc;
 }
 
+/* Several threads may open views in one folder at a time. */
+static _Atomic unsigned int views;
+
 /* A listening socket without a name, and a connection to it that waits to be accepted. */
 static int make_sockets(const char *dir, int *listening, int *connected)
 {
@@ -131,7 +135,8 @@ static int make_sockets(const char *dir, int *listening, int *connected)
 		return gw_fail(-errno, "a socket in %s: %s", dir, strerror(errno));
 	l = fcntl(low, F_DUPFD_CLOEXEC, LEAST_FD);
 	/* The folder's own name may be too long for an address. */
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/view.sock", folder);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/view-%d-%u.sock", folder,
+		 (int)getpid(), atomic_fetch_add(&views, 1));
 	unlink(addr.sun_path);
 	if (l < 0 || bind(l, (const struct sockaddr *)&addr, sizeof(addr)) || listen(l, 1) ||
 	    connect(c, (const struct sockaddr *)&addr, sizeof(addr)))

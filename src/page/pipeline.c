@@ -152,6 +152,10 @@ void gw_encoder_round(struct gw_encoder *e, const struct gw_bitmap *due)
 {
 	e->round++;
 	e->due = due;
+}
+
+void gw_encoder_certain(struct gw_encoder *e)
+{
 	if (e->hints)
 		gw_bitmap_zero(&e->unsure);
 	e->hints = NULL;

@@ -108,6 +108,9 @@ static inline void gw_encoder_teleports(struct gw_encoder *e, struct gw_hints *h
 	e->hints = e->unsure.bits ? hints : NULL;
 }
 
+/** gw_encoder_certain() - the round is over, and the destination has told what it lacks of it. */
+void gw_encoder_certain(struct gw_encoder *e);
+
 /**
  * gw_encoder_lacks() - the destination's disk did not have what @page should be.
  * Return: whether that page went by it in this round.

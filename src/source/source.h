@@ -223,7 +223,8 @@ struct gw_round_stats {
 /**
  * struct gw_teleports - pages that the destination reads from its disks (teleport.c).
  * @offered: they may; @on: they still do; @hints: by these, of @by (hints.h)
- * @lacks: @nr_lacks pages that went like that and are not there, due in the next round
+ * @lacks: @nr_lacks pages that went like that and are not there, due in the next round; none
+ * before @first_lack, or from @end_lack on. @barren: rounds in a row in which all were lacking
  * @lacked: how many there were in all; @round_lacks, @round_pages: of the last such round, and
  * pages that had gone like that before it
  */
@@ -232,7 +233,8 @@ struct gw_teleports {
 	const char *by;
 	struct gw_hints hints;
 	struct gw_bitmap lacks;
-	size_t nr_lacks;
+	size_t nr_lacks, first_lack, end_lack;
+	unsigned int barren;
 	uint64_t lacked, round_lacks, round_pages;
 };
 

@@ -16,6 +16,9 @@
 /* Of a round's pages that went by disks, so many that are lacking tell something. */
 #define LACKS_TELL 256
 
+/* Or rounds in a row that have brought none at all: a disk that hangs, for instance. */
+#define BARREN_MAX 2
+
 bool gw_teleport_wanted(const struct gw_source *s)
 {
 	return s->ops->hints && s->params.pages.hash == GW_HASH_GMAC &&
@@ -72,6 +75,9 @@ static int heed_lacks(void *arg)
 			gw_hints_drop(&t->hints, page);
 			gw_bitmap_set(&t->lacks, page);
 		}
+		t->first_lack = t->nr_lacks && t->first_lack < first ? t->first_lack : first;
+		t->end_lack = t->nr_lacks && t->end_lack > first + count ? t->end_lack
+									 : first + count;
 		t->nr_lacks += count;
 		t->round_lacks += count;
 	}
@@ -107,8 +113,12 @@ int gw_teleport_wait(struct gw_source *s, int64_t *waited)
 		*waited = disks_ns(s, began);
 	pages = s->pages[GW_STAGE_TELEPORT] - t->round_pages;
 	t->lacked += t->round_lacks;
-	if (t->round_lacks >= LACKS_TELL && t->round_lacks > pages / 2)
+	t->barren = pages && t->round_lacks == pages ? t->barren + 1 : 0;
+	if ((t->round_lacks >= LACKS_TELL && t->round_lacks > pages / 2) || t->barren >= BARREN_MAX)
 		t->on = false;
+	gw_encoder_certain(&h->encoder);
+	if (!t->hints.lookup) /* what was told of pages serves once */
+		gw_hints_clear(&t->hints);
 	return rc;
 }
 
@@ -119,9 +129,11 @@ void gw_teleport_due(struct gw_source *s)
 
 	if (!t->nr_lacks)
 		return;
-	gw_bitmap_for_each_run(&t->lacks, 0, t->lacks.bits, start, stop)
+	/* The guest may stand still: nothing is looked at where nothing can be. */
+	gw_bitmap_for_each_run(&t->lacks, t->first_lack, t->end_lack, start, stop) {
 		gw_bitmap_set_range(&s->due, start, stop - start);
-	gw_bitmap_zero(&t->lacks);
+		gw_bitmap_clear_range(&t->lacks, start, stop - start);
+	}
 	t->nr_lacks = 0;
 }
 

@@ -26,7 +26,7 @@
 struct conversation {
 	int fd;
 	int64_t deadline;
-	uint64_t id, runs_max;
+	uint64_t id, pages_max;
 	const struct gw_agent_hears *to;
 	/* Bytes that were read and are not used. */
 	uint8_t buffer[GW_AGENT_FRAME_MAX];
@@ -52,6 +52,11 @@ static int left_ms(const struct conversation *c)
 		       : (int)((ns + GW_MS - 1) / GW_MS < 1000 ? (ns + GW_MS - 1) / GW_MS : 1000);
 }
 
+static int too_late(void)
+{
+	return gw_fail(-ETIMEDOUT, "the guest's agent does not answer in time");
+}
+
 static int await(const struct conversation *c, short events)
 {
 	struct pollfd pfd = { .fd = c->fd, .events = events };
@@ -65,7 +70,7 @@ static int await(const struct conversation *c, short events)
 		if (n < 0 && errno != EINTR)
 			return gw_fail(-errno, "poll: %s", strerror(errno));
 		if (!ms)
-			return gw_fail(-ETIMEDOUT, "the guest's agent does not answer in time");
+			return too_late();
 	}
 }
 
@@ -138,7 +143,8 @@ static int find_frame(struct conversation *c)
 	for (;;) {
 		const uint8_t *found;
 
-		rc = hear(c, FRAME_LEN);
+		/* Also of one that never stops talking. */
+		rc = left_ms(c) ? hear(c, FRAME_LEN) : too_late();
 		if (rc)
 			return rc;
 		found = memmem(c->buffer + c->at, c->len - c->at, ours, sizeof(ours));
@@ -190,9 +196,10 @@ static int take_pair(struct conversation *c, const uint8_t pair[PAIR_LEN])
 		c->texts_left = high;
 		return high ? 0 : end_text(c);
 	}
-	if (++c->told.runs > c->runs_max)
-		return gw_fail(-EPROTO, "the guest's agent tells of more than the VM's memory");
 	c->told.pages += high + 1ULL;
+	/* Runs may overlap where pages have moved. */
+	if (++c->told.runs > c->pages_max || c->told.pages > 2 * c->pages_max)
+		return gw_fail(-EPROTO, "the guest's agent tells of more than the VM's memory");
 	return c->to->run(c->to->arg, first & GW_CACHE_LOW, high + 1ULL, disk,
 			  second & GW_CACHE_LOW);
 }
@@ -260,7 +267,8 @@ static int take_frame(struct conversation *c)
 	frame += FRAME_LEN;
 	switch (kind) {
 	case GW_AGENT_PIECE:
-		return take_piece(c, frame, len);
+		return len ? take_piece(c, frame, len)
+			   : gw_fail(-EPROTO, "the guest's agent sends a frame of nothing");
 	case GW_AGENT_END:
 		rc = take_end(c, frame, len);
 		return rc ? rc : 1;
@@ -271,7 +279,7 @@ static int take_frame(struct conversation *c)
 	}
 }
 
-int gw_agent_ask(int fd, int64_t deadline, uint64_t runs_max, const struct gw_agent_hears *to,
+int gw_agent_ask(int fd, int64_t deadline, uint64_t pages_max, const struct gw_agent_hears *to,
 		 struct gw_agent_told *told)
 {
 	gw_autofree struct conversation *c = calloc(1, sizeof(*c));
@@ -282,7 +290,7 @@ int gw_agent_ask(int fd, int64_t deadline, uint64_t runs_max, const struct gw_ag
 		return gw_fail(-ENOMEM, "no memory to ask the guest's agent");
 	c->fd = fd;
 	c->deadline = deadline;
-	c->runs_max = runs_max;
+	c->pages_max = pages_max;
 	c->to = to;
 	if (getrandom(&c->id, sizeof(c->id), 0) != (ssize_t)sizeof(c->id))
 		return gw_fail(-errno, "getrandom: %s", strerror(errno));

@@ -67,12 +67,12 @@ int gw_agent_connect(pid_t pid, const char *path);
 /**
  * gw_agent_ask() - ask, and hear the answer to its end.
  * @fd: connected, does not block
- * @runs_max: more runs than that no honest guest has
+ * @pages_max: of the VM: no honest guest has more runs, or tells of twice as many
  *
  * Return: 0; -ETIMEDOUT: the guest has not said all of it by @deadline (ns); -EPROTO; what @to
  * returned; -ENOTSUP: an agent of another version.
  */
-int gw_agent_ask(int fd, int64_t deadline, uint64_t runs_max, const struct gw_agent_hears *to,
+int gw_agent_ask(int fd, int64_t deadline, uint64_t pages_max, const struct gw_agent_hears *to,
 		 struct gw_agent_told *told);
 
 #endif

@@ -17,7 +17,7 @@
 #include "clock.h"
 #include "fuzz.h"
 
-#define RUNS_MAX 1000
+#define RUNS_MAX 1000 /* and pages of the VM */
 
 ssize_t __wrap_getrandom(void *buf, size_t len, unsigned int flags);
 

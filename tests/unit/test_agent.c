@@ -266,13 +266,45 @@ static void that_cannot_be(void **state)
 	frame(9, body, sizeof(body));
 	assert_int_equal(ask(), -EPROTO);
 	fresh(NULL);
+	frame(1, body, 0);
+	assert_int_equal(ask(), -EPROTO);
+	fresh(NULL);
 	frame(3, "no\33[2J", 6);
 	assert_int_equal(ask(), -ENOTSUP);
 	assert_non_null(strstr(gw_error(), "no?[2J"));
 	fresh(NULL);
-	frame(1, bytes, 0);
+	frame(1, bytes, 8);
 	gw_put32(guest.bytes + 24, 65536); /* longer than any frame */
 	assert_int_equal(ask(), -EPROTO);
+}
+
+/* One that never stops talking, and says nothing. */
+static void *talk(void *arg)
+{
+	static const uint8_t nothing[4096];
+
+	(void)arg;
+	while (send(guest.fd, nothing, sizeof(nothing), MSG_NOSIGNAL) > 0)
+		;
+	return NULL;
+}
+
+static void talks_for_ever(void **state)
+{
+	const struct gw_agent_hears hears = { hear_disk, hear_run, NULL };
+	pthread_t thread;
+	int pair_of[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair_of), 0);
+	assert_int_equal(fcntl(pair_of[0], F_SETFL, O_NONBLOCK), 0);
+	guest.fd = pair_of[1];
+	assert_int_equal(pthread_create(&thread, NULL, talk, NULL), 0);
+	assert_int_equal(gw_agent_ask(pair_of[0], gw_now() + 200 * GW_MS, 1000, &hears, &told),
+			 -ETIMEDOUT);
+	close(pair_of[0]);
+	pthread_join(thread, NULL);
+	close(pair_of[1]);
 }
 
 /* It may say what it likes, but not for ever. */
@@ -287,6 +319,12 @@ static void without_end(void **state)
 	frame(1, bytes, sizeof(bytes));
 	assert_int_equal(ask(), -EPROTO);
 	assert_int_equal(heard.runs, 1000);
+	/* Nor of more pages than twice the VM's, in however few runs. */
+	fresh(NULL);
+	stream(bytes);
+	pair(bytes + 48, 1 | 65535ULL << 48, 3ULL << 48);
+	frame(1, bytes, STREAM_LEN);
+	assert_int_equal(ask(), -EPROTO);
 	fresh(NULL);
 	stream(bytes);
 	pair(bytes + 16, LOW, 1 | 5000ULL << 48); /* the five-thousandth disk */
@@ -417,6 +455,7 @@ int main(void)
 		cmocka_unit_test_setup(never_whole, fresh),
 		cmocka_unit_test_setup(ends_that_cannot_be, fresh),
 		cmocka_unit_test_setup(that_cannot_be, fresh),
+		cmocka_unit_test_setup(talks_for_ever, fresh),
 		cmocka_unit_test_setup(without_end, fresh),
 		cmocka_unit_test_setup(names_without_end, fresh),
 		cmocka_unit_test_setup(who_hears_may_end_it, fresh),

@@ -176,6 +176,7 @@ static void certain_or_lacking(void **state)
 	assert_false(gw_encoder_lacks(&r->encoder, 5));
 	assert_false(gw_encoder_lacks(&r->encoder, 6));
 	assert_false(gw_encoder_lacks(&r->encoder, PAGES));
+	gw_encoder_certain(&r->encoder);
 	memcpy(r->source + GW_CHUNK_SIZE, r->source + 4 * GW_PAGE_SIZE, 2 * GW_PAGE_SIZE);
 	send_round(r, 1, &both);
 	assert_int_equal(r->batch.count[GW_STAGE_DUPLICATE].pages, 1);
@@ -204,6 +205,7 @@ static void no_delta_of_it(void **state)
 	send_chunk(r, 0, &one);
 	assert_int_equal(teleported(r), 1);
 	assert_true(gw_encoder_lacks(&r->encoder, 5));
+	gw_encoder_certain(&r->encoder);
 	r->source[5 * GW_PAGE_SIZE]++;
 	send_round(r, 0, &one);
 	assert_int_equal(r->batch.count[GW_STAGE_RAW].pages, 1);

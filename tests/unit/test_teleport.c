@@ -36,6 +36,10 @@ struct world {
 	char *path;
 	int fd;
 	bool never; /* reads do not end */
+	bool late;  /* one ends when it has been given up, and before that was told */
+	void (*late_done)(void *arg, const uint8_t *bytes);
+	void *late_arg;
+	unsigned int waits;
 	_Atomic unsigned int reads;
 	pthread_mutex_t lock;
 	pthread_cond_t news;
@@ -53,6 +57,8 @@ static int op_wait(void *env, bool (*done)(void *arg), void *arg, int64_t deadli
 	struct world *w = env;
 	int rc = 0;
 
+	if (w->late && ++w->waits == 2)
+		w->late_done(w->late_arg, w->disk + 8 * GW_SECTOR_SIZE);
 	pthread_mutex_lock(&w->lock);
 	while (!done(arg) && rc != ETIMEDOUT)
 		rc = pthread_cond_timedwait(&w->news, &w->lock, &until);
@@ -75,6 +81,8 @@ static void op_fetch(void *env, unsigned int disk, uint64_t offset, size_t len,
 	struct world *w = env;
 
 	w->reads++;
+	w->late_done = done;
+	w->late_arg = arg;
 	if (!w->never)
 		gw_fetch_read(w->fetch, disk, offset, len, done, arg);
 }
@@ -297,6 +305,26 @@ static void that_hang(void **state)
 	gw_bitmap_free(&lacks);
 }
 
+/* It ends just as it is given up: nobody may forget its pages. */
+static void that_end_too_late(void **state)
+{
+	struct world *w = *state;
+	struct gw_bitmap lacks;
+	int64_t began;
+
+	w->never = w->late = true;
+	assert_int_equal(put(w, 5, 3, 8, false), 0);
+	assert_int_equal(settle(w, &lacks), 3);
+	assert_int_equal(gw_bitmap_count(&lacks, 5, 3), 3);
+	gw_bitmap_free(&lacks);
+	/* And nothing is waited for any more. */
+	w->late = false;
+	began = gw_now();
+	assert_int_equal(settle(w, &lacks), 0);
+	assert_true(gw_now() - began < 200 * GW_MS);
+	gw_bitmap_free(&lacks);
+}
+
 /* It is over before any of it is, and nobody is told anything any more. */
 static void left_alone(void **state)
 {
@@ -319,6 +347,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(at_the_end, make, drop),
 		cmocka_unit_test_setup_teardown(that_cannot_be, make, drop),
 		cmocka_unit_test_setup_teardown(that_hang, make, drop),
+		cmocka_unit_test_setup_teardown(that_end_too_late, make, drop),
 		cmocka_unit_test_setup_teardown(left_alone, make, drop),
 	};
 
