@@ -332,11 +332,13 @@ static void print_vm(const json_t *vm)
 
 	if (!json_array_size(disks))
 		printf("no disks\n");
-	json_array_foreach(disks, i, disk)
+	json_array_foreach(disks, i, disk) {
+		const char *why = json_string_value(json_object_get(disk, "error-desc"));
+
 		printf("%-12s %s%s%s\n", json_string_value(json_object_get(disk, "disk")),
 		       json_string_value(json_object_get(disk, "file")),
-		       json_is_true(json_object_get(disk, "ok")) ? "" : ": cannot be read: ",
-		       json_string_value(json_object_get(disk, "error-desc")) ?: "");
+		       why ? ": cannot be read: " : "", why ? why : "");
+	}
 	printf("%-12s %s\n", "agent",
 	       json_string_value(json_object_get(agent, "error-desc")) ?: "answers");
 }

@@ -215,9 +215,10 @@ static void open_disks(struct gw_dest_env *e)
 			  &refused))
 		gw_info("no disk of VM '%s' is read instead of its pages: %s", e->vm.def.name,
 			gw_error());
-	json_object_foreach(refused, disk, why)
+	json_object_foreach(refused, disk, why) {
 		gw_info("disk '%s' of VM '%s' is not read instead of its pages: %s", disk,
 			e->vm.def.name, json_string_value(why));
+	}
 	gw_error_clear();
 	json_decref(refused);
 	json_decref(images);
