@@ -35,8 +35,8 @@ static const char help[] =
 	"Tell what this host's kernel and QEMU offer, and what to do where something is missing.\n"
 	"Needs no godwitd. The exit status is 0 if a migration is possible on this host.\n"
 	"\n"
-	"With NAME: which disks of that VM can be read instead of its page cache (godwit migrate\n"
-	"--teleport), and whether its guest tells of that.\n"
+	"With NAME: which disks of that VM can be read when it moves, instead of its page cache, and\n"
+	"whether its guest tells of that.\n"
 	"\n"
 	"  --qemu BINARY  the QEMU to ask (default: qemu-system-x86_64)\n"
 	"  --json         print the result as JSON\n";

@@ -20,8 +20,8 @@ static const char run_help[] =
 	"the host where it runs, e.g. -serial file:{dir}/serial.log.\n"
 	"\n"
 	"  --memory SIZE  the guest's memory, e.g. 2G; a multiple of 8 KiB\n"
-	"  --agent        add a port on which godwit-agent in the guest tells of its page cache, for\n"
-	"                 godwit migrate --teleport\n"
+	"  --agent        add a port on which godwit-agent in the guest tells of its page cache, so\n"
+	"                 that godwit migrate need not send it\n"
 	"  --json         print the result as JSON\n";
 
 /* What --agent adds. */

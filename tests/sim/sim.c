@@ -322,7 +322,10 @@ static void models(void)
 			  "%s: only %u direct reads went unseen", scenarios[i].name, lost[i]);
 		if (lost[i])
 			printf("%s: %u direct reads unseen\n", scenarios[i].name, lost[i]);
-		if (scenarios[i].guest.familiar && !scenarios[i].reuse)
+		if (scenarios[i].guest.caches)
+			sim_check(pages[i][GW_STAGE_TELEPORT] > 1000,
+				  "%s: hardly any page of a disk", scenarios[i].name);
+		else if (scenarios[i].guest.familiar && !scenarios[i].reuse)
 			check_stages(&scenarios[i], pages[i]);
 		if (scenarios[i].reuse)
 			check_reuse(&scenarios[i], reused[i], pages[i][GW_STAGE_PATCH]);
