@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cleanup.h"
 #include "clock.h"
 #include "fetch.h"
 #include "place.h"
@@ -108,8 +109,8 @@ static int make(void **state)
 	struct world *w = calloc(1, sizeof(*w));
 	struct rng rng = { 7 };
 	pthread_condattr_t attr;
+	gw_autofree void *folder = NULL;
 	json_t *images;
-	void *folder;
 	int pair[2], ram = memfd_create("ram", MFD_CLOEXEC);
 
 	*state = w;
