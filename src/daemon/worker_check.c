@@ -6,6 +6,7 @@
  * What it says is of this host: a destination needs the same disks, and reads its own.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent.h"
 #include "cleanup.h"
