@@ -3,6 +3,7 @@
 #ifndef GW_CLOCK_H
 #define GW_CLOCK_H
 
+#include <pthread.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -20,6 +21,19 @@ static inline int64_t gw_now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * GW_S + ts.tv_nsec;
+}
+
+/**
+ * gw_wait_until() - pthread_cond_timedwait() by gw_now(): of a condition without attributes.
+ * @until: nanoseconds.
+ *
+ * Return: 0, also for nothing, or ETIMEDOUT.
+ */
+static inline int gw_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t until)
+{
+	const struct timespec ts = { until / GW_S, until % GW_S };
+
+	return pthread_cond_clockwait(cond, lock, CLOCK_MONOTONIC, &ts);
 }
 
 /** gw_poll_ms() - what poll() should wait for until @deadline (ns), -1 for ever. */

@@ -386,17 +386,13 @@ static char *copy(const char *text)
 static struct gw_hinter *make(const struct gw_hinter_from *from)
 {
 	struct gw_hinter *h = calloc(1, sizeof(*h));
-	pthread_condattr_t attr;
 	const json_t *image;
 	size_t i;
 
 	if (!h)
 		return NULL;
 	pthread_mutex_init(&h->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&h->news, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&h->news, NULL);
 	h->refs = 1;
 	h->by = from->by;
 	h->images = json_deep_copy(from->images);
@@ -477,11 +473,10 @@ static int give_told(struct gw_hinter *h, struct gw_hints *hints)
 
 int gw_hinter_hints(struct gw_hinter *h, const json_t *disks, struct gw_hints *hints)
 {
-	const struct timespec until = { h->until / GW_S, h->until % GW_S };
 	bool done;
 
 	pthread_mutex_lock(&h->lock);
-	while (!h->done && pthread_cond_timedwait(&h->news, &h->lock, &until) != ETIMEDOUT)
+	while (!h->done && gw_wait_until(&h->news, &h->lock, h->until) != ETIMEDOUT)
 		;
 	done = h->done;
 	pthread_mutex_unlock(&h->lock);

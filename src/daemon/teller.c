@@ -2,9 +2,9 @@
 /* teller.c - a thread that says that something takes long; see teller.h. */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "cleanup.h"
+#include "clock.h"
 #include "log.h"
 #include "teller.h"
 
@@ -14,19 +14,11 @@ static void *work(void *arg)
 	bool end = false;
 
 	while (!end) {
-		struct timespec when;
+		const int64_t next = gw_now() + t->ms * GW_MS;
 
-		clock_gettime(CLOCK_MONOTONIC, &when);
-		when.tv_sec += t->ms / 1000;
-		when.tv_nsec += t->ms % 1000 * 1000000L;
-		if (when.tv_nsec >= 1000000000L) {
-			when.tv_nsec -= 1000000000L;
-			when.tv_sec++;
-		}
 		{
 			gw_locked(&t->lock);
-			while (!t->end &&
-			       pthread_cond_timedwait(&t->ended, &t->lock, &when) != ETIMEDOUT)
+			while (!t->end && gw_wait_until(&t->ended, &t->lock, next) != ETIMEDOUT)
 				;
 			end = t->end;
 		}
@@ -39,18 +31,13 @@ static void *work(void *arg)
 void gw_teller_start(struct gw_teller *t, int ms, void (*tell)(void *arg, const char *what),
 		     void *arg, const char *what)
 {
-	pthread_condattr_t attr;
-
 	t->ms = ms;
 	t->tell = tell;
 	t->arg = arg;
 	t->what = what;
 	t->end = false;
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_mutex_init(&t->lock, NULL);
-	pthread_cond_init(&t->ended, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&t->ended, NULL);
 	t->running = !pthread_create(&t->thread, NULL, work, t);
 	if (!t->running)
 		gw_warn("no thread to tell what is being done");

@@ -206,15 +206,11 @@ static void *run_first(void *arg)
 static struct gw_fetch *make(const json_t *images, pid_t pid, const char *dir)
 {
 	struct gw_fetch *f = calloc(1, sizeof(*f));
-	pthread_condattr_t attr;
 
 	if (!f)
 		return NULL;
 	pthread_mutex_init(&f->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&f->news, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&f->news, NULL);
 	f->refs = 1;
 	f->pid = pid;
 	f->dir = strdup(dir);
@@ -229,7 +225,6 @@ int gw_fetch_open(struct gw_fetch **fetch, const json_t *images, pid_t pid, cons
 		  int64_t ns, json_t **names, json_t **refused)
 {
 	const int64_t deadline = gw_now() + ns;
-	const struct timespec until = { deadline / GW_S, deadline % GW_S };
 	struct gw_fetch *f = make(images, pid, dir);
 	bool begun;
 
@@ -241,7 +236,7 @@ int gw_fetch_open(struct gw_fetch **fetch, const json_t *images, pid_t pid, cons
 		return gw_fail(-ENOMEM, "no memory to read disks");
 	pthread_mutex_lock(&f->lock);
 	begun = start_thread(f, run_first);
-	while (begun && !f->open && pthread_cond_timedwait(&f->news, &f->lock, &until) != ETIMEDOUT)
+	while (begun && !f->open && gw_wait_until(&f->news, &f->lock, deadline) != ETIMEDOUT)
 		;
 	if (f->open && json_array_size(f->names))
 		*names = json_deep_copy(f->names);

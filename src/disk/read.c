@@ -164,15 +164,11 @@ static struct job *job_new(const struct gw_samples *s, const struct gw_samples_f
 			   bool pick)
 {
 	struct job *j = calloc(1, sizeof(*j));
-	pthread_condattr_t attr;
 
 	if (!j)
 		return NULL;
 	pthread_mutex_init(&j->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&j->done, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&j->done, NULL);
 	j->pick = pick;
 	j->pid = from->pid;
 	j->dir = strdup(from->dir);
@@ -191,7 +187,6 @@ static struct job *job_new(const struct gw_samples *s, const struct gw_samples_f
 static int work(struct gw_samples *s, const struct gw_samples_from *from, bool pick)
 {
 	const int64_t deadline = gw_now() + from->ns;
-	const struct timespec until = { deadline / GW_S, deadline % GW_S };
 	struct job *j = job_new(s, from, pick);
 	pthread_t thread;
 	bool finished;
@@ -203,7 +198,7 @@ static int work(struct gw_samples *s, const struct gw_samples_from *from, bool p
 	}
 	pthread_detach(thread);
 	pthread_mutex_lock(&j->lock);
-	while (!j->finished && pthread_cond_timedwait(&j->done, &j->lock, &until) != ETIMEDOUT)
+	while (!j->finished && gw_wait_until(&j->done, &j->lock, deadline) != ETIMEDOUT)
 		;
 	finished = j->finished;
 	j->left = !finished;

@@ -64,10 +64,8 @@ static void op_join(void *env, void *task)
 
 static void op_rest(void *env, pthread_cond_t *cond, pthread_mutex_t *lock, int64_t until)
 {
-	const struct timespec when = { until / GW_S, until % GW_S };
-
 	(void)env;
-	pthread_cond_clockwait(cond, lock, CLOCK_MONOTONIC, &when);
+	gw_wait_until(cond, lock, until);
 }
 
 static void op_signal(void *env, pthread_cond_t *cond)
