@@ -25,6 +25,7 @@
 #include "error.h"
 #include "io.h"
 #include "probe.h"
+#include "run.h"
 
 #define HUGE_PAGE (2UL << 20)
 
@@ -55,37 +56,6 @@ struct check {
 	} facts[16];
 };
 
-/* The first @len - 1 bytes that @argv prints, and how it ended (as from waitpid()). */
-static int first_output(char *const argv[], char *out, size_t len)
-{
-	extern char **environ;
-	posix_spawn_file_actions_t actions;
-	int pipes[2], status = -1, rc;
-	size_t used = 0;
-	ssize_t n;
-	pid_t pid;
-
-	out[0] = '\0';
-	if (pipe2(pipes, O_CLOEXEC))
-		return gw_fail(-errno, "pipe: %s", strerror(errno));
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, pipes[1], STDOUT_FILENO);
-	rc = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	close(pipes[1]);
-	if (!rc) {
-		while ((n = read(pipes[0], out + used, len - 1 - used)) > 0)
-			used += (size_t)n;
-		out[used] = '\0';
-	}
-	close(pipes[0]);
-	if (rc)
-		return gw_fail(-rc, "%s: %s", argv[0], strerror(rc));
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return status;
-}
-
 static void check_qemu(struct check *c)
 {
 	char binary[4096], text[4096];
@@ -93,7 +63,7 @@ static void check_qemu(struct check *c)
 	int major, minor, rc;
 
 	snprintf(binary, sizeof(binary), "%s", c->qemu);
-	rc = first_output(argv, text, sizeof(text));
+	rc = gw_run(argv, false, text, sizeof(text));
 	if (rc < 0) {
 		snprintf(c->qemu_why, sizeof(c->qemu_why),
 			 "%s; install QEMU 7.2 or newer, or name it with --qemu", gw_error());
@@ -115,7 +85,7 @@ static void check_nbd(struct check *c)
 	char *const argv[] = { (char *)"qemu-nbd", (char *)"--version", NULL };
 	char text[4096];
 
-	c->nbd = !first_output(argv, text, sizeof(text));
+	c->nbd = !gw_run(argv, false, text, sizeof(text));
 }
 
 static void check_kvm(struct check *c)

@@ -44,6 +44,9 @@ static const char migrate_help[] =
 	"                         there. Who knows which: agent, of the guest; index, of what the\n"
 	"                         disks' images hold, kept on this host; auto, the one or else the\n"
 	"                         other (if nothing is said); off (default)\n"
+	"  --copy-storage[=HOW]   copy the VM's disks, too, into images that are made there: new (if\n"
+	"                         nothing is said), where there may be none of that name yet, or\n"
+	"                         overwrite, which replaces what is there\n"
 	"  --split HOST:PORT[=SIZE][,...]\n"
 	"                         leave memory at these hosts, on its way: what the guest uses least.\n"
 	"                         It runs there like one that was split; see godwit split\n"
@@ -76,6 +79,7 @@ enum {
 	OPT_WORKING_SET,
 	OPT_PREPROCESS,
 	OPT_TELEPORT,
+	OPT_COPY_STORAGE,
 	OPT_SPLIT,
 };
 
@@ -146,6 +150,9 @@ static int take_option(struct migrate *m, int opt)
 		break;
 	case OPT_TELEPORT:
 		json_object_set_new(m->args, "teleport", json_string(optarg ? optarg : "auto"));
+		break;
+	case OPT_COPY_STORAGE:
+		json_object_set_new(m->args, "copy-storage", json_string(optarg ? optarg : "new"));
 		break;
 	case OPT_SPLIT:
 		return gw_split_option('t', "--split", m->args);
@@ -260,6 +267,7 @@ int gw_cmd_migrate(int argc, char **argv)
 		{ "working-set", 1, NULL, OPT_WORKING_SET },
 		{ "preprocess", 1, NULL, OPT_PREPROCESS },
 		{ "teleport", 2, NULL, OPT_TELEPORT },
+		{ "copy-storage", 2, NULL, OPT_COPY_STORAGE },
 		{ "split", 1, NULL, OPT_SPLIT },
 		{ "main-memory", 1, NULL, 'm' },
 		{ "chunk-pages", 1, NULL, 'c' },

@@ -85,7 +85,7 @@ bool gw_progress_postcopy(const json_t *status, char *text, size_t len)
 void gw_progress_show(void *progress, const json_t *status)
 {
 	struct gw_progress *p = progress;
-	const json_t *ram = json_object_get(status, "ram");
+	const json_t *ram = json_object_get(status, "ram"), *disk = json_object_get(status, "disk");
 	const char *waits_for =
 		json_string_value(json_object_get(json_object_get(status, "godwit"), "waits-for"));
 	struct winsize size = { .ws_col = 0 };
@@ -105,6 +105,12 @@ void gw_progress_show(void *progress, const json_t *status)
 		     p->name, p->address, is, (int)bytes_of(ram, "dirty-sync-count") + 1, sent,
 		     spread, left, json_real_value(json_object_get(ram, "mbps")),
 		     json_real_value(json_object_get(status, "expected-downtime")), round);
+	if (!strcmp(is, "setup") && disk) {
+		gw_format_size(bytes_of(disk, "transferred"), sent, sizeof(sent));
+		gw_format_size(bytes_of(disk, "total"), left, sizeof(left));
+		n = snprintf(line, sizeof(line), "%s to %s: copying its disks, %s of %s", p->name,
+			     p->address, sent, left);
+	}
 	if (gw_progress_postcopy(status, postcopy, sizeof(postcopy))) {
 		n = snprintf(line, sizeof(line), "%s to %s: %s, %s", p->name, p->address, is,
 			     postcopy);

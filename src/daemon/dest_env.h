@@ -14,6 +14,7 @@
 #include "crew.h"
 #include "dest.h"
 #include "keeper.h"
+#include "storage.h"
 #include "teller.h"
 #include "worker.h"
 #include "worker_pages.h"
@@ -39,12 +40,13 @@ struct gw_dest_env {
 	struct gw_journal journal;
 	struct gw_arrival arrival;
 	struct gw_pages pages;
-	struct gw_fetch *fetch;	  /* reads its disks instead of pages; NULL: nobody does */
-	uint8_t *history;	  /* of its units */
-	struct gw_keeper *keeper; /* of an arrival whose memory lies on several hosts */
-	int lock;		  /* of the VM; -1 until its folder is ours */
-	int device;		  /* our end of QEMU's device state */
-	int qemu;		  /* pidfd */
+	struct gw_storage_here *storage; /* its disks are copied here; NULL: they are not */
+	struct gw_fetch *fetch;		 /* reads its disks instead of pages; NULL: nobody does */
+	uint8_t *history;		 /* of its units */
+	struct gw_keeper *keeper;	 /* of an arrival whose memory lies on several hosts */
+	int lock;			 /* of the VM; -1 until its folder is ours */
+	int device;			 /* our end of QEMU's device state */
+	int qemu;			 /* pidfd */
 	int wake;      /* epoll of ctl, qemu and crew: what the control connection heeds */
 	bool log_kept; /* of QEMU (qemu_log.h) */
 	bool paged;    /* it runs here and some of its memory does not, or did not, yet */

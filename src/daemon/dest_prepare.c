@@ -207,12 +207,14 @@ static void open_disks(struct gw_dest_env *e)
 	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
 	json_t *images = NULL, *refused = NULL, *why;
 	const char *disk;
+	int rc;
 
 	if (!e->d.wants_disks)
 		return;
-	if (gw_images_find(e->qmp, &images) ||
-	    gw_fetch_open(&e->fetch, images, e->vm.process.pid, dir, GW_DISKS_NS, &e->d.disks,
-			  &refused))
+	rc = gw_images_find(e->qmp, &images);
+	gw_storage_images(e, images);
+	if (rc || gw_fetch_open(&e->fetch, images, e->vm.process.pid, dir, GW_DISKS_NS, &e->d.disks,
+				&refused))
 		gw_info("no disk of VM '%s' is read instead of its pages: %s", e->vm.def.name,
 			gw_error());
 	json_object_foreach(refused, disk, why) {
@@ -247,6 +249,10 @@ static int prepare(struct gw_dest_env *e, const json_t *definition, uint64_t res
 		gw_teller_now(&e->teller, "calling the sub-hosts");
 		rc = gw_dest_split_reach(e);
 	}
+	if (!rc && e->d.wants_storage) {
+		gw_teller_now(&e->teller, "making images for its disks");
+		rc = gw_storage_make(e, e->d.wants_storage);
+	}
 	gw_teller_now(&e->teller, "starting QEMU");
 	if (!rc && e->d.unchecked)
 		gw_arrival_unchecked(&e->arrival, kept);
@@ -261,6 +267,8 @@ static int prepare(struct gw_dest_env *e, const json_t *definition, uint64_t res
 		rc = gw_pages_remember(&e->pages, reuse);
 	if (!rc)
 		rc = describe(e, reuse && !e->w->paths->store.untracked);
+	if (!rc && e->storage)
+		rc = gw_storage_serve(e);
 	if (!rc)
 		open_disks(e);
 	if (!rc)

@@ -568,6 +568,20 @@ int gw_jobs_paging(struct gw_jobs *jobs, int conn, const struct gw_open *open)
 	return 0;
 }
 
+int gw_jobs_storage(struct gw_jobs *jobs, int conn, const struct gw_open *open)
+{
+	struct gw_job *job = gw_jobs_incoming(jobs, open->id);
+	int rc;
+
+	if (!job)
+		return gw_fail(-ENOENT, "disks of a migration that is not under way");
+	rc = gw_ctl_send(job->ctl, json_pack("{s:i}", "storage", (int)open->stream), conn);
+	if (rc)
+		return gw_fail(rc, "that migration does not take its connections now");
+	close(conn);
+	return 0;
+}
+
 /* Another memory server, for who has connection 0. */
 static int start_holder(struct gw_jobs *jobs, int conn, const struct gw_open *open,
 			uint16_t version)

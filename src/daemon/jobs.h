@@ -66,6 +66,9 @@ int gw_jobs_stream(struct gw_jobs *jobs, int conn, const struct gw_open *open);
 /** gw_jobs_paging() - the same for a paging connection, to whoever pages that VM now. */
 int gw_jobs_paging(struct gw_jobs *jobs, int conn, const struct gw_open *open);
 
+/** gw_jobs_storage() - the same for a disk that is copied. */
+int gw_jobs_storage(struct gw_jobs *jobs, int conn, const struct gw_open *open);
+
 /**
  * gw_jobs_hold() - hand a connection of a VM whose memory lies here in part to its memory
  * server, which is started for the first (decision 32).

@@ -105,6 +105,8 @@ static void hand_on(struct caller *c)
 		rc = gw_registrar_serve(registrar, fd, version);
 	else if (!rc && open.kind == GW_OPEN_PAGING)
 		rc = gw_jobs_paging(jobs, fd, &open);
+	else if (!rc && open.kind == GW_OPEN_STORAGE)
+		rc = gw_jobs_storage(jobs, fd, &open);
 	else if (!rc && open.kind == GW_OPEN_MEMORY)
 		rc = gw_jobs_hold(jobs, fd, &open, version);
 	else if (!rc)

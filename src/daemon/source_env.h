@@ -10,6 +10,7 @@
 #include "crew.h"
 #include "departure.h"
 #include "source.h"
+#include "storage.h"
 #include "worker.h"
 
 struct gw_source_env {
@@ -32,11 +33,12 @@ struct gw_source_env {
 	/* A migration to several hosts: s.spread is this, or NULL; what DEFINE says of it. */
 	struct gw_spread spread;
 	json_t *split;
-	unsigned int period_ms;	  /* between two looks which memory the guest uses */
-	struct gw_hinter *hinter; /* knows what its disks hold; NULL: nobody does */
-	struct gw_carry *carry;	  /* a VM that is split already: who pages it meanwhile (carry.c) */
-	json_t *live;		  /* what QEMU had when the destination was told (vm/live.h) */
-	unsigned int resumes;	  /* of the guest, when it was last seen or made to stand still */
+	unsigned int period_ms;	    /* between two looks which memory the guest uses */
+	struct gw_hinter *hinter;   /* knows what its disks hold; NULL: nobody does */
+	struct gw_storage *storage; /* its disks are copied; NULL: they are not */
+	struct gw_carry *carry; /* a VM that is split already: who pages it meanwhile (carry.c) */
+	json_t *live;		/* what QEMU had when the destination was told (vm/live.h) */
+	unsigned int resumes;	/* of the guest, when it was last seen or made to stand still */
 	int64_t reported;
 };
 

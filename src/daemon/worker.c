@@ -109,6 +109,11 @@ static void keep_caller(struct gw_worker *w, int fd, json_int_t index)
 	w->callers[w->nr_callers++] = (struct gw_caller){ fd, (unsigned int)index };
 }
 
+int gw_worker_storage(struct gw_worker *w)
+{
+	return w->nr_storage ? w->storage[--w->nr_storage] : -1;
+}
+
 struct gw_transport *gw_worker_caller(struct gw_worker *w, unsigned int *index)
 {
 	struct gw_transport *t = NULL;
@@ -157,6 +162,11 @@ void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index)
 		}
 		if (fd >= 0 && json_object_get(json, "paging")) {
 			keep_caller(w, fd, json_integer_value(json_object_get(json, "paging")));
+			fd = -1;
+		}
+		if (fd >= 0 && json_object_get(json, "storage") &&
+		    w->nr_storage < GW_CALLERS_KEPT) {
+			w->storage[w->nr_storage++] = fd;
 			fd = -1;
 		}
 		if (fd >= 0 && stream && *stream < 0) {

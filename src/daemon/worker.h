@@ -10,6 +10,7 @@
  *                      {"stream":N} with the accepted connection
  *                      {"paging":N} likewise, for missing pages (post-copy), or to a
  *                      memory server
+ *                      {"storage":N} likewise, for a disk that is copied
  *                      {"stop":true}: end the VM that it pages
  *                      {"retry":true}: try now what is tried again and again
  *                      {"give-up":true}: do not try it any more
@@ -68,6 +69,8 @@ struct gw_worker {
 		unsigned int index;
 	} callers[GW_CALLERS_KEPT];
 	unsigned int nr_callers;
+	int storage[GW_CALLERS_KEPT]; /* likewise, for disks that are copied */
+	unsigned int nr_storage;
 };
 
 /**
@@ -121,6 +124,9 @@ void gw_worker_late(struct gw_worker *w);
  * Return: its transport, the caller's, and its number in *@index; NULL: there is none.
  */
 struct gw_transport *gw_worker_caller(struct gw_worker *w, unsigned int *index);
+
+/** gw_worker_storage() - the next connection for a disk that is copied, the caller's; -1: none. */
+int gw_worker_storage(struct gw_worker *w);
 
 /**
  * gw_worker_heed() - read what the daemon says; sets cancelled and orphaned.

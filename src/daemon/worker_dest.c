@@ -41,6 +41,7 @@ int gw_dest_journal(void *env, enum gw_dest_phase phase)
 	e->journal.was_running = e->d.run;
 	if (e->lock < 0)
 		return 0; /* nothing is here yet that anybody would have to remove */
+	gw_storage_committed(e->w->paths, e->vm.def.name, phase != GW_DEST_PHASE_RECEIVING);
 	if (phase == GW_DEST_PHASE_RUNNING) {
 		int rc;
 
@@ -98,6 +99,7 @@ static int heed(struct gw_dest_env *e)
 	gw_crew_quiet(&e->crew);
 	gw_worker_heed(e->w, NULL, NULL);
 	gw_pages_heed(&e->pages);
+	gw_storage_heed(e);
 	if (ctl >= 0 && e->w->ctl < 0)
 		epoll_ctl(e->wake, EPOLL_CTL_DEL, ctl, NULL);
 	return attend(e);
@@ -155,6 +157,7 @@ static int op_disks(void *env, struct gw_samples *s)
 	json_t *ours = NULL;
 	int rc = gw_dest_because(e, gw_images_find(e->qmp, &ours));
 
+	gw_storage_images(e, ours);
 	gw_samples_here(s, ours);
 	json_decref(ours);
 	if (!rc)
@@ -338,6 +341,7 @@ void gw_dest_put_back(struct gw_dest_env *e)
 		gw_warn("the disks of VM '%s' stay inactive until it runs: %s", e->vm.def.name,
 			gw_error());
 	gw_settings_put_back(e->qmp, &e->settings, e->vm.def.name);
+	gw_storage_keep(e->w->paths, e->vm.def.name);
 }
 
 static enum gw_dest_ran op_guest_ran(void *env)
@@ -424,6 +428,7 @@ static void op_discard(void *env)
 		if (log)
 			gw_info("what the QEMU of VM '%s' said here is in %s", e->vm.def.name, log);
 	}
+	gw_storage_undo(e->w->paths, e->vm.def.name);
 	gw_arrival_give_back(e->w->paths, &e->vm.def);
 	if (gw_vm_remove(e->w->paths, &e->vm.def, false))
 		gw_err("removing VM '%s': %s", e->vm.def.name, gw_error());
@@ -488,6 +493,7 @@ const struct gw_dest_ops gw_dest_live_ops = {
 	.compare_end = op_compare_end,
 	.split = gw_dest_split,
 	.disks = op_disks,
+	.storage_sealed = gw_storage_sealed,
 	.fetch = op_fetch,
 	.fetch_end = op_fetch_end,
 	.stream = op_stream,
@@ -547,6 +553,7 @@ void gw_dest_env_free(struct gw_dest_env *e)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	gw_fetch_close(e->fetch);
+	gw_storage_here_free(e->storage);
 	gw_dest_split_end(e, false);
 	gw_pages_free(&e->pages);
 	gw_qmp_close(e->qmp);

@@ -383,8 +383,16 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 	definition = gw_definition_json(&e->vm.def);
 	json_object_set(definition, "live", e->live);
 	e->s.definition = definition;
+	rc = gw_storage_ask(e, args);
+	if (rc) {
+		json_decref(definition);
+		gw_source_env_free(e);
+		return rc;
+	}
 	start_hinter(e, args);
 	rc = gw_source_run(&e->s);
+	if (e->s.state != GW_SOURCE_IN_DOUBT && e->s.state != GW_SOURCE_COMPLETED)
+		gw_storage_stop(e);
 	/* A guest that was not resumed, because it was paused, has its QEMU as it was, too. */
 	if (e->settings && e->s.state != GW_SOURCE_IN_DOUBT && e->s.state != GW_SOURCE_COMPLETED) {
 		if (gw_source_end_saving(e))

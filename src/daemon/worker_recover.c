@@ -16,6 +16,7 @@
 #include "error.h"
 #include "io.h"
 #include "log.h"
+#include "mirror.h"
 #include "peers.h"
 #include "source_env.h"
 
@@ -349,6 +350,8 @@ static int recover_source(struct gw_worker *w, const struct wish *wish, const ch
 	if (!rc && outcome != GW_OUTCOME_RUNNING)
 		gw_settings_put_back(e->qmp, &e->settings,
 				     e->vm.def.name); /* of a guest that stays paused */
+	if (!rc && outcome != GW_OUTCOME_RUNNING && gw_mirror_forget(e->qmp))
+		gw_warn("VM '%s': %s", name, gw_error());
 	if (!rc && outcome != GW_OUTCOME_RUNNING) {
 		gw_spread_give_up(e);
 		gw_journal_remove(w->paths, name);

@@ -26,6 +26,7 @@
 #define REPORT_MS	  100
 #define DEVICE_SOCKET_BUF (8 << 20) /* QEMU saves without waiting for us */
 #define QUIT_MS		  10000
+#define STOP_NS		  GW_S /* that what goes to other hosts may keep a QEMU */
 
 static int64_t op_now(void *env)
 {
@@ -198,8 +199,12 @@ static int op_guest_stop(void *env, bool *ours)
 	struct gw_source_env *e = env;
 	char status[32];
 	bool runs;
-	int rc = gw_qmp_call(e->qmp, "stop", NULL, NULL);
+	int rc;
 
+	/* It waits for what is under way to its disks. */
+	gw_storage_within(e, gw_now() + e->s.params.downtime_limit_ms * GW_MS + STOP_NS / 4);
+	rc = gw_qmp_call(e->qmp, "stop", NULL, NULL);
+	gw_storage_within(e, GW_FOREVER);
 	if (!rc)
 		rc = gw_qmp_status(e->qmp, status, sizeof(status));
 	if (rc)
@@ -282,6 +287,7 @@ static int op_guest_resume(void *env)
 	}
 	/* After, so that the guest does not wait for it; and even if it does not run. */
 	gw_settings_put_back(e->qmp, &e->settings, e->vm.def.name);
+	gw_storage_within(e, GW_FOREVER);
 	return rc;
 }
 
@@ -321,6 +327,11 @@ static int op_ledger(void *env, size_t nr_pages, struct gw_ledger *l)
 	return gw_departure_ledger(&e->departure, e->w->paths, &e->vm, nr_pages, l);
 }
 
+static int64_t sooner(int64_t deadline, int64_t other)
+{
+	return deadline < other ? deadline : other;
+}
+
 const char *const gw_source_capabilities[] = { "x-ignore-shared", "events", NULL };
 
 /*
@@ -358,6 +369,8 @@ static int op_device_begin(void *env)
 	if (e->saved) /* by a migration before this one */
 		return 0;
 	rc = find_settings(e);
+	/* It gives its disks up, and has them write down what was copied. */
+	gw_storage_within(e, sooner(e->s.deadline, gw_now() + STOP_NS) + STOP_NS / 4);
 	/* Ours only now, with the guest stopped: savevm in the middle of a move saves memory. */
 	if (!rc)
 		rc = gw_settings_apply(e->qmp, e->settings);
@@ -381,11 +394,6 @@ static int op_device_begin(void *env)
 		e->saved = !rc;
 	}
 	return rc;
-}
-
-static int64_t sooner(int64_t deadline, int64_t other)
-{
-	return deadline < other ? deadline : other;
 }
 
 static long op_device_read(void *env, void *buf, size_t len, int64_t deadline)
@@ -425,6 +433,9 @@ static int op_disks(void *env, struct gw_samples *s, bool pick)
 
 	if (rc)
 		return rc;
+	for (size_t i = json_array_size(s->images); pick && i > 0; i--)
+		if (gw_storage_skips(e, json_array_get(s->images, i - 1)))
+			json_array_remove(s->images, i - 1);
 	return pick ? gw_samples_pick(s, &from) : gw_samples_read(s, &from);
 }
 
@@ -611,6 +622,9 @@ const struct gw_source_ops gw_source_live_ops = {
 	.carried_leave = gw_carry_leave,
 	.carried_thaw = gw_carry_thaw,
 	.disks = op_disks,
+	.storage_copy = gw_storage_copy,
+	.storage_left = gw_storage_left,
+	.storage_settle = gw_storage_settle,
 	.hints = op_hints,
 	.processes = op_processes,
 	.cancelled = op_cancelled,
@@ -637,6 +651,7 @@ void gw_source_env_free(struct gw_source_env *e)
 		close(e->device);
 	gw_qmp_close(e->qmp);
 	gw_hinter_stop(e->hinter);
+	gw_storage_free(e->storage);
 	gw_carry_end(e);
 	json_decref(e->live);
 	json_decref(e->split);

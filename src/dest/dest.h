@@ -146,6 +146,11 @@ struct gw_dest_ops {
 	void (*fetch)(void *env, unsigned int disk, uint64_t offset, size_t len,
 		      void (*done)(void *arg, const uint8_t *bytes), void *arg);
 	void (*fetch_end)(void *env);
+	/*
+	 * Nobody but QEMU itself, and a guest that it runs, writes to its disks from here on: where
+	 * prepare() had them copied (gw_dest.wants_storage). NULL: nothing is ever copied here.
+	 */
+	int (*storage_sealed)(void *env);
 	/* Read the blocks of this host's disks that @s names. NULL: there are none. */
 	int (*disks)(void *env, struct gw_samples *s);
 	/* The @index-th stream of this migration, already accepted. NULL with a message. */
@@ -213,6 +218,7 @@ struct gw_dest {
 	struct gw_dest_kept kept;
 	const json_t *wants_split; /* DEFINE's, while prepare() runs; NULL: it does not */
 	struct gw_dest_split split;
+	const json_t *wants_storage; /* likewise: disks that prepare() is to have copied */
 	bool wants_disks; /* the source knows what disks hold: prepare() may set @disks */
 	int64_t disks_ns; /* that the last round waited for them, its streams being done */
 	json_t *disks; /* names of those that can be read instead of pages; the machine frees it */

@@ -141,6 +141,14 @@ static int want_split(struct gw_dest *d, const json_t *split)
 	return 0;
 }
 
+static int want_storage(struct gw_dest *d, const json_t *storage)
+{
+	if (storage && (!d->ops->storage_sealed || !(d->features >> GW_FEATURE_STORAGE & 1)))
+		return gw_fail(-EPROTO, "source: wants disks copied, which was not offered");
+	d->wants_storage = storage;
+	return 0;
+}
+
 static int define(struct gw_dest *d)
 {
 	json_t *json = json_loadb((const char *)d->inbox.payload, d->inbox.len, 0, NULL);
@@ -171,13 +179,14 @@ static int define(struct gw_dest *d)
 		rc = want_split(d, json_object_get(json, "split"));
 	if (d->wants_split)
 		reuse = NULL;
+	rc = rc ?: want_storage(d, json_object_get(json, "storage"));
 	d->wants_disks = d->keyed && d->ops->fetch && json_is_true(json_object_get(json, "disks"));
 	if (!rc)
 		rc = gw_kept_heed(d, reuse);
 	if (!rc)
 		rc = d->ops->prepare(d->env, json_object_get(json, "definition"),
 				     (uint64_t)resident, reuse, &d->memory, &d->kept);
-	d->wants_split = NULL;
+	d->wants_split = d->wants_storage = NULL;
 	json_decref(json);
 	return rc;
 }
@@ -342,7 +351,7 @@ static int heed_source(struct gw_dest *d, uint64_t *round)
 	case GW_MSG_COMPARE:
 		return d->kept.later ? gw_kept_compared(d) : unexpected(d);
 	case GW_MSG_SAMPLE:
-		if (!d->keyed || !d->ops->disks || *round || d->samples >= GW_SAMPLES_ASKED)
+		if (!d->keyed || !d->ops->disks || *round || d->samples >= 2 * GW_SAMPLES_ASKED)
 			return unexpected(d);
 		d->samples++;
 		return tell_samples(d);
@@ -430,6 +439,8 @@ static int gw_dest_load(struct gw_dest *d)
 	if (d->kept.later)
 		d->ops->compare_end(d->env);
 	gw_receive_stop(d);
+	if (!rc && d->ops->storage_sealed)
+		rc = d->ops->storage_sealed(d->env);
 	if (!rc && d->split.table)
 		rc = d->ops->split(d->env);
 	if (!rc)

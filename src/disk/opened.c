@@ -10,14 +10,14 @@
 
 int gw_opened_open(struct gw_opened *o, const json_t *image, pid_t pid, const char *dir)
 {
-	const json_t *node = json_object_get(image, "node");
+	const json_t *node = json_object_get(image, "node"), *nbd = json_object_get(image, "nbd");
 	const char *name = json_string_value(json_object_get(image, "file"));
 	off_t size;
 	int rc;
 
 	*o = (struct gw_opened){ .fd = -1 };
-	if (node) {
-		rc = gw_view_open(node, pid, dir, &o->view);
+	if (node || nbd) {
+		rc = nbd ? gw_view_connect(nbd, &o->view) : gw_view_open(node, pid, dir, &o->view);
 		o->size = rc ? 0 : gw_view_size(o->view);
 		return rc;
 	}

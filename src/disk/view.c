@@ -27,6 +27,7 @@
 #include "cleanup.h"
 #include "error.h"
 #include "io.h"
+#include "sockets.h"
 #include "view.h"
 
 #define TOOL	  "qemu-nbd"
@@ -268,6 +269,32 @@ static int connect_tool(struct gw_view *v, int *connected)
 		return refused(v);
 	v->size = (uint64_t)size;
 	return 0;
+}
+
+int gw_view_connect(const json_t *nbd, struct gw_view **view)
+{
+	const char *path = json_string_value(json_object_get(nbd, "socket"));
+	const char *export = json_string_value(json_object_get(nbd, "export"));
+	gw_autofd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct gw_view *v = calloc(1, sizeof(*v));
+	int rc = fd < 0 ? -errno : gw_unix_connect(fd, path);
+
+	*view = NULL;
+	if (!v)
+		return gw_fail(-ENOMEM, "no memory to read an image");
+	v->said = -1;
+	v->nbd = nbd_create();
+	if (rc)
+		gw_fail(rc, "the server of its disks: %s", strerror(-rc));
+	else if (!v->nbd || nbd_set_export_name(v->nbd, export))
+		rc = gw_fail(-EIO, "%s", nbd_get_error());
+	else
+		rc = connect_tool(v, &fd);
+	if (rc)
+		gw_view_close(v);
+	else
+		*view = v;
+	return rc;
 }
 
 static int open_view(struct gw_view *v, const json_t *node, pid_t pid, const char *dir)

@@ -4,8 +4,8 @@
  *
  * A tool of QEMU's (qemu-nbd) opens the image anew, for reading only, and libnbd asks it. So
  * no QEMU that runs a guest, or is to, is touched: not its nodes, not its monitor, not
- * its NBD server. Files are those that the QEMU has open, whatever their
- * names lead to by now. No lock is taken.
+ * its NBD server; but for one whose disks are being copied to it, and that shows them itself. Files
+ * are those that the QEMU has open, whatever their names lead to by now. No lock is taken.
  *
  * What the other program has changed since it last flushed (tables of a qcow2 image
  * are such) is not seen: a view is of what another host would find now that opened the
@@ -38,6 +38,13 @@ struct gw_view;
  * Return: 0; -ESTALE, as gw_file_open() does; another -errno.
  */
 int gw_view_open(const json_t *node, pid_t pid, const char *dir, struct gw_view **view);
+
+/**
+ * gw_view_connect() - the same of what an NBD server of this host shows, as it is at any moment.
+ * @nbd: {"socket": its path, "export": a name}
+ */
+int gw_view_connect(const json_t *nbd, struct gw_view **view);
+
 void gw_view_close(struct gw_view *v);
 
 /** gw_view_size() - bytes of the disk. */

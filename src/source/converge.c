@@ -70,12 +70,18 @@ static int64_t legs_ns(const struct gw_source *s, int64_t known)
 	return more <= 0 ? 0 : more < room ? more : room;
 }
 
+/* What was written to disks that are copied, and is not there yet. */
+static int64_t storage_ns(const struct gw_source *s)
+{
+	return (int64_t)((double)s->storage_left / bandwidth_of(&s->holder) * GW_S);
+}
+
 int64_t gw_converge_fixed(const struct gw_source *s)
 {
 	const int64_t scan = s->scan_ns > SCAN_INCLUDED_NS ? s->scan_ns - SCAN_INCLUDED_NS : 0;
 	const int64_t known = GW_SOURCE_FIXED_MS * GW_MS + device_ns(s) + scan + answers_ns(s);
 
-	return known + legs_ns(s, known);
+	return known + legs_ns(s, known) + storage_ns(s);
 }
 
 uint64_t gw_converge_leg(const struct gw_source *s, int64_t handover)
@@ -176,7 +182,9 @@ int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost)
 	/* It was within the limit and is no longer: next time it is taken at once. */
 	if (c->within && cost > limit)
 		c->extra = EXTRA_MAX;
-	c->heavy = s->holder.bandwidth && s->device_weight && fixed > limit ? c->heavy + 1 : 0;
+	c->heavy = s->holder.bandwidth && s->device_weight && fixed - storage_ns(s) > limit
+			   ? c->heavy + 1
+			   : 0;
 	if (c->heavy > HEAVY_MAX)
 		return too_heavy(s, fixed);
 	if (c->best == INT64_MAX || cost < c->best - c->best / 10) {
@@ -190,9 +198,10 @@ int gw_converge_check(struct gw_source *s, struct gw_converge *c, int64_t cost)
 	/* It may have been within the limit once, and was to be lower. */
 	least_cost = c->best > limit ? c->best : cost;
 	return gw_fail(-ETIME,
-		       "the guest writes memory faster than it can be moved: %.0f MiB/s against "
+		       "the guest writes memory%s faster than it can be moved: %.0f MiB/s against "
 		       "%.0f MiB/s, so the downtime would be %lld ms where %u ms are allowed; use "
 		       "--downtime-limit %lld, more bandwidth, or a quieter moment",
+		       s->storage_left ? ", and its disks," : "",
 		       s->dirty_rate * GW_PAGE_SIZE / 1048576,
 		       (double)s->holder.bandwidth / 1048576, (long long)(least_cost / GW_MS),
 		       s->params.downtime_limit_ms, (long long)(least_cost / GW_MS * 3 / 2));

@@ -178,6 +178,18 @@ bool gw_converge_never(const struct gw_source *s, int64_t ns, int64_t since_scan
 bool gw_converge_behind(const struct gw_source *s, const struct gw_converge *c, int64_t now,
 			uint64_t written);
 
+/** gw_source_copy_storage() - before the first round; where disks are copied. 0 or -errno. */
+int gw_source_copy_storage(struct gw_source *s);
+
+/** gw_source_storage_left() - look how much is left of that: s->storage_left. 0 or -errno. */
+int gw_source_storage_left(struct gw_source *s);
+
+/**
+ * gw_source_settle_storage() - the guest stands still: the destination has what is on its disks.
+ * Return: 0; -EAGAIN: that takes too long, and where it ran it does again (s->over); -errno.
+ */
+int gw_source_settle_storage(struct gw_source *s);
+
 /* disks.c: 0, or -ENOTSUP naming the disk that holds something else there */
 int gw_source_compare_disks(struct gw_source *s);
 

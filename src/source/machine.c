@@ -96,6 +96,8 @@ static char *make_define(const struct gw_source *s)
 			json_object_set(define, "split", (json_t *)(uintptr_t)s->carried->define);
 		if (s->params.postcopy)
 			json_object_set_new(define, "postcopy", json_integer(s->paging));
+		if (s->storage)
+			json_object_set(define, "storage", (json_t *)(uintptr_t)s->storage);
 		if (gw_teleport_wanted(s))
 			json_object_set_new(define, "disks", json_true());
 	}
@@ -210,6 +212,8 @@ static int gw_source_setup(struct gw_source *s)
 		rc = gw_holder_open_streams(h, s->params.streams);
 	if (!rc)
 		rc = gw_source_compare_disks(s);
+	if (!rc)
+		rc = gw_source_copy_storage(s);
 	if (!rc && s->spread)
 		rc = gw_spread_open(s);
 	if (!rc && s->carried)
@@ -472,6 +476,8 @@ static int gw_source_rounds(struct gw_source *s, struct gw_converge *c)
 			rc = s->ops->cancelled(s->env);
 		if (!rc)
 			rc = peek_all(s, &pages);
+		if (!rc)
+			rc = gw_source_storage_left(s);
 		if (rc)
 			return rc;
 		now = s->ops->now(s->env);

@@ -146,6 +146,12 @@ json_t *gw_source_json(const struct gw_source *s, int64_t now)
 				    json_pack("{s:s?,s:I,s:b}", "by", s->teleport.by, "refused",
 					      (json_int_t)s->teleport.lacked, "given-up",
 					      !s->teleport.on));
+	if (s->storage)
+		json_object_set_new(o, "disk",
+				    json_pack("{s:I,s:I,s:I}", "total",
+					      (json_int_t)s->storage_total, "transferred",
+					      (json_int_t)s->storage_done, "remaining",
+					      (json_int_t)(s->storage_total - s->storage_done)));
 	if (s->holder.waits_for[0])
 		json_object_set_new(json_object_get(o, "godwit"), "waits-for",
 				    json_string(s->holder.waits_for));

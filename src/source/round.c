@@ -41,9 +41,7 @@ struct gw_round {
 	struct gw_bitmap seen;
 	size_t looked;
 	uint64_t written;
-	pthread_mutex_t pace_lock;
-	int64_t pace_next; /* when all that has left may have arrived */
-	int64_t began;	   /* it, and what had been sent by then */
+	int64_t began; /* it, and what had been sent by then */
 	uint64_t before;
 };
 
@@ -60,7 +58,6 @@ int gw_round_start(struct gw_source *s)
 	if (!r)
 		return gw_fail(-ENOMEM, "no memory for the streams");
 	r->s = s;
-	pthread_mutex_init(&r->pace_lock, NULL);
 	s->round = r;
 	rc = gw_encoder_init(&h->encoder, &options, s->memory->nr_pages, s->ops->now, s->env);
 	if (!rc && s->params.postcopy == GW_POSTCOPY_AUTO)
@@ -78,7 +75,6 @@ void gw_round_stop(struct gw_source *s)
 		gw_batch_free(&s->round->batches[i]);
 	gw_bitmap_free(&s->round->seen);
 	gw_encoder_free(&s->holder.encoder);
-	pthread_mutex_destroy(&s->round->pace_lock);
 	free(s->round);
 	s->round = NULL;
 }
@@ -141,18 +137,9 @@ static void look_ahead(void *arg)
 static void pace(struct gw_round *r, size_t bytes)
 {
 	struct gw_source *s = r->s;
-	int64_t mine, now;
+	int64_t now = s->ops->now(s->env);
+	const int64_t mine = gw_pace_take(&s->pace, s->params.max_bandwidth, bytes, now);
 
-	if (!s->params.max_bandwidth)
-		return;
-	now = s->ops->now(s->env);
-	{
-		gw_locked(&r->pace_lock);
-		if (r->pace_next < now)
-			r->pace_next = now;
-		r->pace_next += (int64_t)((double)bytes * GW_S / (double)s->params.max_bandwidth);
-		mine = r->pace_next;
-	}
 	/* In short steps, so that a halt is not waited for. */
 	while (now < mine && !r->halted) {
 		int64_t step = now + PACE_STEP_NS;

@@ -43,6 +43,7 @@
 #include "ledger.h"
 #include "legs.h"
 #include "memory.h"
+#include "pace.h"
 #include "samples.h"
 #include "spread.h"
 #include "tracker.h"
@@ -185,6 +186,16 @@ struct gw_source_ops {
 	int (*processes)(void *env, uint64_t *ids, size_t most);
 	/* 0, or -ECANCELED with a message once the user wants to end it. */
 	int (*cancelled)(void *env);
+	/*
+	 * Disks are copied, too, where gw_source.storage is set (storage.c). Copy: all that is on
+	 * them, which may take hours; from then on what is written to them goes there as well.
+	 * Left: bytes of that which have not gone yet, as far as is known. Settle: with the guest
+	 * stopped and every write done, have all of it there, and be ready to go on from there;
+	 * -EAGAIN: not by @deadline, and it goes on as before.
+	 */
+	int (*storage_copy)(void *env);
+	int (*storage_left)(void *env, uint64_t *bytes);
+	int (*storage_settle)(void *env, int64_t deadline);
 	/* Something worth showing has changed. */
 	void (*report)(void *env);
 };
@@ -246,7 +257,8 @@ struct gw_source {
 	uint8_t id[GW_ID_LEN];
 	const struct gw_memory *memory;
 	const json_t *definition;
-	const char *listen;		/* where this host answers others; NULL: nowhere */
+	const json_t *storage; /* its disks that are copied with it, for DEFINE; NULL: none */
+	const char *listen;    /* where this host answers others; NULL: nowhere */
 	const struct gw_ledger *ledger; /* of the guest's arrival here; NULL: none */
 	uint8_t secret[GW_SECRET_LEN];	/* the VM's: digests are keyed with it */
 	struct gw_key key;		/* made of it */
@@ -259,6 +271,7 @@ struct gw_source {
 	struct gw_carried *carried; /* what lies at sub-hosts and stays there, too; or NULL */
 	struct gw_defer defer;	    /* which due pages wait */
 	struct gw_teleports teleport;
+	struct gw_pace pace; /* of all that is sent, but for what a guest waits for */
 
 	/* post-copy */
 	unsigned int paging; /* connections for it; 0: none are asked for */
@@ -290,7 +303,10 @@ struct gw_source {
 	int64_t expected_downtime; /* ns */
 	uint64_t device_weight;	   /* bytes, expected: what QEMU sends besides its devices */
 	int64_t scan_ns;	   /* the last scan of all memory */
+	uint64_t storage_total, storage_done; /* bytes of disks that are copied */
+	uint64_t storage_left;		      /* likewise: written, and not there yet */
 	uint64_t device_bytes, ledger_bytes;
+	int64_t storage_ns; /* of its last stop: until disks were copied */
 	int64_t quiesce_ns, stop_ns, final_pages_ns, device_ns, resume_ns;
 	char error[1024];
 

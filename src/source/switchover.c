@@ -12,6 +12,7 @@
  *
  *   source                         destination
  *   guest_stop
+ *   storage_settle (--copy-storage)
  *   device_begin (QEMU saves)
  *   final scan, last round    ->   placed
  *   VERIFY... (--verify)      ->   compared
@@ -237,6 +238,9 @@ static int hand_over(struct gw_source *s)
 		rc = check_told(s);
 	if (!rc && s->carried)
 		rc = gw_carried_freeze(s);
+	if (!rc)
+		rc = gw_source_settle_storage(s);
+	/* With it QEMU gives its disks up, until it is resumed. */
 	if (!rc)
 		rc = s->ops->device_begin(s->env);
 	mark = s->ops->now(s->env);

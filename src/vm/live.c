@@ -12,6 +12,7 @@
 #include "images.h"
 #include "io.h"
 #include "live.h"
+#include "mirror.h"
 
 #define TREE_DEPTH 32
 
@@ -269,6 +270,18 @@ static void common_names(const struct place *p, json_t *options)
 	}
 }
 
+char *gw_live_file(pid_t pid, const char *dir, const char *name)
+{
+	struct place p;
+
+	return find_place(&p, pid, dir) ? NULL : common_name(&p, name);
+}
+
+char *gw_live_file_here(const char *dir, const char *name)
+{
+	return replace(name, "{dir}", dir);
+}
+
 static char *image_name(const struct place *p, const char *name)
 {
 	json_t *options = strncmp(name, "json:", 5) ? NULL : json_loads(name + 5, 0, NULL);
@@ -466,7 +479,8 @@ int gw_live_refuse_jobs(struct gw_qmp *q)
 	json_array_foreach(list, i, entry) {
 		const char *status = gw_qmp_text(entry, "status");
 
-		if (!rc && strcmp(status, "concluded") && strcmp(status, "null"))
+		if (!rc && strcmp(status, "concluded") && strcmp(status, "null") &&
+		    !gw_mirror_is_ours(gw_qmp_text(entry, "id")))
 			rc = gw_fail(-EBUSY,
 				     "a job of QEMU's is under way on its disks (%s '%s', %s) and "
 				     "would not move: wait for its end, or end it with "

@@ -42,7 +42,8 @@ int gw_live_describe(struct gw_qmp *q, pid_t pid, const char *dir, json_t **live
  */
 int gw_live_refuse_temporary(struct gw_qmp *q, pid_t pid);
 
-/** gw_live_refuse_jobs() - -EBUSY with its name if a block job or an export is under way. */
+/** gw_live_refuse_jobs() - -EBUSY with its name if a block job or an export is under way that is
+ * not ours. */
 int gw_live_refuse_jobs(struct gw_qmp *q);
 
 /**
@@ -67,6 +68,15 @@ int gw_live_carry(struct gw_qmp *q, pid_t pid, const char *dir, const json_t *th
  * Return: 0, or -ENOTSUP naming the first thing that differs and what to do.
  */
 int gw_live_compare(const json_t *theirs, const json_t *ours, const char *host);
+
+/**
+ * gw_live_file() - the name by which both hosts know a file that QEMU @pid calls @name; free().
+ * Return: an absolute one, with {dir} for the VM's run directory; or NULL with a message.
+ */
+char *gw_live_file(pid_t pid, const char *dir, const char *name);
+
+/** gw_live_file_here() - what that name is on this host; free(). */
+char *gw_live_file_here(const char *dir, const char *name);
 
 /** gw_live_unchanged() - 0, or -EBUSY naming what has changed since @before was described. */
 int gw_live_unchanged(const json_t *before, const json_t *now);

@@ -17,6 +17,7 @@ static const char *const names[GW_FEATURE_COUNT] = {
 	[GW_FEATURE_RETURN] = "return-at-once",
 	[GW_FEATURE_SPLIT] = "split",
 	[GW_FEATURE_CARRIED] = "split-carried",
+	[GW_FEATURE_STORAGE] = "copy-storage",
 };
 
 const char *gw_feature_name(unsigned int feature)

@@ -74,6 +74,7 @@ static const struct {
 	/* GW_RUNS_MAX runs of pages. */
 	[GW_MSG_AWAY] = { "AWAY", 48 * KIB },
 	[GW_MSG_AWAY_END] = { "AWAY_END", 0 },
+	[GW_MSG_STORAGE] = { "STORAGE", 256 * KIB },
 };
 
 const char *gw_message_name(unsigned int type)

@@ -89,6 +89,13 @@
  *   after HELD, when the source has closed its connections to all sub-hosts
  *     AWAY_END {pages}                  ->   (so many are away; LOAD follows)
  *
+ *   with the feature copy-storage (decision 35): DEFINE's `storage` names the disks, of which the
+ *   destination makes images; for each of them, before the first round
+ *     OPEN {kind storage, id, index}    ->
+ *                                       <-   ACCEPT {version}
+ *     STORAGE {bytes} ...               ->   (what two QEMUs say to each other: NBD, of which
+ *                                       <-   STORAGE {bytes} ...  each end ends the other's)
+ *
  *   A VM whose memory lies on several hosts (split, decision 32): its main host, to the memory
  *   server of a sub-host, on connections 0 for requests and 1 for what leaves it and what is
  *   fetched ahead
@@ -243,6 +250,7 @@ enum gw_message {
 	GW_MSG_HISTORY,
 	GW_MSG_AWAY,
 	GW_MSG_AWAY_END,
+	GW_MSG_STORAGE, /* with the feature copy-storage */
 	GW_MSG_COUNT,
 };
 
@@ -252,10 +260,11 @@ enum gw_open_kind {
 	GW_OPEN_SETTLE,	     /* what became of migration @id? (godwit recover) */
 	GW_OPEN_REGISTRY,    /* questions to the registry that this host serves */
 	/* from version 2 on */
-	GW_OPEN_FORBID, /* make sure that migration @id's guest never runs there, if it does not */
-	GW_OPEN_CLAIM,	/* to its source: it is committed here; may it run? */
-	GW_OPEN_PAGING, /* connection @stream for the missing pages of migration @id */
-	GW_OPEN_MEMORY, /* connection @stream to what this host holds of split @id */
+	GW_OPEN_FORBID,	 /* make sure that migration @id's guest never runs there, if it does not */
+	GW_OPEN_CLAIM,	 /* to its source: it is committed here; may it run? */
+	GW_OPEN_PAGING,	 /* connection @stream for the missing pages of migration @id */
+	GW_OPEN_MEMORY,	 /* connection @stream to what this host holds of split @id */
+	GW_OPEN_STORAGE, /* of migration @id: to the @stream-th disk that is copied */
 	GW_OPEN_KINDS,
 };
 

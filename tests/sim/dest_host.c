@@ -18,6 +18,7 @@
 #include "error.h"
 #include "feature.h"
 #include "sim.h"
+#include "storage.h"
 
 #define START_NS (50 * GW_MS) /* of QEMU */
 #define LOAD_NS	 (4 * GW_MS)
@@ -538,6 +539,8 @@ static int op_guest_resume(void *env)
 		  "the destination resumes the guest while the source has it");
 	if (!sim.dst.took_over)
 		check_memory();
+	if (!sim.dst.took_over)
+		storage_check();
 	sim.dst.qemu = QEMU_RUNNING;
 	sim.dst.took_over = true;
 	return sim_late();
@@ -586,6 +589,7 @@ const struct gw_dest_ops dest_ops = {
 	.claim = op_claim,
 	.ledger = op_ledger,
 	.disks = op_disks,
+	.storage_sealed = storage_sealed,
 	.fetch = disks_fetch,
 	.fetch_end = disks_fetch_end,
 	.compared = op_compared,

@@ -198,6 +198,7 @@ const struct scenario scenarios[] = {
 	 */
 	{ .name = "cached",
 	  .guest = { .writes_per_ms = 8, .working_set = 300, .familiar = true, .caches = true },
+	  .copies = true,
 	  .streams = 2,
 	  .link_rate = 60000000,
 	  .downtime_limit_ms = 60,
@@ -293,6 +294,7 @@ struct scenario scenario_random(uint64_t seed)
 	if (rng_one_in(&rng, 2))
 		sc.working_set = (enum gw_defer_mode)(GW_DEFER_LRU + rng_below(&rng, 3));
 	sc.guest.caches = rng_one_in(&rng, 2);
+	sc.copies = !sc.version && rng_one_in(&rng, 3);
 	return sc;
 }
 

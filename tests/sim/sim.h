@@ -110,6 +110,7 @@ struct scenario {
 	unsigned int postcopy_after; /* rounds */
 	enum gw_defer_mode working_set;
 	bool carried;	      /* it is split already (carried.h) */
+	bool copies;	      /* its disk is copied (storage.h) */
 	bool slow_compare;    /* the destination does not get through with its image in time */
 	uint16_t version;     /* that the destination speaks at most; 0: this release's */
 	unsigned int start_s; /* seconds that the destination's QEMU takes to start; 0: 50 ms */

@@ -14,6 +14,7 @@
 #include "disks.h"
 #include "error.h"
 #include "sim.h"
+#include "storage.h"
 
 #define JOURNAL_NS (2 * GW_MS) /* enough for a peer's reset to come in between */
 #define STOP_NS	   (1 * GW_MS)
@@ -139,6 +140,7 @@ static int monitor(void)
 static void stand_still(void)
 {
 	guest_stop(&sim.guest);
+	storage_stops();
 	sim.src.qemu = QEMU_STOPPED;
 	sim.src.stopped_at = sim_now();
 }
@@ -548,6 +550,9 @@ static const struct gw_source_ops ops = {
 	.notify = op_notify,
 	.settle = op_settle,
 	.processes = op_processes,
+	.storage_copy = storage_copy,
+	.storage_left = storage_left,
+	.storage_settle = storage_settle,
 	.hints = disks_hints,
 	.cancelled = op_cancelled,
 	.disks = op_disks,
@@ -728,6 +733,7 @@ static void set_up(void)
 	src->s.params.working_set = sim.sc->working_set;
 	src->s.params.preprocess_ms = 300;
 	src->s.carried = carried_of();
+	src->s.storage = storage_wanted();
 }
 
 void source_init(void)

@@ -15,6 +15,7 @@
 #include "error.h"
 #include "feature.h"
 #include "sim.h"
+#include "storage.h"
 
 /* Shorter than the silence that ends a connection, so it must only cost time. */
 #define STALL_NS (3 * GW_S)
@@ -698,6 +699,7 @@ void sim_begin(const struct scenario *sc, uint64_t seed, const struct fault faul
 	net_init(&link);
 	guest_init(&sim.guest, &sc->guest, seed);
 	carried_init();
+	storage_init();
 	sim.definition = definition();
 	source_init();
 	dest_init();
@@ -724,6 +726,7 @@ void sim_end(void)
 	kept_free();
 	carried_free();
 	disks_free();
+	storage_free();
 	guest_free(&sim.guest);
 }
 
