@@ -14,8 +14,8 @@
  *
  * 1. The stream
  *
- * /dev/godwit-cache and `godwit-agent --once` write it; frames carry it. After
- * the header it is a sequence of pairs of 64-bit words. A pair is a RUN,
+ * `godwit-agent --once` writes it; frames carry it. After the header it is a sequence of pairs of
+ * 64-bit words. A pair is a RUN,
  *
  *   offset 0, bits 0..47   number of the first page frame: guest-physical address / page size
  *             bits 48..63  pages in the run, minus 1
@@ -43,10 +43,26 @@
  * of a file's last page beyond the file's end is reported with the rest of it:
  * only the host can know whether the disk has the same there.
  *
- * A stream that ends is complete only if its reader knows it from elsewhere: the
- * device's read() returning 0, or the frame END.
+ * A stream that ends is complete only if its reader knows it from elsewhere, by
+ * the frame END.
  *
- * 2. The conversation
+ * 2. The device
+ *
+ * What the kernel module has to say, /dev/godwit-cache, is for the agent alone, who
+ * knows which disks the host knows. read() wants room for GW_DEVICE_READ bytes, and
+ * returns whole pairs; 0: that was all. After a header with GW_DEVICE_MAGIC they are
+ * runs and DEVICEs,
+ *
+ *   offset 0, bits 0..47   all set
+ *             bits 48..63  0
+ *   offset 8, bits 0..31   minor number of a block device
+ *             bits 32..63  its major number
+ *
+ * on which the runs lie that follow, up to the next one. All of a run's second word
+ * is its first sector, counted on that device, which may be a partition. Whether it
+ * has so many sectors was not looked at.
+ *
+ * 3. The conversation
  *
  * On the virtio-serial port GW_AGENT_PORT. The host sends a request:
  *
@@ -87,6 +103,8 @@
 #include <linux/types.h>
 
 #define GW_CACHE_MAGIC	  "GWCACHE\001" /* its last byte is the version */
+#define GW_DEVICE_MAGIC	  "GWFRAME\001" /* likewise */
+#define GW_DEVICE_READ	  4096
 #define GW_CACHE_DEVICE	  "godwit-cache"
 #define GW_CACHE_LOW_BITS 48
 #define GW_CACHE_LOW	  ((1ull << GW_CACHE_LOW_BITS) - 1)

@@ -4,7 +4,7 @@
  *
  *   main.c      options
  *   port.c      the conversation with the host
- *   report.c    one stream: from the kernel module, or put together here
+ *   report.c    one stream: of what the kernel module tells, or of what is found here
  *   disks.c     which file systems there are, and on which disks
  *   walk.c      their files
  *   resident.c  the pages of a file that lie in the page cache
@@ -48,7 +48,7 @@ struct report {
 	uint64_t runs, pages;
 	char problem[160]; /* for the host's user, if it failed */
 
-	/* While the agent puts a stream together: the run that may still grow, */
+	/* The run that may still grow, */
 	uint64_t frame, place;
 	uint32_t grown;
 	/* and what has not gone to the sink yet. */
@@ -60,35 +60,37 @@ struct report {
 /* Writes one stream to @report->sink. -ECANCELED: nobody waits for it any more. */
 int report_write(struct report *report);
 
-/* For a stream that is put together: a disk, whose index is returned, or -errno; and a page. */
-int report_disk(struct report *report, const char *text, uint64_t sectors);
-int report_page(struct report *report, uint64_t frame, unsigned int disk, uint64_t sector);
+/* Pages in a row, of disk @disk of the stream. */
+int report_pages(struct report *report, uint64_t frame, uint32_t pages, unsigned int disk,
+		 uint64_t sector);
 
 /* Records what is wrong, and returns -@error. */
 int report_fail(struct report *report, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* A mounted file system, on a disk that the host knows. */
+/* A file system, on a disk that the host knows. */
 struct file_system {
 	dev_t dev;
+	int index; /* of the disk in the stream */
 	bool xfs;
-	bool whole;	/* its root is what is mounted there */
-	char *mounted;	/* where */
-	char disk[32];	/* the disk's name, vda */
-	char text[64];	/* as the host knows it */
-	uint64_t start; /* of the file system on the disk, in sectors */
-	uint64_t sectors;
+	bool whole;	  /* its root is what is mounted there */
+	char *mounted;	  /* where */
+	char disk[32];	  /* the disk's name, vda */
+	char text[64];	  /* as the host knows it */
+	uint64_t start;	  /* of the file system on the disk, in sectors */
+	uint64_t sectors; /* of the disk */
 };
 
 /* All of them. The caller frees by disks_free(). */
 int disks_find(struct file_system **found, size_t *count);
 void disks_free(struct file_system *found, size_t count);
+/* Finds the disk of system->dev, and where on it that begins; false: the host does not know it. */
+bool disks_name(struct file_system *system);
 
-/* The pages of all files of @system, whose disk has index @disk in the stream. */
+/* The pages of all files of @system. */
 struct walk {
 	struct report *report;
 	const struct file_system *system;
-	unsigned int disk;
 	int64_t deadline; /* of the monotonic clock, in seconds */
 	struct finder *finder;
 };

@@ -76,8 +76,7 @@ static bool name_disk(struct file_system *system, char *path)
 	return (size_t)length < sizeof(system->text);
 }
 
-/* Finds the disk of system->dev, and where on it the file system begins. */
-static bool find_disk(struct file_system *system)
+bool disks_name(struct file_system *system)
 {
 	char link[64], path[PATH_MAX];
 	uint64_t partition;
@@ -162,7 +161,7 @@ static bool parse_mount(const char *line, struct file_system *system)
 	system->mounted = mounted;
 	free(root);
 	unescape(mounted);
-	if (find_disk(system) && (system->xfs || !journals_data(system->dev)))
+	if (disks_name(system) && (system->xfs || !journals_data(system->dev)))
 		return true;
 	free(mounted);
 	return false;

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * One stream of ../abi.h: carried from the kernel module, if that is loaded, or
- * else put together from what the agent finds itself.
- *
- * What the module writes is passed on as it is. Only the runs are counted.
+ * One stream of ../abi.h: of what the kernel module tells, if that is loaded, or
+ * else of what the agent finds itself.
  */
 #include <endian.h>
 #include <errno.h>
@@ -12,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,45 +32,6 @@ int report_fail(struct report *report, int error, const char *format, ...)
 			 strerror(error));
 	return -error;
 }
-
-/* The module's */
-
-/* Counts what is in a piece; @of_disk: pairs that are left of a disk's record. */
-static void count(struct report *report, const struct gw_cache_pair *pairs, size_t n,
-		  uint64_t *of_disk)
-{
-	for (size_t i = 0; i < n; i++) {
-		uint64_t first = le64toh(pairs[i].first);
-
-		if (*of_disk) {
-			(*of_disk)--;
-		} else if ((first & GW_CACHE_LOW) == GW_CACHE_LOW) {
-			*of_disk = first >> GW_CACHE_LOW_BITS;
-		} else {
-			report->runs++;
-			report->pages += (first >> GW_CACHE_LOW_BITS) + 1;
-		}
-	}
-}
-
-static int carry(struct report *report, int device)
-{
-	uint64_t skip = sizeof(struct gw_cache_header) / sizeof(struct gw_cache_pair);
-	ssize_t bytes;
-	int error;
-
-	while ((bytes = read(device, report->pairs, PIECE_MAX)) > 0) {
-		if (bytes % sizeof(*report->pairs))
-			return report_fail(report, EPROTO, "/dev/" GW_CACHE_DEVICE);
-		count(report, report->pairs, bytes / sizeof(*report->pairs), &skip);
-		error = report->sink->put(report->sink, report->pairs, bytes);
-		if (error)
-			return error;
-	}
-	return bytes ? report_fail(report, errno, "/dev/" GW_CACHE_DEVICE) : 0;
-}
-
-/* The agent's own */
 
 static int put_pair(struct report *report, uint64_t first, uint64_t second)
 {
@@ -98,7 +57,8 @@ static int put_run(struct report *report)
 	return put_pair(report, report->frame | more << GW_CACHE_LOW_BITS, report->place);
 }
 
-int report_page(struct report *report, uint64_t frame, unsigned int disk, uint64_t sector)
+int report_pages(struct report *report, uint64_t frame, uint32_t pages, unsigned int disk,
+		 uint64_t sector)
 {
 	uint64_t place = sector | (uint64_t)disk << GW_CACHE_LOW_BITS;
 	uint32_t sectors = getpagesize() / 512;
@@ -106,17 +66,17 @@ int report_page(struct report *report, uint64_t frame, unsigned int disk, uint64
 
 	if (frame != report->frame + report->grown ||
 	    place != report->place + (uint64_t)report->grown * sectors ||
-	    report->grown == GW_CACHE_RUN_MAX)
+	    report->grown + pages > GW_CACHE_RUN_MAX)
 		error = put_run(report);
 	if (!report->grown) {
 		report->frame = frame;
 		report->place = place;
 	}
-	report->grown++;
+	report->grown += pages;
 	return error;
 }
 
-int report_disk(struct report *report, const char *text, uint64_t sectors)
+static int put_disk(struct report *report, const char *text, uint64_t sectors)
 {
 	struct gw_cache_pair pairs[4] = {};
 	uint64_t index = report->disks;
@@ -138,52 +98,138 @@ int report_disk(struct report *report, const char *text, uint64_t sectors)
 	return index;
 }
 
-/* The index of the disk of systems[@i], as the first of that disk got it. */
-static int index_of(struct report *report, const struct file_system *systems, int *indices,
-		    size_t i)
+/* Gives systems[@i] the index of its disk, which is told of with the first that is on it. */
+static int give_index(struct report *report, struct file_system *systems, size_t i)
 {
-	for (size_t j = 0; j < i; j++)
+	int index = -1;
+
+	for (size_t j = 0; j < i && index < 0; j++)
 		if (!strcmp(systems[j].disk, systems[i].disk))
-			return indices[j];
-	return report_disk(report, systems[i].text, systems[i].sectors);
+			index = systems[j].index;
+	if (index < 0)
+		index = put_disk(report, systems[i].text, systems[i].sectors);
+	systems[i].index = index;
+	return index < 0 ? index : 0;
 }
+
+/* The module's */
+
+struct carried {
+	int device;
+	/* What it has told of; index -1: the host does not know the disk. */
+	struct file_system *systems;
+	size_t n, now;
+};
+
+/* From now on it tells of what lies on @dev. */
+static int take_device(struct report *report, struct carried *c, dev_t dev)
+{
+	struct file_system *more;
+
+	for (c->now = 0; c->now < c->n; c->now++)
+		if (c->systems[c->now].dev == dev)
+			return 0;
+	more = reallocarray(c->systems, c->n + 1, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	c->systems = more;
+	more[c->n++] = (struct file_system){ .dev = dev, .index = -1 };
+	return disks_name(&more[c->now]) ? give_index(report, more, c->now) : 0;
+}
+
+static int take_pair(struct report *report, struct carried *c, const struct gw_cache_pair *pair)
+{
+	const uint64_t first = le64toh(pair->first), second = le64toh(pair->second);
+	const uint64_t pages = (first >> GW_CACHE_LOW_BITS) + 1;
+	const struct file_system *system;
+
+	if ((first & GW_CACHE_LOW) == GW_CACHE_LOW)
+		return take_device(report, c, makedev(second >> 32, second & UINT32_MAX));
+	if (c->now == c->n)
+		return -EPROTO;
+	system = &c->systems[c->now];
+	/* A file system may not be what it says. */
+	if (system->index < 0 || second > system->sectors ||
+	    system->start + second + pages * getpagesize() / 512 > system->sectors)
+		return 0;
+	return report_pages(report, first & GW_CACHE_LOW, pages, system->index,
+			    system->start + second);
+}
+
+static int carry_all(struct report *report, struct carried *c)
+{
+	struct gw_cache_pair pairs[GW_DEVICE_READ / sizeof(struct gw_cache_pair)];
+	const struct gw_cache_header *header = (void *)pairs;
+	int error = 0;
+	ssize_t bytes = read(c->device, pairs, sizeof(pairs));
+
+	if (bytes >= (ssize_t)sizeof(*pairs) &&
+	    memcmp(header->magic, GW_DEVICE_MAGIC, sizeof(header->magic)) != 0)
+		return report_fail(report, EPROTO,
+				   "/dev/" GW_CACHE_DEVICE " is of another version");
+	for (size_t i = 1; !error && bytes > 0; i = 0) {
+		for (; !error && i < bytes / sizeof(*pairs); i++)
+			error = take_pair(report, c, &pairs[i]);
+		if (!error)
+			bytes = read(c->device, pairs, sizeof(pairs));
+	}
+	return bytes < 0 ? report_fail(report, errno, "/dev/" GW_CACHE_DEVICE) : error;
+}
+
+static int carry(struct report *report, int device)
+{
+	struct carried carried = { .device = device };
+	int error = carry_all(report, &carried);
+
+	free(carried.systems);
+	return error;
+}
+
+/* The agent's own */
 
 static int find_all(struct report *report, struct file_system *systems, size_t n)
 {
 	struct timespec now;
 	struct walk walk = { .report = report };
-	int *indices = calloc(n + 1, sizeof(*indices)), error = 0;
+	int error = 0;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	walk.deadline = now.tv_sec + WALK_SECONDS;
 	walk.finder = finder_new(report);
-	if (!indices || !walk.finder)
+	if (!walk.finder)
 		error = -ENOMEM;
 	for (size_t i = 0; i < n && !error; i++) {
-		indices[i] = index_of(report, systems, indices, i);
 		walk.system = &systems[i];
-		walk.disk = indices[i];
-		error = indices[i] < 0 ? indices[i] : walk_files(&walk);
+		error = give_index(report, systems, i);
+		if (!error)
+			error = walk_files(&walk);
 	}
 	finder_free(walk.finder);
-	free(indices);
 	return error == -ETIME ? 0 : error;
 }
 
 static int find(struct report *report)
 {
-	struct gw_cache_header header = { .magic = GW_CACHE_MAGIC,
-					  .page_size = htole32(getpagesize()) };
 	struct file_system *systems;
 	size_t n;
 	int error = disks_find(&systems, &n);
 
 	if (error)
 		return report_fail(report, -error, "cannot find the file systems");
-	memcpy(report->pairs, &header, sizeof(header));
-	report->held = 1;
 	error = find_all(report, systems, n);
 	disks_free(systems, n);
+	return error;
+}
+
+static int write_all(struct report *report, int device)
+{
+	struct gw_cache_header header = { .magic = GW_CACHE_MAGIC,
+					  .page_size = htole32(getpagesize()) };
+	int error;
+
+	memcpy(report->pairs, &header, sizeof(header));
+	report->held = 1;
+	error = device < 0 ? find(report) : carry(report, device);
 	if (!error)
 		error = put_run(report);
 	if (!error)
@@ -200,12 +246,7 @@ int report_write(struct report *report)
 		return report_fail(report, errno, "/dev/" GW_CACHE_DEVICE);
 	report->source = device < 0 ? GW_AGENT_SELF : GW_AGENT_MODULE;
 	report->pairs = calloc(PAIRS_MAX, sizeof(*report->pairs));
-	if (!report->pairs)
-		error = -ENOMEM;
-	else if (device < 0)
-		error = find(report);
-	else
-		error = carry(report, device);
+	error = report->pairs ? write_all(report, device) : -ENOMEM;
 	free(report->pairs);
 	if (device >= 0)
 		close(device);

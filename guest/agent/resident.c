@@ -209,8 +209,8 @@ static int report_frames(struct walk *walk, int fd, uint64_t pos, uint64_t frame
 		if (finder->place == NOWHERE || pos + finder->page > finder->start + finder->length)
 			continue;
 		place = finder->place + pos - finder->start;
-		error = report_page(walk->report, frame + i, walk->disk,
-				    walk->system->start + place / SECTOR);
+		error = report_pages(walk->report, frame + i, 1, walk->system->index,
+				     walk->system->start + place / SECTOR);
 		if (error)
 			return error;
 	}

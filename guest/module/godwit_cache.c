@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * /dev/godwit-cache: which page frames hold clean page cache, and where on which
- * disk the same bytes lie. A host that moves this machine need not send those.
+ * block device the same bytes lie. A host that moves this machine need not send
+ * those. Which disk that is to the host, the agent knows (../agent/disks.c).
  *
  * One pass over the page frames for each open; what read() returns is described
  * in ../abi.h. Nothing is remembered between passes, and nothing runs meanwhile.
@@ -17,21 +18,20 @@
  *    content has not been written to its own place yet.
  *  - pages pinned for DMA, which change without becoming dirty.
  *  - extents that are not plain blocks with data.
- *  - file systems other than ext4 and XFS, whose extents nobody has tried, and
- *    disks other than virtio's: a host knows no others by an address of the guest.
+ *  - file systems other than ext4 and XFS, whose extents nobody has tried.
  *
- * A file's last page is reported whole. Files on an XFS realtime device cannot be
- * told from others here; their runs point to a wrong place.
+ * A file's last page is reported whole, and one that begins in one extent and ends
+ * in the next is not. Files on an XFS realtime device cannot be told from others
+ * here; their runs point to a wrong place.
  *
  * Locks: a folio is only ever tried to lock, never waited for, and is unlocked
- * while the extent is looked up, because inode locks come before folio locks, and
- * before anything is copied to the reader, whose memory may be a file's.
+ * before the extent is looked up: inode locks come before folio locks, and what is
+ * found is copied to the reader, whose memory may be a file's.
  * Meanwhile s_active and a reference to the inode keep both where they are; under
  * the folio lock eviction cannot have taken them away. They are let go when the
  * next file's page is met, or read() returns, without any lock: either may be
  * the last reference, and evict the inode or finish an unmount.
  */
-#include <linux/blkdev.h>
 #include <linux/buffer_head.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
@@ -42,131 +42,64 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
-#include <linux/pci.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "../abi.h"
 
-#define DISKS_MAX 256
-#define TEXT_MAX  64
-/* Two, so that a page that begins in one and ends in the next is seen to be in one piece. */
-#define EXTENTS	  2
 /* How far a look-up of an extent goes, and thus how long a hole may seem. */
-#define LOOK	  (1ull << 40)
-#define NOWHERE	  (~0ull)
-/* A page can be worth the run before it, a disk, and a run of its own. */
-#define PAGE_ROOM (3 * sizeof(struct gw_cache_pair) + TEXT_MAX)
-#define SCRATCH	  (EXTENTS * sizeof(struct fiemap_extent))
-
-#define NO_PLAIN_BLOCKS                                                                         \
-	(FIEMAP_EXTENT_UNKNOWN | FIEMAP_EXTENT_DELALLOC | FIEMAP_EXTENT_ENCODED |               \
-	 FIEMAP_EXTENT_DATA_ENCRYPTED | FIEMAP_EXTENT_NOT_ALIGNED | FIEMAP_EXTENT_DATA_INLINE | \
-	 FIEMAP_EXTENT_DATA_TAIL | FIEMAP_EXTENT_UNWRITTEN)
+#define LOOK	(1ull << 40)
+#define NOWHERE (~0ull)
+/* Of an extent whose blocks have the file's bytes. */
+#define PLAIN	(FIEMAP_EXTENT_LAST | FIEMAP_EXTENT_MERGED | FIEMAP_EXTENT_SHARED)
 
 struct pass {
 	struct mutex lock; /* of all of it, while a read() is under way */
 	unsigned long pfn; /* the next page frame */
-	bool begun;	   /* the header has been read */
-	unsigned int disks;
-	u64 seq[DISKS_MAX]; /* by index: the disk's number that is never used again */
+	dev_t dev;	   /* what was told last */
 
-	/* The rest is for one read(): its buffer, */
-	char __user *to;
-	size_t done;
-	int error;
-	/* at whose end extents are put when they are looked up: fiemap() wants user memory; */
-	struct fiemap_extent __user *scratch;
-	/* the run that may still grow; */
+	/* The rest is for one read(): what it returns, */
+	struct gw_cache_pair pairs[GW_DEVICE_READ / sizeof(struct gw_cache_pair)];
+	unsigned int filled;
+	/* of which the last pair may be a run that can still grow; */
 	u64 frame, sector;
 	unsigned long pages;
+	/* its buffer, where extents are put meanwhile: fiemap() wants user memory; */
+	struct fiemap_extent __user *scratch;
 	/* the file of the last page, which is held, and the extent around that page, in bytes. */
 	struct super_block *sb;
 	struct inode *inode;
-	int disk;
 	u64 start, length, place;
 };
 
-static void put(struct pass *pass, const void *data, size_t size)
+static void put(struct pass *pass, u64 first, u64 first_high, u64 second)
 {
-	if (copy_to_user(pass->to + pass->done, data, size))
-		pass->error = -EFAULT;
-	pass->done += size;
+	pass->pairs[pass->filled].first = cpu_to_le64(first | first_high << GW_CACHE_LOW_BITS);
+	pass->pairs[pass->filled++].second = cpu_to_le64(second);
 }
 
-static void put_pair(struct pass *pass, u64 first, u64 first_high, u64 second)
-{
-	struct gw_cache_pair pair = {
-		.first = cpu_to_le64(first | first_high << GW_CACHE_LOW_BITS),
-		.second = cpu_to_le64(second),
-	};
-
-	put(pass, &pair, sizeof(pair));
-}
-
-static void put_run(struct pass *pass)
-{
-	if (pass->pages)
-		put_pair(pass, pass->frame, pass->pages - 1, pass->sector);
-	pass->pages = 0;
-}
-
+/* Two pairs at most. */
 static void tell(struct pass *pass, u64 frame, u64 sector, unsigned long pages)
 {
-	sector |= (u64)pass->disk << GW_CACHE_LOW_BITS;
-	if (frame != pass->frame + pass->pages ||
-	    sector != pass->sector + pass->pages * PAGE_SECTORS ||
-	    pass->pages + pages > GW_CACHE_RUN_MAX)
-		put_run(pass);
-	if (!pass->pages) {
+	dev_t dev = pass->sb->s_dev;
+
+	if (dev != pass->dev) {
+		put(pass, GW_CACHE_LOW, 0, (u64)MAJOR(dev) << 32 | MINOR(dev));
+		pass->dev = dev;
+		pass->pages = 0;
+	}
+	if (pass->pages && frame == pass->frame + pass->pages &&
+	    sector == pass->sector + pass->pages * PAGE_SECTORS &&
+	    pass->pages + pages <= GW_CACHE_RUN_MAX) {
+		pass->filled--;
+	} else {
 		pass->frame = frame;
 		pass->sector = sector;
+		pass->pages = 0;
 	}
 	pass->pages += pages;
-}
-
-/* How the host knows the disk; 0 if it is not one of virtio's on PCI. */
-static size_t name_disk(struct gendisk *disk, char *text)
-{
-	struct device *parent = disk_to_dev(disk)->parent, *device;
-	const char *address; /* of a SCSI device, whose name is HOST:CHANNEL:TARGET:LUN */
-	int length;
-
-	for (device = parent; device; device = device->parent)
-		if (device->bus && !strcmp(device->bus->name, "virtio"))
-			break;
-	if (!device || !device->parent || !dev_is_pci(device->parent))
-		return 0;
-	address = strchr(dev_name(parent), ':');
-	if (!strncmp(disk->disk_name, "vd", 2))
-		length = snprintf(text, TEXT_MAX, "pci:%s", dev_name(device->parent));
-	else if (!strncmp(disk->disk_name, "sd", 2) && address)
-		length = snprintf(text, TEXT_MAX, "scsi:%s/%s", dev_name(device->parent),
-				  address + 1);
-	else
-		return 0;
-	return length < TEXT_MAX ? length : 0;
-}
-
-/* The disk's index, which is told of if it is a new one; or -1. */
-static int index_disk(struct pass *pass, struct gendisk *disk)
-{
-	char text[TEXT_MAX] = "";
-	size_t pairs;
-	u64 index;
-
-	for (index = 0; index < pass->disks; index++)
-		if (pass->seq[index] == disk->diskseq)
-			return index;
-	pairs = DIV_ROUND_UP(name_disk(disk, text), sizeof(struct gw_cache_pair));
-	if (!pairs || index == DISKS_MAX)
-		return -1;
-	pass->seq[pass->disks++] = disk->diskseq;
-	put_run(pass);
-	put_pair(pass, GW_CACHE_LOW, pairs, get_capacity(disk) | index << GW_CACHE_LOW_BITS);
-	put(pass, text, pairs * sizeof(struct gw_cache_pair));
-	return index;
+	put(pass, pass->frame, pass->pages - 1, pass->sector);
 }
 
 /* A reference to the folio that @pfn is in, if that may be page cache: as mm/page_idle.c does. */
@@ -186,7 +119,7 @@ static struct folio *get_folio(unsigned long pfn)
 	return NULL;
 }
 
-/* Whether each of ext4's buffers on a locked folio has what the disk has. */
+/* Whether nothing of ext4's buffers on a locked folio is still to be written. */
 static bool buffers_clean(struct folio *folio)
 {
 	struct buffer_head *head = folio_buffers(folio), *buffer = head;
@@ -194,9 +127,7 @@ static bool buffers_clean(struct folio *folio)
 	if (!head)
 		return true;
 	do {
-		if (!buffer_uptodate(buffer) || buffer_dirty(buffer) || buffer_locked(buffer) ||
-		    buffer_delay(buffer) || buffer_unwritten(buffer) ||
-		    buffer_async_write(buffer) || buffer_jbd(buffer))
+		if (!buffer_uptodate(buffer) || buffer_dirty(buffer) || buffer_jbd(buffer))
 			return false;
 		buffer = buffer->b_this_page;
 	} while (buffer != head);
@@ -207,69 +138,52 @@ static bool buffers_clean(struct folio *folio)
 static struct inode *file_of(struct folio *folio)
 {
 	struct address_space *mapping = folio_mapping(folio);
-	struct super_block *sb;
-	struct inode *inode;
+	struct inode *inode = mapping ? mapping->host : NULL;
 
-	if (!mapping || !mapping->host || folio_test_anon(folio) || folio_test_swapbacked(folio))
+	if (!inode || !folio_test_uptodate(folio) || folio_test_dirty(folio) ||
+	    folio_test_writeback(folio) || folio_maybe_dma_pinned(folio))
 		return NULL;
-	if (!folio_test_uptodate(folio) || folio_test_dirty(folio) || folio_test_writeback(folio) ||
-	    folio_maybe_dma_pinned(folio))
-		return NULL;
-	inode = mapping->host;
-	sb = inode->i_sb;
-	if (!S_ISREG(inode->i_mode) || IS_ENCRYPTED(inode) || !inode->i_op->fiemap || !sb->s_bdev ||
-	    !(sb->s_flags & SB_BORN))
+	if (!S_ISREG(inode->i_mode) || IS_ENCRYPTED(inode) || !inode->i_op->fiemap ||
+	    !(inode->i_sb->s_flags & SB_BORN))
 		return NULL;
 	/* What XFS hangs on its folios is something else. */
-	if (sb->s_magic == XFS_SUPER_MAGIC ||
-	    (sb->s_magic == EXT4_SUPER_MAGIC && buffers_clean(folio)))
+	if (inode->i_sb->s_magic == XFS_SUPER_MAGIC ||
+	    (inode->i_sb->s_magic == EXT4_SUPER_MAGIC && buffers_clean(folio)))
 		return inode;
 	return NULL;
 }
 
-static void let_go(struct super_block *sb, struct inode *inode)
+static void let_go(struct pass *pass)
 {
-	if (!sb)
+	if (!pass->sb)
 		return;
-	iput(inode);
-	deactivate_super(sb);
+	iput(pass->inode);
+	deactivate_super(pass->sb);
+	pass->inode = NULL;
+	pass->sb = NULL;
 }
 
 /* Looks up the extent of the held file that @pos is in, or how far there is none. */
 static void find_extent(struct pass *pass, u64 pos)
 {
-	struct fiemap_extent_info info = {
-		.fi_extents_max = EXTENTS,
-		.fi_extents_start = pass->scratch,
-	};
-	struct fiemap_extent found[EXTENTS];
-	unsigned int i;
+	struct fiemap_extent_info info = { .fi_extents_max = 1, .fi_extents_start = pass->scratch };
+	struct fiemap_extent found;
 
 	pass->start = pos;
 	pass->length = LOOK;
 	pass->place = NOWHERE;
 	/* Unlike bmap() it writes nothing back, and knows what reflinks are. */
 	if (pass->inode->i_op->fiemap(pass->inode, &info, pos, LOOK) < 0 ||
-	    copy_from_user(found, pass->scratch, info.fi_extents_mapped * sizeof(*found)) ||
-	    !info.fi_extents_mapped)
+	    !info.fi_extents_mapped || copy_from_user(&found, pass->scratch, sizeof(found)))
 		return;
-	if (found[0].fe_logical > pos) {
-		pass->length = found[0].fe_logical - pos;
+	if (found.fe_logical > pos) {
+		pass->length = found.fe_logical - pos;
 		return;
 	}
-	pass->start = found[0].fe_logical;
-	pass->length = found[0].fe_length;
-	if (found[0].fe_flags & NO_PLAIN_BLOCKS)
-		return;
-	for (i = 1; i < info.fi_extents_mapped; i++) {
-		if (found[i].fe_logical != pass->start + pass->length ||
-		    found[i].fe_physical != found[0].fe_physical + pass->length ||
-		    found[i].fe_flags & NO_PLAIN_BLOCKS)
-			break;
-		pass->length += found[i].fe_length;
-	}
-	if (found[0].fe_physical + pass->length <= bdev_nr_bytes(pass->sb->s_bdev))
-		pass->place = found[0].fe_physical;
+	pass->start = found.fe_logical;
+	pass->length = found.fe_length;
+	if (!(found.fe_flags & ~PLAIN))
+		pass->place = found.fe_physical;
 }
 
 /* Tells of the folio that is held, from frame @pfn on; returns the frames that are settled. */
@@ -278,62 +192,45 @@ static unsigned long look_at(struct pass *pass, struct folio *folio, unsigned lo
 	unsigned long skipped = pfn - folio_pfn(folio);
 	unsigned long pages = folio_nr_pages(folio) -
 			      skipped; /* our reference forbids to split it */
-	struct super_block *old_sb = NULL;
-	struct inode *inode, *old_inode = NULL;
-	u64 pos, end, sector = 0;
-	bool found = false;
+	struct inode *inode, *held = NULL;
+	struct super_block *sb = NULL;
+	u64 pos, end;
 
 	if (!folio_trylock(folio))
 		return pages;
-	inode = file_of(folio);
-	if (!inode)
-		goto unlock;
 	pos = folio_pos(folio) + skipped * PAGE_SIZE;
-	if (inode != pass->inode || pos < pass->start || pos >= pass->start + pass->length) {
-		bool other = inode != pass->inode;
-
-		if (other) {
-			if (!atomic_inc_not_zero(&inode->i_sb->s_active))
-				goto unlock;
-			old_sb = pass->sb;
-			old_inode = pass->inode;
-			pass->sb = inode->i_sb;
-			pass->inode = igrab(inode);
-		}
-		folio_unlock(folio);
-		let_go(old_sb, old_inode);
-		if (!pass->inode) /* it is being evicted */
-			return pages;
-		if (other)
-			pass->disk = index_disk(pass, pass->sb->s_bdev->bd_disk);
-		find_extent(pass, pos);
-		if (!folio_trylock(folio))
-			return pages;
-		if (file_of(folio) != inode || folio_pos(folio) + skipped * PAGE_SIZE != pos)
-			goto unlock;
+	inode = file_of(folio);
+	if (inode && inode != pass->inode && atomic_inc_not_zero(&inode->i_sb->s_active)) {
+		sb = inode->i_sb;
+		held = igrab(inode);
 	}
-	if (pass->disk < 0)
-		goto unlock;
+	folio_unlock(folio);
+	if (!inode)
+		return pages;
+	if (inode != pass->inode) {
+		let_go(pass);
+		pass->sb = sb;
+		pass->inode = held;
+		pass->length = 0;
+	}
+	if (!pass->inode) /* it is being evicted */
+		return pages;
+	if (pos - pass->start >= pass->length)
+		find_extent(pass, pos);
 	end = pass->start + pass->length;
 	pages = clamp_t(u64, (end - pos) / PAGE_SIZE, 1, pages);
-	found = pass->place != NOWHERE && pos + pages * PAGE_SIZE <= end;
-	sector = get_start_sect(pass->sb->s_bdev) +
-		 ((pass->place + pos - pass->start) >> SECTOR_SHIFT);
-unlock:
-	folio_unlock(folio);
-	/* Only now: it may fault, on the reader's side, for this very folio. */
-	if (found)
-		tell(pass, pfn, sector, pages);
+	if (pass->place != NOWHERE && pos + pages * PAGE_SIZE <= end)
+		tell(pass, pfn, (pass->place + pos - pass->start) >> SECTOR_SHIFT, pages);
 	return pages;
 }
 
-static void walk(struct pass *pass, size_t room)
+static void walk(struct pass *pass)
 {
 	unsigned long end = 0;
 	int node;
 
 	for_each_online_node(node) end = max(end, node_end_pfn(node));
-	while (pass->pfn < end && pass->done + PAGE_ROOM <= room && !pass->error) {
+	while (pass->pfn < end && pass->filled + 2 <= ARRAY_SIZE(pass->pairs)) {
 		struct folio *folio = get_folio(pass->pfn);
 		unsigned long pages = 1;
 
@@ -343,45 +240,38 @@ static void walk(struct pass *pass, size_t room)
 		}
 		pass->pfn += pages;
 		if (pass->pfn % 256 < pages) {
-			if (signal_pending(current))
+			if (fatal_signal_pending(current))
 				break;
 			cond_resched();
 		}
 	}
-	if (pass->pfn < end && !pass->done && !pass->pages && !pass->error)
-		pass->error = -ERESTARTSYS;
 }
 
 static ssize_t cache_read(struct file *file, char __user *to, size_t size, loff_t *pos)
 {
-	struct gw_cache_header header = { .magic = GW_CACHE_MAGIC,
-					  .page_size = cpu_to_le32(PAGE_SIZE) };
 	struct pass *pass = file->private_data;
-	ssize_t result;
+	ssize_t done;
 
-	if (size < PAGE_SIZE)
+	if (size < sizeof(pass->pairs))
 		return -EINVAL;
 	if (mutex_lock_interruptible(&pass->lock))
 		return -ERESTARTSYS;
-	pass->to = to;
-	pass->done = 0;
-	pass->error = 0;
-	pass->scratch = (void __user *)to + size - SCRATCH;
-	if (!pass->begun)
-		put(pass, &header, sizeof(header));
-	pass->begun = true;
-	walk(pass, size - SCRATCH);
-	put_run(pass);
-	let_go(pass->sb, pass->inode);
-	pass->sb = NULL;
-	pass->inode = NULL;
-	result = pass->error ?: pass->done;
+	pass->scratch = (void __user *)to;
+	walk(pass);
+	let_go(pass);
+	done = pass->filled * sizeof(*pass->pairs);
+	if (copy_to_user(to, pass->pairs, done))
+		done = -EFAULT;
+	pass->filled = 0;
+	pass->pages = 0;
 	mutex_unlock(&pass->lock);
-	return result;
+	return done;
 }
 
 static int cache_open(struct inode *inode, struct file *file)
 {
+	static const struct gw_cache_header header = { .magic = GW_DEVICE_MAGIC,
+						       .page_size = cpu_to_le32(PAGE_SIZE) };
 	struct pass *pass;
 
 	if (!capable(CAP_SYS_ADMIN))
@@ -390,6 +280,8 @@ static int cache_open(struct inode *inode, struct file *file)
 	if (!pass)
 		return -ENOMEM;
 	mutex_init(&pass->lock);
+	memcpy(pass->pairs, &header, sizeof(header));
+	pass->filled = 1;
 	file->private_data = pass;
 	return stream_open(inode, file);
 }
