@@ -32,6 +32,8 @@ int cpu_main(int argc, char **argv);
 int diskio_main(int argc, char **argv);
 int stream_main(int argc, char **argv);
 int churn_main(int argc, char **argv);
+int linear_main(int argc, char **argv);
+int encrypt_main(int argc, char **argv);
 int shop_main(int argc, char **argv); /* in servers.img alone */
 int served_main(int argc, char **argv);
 int execd_main(int argc, char **argv);

@@ -35,6 +35,8 @@ static const struct program {
 	{ "diskio", diskio_main, "DEV [MIB]" },
 	{ "stream", stream_main, "FOLDER MIB RATE_MIB_S" },
 	{ "churn", churn_main, "FOLDER [FILES]" },
+	{ "linear", linear_main, "NAME [DEV [SECTOR]]" },
+	{ "encrypt", encrypt_main, "FOLDER" },
 #ifdef GUEST_SERVERS
 	{ "shop", shop_main, "FILE WAREHOUSES RATE [PERCENT]" },
 #endif

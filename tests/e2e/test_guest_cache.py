@@ -113,7 +113,7 @@ class Guest:
         self.files = {disk: Files(os.path.join(self.lab.dir, disk), seed, sizes)
                       for seed, disk in enumerate(self.DISKS)}
         for disk, options in ("vda", ("-b", "4096")), ("vdb", ("-b", "1024")):
-            command("mke2fs", "-q", "-t", "ext4", *options, "-d", self.files[disk].folder, self.image(disk), "96M")
+            command("mke2fs", "-q", "-t", "ext4", "-O", "encrypt", *options, "-d", self.files[disk].folder, self.image(disk), "96M")
         command("mkfs.xfs", "-q", "-d", f"file,name={self.image('vdc')},size=320m",
                 "-p", self.files["vdc"].proto())
         # A partition, so that sectors count from the disk's beginning.
@@ -292,6 +292,28 @@ class WithoutModule(Group):
         expected = self.machine.files["sda1"].digests["f0"]
         check(len(expected & right["vdb"]) >= 0.99 * len(expected), "nothing is claimed afterwards")
         self.machine.done("rm /small/new")
+
+    def test_volumes(self):
+        """Of a volume of LVM nothing is claimed, though each page of it lies on a disk somewhere."""
+        self.machine.done("umount /small && linear volume /dev/vdb && mount -t ext4 /dev/dm-0 /small && "
+                          "cat /small/f* /disk/f0 >/dev/null")
+        right = self.right("a volume")
+        check(not right["vdb"], f"{len(right['vdb'])} pages of a volume are claimed")
+        f0 = self.machine.files["vda"].digests["f0"]
+        check(len(f0 & right["vda"]) >= 0.95 * len(f0), "nor is what lies beside it")
+        self.machine.done("umount /small && linear volume && mount -t ext4 /dev/vdb /small")
+
+    def test_encrypted_files(self):
+        """They are plain in memory, and not on the disk."""
+        for folder, disk in ("/disk", "vda"), ("/small", "vdb"):
+            self.machine.done(f"mkdir {folder}/secret && encrypt {folder}/secret && cd {folder}/secret && "
+                              "cat /scsi/f0 >new && sync && cat new /disk/f0 >/dev/null")
+            right = self.right(f"encrypted on {folder}")
+            plain = right[disk] & self.machine.files["sda1"].digests["f0"]
+            check(not plain, f"{len(plain)} pages of an encrypted file are claimed")
+            f0 = self.machine.files["vda"].digests["f0"]
+            check(len(f0 & right["vda"]) >= 0.95 * len(f0), "nor is what lies beside it")
+            self.machine.done(f"rm -r {folder}/secret")
 
     def test_while_files_change(self):
         """Claims are hints then. But they are well formed, the kernel does not complain, and it passes."""
