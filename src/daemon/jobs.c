@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* jobs.c - the daemon's view of its workers; see jobs.h. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,9 @@
 #define PACKETS 64
 
 #define STRANGERS_MAX 64
+
+/* After its last word and the end of its packets a worker ends at once, or hangs. */
+#define HANGS_NS GW_S
 
 /* Memory servers at a time. */
 #define HOLDERS_MAX 1024
@@ -90,6 +94,19 @@ void gw_job_free(struct gw_job *job)
 	free(job);
 }
 
+static void straggler_free(struct straggler *s)
+{
+	struct straggler **at = &s->jobs->stragglers;
+
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	gw_loop_remove(s->jobs->loop, s->watch);
+	if (s->pidfd >= 0)
+		close(s->pidfd);
+	free(s);
+}
+
 void gw_jobs_free(struct gw_jobs *jobs)
 {
 	while (jobs->list) {
@@ -98,6 +115,8 @@ void gw_jobs_free(struct gw_jobs *jobs)
 		jobs->list = job->next;
 		gw_job_free(job);
 	}
+	while (jobs->stragglers)
+		straggler_free(jobs->stragglers);
 	gw_care_free(jobs->care);
 	json_decref(jobs->last);
 	json_decref(jobs->retries);
@@ -159,6 +178,7 @@ static void on_ctl(void *arg)
 		if (rc == -EPIPE) {
 			gw_loop_remove(job->jobs->loop, job->watch_ctl);
 			job->watch_ctl = NULL;
+			job->closed = gw_now();
 		}
 		if (rc)
 			return;
@@ -187,6 +207,60 @@ static void on_worker_end(void *arg)
 	gw_job_end(job, status);
 }
 
+static void on_straggler_end(void *arg)
+{
+	struct straggler *s = arg;
+
+	if (waitpid(s->pid, NULL, WNOHANG) != 0)
+		straggler_free(s);
+}
+
+/* Somebody has to wait for the process of @job, which is none of its business any more. */
+static int leave_behind(const struct gw_job *job)
+{
+	struct straggler *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	s->jobs = job->jobs;
+	s->pid = job->pid;
+	s->pidfd = fcntl(job->pidfd, F_DUPFD_CLOEXEC, 0);
+	s->watch = s->pidfd < 0 ? NULL : gw_loop_add(s->jobs->loop, s->pidfd, on_straggler_end, s);
+	s->next = s->jobs->stragglers;
+	s->jobs->stragglers = s;
+	if (s->watch)
+		return 0;
+	straggler_free(s);
+	return -EAGAIN;
+}
+
+static struct gw_job *hanging_job(const struct gw_jobs *jobs)
+{
+	for (struct gw_job *job = jobs->list; job; job = job->next)
+		if (job->closed && gw_now() - job->closed > HANGS_NS && job->pidfd >= 0)
+			return job;
+	return NULL;
+}
+
+void gw_jobs_unhang(struct gw_jobs *jobs)
+{
+	struct gw_job *job;
+
+	while ((job = hanging_job(jobs))) {
+		json_t *result = gw_worker_result_load(job->file);
+
+		/* Without one it is not at its end: whoever kills it waits for that. */
+		job->closed = 0;
+		if (result && !leave_behind(job)) {
+			gw_warn("process %d of VM '%s' has done its work and cannot end: some "
+				"storage does not answer",
+				(int)job->pid, job->name);
+			gw_job_end(job, 0);
+		}
+		json_decref(result);
+	}
+}
+
 /* In the worker: everything of the daemon's is closed but what it was given. */
 static void become_worker(const struct gw_worker *w, const char *what, const char *name, int conn)
 {
@@ -210,6 +284,11 @@ static _Noreturn void worker_end(struct gw_worker *w, int rc, json_t *result)
 		json_object_set_new(last, "status", result);
 	if (gw_worker_result(w, last))
 		gw_err("the result cannot be told: %s", gw_error());
+	/*
+	 * A thread that hangs in storage keeps the process until that answers. Not what is open,
+	 * locks above all, and the daemon sees that this is the end (gw_jobs_unhang()).
+	 */
+	gw_close_all_but(NULL, 0);
 	_exit(rc ? 1 : 0);
 }
 

@@ -131,6 +131,12 @@ void gw_jobs_tidy(struct gw_jobs *jobs);
 void gw_jobs_relieve(struct gw_jobs *jobs);
 
 /**
+ * gw_jobs_unhang() - end jobs whose workers have left their result and cannot end, since storage
+ * hangs; now and then.
+ */
+void gw_jobs_unhang(struct gw_jobs *jobs);
+
+/**
  * gw_jobs_sweep() - look after VMs that no job works on: recover journals
  * whose worker is dead, remove VMs whose QEMU has ended. Called now and then.
  */

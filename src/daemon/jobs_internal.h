@@ -35,6 +35,7 @@ struct gw_job {
 	bool lost;		/* serving or paging: what is missing is nowhere any more */
 	bool splits;		/* some of its memory is at other hosts: its keeper pages */
 	int64_t began;		/* ns */
+	int64_t closed;		/* its worker's end of ctl, when; 0: not, or it was looked at */
 	uint8_t id[GW_ID_LEN];
 	pid_t pid;	/* 0: waits for the VM's present job to end */
 	size_t command; /* index into commands, for a job of the control socket */
@@ -59,12 +60,22 @@ struct settle {
 	int64_t deadline;
 };
 
+/* What is left of a worker whose job has ended: a thread that waits for storage. */
+struct straggler {
+	struct gw_jobs *jobs;
+	struct straggler *next;
+	struct gw_watch *watch;
+	pid_t pid;
+	int pidfd;
+};
+
 struct gw_jobs {
 	struct gw_loop *loop;
 	const struct gw_paths *paths;
 	const char *host;
 	struct gw_job *list;
 	struct settle *settles;
+	struct straggler *stragglers;
 	struct gw_care *care;
 	json_t *last; /* VM name -> its last migration's status */
 	/*

@@ -262,6 +262,7 @@ static void on_tick(void *arg)
 {
 	struct daemon *d = arg;
 
+	gw_jobs_unhang(d->jobs);
 	gw_jobs_sweep(d->jobs);
 	gw_peers_expire(d->peers);
 	gw_registrar_tick(d->registrar);
