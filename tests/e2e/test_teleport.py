@@ -2,18 +2,40 @@
 """Page cache is read from the destination's disk: whole, verified, and never on anybody's word alone."""
 
 import hashlib
+import json
 import os
 import random
 import shutil
 import subprocess
 
-from godwit_lab import GUEST, MIB, check
+from godwit_lab import GUEST, MIB, Qmp, check, wait_for
 from godwit_runner import Group
 
 PAGE = 4096
 FILES, FILE_MIB = 3, 16
+ALL = FILES * FILE_MIB * MIB // PAGE
 # Pages of files, but for the little that the guest drops or reads anew.
-MOST = FILES * FILE_MIB * MIB // PAGE * 95 // 100
+MOST = ALL * 95 // 100
+
+# What guests do besides, on their disks.
+SCRIPTS = {
+    # A folder that is encrypted on the disk, and the files of a volume on the second one.
+    "hide": """set -e
+mkdir /disk/secret /tmp/volume
+encrypt /disk/secret
+head -c 16777216 /dev/urandom >/disk/secret/new
+linear volume /dev/vdb 2048
+mount -t ext4 -o ro /dev/dm-0 /tmp/volume
+cat /disk/secret/new /tmp/volume/f* >/dev/null
+sync
+echo hide: done
+""",
+    # How many pages of files each zone of the memory has: what is above 4 GiB is Normal.
+    "zones": """cat /disk/f* >/dev/null
+awk '$1 == "Node" { zone = $NF } /nr_zone_(in)?active_file/ { pages[zone] += $2 }
+     END { for (zone in pages) print "zones: " zone " " pages[zone] }' /proc/zoneinfo
+""",
+}
 
 
 def command(*args):
@@ -35,6 +57,9 @@ class Cached(Group):
         folder = os.path.join(self.lab.dir, name + ".files")
         image = os.path.join(self.lab.dir, name)
         os.mkdir(folder)
+        for script, text in SCRIPTS.items():
+            with open(os.path.join(folder, script), "w", encoding="ascii") as f:
+                f.write(text)
         self.sums = []
         for i in range(FILES):
             data = random.Random(i).randbytes(FILE_MIB * MIB)
@@ -49,10 +74,10 @@ class Cached(Group):
     run = ()
     initrd = "initrd.img"
 
-    def boot(self, image, driver="raw", options="gw.disk=ro", readonly="on", more=()):
+    def boot(self, image, driver="raw", options="gw.disk=ro", readonly="on", more=(), memory="192M"):
         files = ":".join(f"/disk/f{i}" for i in range(FILES))
         drive = f"file={image},format={driver},if=virtio,readonly={readonly}"
-        vm = self.lab.vm(memory="192M", run=("memtest:8",), args=["-drive", drive, *more])
+        vm = self.lab.vm(memory=memory, run=("memtest:8",), args=["-drive", drive, *more])
         append, initrd = vm.args.index("-append") + 1, vm.args.index("-initrd") + 1
         vm.args[append] += f" {options} gw.run=md5sum:{files}"
         vm.args[initrd] = os.path.join(os.path.dirname(vm.args[initrd]), self.initrd)
@@ -200,6 +225,34 @@ class Agent(Cached):
         self.taken(self.move(vm, "--teleport=agent"), by="module")
         vm.stop()
 
+    def test_left_out(self):
+        """Who looks at the guest from inside tells of no volume and no encrypted file; the index knows bytes."""
+        image, volume = self.own_image("hidden.img"), os.path.join(self.lab.dir, "volume.img")
+        command("tune2fs", "-O", "encrypt", image)
+        os.mkdir(volume + ".files")
+        with open(os.path.join(volume + ".files", "f0"), "wb") as f:
+            f.write(random.Random(11).randbytes(FILE_MIB * MIB))
+        command("mke2fs", "-q", "-t", "ext4", "-b", str(PAGE), "-E", f"offset={MIB}", "-d", volume + ".files", volume,
+                f"{2 * FILE_MIB}M")
+        vm = self.boot(image, options="gw.disk=rw gw.module gw.agent gw.run=sh:/disk/hide", readonly="off",
+                       more=("-drive", f"file={volume},format=raw,if=virtio,readonly=on"))
+        vm.wait_line("hide: done")
+        pages = self.taken(self.move(vm, "--teleport=agent"), by="module")
+        check(pages <= ALL + 100, f"{pages} pages went by what disks hold, {ALL} can")
+        self.taken(self.move(vm, "--teleport=index"), least=MOST * (FILES + 1) // FILES)
+        vm.lives()
+        vm.stop()
+
+    def test_above_the_hole(self):
+        """Page frames above 4 GiB are elsewhere in the file of the guest's memory."""
+        vm = self.boot(self.image, options="gw.disk=ro gw.module gw.agent gw.run=sh:/disk/zones", memory="5G")
+        above = int(vm.wait_line(r"zones: Normal (\d+)")[1])
+        check(above >= MOST, f"only {above} pages of files lie above 4 GiB")
+        told = self.move(vm, "--teleport=agent")
+        self.taken(told, by="module")
+        vm.lives()
+        vm.stop()
+
     def test_lies(self):
         """The disk is not what it was when the guest read it: what was told is refused, and travels."""
         image = self.own_image("lies.img")
@@ -240,3 +293,69 @@ class Agent(Cached):
         self.taken(told, by="module")
         vm.lives()
         vm.stop()
+
+
+class Disk:
+    """An image that both hosts see through FUSE, and that can be made to hang or to fail."""
+
+    def __init__(self, lab, image):
+        self.path = image + ".mounted"
+        monitor = image + ".qmp"
+        with open(self.path, "wb"):
+            pass
+        raw = {"driver": "raw", "file": {
+            "driver": "blkdebug", "image": {"driver": "file", "filename": image},
+            "set-state": [{"event": "write_aio", "state": 1, "new_state": 2}],
+            "inject-error": [{"event": "read_aio", "state": 2, "errno": 5, "once": False}]}}
+        device = os.stat(self.path).st_dev
+        self.process = subprocess.Popen(
+            ["qemu-storage-daemon", "--chardev", f"socket,id=m,path={monitor},server=on,wait=off",
+             "--monitor", "chardev=m", "--object", "throttle-group,id=rate",
+             "--blockdev", json.dumps({"driver": "throttle", "node-name": "disk", "throttle-group": "rate", "file": raw}),
+             "--export", f"fuse,id=e,node-name=disk,mountpoint={self.path},writable=on"])
+        lab.closing(self)
+        wait_for("the image to be mounted", lambda: os.stat(self.path).st_dev != device)
+        self.qmp = Qmp(monitor)
+
+    def hang(self):
+        """Each read takes more than an hour, but for one."""
+        self.qmp.call("qom-set", path="/objects/rate", property="limits", value={"bps-read": 1})
+
+    def fail(self):
+        """Reads fail once something was written, which are the bytes that are there."""
+        fd = os.open(self.path, os.O_RDWR)
+        os.pwrite(fd, os.pread(fd, PAGE, 0), 0)
+        os.close(fd)
+
+    def close(self):
+        self.qmp.close()
+        self.process.kill()  # it waits for reads that hang, and answers nobody
+        self.process.wait()
+        command("umount", self.path)
+
+
+class Faulty(Cached):
+    """A guest whose disk nobody can read any more, once it has read its files."""
+
+    weight = 20
+    mkguest = ("--agent", GUEST)
+    initrd = "agent.img"
+    run = ("--agent",)
+
+    def lost(self, change):
+        """The hint is, and nothing else; neither is the disk waited for."""
+        disk = Disk(self.lab, self.own_image(f"{change.__name__}s.img"))
+        vm = self.boot(disk.path, options="gw.disk=ro gw.module gw.agent")
+        change(disk)
+        told = self.move(vm, "--teleport=agent")
+        check(told["pages"]["teleported"] >= MOST, f"{told['pages']}")
+        check(told["teleport"]["refused"] >= MOST and told["teleport"]["given-up"], f"{told}")
+        vm.lives()
+        vm.stop()
+        return told
+
+    def test_hangs(self):
+        self.lost(Disk.hang)
+
+    def test_fails(self):
+        self.lost(Disk.fail)
