@@ -36,6 +36,16 @@
 /* How long a guest may take to answer, from when the destination is called. */
 #define AGENT_NS (3 * GW_S)
 
+/*
+ * How often it is asked again, at most. In rounds that last so many times as long as its last
+ * answer took, or its vCPUs would have little else to do. And twice that time before the end, and
+ * such a part of the round, since its end is not known better than to some chunks.
+ */
+#define AGAIN_MAX   8U
+#define AGAIN_SHARE 4
+#define AGAIN_LEAD  2
+#define AGAIN_PART  8
+
 /* A disk, by its name, and the index of its image. */
 struct indexed {
 	char *disk;
@@ -69,6 +79,10 @@ struct gw_hinter {
 	uint32_t *numbers; /* of the guest's disks: in h->disks; UINT32_MAX: none of them */
 	unsigned int nr_numbers;
 	const char *answered;
+	int64_t took;	   /* the guest, to answer */
+	unsigned int asks; /* that are left */
+	/* The caller's: its calls for hints, and which of them the last question is for. */
+	unsigned int calls, asked_for;
 	/* The rest under the lock. */
 	pthread_mutex_t lock;
 	pthread_cond_t news;
@@ -162,16 +176,19 @@ static int hear_run(void *arg, uint64_t frame, uint64_t count, unsigned int inde
 static int ask_agent(struct gw_hinter *h)
 {
 	const struct gw_agent_hears hears = { hear_disk, hear_run, h };
+	const int64_t began = gw_now();
 	struct gw_agent_told told;
 	gw_autofd int fd = -1;
 	int rc;
 
+	h->nr_told = 0;
+	h->nr_numbers = 0;
 	if (!h->agent)
 		return gw_fail(-ENOENT, "the VM has no port for a guest's agent");
 	fd = gw_agent_connect(h->pid, h->agent);
 	if (fd < 0)
 		return fd;
-	rc = gw_agent_ask(fd, gw_now() + AGENT_NS, h->nr_pages, &hears, &told);
+	rc = gw_agent_ask(fd, began + AGENT_NS, h->nr_pages, &hears, &told);
 	if (!rc && !h->nr_told)
 		rc = gw_fail(-ENODATA, "it tells of no page on a disk that is known here");
 	if (rc) {
@@ -179,6 +196,7 @@ static int ask_agent(struct gw_hinter *h)
 		return rc;
 	}
 	h->answered = told.module ? "module" : "agent";
+	h->took = gw_now() - began;
 	return 0;
 }
 
@@ -320,6 +338,30 @@ static void drop_old(const struct gw_hinter *h)
 		closedir(dir);
 }
 
+static void *end(struct gw_hinter *h)
+{
+	pthread_mutex_lock(&h->lock);
+	h->done = true;
+	pthread_cond_signal(&h->news);
+	pthread_mutex_unlock(&h->lock);
+	unref(h);
+	return NULL;
+}
+
+/* Who has not answered once is not asked any more. */
+static void *run_again(void *arg)
+{
+	struct gw_hinter *h = arg;
+
+	gw_thread_urgency(GW_BULK);
+	if (ask_agent(h)) {
+		gw_info("the guest does not tell of its page cache again: %s", gw_error());
+		gw_error_clear();
+		h->asks = 0;
+	}
+	return end(h);
+}
+
 static void *run(void *arg)
 {
 	struct gw_hinter *h = arg;
@@ -332,12 +374,22 @@ static void *run(void *arg)
 	}
 	if (h->by != GW_HINTER_AGENT && !h->answered)
 		index_all(h);
+	return end(h);
+}
+
+static bool start(struct gw_hinter *h, void *(*fn)(void *arg))
+{
+	pthread_t thread;
+	bool begun;
+
 	pthread_mutex_lock(&h->lock);
-	h->done = true;
-	pthread_cond_signal(&h->news);
+	h->done = pthread_create(&thread, NULL, fn, h) != 0;
+	h->refs += !h->done;
+	begun = !h->done;
 	pthread_mutex_unlock(&h->lock);
-	unref(h);
-	return NULL;
+	if (begun)
+		pthread_detach(thread);
+	return begun;
 }
 
 /* A chunk's digests in a row, disk by disk: each index has its own key. */
@@ -403,6 +455,7 @@ static struct gw_hinter *make(const struct gw_hinter_from *from)
 	h->agent = copy(from->agent);
 	h->physical = from->physical;
 	h->nr_pages = from->nr_pages;
+	h->asks = AGAIN_MAX;
 	h->until = gw_now() + GRACE_NS + (h->by == GW_HINTER_AGENT || !h->agent ? 0 : AGENT_NS) +
 		   (h->by == GW_HINTER_AGENT ? AGENT_NS : INDEX_NS);
 	h->lookup = (struct gw_lookup){ find, wrong, h };
@@ -421,19 +474,12 @@ struct gw_hinter *gw_hinter_start(const struct gw_hinter_from *from)
 {
 	gw_autofree char *folder = gw_path("%s/index", from->lib);
 	struct gw_hinter *h = NULL;
-	pthread_t thread;
 
 	if (gw_own_mkdirs(folder))
 		return NULL;
 	h = make(from);
-	if (h && h->disks && h->dir && h->lib) {
-		h->refs++;
-		if (!pthread_create(&thread, NULL, run, h)) {
-			pthread_detach(thread);
-			return h;
-		}
-		h->refs--;
-	}
+	if (h && h->disks && h->dir && h->lib && start(h, run))
+		return h;
 	if (h)
 		unref(h);
 	gw_fail(-ENOMEM, "no memory to ask what disks hold");
@@ -452,11 +498,14 @@ static void number_disks(struct gw_hinter *h, const json_t *disks)
 				h->disks[k].number = (unsigned int)i;
 }
 
-/* What the guest has told, once. */
-static int give_told(struct gw_hinter *h, struct gw_hints *hints)
+static bool is_index(const struct gw_hinter *h)
 {
-	if (!h->nr_told)
-		return gw_fail(-ENODATA, "what the guest has told is of another moment");
+	return !strcmp(h->answered, "index");
+}
+
+/* What the guest has told, once. */
+static void give_told(struct gw_hinter *h, struct gw_hints *hints)
+{
 	for (size_t i = 0; i < h->nr_told; i++) {
 		const struct told *t = &h->told[i];
 		const unsigned int number = h->disks[t->disk].number;
@@ -468,28 +517,49 @@ static int give_told(struct gw_hinter *h, struct gw_hints *hints)
 	free(h->told);
 	h->told = NULL;
 	h->nr_told = h->room = 0;
-	return 0;
 }
 
 int gw_hinter_hints(struct gw_hinter *h, const json_t *disks, struct gw_hints *hints)
 {
+	const bool asked = h->asked_for == h->calls;
 	bool done;
 
 	pthread_mutex_lock(&h->lock);
-	while (!h->done && gw_wait_until(&h->news, &h->lock, h->until) != ETIMEDOUT)
+	while (!h->calls && !h->done && gw_wait_until(&h->news, &h->lock, h->until) != ETIMEDOUT)
 		;
 	done = h->done;
 	pthread_mutex_unlock(&h->lock);
+	h->calls++;
 	if (!done)
 		return gw_fail(-ETIMEDOUT, "neither storage nor the guest answers");
 	if (!h->answered)
 		return gw_fail(-ENOENT, "nobody knows");
 	number_disks(h, disks);
 	hints->by = h->answered;
-	if (strcmp(h->answered, "index") != 0)
-		return give_told(h, hints);
-	hints->lookup = &h->lookup;
+	if (is_index(h)) {
+		hints->lookup = &h->lookup;
+		return 0;
+	}
+	/* What came too late for the round before is older than what is due in this one. */
+	if (!asked || !h->nr_told)
+		return gw_fail(-ENODATA, "what the guest has told is of another moment");
+	give_told(h, hints);
 	return 0;
+}
+
+void gw_hinter_again(struct gw_hinter *h, int64_t ns, int64_t left_ns)
+{
+	bool idle;
+
+	pthread_mutex_lock(&h->lock);
+	idle = h->done;
+	pthread_mutex_unlock(&h->lock);
+	if (!idle || !h->answered || is_index(h) || !h->asks || h->asked_for == h->calls ||
+	    ns < AGAIN_SHARE * h->took || left_ns > AGAIN_LEAD * h->took + ns / AGAIN_PART)
+		return;
+	h->asks--;
+	h->asked_for = h->calls;
+	start(h, run_again);
 }
 
 void gw_hinter_stop(struct gw_hinter *h)

@@ -2,8 +2,9 @@
 /*
  * hinter.h - where on a VM's disks the bytes of its pages lie, by whoever knows it best.
  *
- * The guest's agent (vm/agent.h) tells it of its page cache, once: what the guest has written since
- * is the next rounds' business, and goes as ever. Otherwise each disk's image has an index
+ * The guest's agent (vm/agent.h) tells it of its page cache when a migration begins, and again near
+ * the end of each round that is long enough: an answer is of one moment, and serves the round that
+ * begins next, or none. Otherwise each disk's image has an index
  * (disk/index.h), asked as pages travel, in every round but the last. It lies in LIB/index, under a
  * name made of what the image is: of an overlay it is that of the raw image at the end of its
  * backing chain, which many VMs share. It is refreshed when a migration begins, for a while, and
@@ -52,10 +53,19 @@ struct gw_hinter *gw_hinter_start(const struct gw_hinter_from *from);
  * gw_hinter_hints() - what is known of pages, for the disks that @disks names, by their place in
  * it.
  *
- * Waits until who is asked has answered, or the time for it is over; the first call alone.
+ * Waits until who is asked has answered, or the time for it is over; the first call alone, which
+ * is for the first round. Any other takes what the guest has told since the one before.
  * Return: 0; -errno with a message: nothing is known, or not any more.
  */
 int gw_hinter_hints(struct gw_hinter *h, const json_t *disks, struct gw_hints *hints);
+
+/**
+ * gw_hinter_again() - the round that is under way ends in about @left_ns, after @ns in all.
+ *
+ * Asks the guest again where it has answered before, and so that it has time to: in the background,
+ * and only a few times. For the thread that calls gw_hinter_hints(), as often as it likes.
+ */
+void gw_hinter_again(struct gw_hinter *h, int64_t ns, int64_t left_ns);
 
 /** gw_hinter_stop() - nobody looks anything up any more. NULL is none. */
 void gw_hinter_stop(struct gw_hinter *h);

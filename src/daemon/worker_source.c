@@ -449,6 +449,14 @@ static int op_hints(void *env, const json_t *disks, uint64_t due, struct gw_hint
 	return gw_hinter_hints(e->hinter, disks, hints);
 }
 
+static void op_hints_again(void *env, int64_t ns, int64_t left_ns)
+{
+	struct gw_source_env *e = env;
+
+	if (e->hinter)
+		gw_hinter_again(e->hinter, ns, left_ns);
+}
+
 static int op_unchanged(void *env)
 {
 	struct gw_source_env *e = env;
@@ -626,6 +634,7 @@ const struct gw_source_ops gw_source_live_ops = {
 	.storage_left = gw_storage_left,
 	.storage_settle = gw_storage_settle,
 	.hints = op_hints,
+	.hints_again = op_hints_again,
 	.processes = op_processes,
 	.cancelled = op_cancelled,
 	.report = op_report,

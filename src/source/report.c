@@ -23,10 +23,11 @@ static json_t *rounds_json(const struct gw_source *s)
 
 		json_array_append_new(
 			list,
-			json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "round", (int)number,
+			json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "round", (int)number,
 				  "pages", (json_int_t)r->pages, "redirtied",
 				  (json_int_t)r->redirtied, "same", (json_int_t)r->same, "reused",
-				  (json_int_t)r->reused, "sent", (json_int_t)r->sent, "wire-bytes",
+				  (json_int_t)r->reused, "sent", (json_int_t)r->sent, "teleported",
+				  (json_int_t)r->teleported, "wire-bytes",
 				  (json_int_t)r->wire_bytes, "ms", ms(r->ns + r->disks_ns)));
 	}
 	return list;

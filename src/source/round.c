@@ -37,12 +37,14 @@ struct gw_round {
 	_Atomic bool halted;
 	_Atomic bool cut; /* no more chunks: the last one took too long, or it cannot win */
 	bool last;
-	/* look_ahead()'s: what was written again by now, how far it has looked, what it found */
+	/* look_ahead()'s: what was written again by now, whether and how far it looks, what it
+	 * found */
 	struct gw_bitmap seen;
+	bool looks;
 	size_t looked;
 	uint64_t written;
-	int64_t began; /* it, and what had been sent by then */
-	uint64_t before;
+	int64_t began; /* it, and what had been sent, or left for the next, by then */
+	uint64_t before, redirtied;
 };
 
 int gw_round_start(struct gw_source *s)
@@ -127,6 +129,18 @@ static void look_ahead(void *arg)
 		return;
 	s->behind = true;
 	r->cut = true;
+}
+
+/* Of any other round. */
+static void tick_early(void *arg)
+{
+	struct gw_round *r = arg;
+	struct gw_source *s = r->s;
+
+	if (r->looks)
+		look_ahead(r);
+	gw_teleport_tick(s, s->ops->now(s->env) - r->began,
+			 s->done_pages + s->redirtied - r->redirtied);
 }
 
 /*
@@ -372,22 +386,24 @@ int gw_round_send(struct gw_source *s, bool last)
 	r->next_chunk = 0;
 	r->halted = r->cut = false;
 	r->last = last;
+	/* All is due in the first, and none may be cut while the destination compares. */
+	r->looks = s->params.postcopy == GW_POSTCOPY_AUTO && s->nr_rounds && !h->comparing;
 	r->looked = 0;
 	r->written = 0;
-	if (last)
-		on_tick = tick;
-	else if (s->params.postcopy == GW_POSTCOPY_AUTO && s->nr_rounds && !h->comparing)
-		on_tick = look_ahead; /* all is due in the first, and none may be cut meanwhile */
 	h->round++;
 	gw_encoder_round(&h->encoder, &s->due);
 	gw_spread_round(s);
 	s->due_pages = st.pages;
 	gw_teleport_round(s, last); /* may wait for who knows */
+	if (last)
+		on_tick = tick;
+	else if (r->looks || s->teleport.on)
+		on_tick = tick_early;
 	r->began = s->ops->now(s->env);
 	r->before = wire_bytes(s);
+	r->redirtied = s->redirtied;
 	s->done_pages = 0;
 	st.same = s->pages[GW_STAGE_SAME];
-	st.redirtied = s->redirtied;
 	st.reused = s->reused;
 	st.teleported = s->pages[GW_STAGE_TELEPORT];
 	st.teleported_bytes = s->bytes[GW_STAGE_TELEPORT];
@@ -409,7 +425,7 @@ int gw_round_send(struct gw_source *s, bool last)
 		rc = gw_teleport_wait(s, &st.disks_ns);
 	st.ns = s->ops->now(s->env) - r->began - st.disks_ns;
 	st.same = s->pages[GW_STAGE_SAME] - st.same;
-	st.redirtied = s->redirtied - st.redirtied;
+	st.redirtied = s->redirtied - r->redirtied;
 	st.reused = s->reused - st.reused;
 	st.teleported = s->pages[GW_STAGE_TELEPORT] - st.teleported;
 	st.teleported_bytes = s->bytes[GW_STAGE_TELEPORT] - st.teleported_bytes;

@@ -180,6 +180,11 @@ struct gw_source_ops {
 	 */
 	int (*hints)(void *env, const json_t *disks, uint64_t due, struct gw_hints *hints);
 	/*
+	 * A round that takes about @ns, and is not the last, ends in @left_ns: whose answers are of
+	 * one moment may be asked for the next one. Often. NULL: nobody is.
+	 */
+	void (*hints_again)(void *env, int64_t ns, int64_t left_ns);
+	/*
 	 * The guest's processes that run just now, one a vCPU (predict/process.h). Return: how many
 	 * vCPUs told, or -errno with a message. NULL: nobody can tell.
 	 */

@@ -2,10 +2,10 @@
 /*
  * teleport.c - pages that the destination reads from its own disks (page/stage_teleport.c).
  *
- * Who knows what disks hold is asked before each round but the last: what is known then goes by
- * it. What the destination lacks after all, it says before ROUND_DONE; it is due in the next round,
- * and by no hint any more. Where most of a round's are lacking, disks are not what was thought, or
- * slower than the network, and it is left at that.
+ * Who knows what disks hold is asked before each round but the last, and told a little earlier that
+ * it will be: what is known then goes by it. What the destination lacks after all, it says before
+ * ROUND_DONE; it is due in the next round, and by no hint any more. Where most of a round's are
+ * lacking, disks are not what was thought, or slower than the network, and it is left at that.
  */
 #include <errno.h>
 
@@ -56,6 +56,18 @@ void gw_teleport_round(struct gw_source *s, bool last)
 	t->round_pages = s->pages[GW_STAGE_TELEPORT];
 	t->round_lacks = 0;
 	gw_encoder_teleports(&s->holder.encoder, &t->hints);
+}
+
+void gw_teleport_tick(struct gw_source *s, int64_t ns, uint64_t done)
+{
+	int64_t left;
+
+	if (!s->teleport.on || !s->ops->hints_again || !done)
+		return;
+	left = done < s->due_pages
+		       ? (int64_t)((double)ns * (double)(s->due_pages - done) / (double)done)
+		       : 0;
+	s->ops->hints_again(s->env, ns + left, left);
 }
 
 /* REFUSED: some pages, ascending. */

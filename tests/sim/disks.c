@@ -23,6 +23,8 @@ static struct {
 	uint8_t *here, *there; /* both disks, one behind the other */
 	struct gw_hint *told;  /* of each page, where it was read from */
 	bool *known;
+	struct gw_hint *before; /* the same, as it was when somebody asked for the next round */
+	bool *known_before, asked;
 	bool stale[DISKS * BLOCKS];
 	size_t nr_pages;
 	struct rng rng;
@@ -72,7 +74,10 @@ void disks_init(void)
 	disks.there = malloc(len);
 	disks.told = calloc(disks.nr_pages, sizeof(*disks.told));
 	disks.known = calloc(disks.nr_pages, sizeof(*disks.known));
-	if (!disks.here || !disks.there || !disks.told || !disks.known)
+	disks.before = calloc(disks.nr_pages, sizeof(*disks.before));
+	disks.known_before = calloc(disks.nr_pages, sizeof(*disks.known_before));
+	if (!disks.here || !disks.there || !disks.told || !disks.known || !disks.before ||
+	    !disks.known_before)
 		abort();
 	rng_fill(&disks.rng, disks.here, len);
 	memcpy(disks.there, disks.here, len);
@@ -89,6 +94,8 @@ void disks_free(void)
 	free(disks.there);
 	free(disks.told);
 	free(disks.known);
+	free(disks.before);
+	free(disks.known_before);
 }
 
 /* An index of the source's disks, which knows their bytes, and forgets what was wrong. */
@@ -117,22 +124,39 @@ static void wrong(void *arg, struct gw_hint at)
 
 static const struct gw_lookup index_of_disks = { .find = find, .wrong = wrong };
 
+/* What is told is of that moment. */
+void disks_hints_again(void *env, int64_t ns, int64_t left_ns)
+{
+	(void)env;
+	sim_check(left_ns >= 0 && left_ns <= ns, "a round of %ld ns ends in %ld", (long)ns,
+		  (long)left_ns);
+	sim_check(!sim.src.s.stopped, "hints are asked for no round");
+	if (!sim.sc->guest.caches || disks.asked || rng_one_in(&disks.rng, 4))
+		return;
+	memcpy(disks.before, disks.told, disks.nr_pages * sizeof(*disks.told));
+	memcpy(disks.known_before, disks.known, disks.nr_pages * sizeof(*disks.known));
+	disks.asked = true;
+}
+
 /* Somebody in the guest tells, and does not look twice; or the index is asked. */
 int disks_hints(void *env, const json_t *names, uint64_t due, struct gw_hints *hints)
 {
 	int rc = sim_step(env, "hints", STEP_FAILS);
+	const struct gw_hint *told = disks.asked ? disks.before : disks.told;
+	const bool *known = disks.asked ? disks.known_before : disks.known;
 
+	disks.asked = false;
 	sim_check(due <= sim.guest.memory->nr_pages, "more is due than there is");
 	if (rc || !sim.sc->guest.caches)
 		return rc ? rc : gw_fail(-ENOTSUP, "nobody knows");
 	hints->lookup = sim.seed % 2 ? &index_of_disks : NULL;
 	sim_check(json_array_size(names) == DISKS, "the destination's disks are others");
 	for (size_t page = 0; page < disks.nr_pages; page++) {
-		struct gw_hint at = disks.told[page];
+		struct gw_hint at = told[page];
 
 		if (rng_one_in(&disks.rng, WRONG))
 			at.sector = rng_below(&disks.rng, 2 * BLOCKS * GW_PAGE_SECTORS);
-		else if (!disks.known[page])
+		else if (!known[page])
 			continue;
 		gw_hints_set(hints, page, at);
 	}

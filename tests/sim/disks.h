@@ -28,6 +28,7 @@ void disks_changed(struct guest *g, size_t page);
 
 /* Ops of the two hosts. */
 int disks_hints(void *env, const json_t *disks, uint64_t due, struct gw_hints *hints);
+void disks_hints_again(void *env, int64_t ns, int64_t left_ns);
 void disks_fetch(void *env, unsigned int disk, uint64_t offset, size_t len,
 		 void (*done)(void *arg, const uint8_t *bytes), void *arg);
 void disks_fetch_end(void *env);

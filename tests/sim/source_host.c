@@ -554,6 +554,7 @@ static const struct gw_source_ops ops = {
 	.storage_left = storage_left,
 	.storage_settle = storage_settle,
 	.hints = disks_hints,
+	.hints_again = disks_hints_again,
 	.cancelled = op_cancelled,
 	.disks = op_disks,
 	.report = op_report,
