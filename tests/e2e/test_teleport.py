@@ -186,7 +186,7 @@ class Cached(Group):
 class Agent(Cached):
     """A guest with an agent, which tells of its page cache."""
 
-    weight = 30
+    weight = 120
     mkguest = ("--agent", GUEST)
     initrd = "agent.img"
     run = ("--agent",)
