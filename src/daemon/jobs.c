@@ -28,8 +28,8 @@
 
 #define STRANGERS_MAX 64
 
-/* After its last word and the end of its packets a worker ends at once, or hangs. */
-#define HANGS_NS GW_S
+/* After the end of its packets a worker ends as soon as its memory is given back, or hangs. */
+#define HANGS_NS (5 * GW_S)
 
 /* Memory servers at a time. */
 #define HOLDERS_MAX 1024
@@ -252,8 +252,8 @@ void gw_jobs_unhang(struct gw_jobs *jobs)
 		/* Without one it is not at its end: whoever kills it waits for that. */
 		job->closed = 0;
 		if (result && !leave_behind(job)) {
-			gw_warn("process %d of VM '%s' has done its work and cannot end: some "
-				"storage does not answer",
+			gw_warn("process %d of VM '%s' has done its work and does not end, as if "
+				"some storage did not answer",
 				(int)job->pid, job->name);
 			gw_job_end(job, 0);
 		}
