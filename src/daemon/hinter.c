@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -83,9 +84,9 @@ struct gw_hinter {
 	unsigned int asks; /* that are left */
 	/* The caller's: its calls for hints, and which of them the last question is for. */
 	unsigned int calls, asked_for;
+	int news; /* eventfd: readable once it is done */
 	/* The rest under the lock. */
 	pthread_mutex_t lock;
-	pthread_cond_t news;
 	unsigned int refs; /* the caller, and the thread */
 	bool done;
 };
@@ -104,7 +105,8 @@ static void unref(struct gw_hinter *h)
 		free(h->disks[i].disk);
 	}
 	pthread_mutex_destroy(&h->lock);
-	pthread_cond_destroy(&h->news);
+	if (h->news >= 0)
+		close(h->news);
 	json_decref(h->images);
 	json_decref(h->keys);
 	free(h->disks);
@@ -342,8 +344,8 @@ static void *end(struct gw_hinter *h)
 {
 	pthread_mutex_lock(&h->lock);
 	h->done = true;
-	pthread_cond_signal(&h->news);
 	pthread_mutex_unlock(&h->lock);
+	eventfd_write(h->news, 1);
 	unref(h);
 	return NULL;
 }
@@ -444,7 +446,7 @@ static struct gw_hinter *make(const struct gw_hinter_from *from)
 	if (!h)
 		return NULL;
 	pthread_mutex_init(&h->lock, NULL);
-	pthread_cond_init(&h->news, NULL);
+	h->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	h->refs = 1;
 	h->by = from->by;
 	h->images = json_deep_copy(from->images);
@@ -478,7 +480,7 @@ struct gw_hinter *gw_hinter_start(const struct gw_hinter_from *from)
 	if (gw_own_mkdirs(folder))
 		return NULL;
 	h = make(from);
-	if (h && h->disks && h->dir && h->lib && start(h, run))
+	if (h && h->disks && h->dir && h->lib && h->news >= 0 && start(h, run))
 		return h;
 	if (h)
 		unref(h);
@@ -519,16 +521,36 @@ static void give_told(struct gw_hinter *h, struct gw_hints *hints)
 	h->nr_told = h->room = 0;
 }
 
+static bool is_done(struct gw_hinter *h)
+{
+	gw_locked(&h->lock);
+
+	return h->done;
+}
+
+int gw_hinter_wait(struct gw_hinter *h, struct pollfd *others)
+{
+	while (!h->calls && !is_done(h)) {
+		struct pollfd fds[1 + GW_HINTER_OTHERS] = { { .fd = h->news, .events = POLLIN } };
+		int n;
+
+		memcpy(fds + 1, others, GW_HINTER_OTHERS * sizeof(*others));
+		n = poll(fds, GW_ARRAY_SIZE(fds), gw_poll_ms(h->until));
+		memcpy(others, fds + 1, GW_HINTER_OTHERS * sizeof(*others));
+		if (!n)
+			return -ETIMEDOUT;
+		for (size_t i = 0; n > 0 && i < GW_HINTER_OTHERS; i++)
+			if (others[i].revents)
+				return -EINTR;
+	}
+	return 0;
+}
+
 int gw_hinter_hints(struct gw_hinter *h, const json_t *disks, struct gw_hints *hints)
 {
 	const bool asked = h->asked_for == h->calls;
-	bool done;
+	const bool done = is_done(h);
 
-	pthread_mutex_lock(&h->lock);
-	while (!h->calls && !h->done && gw_wait_until(&h->news, &h->lock, h->until) != ETIMEDOUT)
-		;
-	done = h->done;
-	pthread_mutex_unlock(&h->lock);
 	h->calls++;
 	if (!done)
 		return gw_fail(-ETIMEDOUT, "neither storage nor the guest answers");

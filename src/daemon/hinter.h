@@ -17,11 +17,14 @@
 #define GW_HINTER_H
 
 #include <jansson.h>
+#include <poll.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "hints.h"
 #include "physical.h"
+
+#define GW_HINTER_OTHERS 2
 
 struct gw_hinter;
 
@@ -50,12 +53,19 @@ struct gw_hinter_from {
 struct gw_hinter *gw_hinter_start(const struct gw_hinter_from *from);
 
 /**
- * gw_hinter_hints() - what is known of pages, for the disks that @disks names, by their place in
- * it.
+ * gw_hinter_wait() - until who is asked has answered, or the time for it is over.
+ * @others: as of poll(): whoever is to be heard meanwhile, GW_HINTER_OTHERS of them
  *
- * Waits until who is asked has answered, or the time for it is over; the first call alone, which
- * is for the first round. Any other takes what the guest has told since the one before.
- * Return: 0; -errno with a message: nothing is known, or not any more.
+ * Return: 0; -ETIMEDOUT; -EINTR: some of @others want to be. No message.
+ */
+int gw_hinter_wait(struct gw_hinter *h, struct pollfd *others);
+
+/**
+ * gw_hinter_hints() - what is known of pages, for the disks that @disks names, by their place in
+ * it. Never waits: the first call is for the first round, any other takes what the guest has told
+ * since the one before.
+ *
+ * Return: 0; -errno with a message: nothing is known, or not yet, or not any more.
  */
 int gw_hinter_hints(struct gw_hinter *h, const json_t *disks, struct gw_hints *hints);
 

@@ -439,13 +439,31 @@ static int op_disks(void *env, struct gw_samples *s, bool pick)
 	return pick ? gw_samples_pick(s, &from) : gw_samples_read(s, &from);
 }
 
+/* Whoever is asked may take seconds; who ends the migration does not wait for that. */
+static int await_hints(struct gw_source_env *e)
+{
+	struct pollfd others[GW_HINTER_OTHERS];
+
+	do {
+		others[0] = (struct pollfd){ .fd = e->w->ctl, .events = POLLIN };
+		others[1] = (struct pollfd){ .fd = e->s.holder.control->poll_fd, .events = POLLIN };
+		if (gw_hinter_wait(e->hinter, others) != -EINTR)
+			return 0;
+	} while (!op_cancelled(e) && !others[1].revents);
+	return -ECANCELED; /* the destination speaks before a round only to end it */
+}
+
 static int op_hints(void *env, const json_t *disks, uint64_t due, struct gw_hints *hints)
 {
 	struct gw_source_env *e = env;
+	int rc;
 
 	(void)due;
 	if (!e->hinter)
 		return gw_fail(-ENOTSUP, "nobody knows what its disks hold");
+	rc = await_hints(e);
+	if (rc)
+		return rc;
 	return gw_hinter_hints(e->hinter, disks, hints);
 }
 

@@ -103,13 +103,13 @@ int gw_source_whole(struct gw_source *s, void (*look)(void *arg, size_t chunk, u
 
 /*
  * teleport.c: whether disks may be read there instead of pages; whether they are, once READY is
- * here; in the round that has just begun; while it is sent, @done of its pages in @ns; ROUND_DONE,
+ * here; in the round that has just begun (as ops->cancelled(), since it may wait); while it is sent, @done of its pages in @ns; ROUND_DONE,
  * and before it what is lacking, which is due after the next scan (*waited: ns of it for nothing
  * but the disks there).
  */
 bool gw_teleport_wanted(const struct gw_source *s);
 int gw_teleport_start(struct gw_source *s);
-void gw_teleport_round(struct gw_source *s, bool last);
+int gw_teleport_round(struct gw_source *s, bool last);
 void gw_teleport_tick(struct gw_source *s, int64_t ns, uint64_t done);
 int gw_teleport_wait(struct gw_source *s, int64_t *waited);
 void gw_teleport_due(struct gw_source *s);

@@ -394,7 +394,9 @@ int gw_round_send(struct gw_source *s, bool last)
 	gw_encoder_round(&h->encoder, &s->due);
 	gw_spread_round(s);
 	s->due_pages = st.pages;
-	gw_teleport_round(s, last); /* may wait for who knows */
+	rc = gw_teleport_round(s, last); /* may wait for who knows */
+	if (rc)
+		return rc;
 	if (last)
 		on_tick = tick;
 	else if (r->looks || s->teleport.on)

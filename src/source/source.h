@@ -176,7 +176,8 @@ struct gw_source_ops {
 	/*
 	 * Where on the destination's @disks (names, as READY has them) the bytes of pages lie, of
 	 * which @due are to travel: set what is known now. 0; -errno: nobody knows just now, or
-	 * it is not worth asking. NULL: nobody ever does.
+	 * it is not worth asking, or the wait was ended by what cancelled() or the destination
+	 * says. NULL: nobody ever does.
 	 */
 	int (*hints)(void *env, const json_t *disks, uint64_t due, struct gw_hints *hints);
 	/*

@@ -41,21 +41,22 @@ int gw_teleport_start(struct gw_source *s)
 	return rc;
 }
 
-void gw_teleport_round(struct gw_source *s, bool last)
+int gw_teleport_round(struct gw_source *s, bool last)
 {
 	struct gw_teleports *t = &s->teleport;
 
 	if (!t->on || last)
-		return;
-	/* Nobody who knows costs nothing but the hint. */
+		return 0;
+	/* Nobody who knows costs nothing but the hint; or it was ended meanwhile. */
 	if (s->ops->hints(s->env, s->holder.disks, s->due_pages, &t->hints)) {
 		gw_error_clear();
-		return;
+		return s->ops->cancelled(s->env);
 	}
 	t->by = t->hints.by;
 	t->round_pages = s->pages[GW_STAGE_TELEPORT];
 	t->round_lacks = 0;
 	gw_encoder_teleports(&s->holder.encoder, &t->hints);
+	return 0;
 }
 
 void gw_teleport_tick(struct gw_source *s, int64_t ns, uint64_t done)

@@ -8,7 +8,7 @@ import random
 import shutil
 import subprocess
 
-from godwit_lab import GUEST, MIB, Qmp, check, wait_for
+from godwit_lab import Failure, GUEST, MIB, Qmp, check, read_text, wait_for
 from godwit_runner import Group
 
 PAGE = 4096
@@ -211,6 +211,27 @@ class Agent(Cached):
         told = self.move(vm, "--teleport=agent")
         check(told["pages"]["teleported"] == 0, f"{told['pages']}")
         self.taken(self.move(vm, "--teleport"))
+        vm.stop()
+
+    def unanswered(self):
+        """How often a guest was waited for to the end."""
+        return read_text(self.a.log).count("the guest does not tell of its page cache")
+
+    def test_cancel(self):
+        """A guest that says nothing is waited for; who ends the migration meanwhile is heard at once."""
+        vm = self.boot(self.image, options="gw.disk=ro gw.module gw.agent")
+        self.lab.closing(vm.qmp()).call("stop")
+        vm.paused = True
+        for _ in range(5):  # a destination may take so long to begin that nobody waits any more
+            before = self.unanswered()
+            command = vm.migrate(self.b.address, "--teleport=agent")
+            wait_for("the first round", lambda: "t: active" in self.a.godwit("status", "t").out)
+            self.a.godwit("cancel", "t").ok()
+            command.finish().failed("cancelled", "paused")
+            if self.unanswered() == before:
+                break
+        else:
+            raise Failure("the guest was waited for each time, and then the migration was cancelled")
         vm.stop()
 
     def test_two_disks(self):

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * test_hinter.c - what a guest tells, and when it is asked again: a real socket on which an agent
- * answers, in time, late, or not.
+ * answers, in time, late, or not; and who is heard while it is waited for.
  */
 #include "unit.h"
 
@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -185,9 +186,11 @@ static void ask_again(struct gw_hinter *h, unsigned int number)
 
 static struct gw_hinter *first(const char *folder)
 {
+	struct pollfd others[GW_HINTER_OTHERS] = { { .fd = -1 }, { .fd = -1 } };
 	struct gw_hinter *h = start(folder);
 
 	sem_post(&agent.may);
+	assert_int_equal(gw_hinter_wait(h, others), 0);
 	is_told(h, 1);
 	return h;
 }
@@ -262,6 +265,50 @@ static void not_for_ever(void **state)
 	gw_hinter_stop(h);
 }
 
+/* While nothing is told yet. */
+static void others_are_heard(void **state)
+{
+	const int event = eventfd(1, EFD_CLOEXEC);
+	struct gw_hinter *h = start(*state);
+	struct pollfd others[GW_HINTER_OTHERS] = { { .fd = -1, .events = POLLIN },
+						   { .fd = event, .events = POLLIN } };
+
+	assert_int_equal(gw_hinter_wait(h, others), -EINTR);
+	assert_false(others[0].revents);
+	assert_true(others[1].revents);
+	assert_int_equal(gw_hinter_hints(h, disks, &hints), -ETIMEDOUT);
+	sem_post(&agent.may);
+	gw_hinter_stop(h);
+	close(event);
+}
+
+/* Nobody else says anything, and the guest's end of the port is closed. */
+static void an_end_is_an_answer(void **state)
+{
+	struct pollfd others[GW_HINTER_OTHERS] = { { .fd = -1 }, { .fd = -1 } };
+	struct gw_hinter *h = start(*state);
+
+	agent.refuses = true;
+	sem_post(&agent.may);
+	assert_int_equal(gw_hinter_wait(h, others), 0);
+	assert_int_equal(gw_hinter_hints(h, disks, &hints), -ENOENT);
+	gw_hinter_stop(h);
+}
+
+/* A later question is not waited for. */
+static void only_the_first(void **state)
+{
+	struct pollfd others[GW_HINTER_OTHERS] = { { .fd = -1 }, { .fd = -1 } };
+	struct gw_hinter *h = first(*state);
+
+	ask_again(h, 2);
+	assert_int_equal(gw_hinter_wait(h, others), 0);
+	assert_int_equal(gw_hinter_hints(h, disks, &hints), -ETIMEDOUT);
+	sem_post(&agent.may);
+	await_end();
+	gw_hinter_stop(h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -269,6 +316,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(too_late, begin, finish),
 		cmocka_unit_test_setup_teardown(silent, begin, finish),
 		cmocka_unit_test_setup_teardown(not_for_ever, begin, finish),
+		cmocka_unit_test_setup_teardown(others_are_heard, begin, finish),
+		cmocka_unit_test_setup_teardown(an_end_is_an_answer, begin, finish),
+		cmocka_unit_test_setup_teardown(only_the_first, begin, finish),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
