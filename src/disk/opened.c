@@ -12,16 +12,23 @@ int gw_opened_open(struct gw_opened *o, const json_t *image, pid_t pid, const ch
 {
 	const json_t *node = json_object_get(image, "node"), *nbd = json_object_get(image, "nbd");
 	const char *name = json_string_value(json_object_get(image, "file"));
+	const json_t *fd = json_object_get(image, "fd"); /* ours, and not QEMU's */
 	off_t size;
 	int rc;
 
 	*o = (struct gw_opened){ .fd = -1 };
 	if (node || nbd) {
-		rc = nbd ? gw_view_connect(nbd, &o->view) : gw_view_open(node, pid, dir, &o->view);
+		rc = nbd ? gw_view_connect(nbd, &o->view) : gw_view_open(node, fd ? getpid() : pid, dir,
+							    &o->view);
 		o->size = rc ? 0 : gw_view_size(o->view);
 		return rc;
 	}
-	o->fd = name ? gw_file_open(pid, name) : gw_fail(-ENOENT, "it is not on this host");
+	if (fd)
+		o->fd = fcntl((int)json_integer_value(fd), F_DUPFD_CLOEXEC, 0);
+	else
+		o->fd = name ? gw_file_open(pid, name) : gw_fail(-ENOENT, "it is not on this host");
+	if (fd && o->fd < 0)
+		return gw_fail(-errno, "descriptors: %s", strerror(errno));
 	size = o->fd < 0 ? 0 : lseek(o->fd, 0, SEEK_END);
 	o->size = size > 0 ? (uint64_t)size : 0;
 	return o->fd < 0 ? o->fd : 0;

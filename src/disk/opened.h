@@ -27,7 +27,7 @@ struct gw_opened {
 };
 
 /**
- * gw_opened_open() - open @image, as gw_images_find() has it.
+ * gw_opened_open() - open @image, as gw_images_find() has it, or gw_replicas_open() left it.
  * @pid: the QEMU that has it open; @dir: as gw_view_open()
  *
  * Return: 0; -ESTALE: its name is another file's by now; another -errno. gw_opened_close() either

@@ -133,6 +133,7 @@ static void add_image(json_t *images, const char *disk, int depth, const json_t 
 		return;
 	entry = json_pack("{s:s,s:i,s:s}", "disk", disk, "depth", depth, "file",
 			  file ? file : gw_qmp_text(image, "filename"));
+	json_object_set(entry, "size", json_object_get(image, "virtual-size"));
 	if (!file)
 		json_object_set_new(entry, "node", seen(image));
 	json_array_append_new(images, entry);
