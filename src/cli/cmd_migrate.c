@@ -44,6 +44,9 @@ static const char migrate_help[] =
 	"                         there. Who knows which: agent, of the guest; index, of what the\n"
 	"                         disks' images hold, kept on this host; auto, the one or else the\n"
 	"                         other (if nothing is said); off (default)\n"
+	"  --disk-map DISK=PATH[,...]\n"
+	"                         with --teleport, which it implies: this disk's pages are read there\n"
+	"                         from a replica of it, of those that its operator allows; godwit(1)\n"
 	"  --copy-storage[=HOW]   copy the VM's disks, too, into images that are made there: new (if\n"
 	"                         nothing is said), where there may be none of that name yet, or\n"
 	"                         overwrite, which replaces what is there\n"
@@ -80,6 +83,7 @@ enum {
 	OPT_PREPROCESS,
 	OPT_TELEPORT,
 	OPT_COPY_STORAGE,
+	OPT_DISK_MAP,
 	OPT_SPLIT,
 };
 
@@ -89,6 +93,28 @@ struct migrate {
 	bool json;
 	int progress_fd;
 };
+
+/* DISK=PATH[,...], beside those of the same option before. */
+static int add_replicas(json_t *args, const char *text)
+{
+	json_t *map = json_object_get(args, "disk-map");
+
+	if (!map) {
+		map = json_object();
+		json_object_set_new(args, "disk-map", map);
+	}
+	for (const char *at = text; *at;) {
+		const size_t len = strcspn(at, ","), disk = strcspn(at, "=");
+		gw_autofree char *name = gw_path("%.*s", (int)disk, at);
+
+		if (!disk || disk + 1 >= len)
+			return gw_fail(-EINVAL, "--disk-map is DISK=PATH[,...], not '%s'", text);
+		json_object_set_new(map, name, json_stringn(at + disk + 1, len - disk - 1));
+		at += len;
+		at += *at == ',';
+	}
+	return json_object_size(map) ? 0 : gw_fail(-EINVAL, "--disk-map needs DISK=PATH");
+}
 
 static int take_option(struct migrate *m, int opt)
 {
@@ -154,6 +180,8 @@ static int take_option(struct migrate *m, int opt)
 	case OPT_COPY_STORAGE:
 		json_object_set_new(m->args, "copy-storage", json_string(optarg ? optarg : "new"));
 		break;
+	case OPT_DISK_MAP:
+		return add_replicas(m->args, optarg);
 	case OPT_SPLIT:
 		return gw_split_option('t', "--split", m->args);
 	case 'm':
@@ -268,6 +296,7 @@ int gw_cmd_migrate(int argc, char **argv)
 		{ "preprocess", 1, NULL, OPT_PREPROCESS },
 		{ "teleport", 2, NULL, OPT_TELEPORT },
 		{ "copy-storage", 2, NULL, OPT_COPY_STORAGE },
+		{ "disk-map", 1, NULL, OPT_DISK_MAP },
 		{ "split", 1, NULL, OPT_SPLIT },
 		{ "main-memory", 1, NULL, 'm' },
 		{ "chunk-pages", 1, NULL, 'c' },

@@ -14,6 +14,7 @@
 #include "crew.h"
 #include "dest.h"
 #include "keeper.h"
+#include "replica.h"
 #include "storage.h"
 #include "teller.h"
 #include "worker.h"
@@ -42,6 +43,7 @@ struct gw_dest_env {
 	struct gw_pages pages;
 	struct gw_storage_here *storage; /* its disks are copied here; NULL: they are not */
 	struct gw_fetch *fetch;		 /* reads its disks instead of pages; NULL: nobody does */
+	struct gw_replicas replicas;	 /* or these instead of those */
 	uint8_t *history;		 /* of its units */
 	struct gw_keeper *keeper;	 /* of an arrival whose memory lies on several hosts */
 	int lock;			 /* of the VM; -1 until its folder is ours */

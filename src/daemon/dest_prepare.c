@@ -201,29 +201,68 @@ static int compare_live(struct gw_dest_env *e, const json_t *theirs)
 	return rc;
 }
 
-/* Those of its disks that can be read may be read instead of pages; without them it goes, too. */
-static void open_disks(struct gw_dest_env *e)
+static bool is_read(const struct gw_dest_env *e, const char *disk)
+{
+	const json_t *name;
+	size_t i;
+
+	json_array_foreach(e->d.disks, i, name) {
+		if (!strcmp(json_string_value(name), disk))
+			return true;
+	}
+	return false;
+}
+
+/* What the source has named is read, or the move is refused before a page moves. */
+static int check_replicas(const struct gw_dest_env *e, const json_t *refused)
+{
+	const char *disk;
+	json_t *name;
+
+	json_object_foreach((json_t *)(uintptr_t)e->d.disk_map, disk, name) {
+		const char *why = json_string_value(json_object_get(refused, disk));
+
+		if (!is_read(e, disk))
+			return gw_fail(-EIO, "host '%s': replica '%s' of disk '%s': %s", e->w->host,
+				       json_string_value(name), disk,
+				       why ?: "its storage does not answer in time");
+	}
+	return 0;
+}
+
+/*
+ * Those of its disks that can be read may be read instead of pages, or replicas of them;
+ * without disks of its own it goes, too.
+ */
+static int open_disks(struct gw_dest_env *e)
 {
 	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
 	json_t *images = NULL, *refused = NULL, *why;
 	const char *disk;
-	int rc;
+	int rc = 0;
 
 	if (!e->d.wants_disks)
-		return;
-	rc = gw_images_find(e->qmp, &images);
+		return 0;
+	if (gw_images_find(e->qmp, &images))
+		gw_info("VM '%s': %s", e->vm.def.name, gw_error());
 	gw_storage_images(e, images);
-	if (rc || gw_fetch_open(&e->fetch, images, e->vm.process.pid, dir, GW_DISKS_NS, &e->d.disks,
-				&refused))
+	if (e->d.disk_map)
+		rc = gw_replicas_open(&e->replicas, e->w->paths->disk_map, e->d.disk_map, images);
+	if (rc)
+		gw_fail_prefix(rc, "host '%s': ", e->w->host);
+	else if (gw_fetch_open(&e->fetch, images, e->vm.process.pid, dir, GW_DISKS_NS, &e->d.disks,
+			       &refused))
 		gw_info("no disk of VM '%s' is read instead of its pages: %s", e->vm.def.name,
 			gw_error());
 	json_object_foreach(refused, disk, why) {
 		gw_info("disk '%s' of VM '%s' is not read instead of its pages: %s", disk,
 			e->vm.def.name, json_string_value(why));
 	}
-	gw_error_clear();
+	if (!rc)
+		rc = check_replicas(e, refused);
 	json_decref(refused);
 	json_decref(images);
+	return rc;
 }
 
 static int prepare(struct gw_dest_env *e, const json_t *definition, uint64_t resident,
@@ -270,7 +309,7 @@ static int prepare(struct gw_dest_env *e, const json_t *definition, uint64_t res
 	if (!rc && e->storage)
 		rc = gw_storage_serve(e);
 	if (!rc)
-		open_disks(e);
+		rc = open_disks(e);
 	if (!rc)
 		rc = await_state(e);
 	kept->later = kept->departure && later && !kept->unchecked;

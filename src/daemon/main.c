@@ -48,7 +48,7 @@
 #define LOW_S	    5 /* between looks at what images can give back */
 
 struct options {
-	char *root, *listen, *name, *ram_dir, *swap_dir, *registry;
+	char *root, *listen, *name, *ram_dir, *swap_dir, *disk_map_dir, *registry;
 	uint64_t memory_limit, server_limit;
 	uint64_t swap_limit;  /* UINT64_MAX: nobody has said */
 	uint64_t image_quota; /* UINT64_MAX: as gw_paths_ram() has it */
@@ -88,6 +88,8 @@ static void usage(FILE *out)
 		"                       here (default: none): godwitd(8), MEMORY\n"
 		"  --swap-dir DIR       folder on a disk for those that find no room in it\n"
 		"  --swap-limit SIZE    what they may have there\n"
+		"  --disk-map-dir DIR   folder of replicas of VMs' disks, which hosts that send VMs here\n"
+		"                       may have read instead of pages (default: none); godwitd(8)\n"
 		"  --memory-overcommit PERCENT  promise VMs more than there is: godwitd(8), MEMORY\n"
 		"  --ram-dir DIR        put RAM files in DIR, which should be a tmpfs (default: two\n"
 		"                       tmpfs of our own, with and without huge pages)\n"
@@ -132,13 +134,14 @@ static int set_option(struct options *o, const char *key, const char *value)
 {
 	bool track = true;
 	int rc;
-	char **text = !strcmp(key, "root")	 ? &o->root
-		      : !strcmp(key, "listen")	 ? &o->listen
-		      : !strcmp(key, "name")	 ? &o->name
-		      : !strcmp(key, "ram-dir")	 ? &o->ram_dir
-		      : !strcmp(key, "swap-dir") ? &o->swap_dir
-		      : !strcmp(key, "registry") ? &o->registry
-						 : NULL;
+	char **text = !strcmp(key, "root")	     ? &o->root
+		      : !strcmp(key, "listen")	     ? &o->listen
+		      : !strcmp(key, "name")	     ? &o->name
+		      : !strcmp(key, "ram-dir")	     ? &o->ram_dir
+		      : !strcmp(key, "swap-dir")     ? &o->swap_dir
+		      : !strcmp(key, "disk-map-dir") ? &o->disk_map_dir
+		      : !strcmp(key, "registry")     ? &o->registry
+						     : NULL;
 
 	if (text == &o->registry && gw_registry_url_ok(value))
 		return -EINVAL;
@@ -211,6 +214,7 @@ static int parse_options(struct options *o, int argc, char **argv)
 		{ "memory-server-limit", 1, NULL, 'o' },
 		{ "swap-dir", 1, NULL, 'o' },
 		{ "swap-limit", 1, NULL, 'o' },
+		{ "disk-map-dir", 1, NULL, 'o' },
 		{ "config", 1, NULL, 'c' },
 		{ "image-quota", 1, NULL, 'o' },
 		{ "memory-overcommit", 1, NULL, 'o' },
@@ -385,6 +389,20 @@ static int serve(const struct options *o, struct gw_paths *paths)
 	return rc;
 }
 
+/* It is its operator's, and is not made for him: who misspells it would find it empty. */
+static int find_disk_map(const struct options *o, struct gw_paths *paths)
+{
+	int rc = 0;
+
+	if (!o->disk_map_dir)
+		return 0;
+	if (access(o->disk_map_dir, F_OK))
+		rc = gw_fail(-errno, "%s: %s", o->disk_map_dir, strerror(errno));
+	if (!rc)
+		rc = gw_own_place(o->disk_map_dir, false, &paths->disk_map);
+	return rc ? gw_fail_prefix(rc, "disk-map-dir: ") : 0;
+}
+
 static int open_swap(const struct options *o, struct gw_paths *paths)
 {
 	if (!o->swap_dir)
@@ -424,6 +442,8 @@ static int run(struct options *o)
 		rc = gw_paths_ram(&paths, o->ram_dir, o->memory_limit);
 	if (!rc) {
 		rc = open_swap(o, &paths);
+		if (!rc)
+			rc = find_disk_map(o, &paths);
 		if (rc)
 			gw_paths_unmount(&paths);
 	}
@@ -488,6 +508,7 @@ int main(int argc, char **argv)
 	free(o.name);
 	free(o.ram_dir);
 	free(o.swap_dir);
+	free(o.disk_map_dir);
 	free(o.registry);
 	return rc < 0;
 }

@@ -79,6 +79,7 @@ void gw_paths_free(struct gw_paths *p)
 	free(p->ram_small);
 	free(p->registry);
 	free(p->swap);
+	free(p->disk_map);
 	memset(p, 0, sizeof(*p));
 }
 

@@ -41,6 +41,7 @@ struct gw_paths {
 	uint64_t server_limit;	 /* bytes that are held for VMs of other hosts; 0: none */
 	char *swap;		 /* SWAP; NULL: none is promised on a disk */
 	uint64_t swap_limit;	 /* bytes that are held there */
+	char *disk_map;		 /* where replicas of disks lie (disk/replica.h); NULL: nowhere */
 	unsigned int overcommit; /* percent of the memory that there is may be promised; 0: 100 */
 	char *images, *disk_images;
 	struct gw_store store; /* of the strings above */

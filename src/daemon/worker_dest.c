@@ -554,6 +554,7 @@ void gw_dest_env_free(struct gw_dest_env *e)
 			close(fds[i]);
 	gw_fetch_close(e->fetch);
 	gw_storage_here_free(e->storage);
+	gw_replicas_close(&e->replicas);
 	gw_dest_split_end(e, false);
 	gw_pages_free(&e->pages);
 	gw_qmp_close(e->qmp);

@@ -114,10 +114,20 @@ static int working_set_options(struct gw_source *s, const json_t *args)
 	return rc;
 }
 
+/* Who names replicas of disks wants them to be read. */
+static const char *teleport_word(const json_t *args)
+{
+	return json_string_value(json_object_get(args, "teleport"))
+		       ?: (json_object_get(args, "disk-map") ? "auto" : "off");
+}
+
 static int teleport_options(struct gw_source *s, const json_t *args)
 {
-	const char *word = json_string_value(json_object_get(args, "teleport")) ?: "off";
+	const char *word = teleport_word(args);
 
+	s->disk_map = json_object_get(args, "disk-map");
+	if (s->disk_map && !strcmp(word, "off"))
+		return gw_fail(-EINVAL, "--disk-map is for --teleport, which is off");
 	if (!strcmp(word, "off")) {
 		s->params.pages.off |= 1U << GW_STAGE_TELEPORT;
 		return 0;
@@ -138,7 +148,7 @@ static void start_hinter(struct gw_source_env *e, const json_t *args)
 				       .dir = dir,
 				       .lib = e->w->paths->lib,
 				       .nr_pages = e->ram.memory.nr_pages };
-	const char *word = json_string_value(json_object_get(args, "teleport"));
+	const char *word = teleport_word(args);
 	int rc;
 
 	if (e->s.params.pages.off >> GW_STAGE_TELEPORT & 1)
@@ -160,6 +170,31 @@ static void start_hinter(struct gw_source_env *e, const json_t *args)
 			gw_error());
 	json_decref(images);
 	json_decref(disks);
+}
+
+/* Each disk of --disk-map is one of the VM's. */
+static int check_disk_map(struct gw_source_env *e)
+{
+	json_t *images = NULL, *names = json_object(), *replica;
+	const char *disk;
+	const json_t *image;
+	size_t i;
+	int rc = e->s.disk_map ? gw_images_find(e->qmp, &images) : 0;
+
+	json_array_foreach(images, i, image) {
+		json_object_set_new(names, gw_qmp_text(image, "disk"), json_true());
+	}
+	json_object_foreach((json_t *)(uintptr_t)e->s.disk_map, disk, replica) {
+		if (!rc && !json_object_get(names, disk))
+			rc = gw_fail(-EINVAL,
+				     "VM '%s' has no disk '%s' with an image; see godwit check %s",
+				     e->vm.def.name, disk, e->vm.def.name);
+		else if (!rc && !json_string_length(replica))
+			rc = gw_fail(-EINVAL, "--disk-map needs DISK=PATH");
+	}
+	json_decref(names);
+	json_decref(images);
+	return rc;
 }
 
 /* A memory backend that only one of the definition (@defined) and QEMU (otherwise) has, or NULL. */
@@ -297,6 +332,8 @@ static int prepare(struct gw_source_env *e, const json_t *args)
 		rc = working_set_options(s, args);
 	if (!rc)
 		rc = teleport_options(s, args);
+	if (!rc)
+		rc = check_disk_map(e);
 	if (!rc && s->params.postcopy != GW_POSTCOPY_NEVER)
 		rc = gw_serve_note(e);
 	if (rc)

@@ -220,6 +220,8 @@ struct gw_dest {
 	struct gw_dest_split split;
 	const json_t *wants_storage; /* likewise: disks that prepare() is to have copied */
 	bool wants_disks; /* the source knows what disks hold: prepare() may set @disks */
+	/* DEFINE's, an object, while prepare() runs: replicas that are to be read; NULL: none. */
+	const json_t *disk_map;
 	int64_t disks_ns; /* that the last round waited for them, its streams being done */
 	json_t *disks; /* names of those that can be read instead of pages; the machine frees it */
 	size_t compared;			 /* pages of it that the source was told of */

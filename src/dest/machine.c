@@ -149,6 +149,18 @@ static int want_storage(struct gw_dest *d, const json_t *storage)
 	return 0;
 }
 
+static int want_disks(struct gw_dest *d, const json_t *define)
+{
+	const json_t *map = json_object_get(define, "disk-map");
+
+	d->wants_disks = d->keyed && d->ops->fetch &&
+			 json_is_true(json_object_get(define, "disks"));
+	if (map && (!json_is_object(map) || !d->wants_disks))
+		return gw_fail(-EPROTO, "source: wants replicas of disks, and no disks");
+	d->disk_map = map;
+	return 0;
+}
+
 static int define(struct gw_dest *d)
 {
 	json_t *json = json_loadb((const char *)d->inbox.payload, d->inbox.len, 0, NULL);
@@ -179,14 +191,16 @@ static int define(struct gw_dest *d)
 		rc = want_split(d, json_object_get(json, "split"));
 	if (d->wants_split)
 		reuse = NULL;
-	rc = rc ?: want_storage(d, json_object_get(json, "storage"));
-	d->wants_disks = d->keyed && d->ops->fetch && json_is_true(json_object_get(json, "disks"));
+	if (!rc)
+		rc = want_storage(d, json_object_get(json, "storage"));
+	if (!rc)
+		rc = want_disks(d, json);
 	if (!rc)
 		rc = gw_kept_heed(d, reuse);
 	if (!rc)
 		rc = d->ops->prepare(d->env, json_object_get(json, "definition"),
 				     (uint64_t)resident, reuse, &d->memory, &d->kept);
-	d->wants_split = d->wants_storage = NULL;
+	d->wants_split = d->wants_storage = d->disk_map = NULL;
 	json_decref(json);
 	return rc;
 }

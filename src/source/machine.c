@@ -100,6 +100,8 @@ static char *make_define(const struct gw_source *s)
 			json_object_set(define, "storage", (json_t *)(uintptr_t)s->storage);
 		if (gw_teleport_wanted(s))
 			json_object_set_new(define, "disks", json_true());
+		if (gw_teleport_wanted(s) && s->disk_map)
+			json_object_set(define, "disk-map", (json_t *)(uintptr_t)s->disk_map);
 	}
 	text = define ? json_dumps(define, JSON_COMPACT) : NULL;
 	json_decref(define);

@@ -263,8 +263,9 @@ struct gw_source {
 	uint8_t id[GW_ID_LEN];
 	const struct gw_memory *memory;
 	const json_t *definition;
-	const json_t *storage; /* its disks that are copied with it, for DEFINE; NULL: none */
-	const char *listen;    /* where this host answers others; NULL: nowhere */
+	const json_t *storage;	/* its disks that are copied with it, for DEFINE; NULL: none */
+	const char *listen;	/* where this host answers others; NULL: nowhere */
+	const json_t *disk_map; /* disk -> its replica there, to be read; NULL: none */
 	const struct gw_ledger *ledger; /* of the guest's arrival here; NULL: none */
 	uint8_t secret[GW_SECRET_LEN];	/* the VM's: digests are keyed with it */
 	struct gw_key key;		/* made of it */

@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "error.h"
+#include "feature.h"
 #include "internal.h"
 #include "runs.h"
 
@@ -31,6 +32,12 @@ int gw_teleport_start(struct gw_source *s)
 	struct gw_holder *h = &s->holder;
 	int rc;
 
+	if (s->disk_map && (!gw_holder_has(h, GW_FEATURE_DISK_MAP) || !h->disks))
+		return gw_fail(
+			-ENOTSUP,
+			"host '%s' cannot read replicas of disks: its godwitd is older; move "
+			"it without --disk-map",
+			h->host);
 	if (!gw_teleport_wanted(s) || !h->disks || !(h->stages >> GW_STAGE_TELEPORT & 1))
 		return 0;
 	rc = gw_hints_init(&t->hints, s->memory->nr_pages);

@@ -32,6 +32,7 @@ enum gw_feature {
 	GW_FEATURE_SPLIT,    /* a part of its memory goes to sub-hosts (32) */
 	GW_FEATURE_CARRIED,  /* a VM that is split already moves, and its sub-hosts do not (32) */
 	GW_FEATURE_STORAGE,  /* its disks are copied with it (35) */
+	GW_FEATURE_DISK_MAP, /* replicas of its disks are read instead of pages (34) */
 	GW_FEATURE_COUNT,
 };
 

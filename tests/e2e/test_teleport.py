@@ -408,3 +408,83 @@ class Faulty(Cached):
 
     def test_fails(self):
         self.lost(Disk.fail)
+
+
+class Replica(Agent):
+    """The disk that the guest has read holds something else by now; a replica at the destination does not."""
+
+    def setup(self):
+        self.maps = os.path.join(self.lab.dir, "maps")
+        os.mkdir(self.maps, 0o700)
+        self.a = self.lab.host("a")
+        self.b = self.lab.host("b", "--disk-map-dir", self.maps)
+        self.image = self.make_image("disk.img")
+
+    def replica(self, name, image=None):
+        return shutil.copyfile(image or self.image, os.path.join(self.maps, name))
+
+    def cached(self, options="gw.disk=ro gw.module gw.agent"):
+        """A guest whose own disk does not have what it has cached: by that alone all would be refused."""
+        image = self.own_image("own.img")
+        vm = self.boot(image, options=options)
+        with open(image, "r+b") as f:
+            f.write(random.Random(9).randbytes(2 * FILES * FILE_MIB * MIB))
+        return vm
+
+    def test_equal(self):
+        self.replica("web1")
+        vm = self.cached()
+        self.taken(self.move(vm, "--disk-map", "virtio0=web1"), by="module")
+        vm.lives()
+        vm.stop()
+
+    def test_lagging(self):
+        """It lacks what was written of late: that is refused, and travels."""
+        lagging = 6 * MIB, FILE_MIB * MIB
+        with open(self.replica("web1"), "r+b") as f:
+            f.seek(lagging[0])
+            f.write(bytes(lagging[1]))
+        vm = self.cached()
+        told = self.move(vm, "--teleport=agent", "--disk-map", f"virtio0={os.path.join(self.maps, 'web1')}")
+        pages = self.taken(told, by="module")
+        refused = told["teleport"]["refused"]
+        check(refused >= lagging[1] // PAGE // 2, f"{refused} of {pages} pages were refused: {told['teleport']}")
+        vm.lives()
+        vm.stop()
+
+    def test_qcow2(self):
+        command("qemu-img", "convert", "-f", "raw", "-O", "qcow2", self.image, os.path.join(self.maps, "web1.qcow2"))
+        vm = self.cached()
+        self.taken(self.move(vm, "--disk-map", "virtio0=web1.qcow2"), by="module")
+        vm.stop()
+
+    def test_by_index(self):
+        """Of what the disk holds now, which the replica has; none of the pages is what the guest had cached."""
+        self.replica("web1")
+        vm = self.boot(self.image)
+        self.taken(self.move(vm, "--teleport=index", "--disk-map", "virtio0=web1"))
+        vm.stop()
+
+    def test_refused(self):
+        """Before a page moves, and by its name."""
+        secret = self.own_image("secret.img")
+        with open(self.replica("small"), "r+b") as f:
+            f.truncate(MIB)
+        vm = self.boot(self.image)
+
+        def refused(words, *texts):
+            vm.migrate(self.b.address, "--disk-map", words).finish().failed(*texts)
+
+        refused("virtio7=small", "has no disk 'virtio7'", "godwit check t")
+        refused("virtio0=none", "replica 'none' of disk 'virtio0'", "host 'b'", "No such file", "runs on here")
+        refused("virtio0=small", "fewer than the disk's", "runs on here")
+        refused(f"virtio0={secret}", "not in the folder", "runs on here")
+        refused("virtio0=../secret.img", "not in the folder", "runs on here")
+        wrong = vm.migrate(self.b.address, "--disk-map", "virtio0").finish()
+        check(wrong.status == 2 and "DISK=PATH" in wrong.err, f"{wrong}")
+        vm.migrate(self.b.address, "--disk-map", "virtio0=small", "--teleport=off").finish().failed("which is off")
+        check("t" not in self.b.list(), f"{self.b.list()}")
+        self.move(vm)
+        vm.migrate(self.a.address, "--disk-map", "virtio0=small").finish().failed("--disk-map-dir", "host 'a'")
+        vm.lives()
+        vm.stop()

@@ -11,17 +11,25 @@
 #define RECORDS_MAX 8U
 #define RECORD_LEN  (GW_RECORD_HEADER + 8 + GW_CHUNK_PAGES * GW_DIGEST_LEN)
 
-static bool offered(bool wanted)
+static bool offered_with(bool wanted, json_t *map)
 {
 	json_t *json = json_pack("{s:O,s:b,s:i,s:i,s:[s],s:s,s:b}", "definition", sim.definition,
 				 "run", 1, "streams", STREAMS, "resident", 0, "features",
 				 "keyed-digests", "secret", SECRET, "disks", wanted);
-	char *text = json_dumps(json, JSON_COMPACT);
+	char *text;
 
+	if (map)
+		json_object_set_new(json, "disk-map", map);
+	text = json_dumps(json, JSON_COMPACT);
 	json_decref(json);
 	define(text);
 	free(text);
 	return expect(control, GW_MSG_READY) && joined_streams();
+}
+
+static bool offered(bool wanted)
+{
+	return offered_with(wanted, NULL);
 }
 
 /* @count records of a whole chunk each, whose bodies lack @less bytes. */
@@ -70,7 +78,19 @@ static void without_end(void)
 		chunks(1, RECORDS_MAX, 0);
 }
 
+static void map_of_nothing(void)
+{
+	offered_with(false, json_pack("{s:s}", "vda", "replica"));
+}
+
+static void no_map(void)
+{
+	offered_with(true, json_pack("[s]", "vda"));
+}
+
 const struct script disk_scripts[] = {
+	{ "replicas, and no disks", map_of_nothing, "wants replicas of disks, and no disks" },
+	{ "a list of replicas", no_map, "wants replicas of disks, and no disks" },
 	{ "pages of disks unasked", unoffered, "which were not offered" },
 	{ "pages of a disk beyond", disk_beyond, "disk 7, which was not offered" },
 	{ "digests cut short", cut_short, "pages of a disk with a body of" },
