@@ -5,7 +5,7 @@
  * The words are anonymous memory of their own, so bits never set cost no
  * memory: a 4 TiB guest's bitmap is 128 MiB of address space. Not locked:
  * concurrent writers must own disjoint ranges aligned to 64 bits, or all use
- * gw_bitmap_put() and gw_bitmap_take().
+ * gw_bitmap_put(), gw_bitmap_has() and gw_bitmap_take().
  */
 #ifndef GW_BITMAP_H
 #define GW_BITMAP_H
@@ -72,6 +72,12 @@ static inline uint64_t gw_bits_within(size_t i, size_t first, size_t end)
 static inline void gw_bitmap_put(struct gw_bitmap *map, size_t bit)
 {
 	__atomic_fetch_or(&map->words[bit / 64], 1ULL << (bit % 64), __ATOMIC_SEQ_CST);
+}
+
+/** gw_bitmap_has() - gw_bitmap_test() beside other threads. */
+static inline bool gw_bitmap_has(const struct gw_bitmap *map, size_t bit)
+{
+	return __atomic_load_n(&map->words[bit / 64], __ATOMIC_SEQ_CST) >> (bit % 64) & 1;
 }
 
 /** gw_bitmap_take() - clear @bit beside other threads. Return: whether it was us who did. */

@@ -65,11 +65,6 @@ int gw_encoder_init(struct gw_encoder *e, const struct gw_page_options *options,
 	return rc;
 }
 
-/* Stages that need to know what the other side holds. */
-#define KNOWING                                                                     \
-	(1U << GW_STAGE_SAME | 1U << GW_STAGE_TELEPORT | 1U << GW_STAGE_DUPLICATE | \
-	 1U << GW_STAGE_DELTA | 1U << GW_STAGE_PATCH)
-
 /* Of a chunk's pages, where nobody knows. */
 static const struct gw_digest unknown[GW_CHUNK_PAGES] = {
 	[0 ... GW_CHUNK_PAGES - 1] = { ~0ULL, ~0ULL },
@@ -82,7 +77,7 @@ int gw_encoder_bare(struct gw_encoder *e, const struct gw_page_options *options,
 
 	memset(e, 0, sizeof(*e));
 	e->options = *options;
-	e->options.off |= KNOWING;
+	e->options.off |= GW_STAGES_REFERRING;
 	e->now = now;
 	e->env = env;
 	e->paging = true;
@@ -99,7 +94,7 @@ int gw_encoder_beside(struct gw_encoder *e, const struct gw_encoder *of,
 
 	memset(e, 0, sizeof(*e));
 	e->options = *options;
-	e->options.off |= KNOWING & ~(1U << GW_STAGE_SAME);
+	e->options.off |= GW_STAGES_REFERRING & ~(1U << GW_STAGE_SAME);
 	e->now = of->now;
 	e->env = of->env;
 	e->held = of->held;
@@ -163,9 +158,8 @@ void gw_encoder_certain(struct gw_encoder *e)
 
 bool gw_encoder_lacks(struct gw_encoder *e, size_t page)
 {
-	if (page >= e->unsure.bits || !gw_bitmap_test(&e->unsure, page))
+	if (page >= e->unsure.bits || !gw_bitmap_take(&e->unsure, page))
 		return false;
-	gw_bitmap_clear(&e->unsure, page);
 	gw_digests_set(&e->held, page, GW_DIGEST_UNKNOWN);
 	return true;
 }
@@ -277,6 +271,20 @@ static struct gw_digest digest_of(const struct gw_encoder *e, const void *page)
 	return gw_page_is_zero(page) ? zero : unknown[0];
 }
 
+/* From here on others may take a page of this batch for one that the destination lacks. */
+static void let_doubt(struct gw_batch *batch)
+{
+	struct gw_encoder *e = batch->encoder;
+	const size_t first = batch->chunk * GW_CHUNK_PAGES;
+
+	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++) {
+		if (gw_pageset_test(&batch->doubted.told, i))
+			gw_bitmap_put(&e->told, first + i);
+		if (gw_pageset_test(&batch->doubted.unsure, i))
+			gw_bitmap_put(&e->unsure, first + i);
+	}
+}
+
 void gw_pipeline_encode(struct gw_batch *batch)
 {
 	struct gw_encoder *e = batch->encoder;
@@ -288,13 +296,14 @@ void gw_pipeline_encode(struct gw_batch *batch)
 	batch->nr_records = 0;
 	batch->reused = 0;
 	memset(batch->count, 0, sizeof(batch->count));
+	memset(&batch->doubted, 0, sizeof(batch->doubted));
 	for (unsigned int i = 0; i < GW_CHUNK_PAGES; i++)
 		if (gw_pageset_test(&batch->left, i))
 			batch->digest[i] = digest_of(e, batch->bytes + i * GW_PAGE_SIZE);
 	leave_what_changes(batch);
 	all = batch->left;
 	for (size_t s = 0; s < NR_STAGES && !gw_pageset_empty(&batch->left); s++)
-		if (is_on(e, stages[s]))
+		if (is_on(e, stages[s]) && !(batch->off >> stages[s]->id & 1))
 			stages[s]->encode(batch);
 	for (size_t s = 0; s < NR_STAGES; s++)
 		if (stages[s]->finish && is_on(e, stages[s]))
@@ -305,6 +314,8 @@ void gw_pipeline_encode(struct gw_batch *batch)
 	for (unsigned int i = 0; e->held.table && i < GW_CHUNK_PAGES; i++)
 		if (gw_pageset_test(&all, i))
 			gw_digests_set(&e->held, first + i, batch->digest[i]);
+	if (e->paging)
+		let_doubt(batch);
 }
 
 void gw_pipeline_sent(struct gw_batch *batch, size_t bytes, int64_t ns)

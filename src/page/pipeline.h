@@ -101,19 +101,29 @@ void gw_encoder_round(struct gw_encoder *e, const struct gw_bitmap *due);
 
 /**
  * gw_encoder_teleports() - pages of the round that has just begun may go by @hints, which must
- * outlive it. Not in the last one. The destination tells what it lacks before it is over.
+ * outlive it. Not in the last one. The destination tells what it lacks before it is over; in
+ * post-copy, once it knows.
  */
 static inline void gw_encoder_teleports(struct gw_encoder *e, struct gw_hints *hints)
 {
 	e->hints = e->unsure.bits ? hints : NULL;
 }
 
+/*
+ * Stages whose records refer to what the other side has: of a page that may lie there in a state
+ * that nobody knows they are of no use.
+ */
+#define GW_STAGES_REFERRING                                                         \
+	(1U << GW_STAGE_SAME | 1U << GW_STAGE_TELEPORT | 1U << GW_STAGE_DUPLICATE | \
+	 1U << GW_STAGE_DELTA | 1U << GW_STAGE_PATCH)
+
 /** gw_encoder_certain() - the round is over, and the destination has told what it lacks of it. */
 void gw_encoder_certain(struct gw_encoder *e);
 
 /**
- * gw_encoder_lacks() - the destination's disk did not have what @page should be.
- * Return: whether that page went by it in this round.
+ * gw_encoder_lacks() - the destination's disk did not have what @page should be, or is not waited
+ * for.
+ * Return: whether that page went by it in this round, or since the last such call. Any thread.
  */
 bool gw_encoder_lacks(struct gw_encoder *e, size_t page);
 
@@ -126,7 +136,7 @@ void gw_batch_free(struct gw_batch *batch);
 
 /**
  * gw_pipeline_encode() - express the pages in @batch->left.
- * @batch: chunk, bytes, left and again are set by the caller
+ * @batch: chunk, bytes, off, left and again are set by the caller
  *
  * A page in @batch->again is worth a look and no more: if its bytes are what
  * the destination holds it is done for this round; if they are what they were

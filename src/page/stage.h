@@ -109,8 +109,8 @@ struct gw_stage_count {
  * @kept: of an image that nobody has compared: the digests that its pages should have; NULL:
  * there is none. @may_hold: pages of it that can be told by these, each once; @told: those
  * that were (decision 29)
- * @hints: of what disks hold, for this round; NULL: no page goes by them. @unsure: those that
- * went by them in it; no bits: none ever do
+ * @hints: of what disks hold, for this round, or for post-copy; NULL: no page goes by them.
+ * @unsure: those that went by them in it; no bits: none ever do
  * @now, @env: the clock, in ns: real, or the simulation's
  * @stage: each stage's own
  */
@@ -135,10 +135,13 @@ struct gw_encoder {
  * @stream: index of its stream
  * @chunk: chunk number
  * @bytes: GW_CHUNK_SIZE bytes; page i of the chunk is at i * GW_PAGE_SIZE
+ * @off: a bit per enum gw_stage_id: not for these pages; the caller's
  * @left: pages no stage has claimed yet; their bytes are valid
  * @again: of these, written again since the scan: due next round anyway
  * @redirtied: of these, left for that round
  * @reused: pages that need no record because the destination kept them
+ * @doubted: pages that the destination may turn out not to have, in post-copy, where it is
+ * told of them by digests alone: others may send them anew once the table is what it is to be
  * @digest: digest of each page in @left, before any stage ran
  * @held: the chunk's part of the encoder's table: still what it was before this batch
  */
@@ -147,8 +150,12 @@ struct gw_batch {
 	unsigned int stream;
 	uint64_t chunk;
 	uint8_t *bytes;
+	uint32_t off;
 	struct gw_pageset left, again;
 	unsigned int redirtied, reused;
+	struct {
+		struct gw_pageset told, unsure; /* as those of the encoder */
+	} doubted;
 	struct gw_digest digest[GW_CHUNK_PAGES];
 	const struct gw_digest *held;
 	void *stage[GW_STAGE_MAX];

@@ -219,6 +219,7 @@ static void delta_remember(struct gw_batch *batch, const struct gw_pageset *all)
 		/* What the destination held already is in the cache as it is, or not at all. */
 		if (!gw_pageset_test(all, i) || gw_pageset_test(&d->given, i) ||
 		    (page < unsure->bits && gw_bitmap_test(unsure, page)) ||
+		    gw_pageset_test(&batch->doubted.unsure, i) ||
 		    gw_digest_equal(batch->digest[i], batch->held[i]))
 			continue;
 		if (gw_digest_is_zero(batch->digest[i]))

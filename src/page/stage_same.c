@@ -33,10 +33,7 @@ static void same_close_batch(struct gw_batch *batch)
 /* Whether its digest is worth telling; once, so that whoever refuses it gets its bytes. */
 static bool take_check(struct gw_encoder *e, size_t page, struct gw_digest digest)
 {
-	if (!gw_digest_equal(digest, e->kept[page]) || !gw_bitmap_take(&e->may_hold, page))
-		return false;
-	gw_bitmap_put(&e->told, page);
-	return true;
+	return gw_digest_equal(digest, e->kept[page]) && gw_bitmap_take(&e->may_hold, page);
 }
 
 static void record_checks(struct gw_batch *batch)
@@ -53,6 +50,7 @@ static void record_checks(struct gw_batch *batch)
 		gw_pageset_set(&checks, i);
 		gw_put_digest(digests + i * GW_DIGEST_LEN, batch->digest[i]);
 	}
+	batch->doubted.told = checks;
 	while ((count = gw_pageset_run(&checks, &at, &first))) {
 		const struct gw_pageset run = gw_pageset_of(first, count);
 

@@ -15,6 +15,10 @@
  * Until ROUND_DONE nobody knows whether the page is there. So it is @unsure, and no other record
  * may refer to it in this round: this stage comes before stage_duplicate.c, whose copies it would
  * otherwise be for. Nor does a page travel like this in the last round, which no other follows.
+ *
+ * In post-copy what is pushed may go like this, too, since it does not change any more: the
+ * destination refuses what it does not find, and asks for what its guest waits for, whoever brings
+ * it (source/serve.c).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -76,6 +80,19 @@ static unsigned int run_of(const struct teleport *t, unsigned int first)
 	return n;
 }
 
+/* In a round at once: later stages of this very batch go by it. */
+static void mark(struct gw_batch *batch, unsigned int first, unsigned int count)
+{
+	struct gw_encoder *e = batch->encoder;
+
+	for (unsigned int i = first; i < first + count; i++) {
+		if (e->paging)
+			gw_pageset_set(&batch->doubted.unsure, i);
+		else
+			gw_bitmap_put(&e->unsure, batch->chunk * GW_CHUNK_PAGES + i);
+	}
+}
+
 static void teleport_encode(struct gw_batch *batch)
 {
 	struct gw_encoder *e = batch->encoder;
@@ -95,10 +112,9 @@ static void teleport_encode(struct gw_batch *batch)
 			continue;
 		count = run_of(t, i);
 		gw_put64(at, t->at[i].sector | (uint64_t)t->at[i].disk << 48);
-		for (unsigned int k = 0; k < count; k++) {
+		for (unsigned int k = 0; k < count; k++)
 			gw_put_digest(at + HEAD_LEN + k * GW_DIGEST_LEN, batch->digest[i + k]);
-			gw_bitmap_put(&e->unsure, batch->chunk * GW_CHUNK_PAGES + i + k);
-		}
+		mark(batch, i, count);
 		run = gw_pageset_of(i, count);
 		gw_batch_record(batch, &gw_stage_teleport, 0, &run, at,
 				HEAD_LEN + count * GW_DIGEST_LEN);

@@ -227,6 +227,65 @@ static void never_without_a_key(void **state)
 	leave_road(r);
 }
 
+/* Asked in the middle of an encode: by another thread it might be. */
+static unsigned int asked;
+
+static int64_t ask_now(void *env)
+{
+	struct road *r = env;
+
+	asked++;
+	assert_false(gw_encoder_lacks(&r->encoder, 5));
+	return 0;
+}
+
+/* What follows the guest: not of what it waits for, nor of what was refused. */
+static void in_post_copy(void **state)
+{
+	const struct gw_page_options options = { .teleports = true, .compress = GW_COMPRESS_LZ4 };
+	const struct gw_pageset all = all_pages(), two = gw_pageset_of(4, 2),
+				four = gw_pageset_of(4, 1), five = gw_pageset_of(5, 1);
+	struct road *r;
+	struct gw_digest digest;
+
+	assert_int_equal(make_with(state, options), 0);
+	r = *state;
+	fill(r, 8);
+	send_chunk(r, 0, &all);
+	fill(r, 9);
+	memset(r->source + 4 * GW_PAGE_SIZE, 4, GW_PAGE_SIZE); /* for who compresses */
+	hint(4, 0, 8);
+	hint(5, 0, 16);
+	next_round(r, 0, &two);
+	gw_encoder_paging(&r->encoder, &r->due);
+	gw_encoder_teleports(&r->encoder, &hints);
+	r->batch.off = 1U << GW_STAGE_TELEPORT;
+	send_chunk(r, 0, &four);
+	assert_int_equal(teleported(r), 0);
+	assert_memory_equal(r->shadow.bytes + 4 * GW_PAGE_SIZE, r->source + 4 * GW_PAGE_SIZE,
+			    GW_PAGE_SIZE);
+	/* Nobody may give it back before the table is what it is to be. */
+	gw_hints_drop(&hints, 4);
+	gw_encoder_reuse(&r->encoder, 4, GW_DIGEST_UNKNOWN);
+	r->encoder.now = ask_now;
+	asked = 0;
+	r->batch.off = 0;
+	send_chunk(r, 0, &two);
+	assert_true(asked > 0);
+	assert_int_equal(teleported(r), 1);
+	assert_int_equal(told.page, 5);
+	digest = r->encoder.held.table[5];
+	assert_true(gw_encoder_lacks(&r->encoder, 5));
+	assert_false(gw_encoder_lacks(&r->encoder, 5));
+	/* Whatever the table says by then: the page itself goes. */
+	gw_encoder_reuse(&r->encoder, 5, digest);
+	r->batch.off = GW_STAGES_REFERRING;
+	send_chunk(r, 0, &five);
+	assert_int_equal(r->batch.count[GW_STAGE_RAW].pages, 1);
+	assert_memory_equal(r->shadow.bytes + 5 * GW_PAGE_SIZE, r->source + 5 * GW_PAGE_SIZE,
+			    GW_PAGE_SIZE);
+}
+
 static void records_that_cannot_be(void **state)
 {
 	struct road *r = *state;
@@ -322,6 +381,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(certain_or_lacking, make, drop),
 		cmocka_unit_test_setup_teardown(no_delta_of_it, make_delta, drop),
 		cmocka_unit_test_setup_teardown(never_without_a_key, make, drop),
+		cmocka_unit_test_teardown(in_post_copy, drop),
 		cmocka_unit_test_setup_teardown(records_that_cannot_be, make, drop),
 		cmocka_unit_test_setup_teardown(looked_up, make, drop),
 		cmocka_unit_test_setup_teardown(hints_out_of_range, make, drop),
