@@ -74,6 +74,11 @@ struct gw_teleport {
 	struct gw_bitmap lacks;
 	size_t nr_lacks;
 	int rc; /* of placing: memory is at fault, not a disk */
+	/* Post-copy; NULL: it is not yet. What is lacking; when it was looked at last, and then. */
+	void (*refuse)(void *arg, uint64_t page, unsigned int count);
+	void *refuse_arg;
+	int64_t looked;
+	uint64_t placed_then, pages_then;
 };
 
 static void read_free(struct read *r)
@@ -125,18 +130,28 @@ static int by_place(const void *a, const void *b)
 	return x.sector < y.sector ? -1 : x.sector > y.sector;
 }
 
+/* Of post-copy it is not noted: whoever calls says so at once. */
 static void lack(struct gw_teleport *t, const struct run *run, unsigned int first,
 		 unsigned int count)
 {
+	t->pages -= count;
+	if (t->refuse)
+		return;
 	gw_bitmap_set_range(&t->lacks, run->page + first, count);
 	t->nr_lacks += count;
-	t->pages -= count;
 }
 
 static void lack_all(struct gw_teleport *t, const struct read *r)
 {
 	for (size_t i = 0; i < r->nr_runs; i++)
 		lack(t, r->runs[i], 0, r->runs[i]->count);
+}
+
+/* Without the lock. */
+static void refuse_all(const struct gw_teleport *t, const struct read *r)
+{
+	for (size_t i = 0; t->refuse && i < r->nr_runs; i++)
+		t->refuse(t->refuse_arg, r->runs[i]->page, r->runs[i]->count);
 }
 
 /* Place what of @run has its digest; the others are set in @wrong. */
@@ -159,6 +174,14 @@ static int place(struct gw_teleport *t, const struct run *run, const uint8_t *by
 	while (!rc && (count = gw_pageset_run(&right, &at, &first)))
 		rc = t->sink->place(t->sink, run->page + first, count,
 				    bytes + first * GW_PAGE_SIZE);
+	/* In post-copy the source sends what could not be placed, and that fails as ever. */
+	if (rc && t->refuse) {
+		*wrong = gw_pageset_of(0, run->count);
+		rc = 0;
+	}
+	at = 0;
+	while (t->refuse && (count = gw_pageset_run(wrong, &at, &first)))
+		t->refuse(t->refuse_arg, run->page + first, count);
 	return rc;
 }
 
@@ -192,6 +215,11 @@ static void bring(void *arg, const uint8_t *bytes)
 		lack_all(t, r);
 	t->reads--;
 	t->placing++;
+	if (!bytes) {
+		pthread_mutex_unlock(&t->lock);
+		refuse_all(t, r);
+		pthread_mutex_lock(&t->lock);
+	}
 	for (size_t i = 0; bytes && i < r->nr_runs; i++) {
 		const struct run *run = r->runs[i];
 		struct gw_pageset wrong;
@@ -298,17 +326,17 @@ static void start_reads(struct gw_teleport *t)
 	t->starting = false;
 }
 
+/* 0: @run is ours; 1: it is lacking; -errno. */
 static int add(struct gw_teleport *t, struct run *run)
 {
 	struct run **more;
 
 	if (run->count > t->d->memory->nr_pages - t->pages - t->nr_lacks)
 		return gw_fail(-EPROTO, "more pages of disks in a round than the VM has");
-	if (t->pages >= ASIDE_MAX) { /* the network is that much faster */
+	if (t->pages >= ASIDE_MAX || (t->refuse && t->given_up)) { /* the network is faster */
 		t->pages += run->count;
 		lack(t, run, 0, run->count);
-		free(run);
-		return 0;
+		return 1;
 	}
 	if (t->nr == t->room) {
 		more = realloc(t->runs, (2 * t->room + 64) * sizeof(struct run *));
@@ -341,9 +369,11 @@ int gw_teleport_put(struct gw_teleport *t, uint64_t page, unsigned int count, st
 	pthread_mutex_lock(&t->lock);
 	rc = add(t, run);
 	pthread_mutex_unlock(&t->lock);
+	if (rc > 0 && t->refuse)
+		t->refuse(t->refuse_arg, page, count);
 	if (rc)
 		free(run);
-	return rc;
+	return rc < 0 ? rc : 0;
 }
 
 static bool is_settled(void *arg)
@@ -460,4 +490,96 @@ int gw_teleport_settle(struct gw_teleport *t, uint64_t rate)
 	pthread_mutex_unlock(&t->lock);
 	/* From here on nobody else touches what is lacking: no stream sends before ROUND_DONE. */
 	return rc ? rc : tell_lacks(t);
+}
+
+void gw_teleport_follow(struct gw_teleport *t, struct gw_sink *sink,
+			void (*refuse)(void *arg, uint64_t page, unsigned int count), void *arg)
+{
+	gw_locked(&t->lock);
+
+	t->sink = sink;
+	t->refuse = refuse;
+	t->refuse_arg = arg;
+	t->looked = t->d->ops->now(t->d->env);
+}
+
+/*
+ * Take all that waits, and that is being read, off: an array of runs, and its length in *@nr;
+ * NULL: no memory for it, nothing was done. With the lock.
+ */
+static struct run **take_all(struct gw_teleport *t, size_t *nr)
+{
+	size_t n = t->nr - t->next, at = 0;
+	struct run **runs;
+
+	for (const struct read *r = t->under_way; r; r = r->next)
+		n += r->round == t->round ? r->nr_runs : 0;
+	runs = calloc(n + 1, sizeof(struct run *));
+	if (!runs)
+		return NULL;
+	for (struct read *r = t->under_way; r; r = r->next) {
+		if (r->round != t->round)
+			continue;
+		memcpy(runs + at, r->runs, r->nr_runs * sizeof(struct run *));
+		at += r->nr_runs;
+		r->nr_runs = 0;
+	}
+	memcpy(runs + at, t->runs + t->next, (n - at) * sizeof(struct run *));
+	*nr = n;
+	for (size_t i = 0; i < n; i++)
+		t->pages -= runs[i]->count;
+	t->next = t->sorted = t->nr = 0;
+	t->reads = 0;
+	t->round++;
+	return runs;
+}
+
+/* Whether the disks have brought as much as they should have, of what there was to read. */
+static bool is_worth_it(const struct gw_teleport *t, int64_t ns)
+{
+	const double rate = (double)(t->rate > RATE_LEAST ? t->rate : RATE_LEAST);
+	const double due = rate * (double)ns / GW_S / GW_PAGE_SIZE;
+
+	return (double)(t->placed - t->placed_then) >=
+	       (due < (double)t->pages_then ? due : (double)t->pages_then);
+}
+
+void gw_teleport_look(struct gw_teleport *t)
+{
+	const int64_t now = t->d->ops->now(t->d->env);
+	struct run **runs = NULL;
+	size_t nr = 0;
+
+	pthread_mutex_lock(&t->lock);
+	if (now - t->looked >= LOOK_NS) {
+		if (!t->given_up && !is_worth_it(t, now - t->looked))
+			runs = take_all(t, &nr);
+		t->given_up = t->given_up || runs;
+		t->looked = now;
+		t->placed_then = t->placed;
+		t->pages_then = t->pages;
+	}
+	pthread_mutex_unlock(&t->lock);
+	for (size_t i = 0; i < nr; i++) {
+		t->refuse(t->refuse_arg, runs[i]->page, runs[i]->count);
+		free(runs[i]);
+	}
+	free(runs);
+}
+
+int gw_teleport_renew(struct gw_teleport *t)
+{
+	struct gw_dest *d = t->d;
+	struct run **runs;
+	size_t nr = 0;
+
+	pthread_mutex_lock(&t->lock);
+	runs = take_all(t, &nr);
+	t->pages_then = 0;
+	pthread_mutex_unlock(&t->lock);
+	for (size_t i = 0; i < nr; i++)
+		free(runs[i]);
+	free(runs);
+	return runs ? d->ops->wait(d->env, is_calm, t, d->ops->now(d->env) + CALM_NS)
+		    : gw_fail(-ENOMEM, "no memory to leave off reading disks");
 }

@@ -15,6 +15,11 @@
  * is newer. A read that hangs is left alone; when it ends after all nobody wants it. In each round
  * a page is put aside once at most, and no more than 16 GiB of them at a time: the rest is lacking.
  *
+ * In post-copy (gw_teleport_follow()) there are no rounds. What is read is placed as what the
+ * source sends is, whichever comes first (paging.h), and what is lacking is refused at once: by the
+ * source's stop its page is what it is for good. A guest never waits for a disk, since what it
+ * waits for is asked for.
+ *
  * Threads: streams put aside, whoever has read brings, the machine's thread settles; one lock.
  */
 #ifndef GW_TELEPORT_H
@@ -44,5 +49,24 @@ int gw_teleport_put(struct gw_teleport *t, uint64_t page, unsigned int count, st
  * 16 MiB/s, is not waited for
  */
 int gw_teleport_settle(struct gw_teleport *t, uint64_t rate);
+
+/**
+ * gw_teleport_follow() - from here on what is put aside follows the guest: post-copy.
+ * @sink: where it goes, and leaves alone what has come already
+ * @refuse: @count pages from @page on are lacking; from any thread
+ */
+void gw_teleport_follow(struct gw_teleport *t, struct gw_sink *sink,
+			void (*refuse)(void *arg, uint64_t page, unsigned int count), void *arg);
+
+/** gw_teleport_look() - now and then: disks that are not worth it are left alone from here on. */
+void gw_teleport_look(struct gw_teleport *t);
+
+/**
+ * gw_teleport_renew() - the source is about to hear what is missing: what was put aside is not
+ * waited for, and nothing of it is placed any more. No stream puts anything aside meanwhile.
+ *
+ * Return: 0, or -errno with a message: some of it may still be.
+ */
+int gw_teleport_renew(struct gw_teleport *t);
 
 #endif

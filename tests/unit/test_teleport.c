@@ -41,6 +41,10 @@ struct world {
 	void (*late_done)(void *arg, const uint8_t *bytes);
 	void *late_arg;
 	unsigned int waits;
+	/* Post-copy: what is refused, and that memory has no room. */
+	struct gw_bitmap refused;
+	_Atomic size_t nr_refused;
+	bool full;
 	_Atomic unsigned int reads;
 	pthread_mutex_t lock;
 	pthread_cond_t news;
@@ -326,6 +330,149 @@ static void that_end_too_late(void **state)
 	gw_bitmap_free(&lacks);
 }
 
+static void on_refuse(void *arg, uint64_t page, unsigned int count)
+{
+	struct world *w = arg;
+
+	pthread_mutex_lock(&w->lock);
+	gw_bitmap_set_range(&w->refused, page, count);
+	w->nr_refused += count;
+	pthread_cond_broadcast(&w->news);
+	pthread_mutex_unlock(&w->lock);
+}
+
+static int place_or_not(struct gw_sink *sink, uint64_t page, unsigned int count,
+			const uint8_t *bytes)
+{
+	struct gw_place *p = (struct gw_place *)sink;
+	struct world *w = (struct world *)((uint8_t *)p - offsetof(struct world, place));
+
+	return w->full ? gw_fail(-ENOSPC, "no room")
+		       : gw_memory_write(p->memory, page, count, bytes);
+}
+
+static void follow(struct world *w)
+{
+	assert_int_equal(gw_bitmap_init(&w->refused, PAGES), 0);
+	w->place.sink.place = place_or_not;
+	gw_teleport_follow(w->t, &w->place.sink, on_refuse, w);
+}
+
+struct until {
+	struct world *w;
+	uint64_t page, sector; /* @count pages are there */
+	unsigned int count;
+	size_t refused; /* so many are, at least */
+};
+
+static bool is_so(void *arg)
+{
+	const struct until *u = arg;
+
+	return u->w->nr_refused >= u->refused &&
+	       (!u->count ||
+		!memcmp(u->w->memory + u->page * GW_PAGE_SIZE,
+			u->w->disk + u->sector * GW_SECTOR_SIZE, u->count * GW_PAGE_SIZE));
+}
+
+static void await_it(struct until u)
+{
+	assert_int_equal(op_wait(u.w, is_so, &u, gw_now() + 60 * GW_S), 0);
+}
+
+/* There is no round whose end tells: each is placed or refused as soon as it is known. */
+static void that_follow(void **state)
+{
+	struct world *w = *state;
+
+	follow(w);
+	for (uint64_t page = PAGES; page--;)
+		assert_int_equal(put(w, page, 1, page * GW_PAGE_SECTORS, page < 300), 0);
+	await_it((struct until){ .w = w,
+				 .page = 300,
+				 .sector = 300 * GW_PAGE_SECTORS,
+				 .count = PAGES - 300,
+				 .refused = 300 });
+	assert_int_equal(w->nr_refused, 300);
+	assert_int_equal(gw_bitmap_count(&w->refused, 0, 300), 300);
+	for (size_t i = 0; i < 300 * GW_PAGE_SIZE; i += GW_PAGE_SIZE)
+		assert_int_equal(w->memory[i], 0);
+	gw_bitmap_free(&w->refused);
+}
+
+/* What cannot be placed is refused like what is not there; who sends it finds out why. */
+static void without_room(void **state)
+{
+	struct world *w = *state;
+
+	follow(w);
+	w->full = true;
+	for (uint64_t page = 0; page < 320; page += 64)
+		assert_int_equal(put(w, page, 64, page * GW_PAGE_SECTORS, false), 0);
+	await_it((struct until){ .w = w, .refused = 320 });
+	assert_int_equal(gw_bitmap_count(&w->refused, 0, 320), 320);
+	gw_bitmap_free(&w->refused);
+}
+
+/* Disks that hang keep nobody: all is refused, and what comes later at once. */
+static void that_hang_behind_it(void **state)
+{
+	struct world *w = *state;
+	const int64_t end = gw_now() + 60 * GW_S;
+
+	follow(w);
+	w->never = true;
+	for (uint64_t page = 0; page < 1024; page += 256)
+		assert_int_equal(put(w, page, 256, page * GW_PAGE_SECTORS, false), 0);
+	while (!w->nr_refused && gw_now() < end)
+		gw_teleport_look(w->t);
+	assert_int_equal(w->nr_refused, 1024);
+	assert_int_equal(gw_bitmap_count(&w->refused, 0, 1024), 1024);
+	w->never = false;
+	assert_int_equal(put(w, 1024, 7, 80, false), 0);
+	assert_int_equal(w->nr_refused, 1024 + 7);
+	gw_bitmap_free(&w->refused);
+}
+
+/* As long as there is nothing to wait for nobody is found to be slow. */
+static void that_bring(void **state)
+{
+	struct world *w = *state;
+	int64_t end;
+
+	follow(w);
+	for (uint64_t page = 0; page < PAGES; page += 256)
+		assert_int_equal(put(w, page, 256, page * GW_PAGE_SECTORS, false), 0);
+	await_it((struct until){ .w = w, .count = PAGES });
+	end = gw_now() + GW_S;
+	while (gw_now() < end)
+		gw_teleport_look(w->t);
+	assert_int_equal(put(w, 0, 1, 0, true), 0);
+	assert_int_equal(put(w, 1, 1, 80, false), 0);
+	await_it((struct until){ .w = w, .page = 1, .sector = 80, .count = 1, .refused = 1 });
+	assert_int_equal(w->nr_refused, 1);
+	gw_bitmap_free(&w->refused);
+}
+
+/* The source calls anew, and hears what is missing: of what was put aside before nothing comes. */
+static void that_begin_anew(void **state)
+{
+	static const uint8_t zeros[8 * GW_PAGE_SIZE];
+	struct world *w = *state;
+
+	follow(w);
+	w->never = true;
+	assert_int_equal(put(w, 5, 3, 8, false), 0);
+	assert_int_equal(gw_teleport_renew(w->t), 0);
+	w->late_done(w->late_arg, w->disk + 8 * GW_SECTOR_SIZE);
+	assert_memory_equal(w->memory, zeros, sizeof(zeros));
+	assert_int_equal(w->nr_refused, 0);
+	w->never = false;
+	assert_int_equal(put(w, 5, 2, 80, false), 0);
+	await_it((struct until){ .w = w, .page = 5, .sector = 80, .count = 2 });
+	gw_bitmap_free(&w->refused);
+}
+
 /* It is over before any of it is, and nobody is told anything any more. */
 static void left_alone(void **state)
 {
@@ -350,6 +497,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(that_hang, make, drop),
 		cmocka_unit_test_setup_teardown(that_end_too_late, make, drop),
 		cmocka_unit_test_setup_teardown(left_alone, make, drop),
+		cmocka_unit_test_setup_teardown(that_follow, make, drop),
+		cmocka_unit_test_setup_teardown(without_room, make, drop),
+		cmocka_unit_test_setup_teardown(that_hang_behind_it, make, drop),
+		cmocka_unit_test_setup_teardown(that_bring, make, drop),
+		cmocka_unit_test_setup_teardown(that_begin_anew, make, drop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
