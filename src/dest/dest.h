@@ -227,7 +227,8 @@ struct gw_dest {
 	size_t compared;			 /* pages of it that the source was told of */
 	const struct gw_dest_page_ops *page_ops; /* set by the caller; NULL: not offered */
 	void *page_env;
-	struct gw_page *page; /* paging.c's */
+	struct gw_page *page;	      /* paging.c's */
+	struct gw_teleport *teleport; /* its disks, once memory follows the guest; or NULL */
 	/*
 	 * Post-copy: connections that the source opens for it; 0: it does not want it, or
 	 * prepare() has found that this host cannot, and READY does not offer it.

@@ -19,6 +19,7 @@
 #include "paging.h"
 #include "pipeline.h"
 #include "receive.h"
+#include "teleport.h"
 #include "verify.h"
 
 /* A live source sends at least this often while the guest is stopped, and QEMU loads faster. */
@@ -95,7 +96,7 @@ static char *make_ready(const struct gw_dest *d)
 {
 	const bool pages = d->page_ops && !d->no_paging;
 	const uint32_t without =
-		(pages ? 0 : 1U << GW_FEATURE_POSTCOPY) |
+		(pages ? 0 : 1U << GW_FEATURE_POSTCOPY | 1U << GW_FEATURE_PUSH_DISKS) |
 		(d->ops->split ? 0 : 1U << GW_FEATURE_SPLIT | 1U << GW_FEATURE_CARRIED);
 	json_t *json = json_pack("{s:s,s:o*}", "host", d->host, "image", gw_kept_offer(d));
 	char *text;
@@ -326,6 +327,7 @@ static int take_missing(struct gw_dest *d)
 	if (!d->paging || (d->held.len && !d->whole))
 		return unexpected(d);
 	/* The rounds are over, and what comes on the streams with them. */
+	gw_receive_hand_over(d);
 	gw_receive_stop(d);
 	return gw_page_heed(d);
 }
@@ -582,6 +584,8 @@ static void close_all(struct gw_dest *d)
 {
 	gw_page_end(d);
 	gw_receive_stop(d);
+	gw_teleport_close(d->teleport);
+	d->teleport = NULL;
 	for (unsigned int i = 0; i < GW_DEST_STREAMS_MAX; i++)
 		gw_transport_close(&d->streams[i]);
 	gw_transport_close(&d->control);

@@ -152,6 +152,40 @@ static const struct gw_pager_ops pager_ops = {
 	.notify = op_notify,
 };
 
+/*
+ * A disk does not have what pages should be, or not in time. What has come by now is of no
+ * interest to anybody.
+ */
+static void refuse_missing(void *arg, uint64_t page, unsigned int count)
+{
+	struct gw_page *g = arg;
+	const size_t end = page + count;
+
+	for (size_t at = page, n; at < end; at += n) {
+		const bool missing = gw_missing_test(&g->pager.missing, at);
+
+		for (n = 1; at + n < end && gw_missing_test(&g->pager.missing, at + n) == missing;)
+			n++;
+		/* What cannot be told is on the list when the source calls again. */
+		if (missing && refuse(g, at, n))
+			gw_error_clear();
+	}
+}
+
+static int fetch(struct gw_sink *sink, uint64_t page, unsigned int count, struct gw_hint at,
+		 const uint8_t *digests)
+{
+	struct gw_pager *p = ((struct gw_page_in *)sink)->pager;
+	struct gw_page *g = p->env;
+	int rc = gw_teleport_put(g->d->teleport, page, count, at, digests);
+
+	/* Who waits for one of them has asked when the source took it for on its way. */
+	for (size_t i = page; !rc && i < page + count; i++)
+		if (gw_shared_bit(p->wanted, i))
+			op_request(g, &i, 1);
+	return rc;
+}
+
 static int make(struct gw_dest *d)
 {
 	struct gw_page *g = calloc(1, sizeof(*g));
@@ -167,6 +201,10 @@ static int make(struct gw_dest *d)
 	g->pager.env = g;
 	g->pager.memory = d->memory;
 	gw_page_in_init(&g->in, &g->pager, d->keyed ? &d->key : NULL);
+	if (d->teleport) {
+		g->in.sink.fetch = fetch;
+		gw_teleport_follow(d->teleport, &g->in.sink, refuse_missing, g);
+	}
 	d->page = g;
 	return gw_pager_init(&g->pager);
 }
@@ -300,8 +338,12 @@ static void disconnect(struct gw_page *g)
 /* The connections in @g->conns are new: tell what is missing, and receive. */
 static int connect(struct gw_page *g)
 {
-	int rc = g->conns[0] ? send_list(g) : gw_fail(-ENOTCONN, "it has not called");
+	int rc = g->conns[0] ? 0 : gw_fail(-ENOTCONN, "it has not called");
 
+	if (!rc && g->d->teleport)
+		rc = gw_teleport_renew(g->d->teleport);
+	if (!rc)
+		rc = send_list(g);
 	if (rc)
 		return rc;
 	for (unsigned int i = 0; i < g->n; i++) {
@@ -537,6 +579,8 @@ int gw_page_pump(struct gw_dest *d, int64_t deadline)
 		if (atomic_exchange(&g->pager.retry, false))
 			gw_page_ops_of(g)->wake_all(d->page_env);
 		gw_page_mend(g);
+		if (d->teleport)
+			gw_teleport_look(d->teleport);
 		tell(g);
 	}
 	return 0;
@@ -572,6 +616,9 @@ void gw_page_end(struct gw_dest *d)
 		return;
 	gw_page_check_end(g);
 	disconnect(g);
+	/* Until here some of it may still have come, of no use by now. */
+	gw_teleport_close(d->teleport);
+	d->teleport = NULL;
 	if (g->started)
 		gw_page_ops_of(g)->halt(d->page_env);
 	gw_pager_free(&g->pager);

@@ -10,6 +10,9 @@
  *                           connection ends it: the source connects again
  *   running                 memory like any other's; COMPLETE, and the ledger
  *
+ * What is pushed may have to be read from a disk of this host first (teleport.h); who touches a
+ * page meanwhile has it asked for like any other.
+ *
  * A process that takes over finds table and watch, and goes on from there (gw_page_take_over()).
  */
 #ifndef GW_PAGE_IN_H

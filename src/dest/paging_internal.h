@@ -12,6 +12,7 @@
 #include "paging.h"
 #include "pipeline.h"
 #include "place.h"
+#include "teleport.h"
 
 #define ASK_NS (5 * GW_S) /* a source that does not take a request is not there */
 

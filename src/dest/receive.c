@@ -15,6 +15,7 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "error.h"
+#include "feature.h"
 #include "paging.h"
 #include "pipeline.h"
 #include "place.h"
@@ -180,6 +181,14 @@ int gw_dest_heed(struct gw_dest *d)
 		return 0;
 	gw_locked(&r->lock);
 	return r->lost ? 0 : gw_fail(r->rc, "%s", r->message);
+}
+
+void gw_receive_hand_over(struct gw_dest *d)
+{
+	if (!d->receive || !(d->features >> GW_FEATURE_PUSH_DISKS & 1))
+		return;
+	d->teleport = d->receive->place.teleport;
+	d->receive->place.teleport = NULL;
 }
 
 void gw_receive_stop(struct gw_dest *d)

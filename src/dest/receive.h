@@ -26,4 +26,7 @@ int gw_receive_wait(struct gw_dest *d, uint64_t round, int64_t silence);
  */
 void gw_receive_stop(struct gw_dest *d);
 
+/** gw_receive_hand_over() - what reads disks goes on for post-copy, in gw_dest.teleport. */
+void gw_receive_hand_over(struct gw_dest *d);
+
 #endif

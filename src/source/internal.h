@@ -111,6 +111,14 @@ bool gw_teleport_wanted(const struct gw_source *s);
 int gw_teleport_start(struct gw_source *s);
 int gw_teleport_round(struct gw_source *s, bool last);
 void gw_teleport_tick(struct gw_source *s, int64_t ns, uint64_t done);
+/*
+ * Post-copy: ask who knows, while the guest still runs here, where no round does (as the one
+ * above); whether pages may be pushed by what is known, to the process that READY came from; the
+ * destination has refused one of them (one thread at a time): whether to go on with it.
+ */
+int gw_teleport_ask(struct gw_source *s);
+bool gw_teleport_push(struct gw_source *s);
+bool gw_teleport_refused(struct gw_source *s, size_t page);
 int gw_teleport_wait(struct gw_source *s, int64_t *waited);
 void gw_teleport_due(struct gw_source *s);
 void gw_teleport_free(struct gw_source *s);

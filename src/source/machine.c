@@ -407,6 +407,8 @@ static int go_before(struct gw_source *s, struct gw_converge *c)
 	int rc = 0;
 
 	s->postcopy = true;
+	if (!s->nr_rounds)
+		rc = gw_teleport_ask(s);
 	/* Without a round there was no scan after which something could land unseen. */
 	if (s->direct_io && !c->compared && s->nr_rounds) {
 		rc = gw_source_quiesce(s, true);

@@ -18,6 +18,11 @@
  * destination holds under a missing page is believed only if it and we are the same
  * processes as in the rounds, and the page has not been sent since.
  *
+ * What is pushed may go by what a disk there holds, between the same two processes. The
+ * destination refuses what it does not find; and what it asks for is sent whether it is still
+ * looking for it or not, since a guest does not wait for a disk. Either way the page itself
+ * goes then, and with no regard to what lies there.
+ *
  * Threads: one for each connection, which alone sends and receives on it.
  */
 #include <errno.h>
@@ -55,6 +60,8 @@ struct gw_serve {
 	bool spawned;
 	bool own;		/* the encoder's table is of what this process sent */
 	struct gw_bitmap given; /* pages that have left since the destination told what it lacks */
+	struct gw_bitmap anew;	/* that it has not, though it was told of them by digests */
+	_Atomic bool disks;	/* what is pushed may go by what its disks hold */
 	int64_t mended_ns, pause; /* when it was connected last; before the next attempt */
 	_Atomic bool complete, failed;
 	pthread_mutex_t lock; /* of what follows */
@@ -75,6 +82,8 @@ static int make(struct gw_source *s)
 	pthread_mutex_init(&v->lock, NULL);
 	s->serve = v;
 	rc = gw_bitmap_init(&v->given, s->memory->nr_pages);
+	if (!rc)
+		rc = gw_bitmap_init(&v->anew, s->memory->nr_pages);
 	for (unsigned int i = 0; !rc && i < v->n; i++)
 		rc = gw_batch_init(&v->batches[i], &s->holder.encoder, i);
 	return rc;
@@ -121,9 +130,9 @@ int gw_serve_open(struct gw_source *s)
 	return rc == -EREMOTEIO ? -ECONNRESET : rc;
 }
 
-/* The pages in @pages of @chunk, which are claimed, on connection @i. */
-static int send_pages(struct gw_serve *v, unsigned int i, size_t chunk,
-		      const struct gw_pageset *pages)
+/* The same, without the stages in @off. */
+static int send_by(struct gw_serve *v, unsigned int i, size_t chunk, const struct gw_pageset *pages,
+		   uint32_t off)
 {
 	struct gw_batch *batch = &v->batches[i];
 	const size_t first = chunk * GW_CHUNK_PAGES;
@@ -131,6 +140,7 @@ static int send_pages(struct gw_serve *v, unsigned int i, size_t chunk,
 	int rc = 0;
 
 	batch->chunk = chunk;
+	batch->off = off;
 	batch->left = *pages;
 	memset(&batch->again, 0, sizeof(batch->again));
 	while (!rc && (count = gw_pageset_run(pages, &at, &start))) {
@@ -140,6 +150,34 @@ static int send_pages(struct gw_serve *v, unsigned int i, size_t chunk,
 				    batch->bytes + start * GW_PAGE_SIZE);
 	}
 	return rc ? rc : gw_round_put(v->s, batch, v->conns[i]);
+}
+
+/* The pages in @pages of @chunk, which are claimed, on connection @i. */
+static int send_pages(struct gw_serve *v, unsigned int i, size_t chunk,
+		      const struct gw_pageset *pages)
+{
+	const uint32_t off = i && v->disks ? 0 : 1U << GW_STAGE_TELEPORT;
+	struct gw_pageset anew = { { 0 } }, others = *pages;
+	int rc = 0;
+
+	for (unsigned int k = 0; k < GW_CHUNK_PAGES; k++) {
+		if (!gw_pageset_test(pages, k) ||
+		    !gw_bitmap_has(&v->anew, chunk * GW_CHUNK_PAGES + k))
+			continue;
+		gw_pageset_set(&anew, k);
+		gw_pageset_clear(&others, k);
+	}
+	if (!gw_pageset_empty(&anew))
+		rc = send_by(v, i, chunk, &anew, GW_STAGES_REFERRING);
+	return rc || gw_pageset_empty(&others) ? rc : send_by(v, i, chunk, &others, off);
+}
+
+/* It has been sent by a digest, and is sent itself now. */
+static void add(struct gw_serve *v, size_t page)
+{
+	gw_bitmap_put(&v->anew, page);
+	/* After a reconnection it may be on the list, and be refused as well. */
+	v->s->due_pages += gw_push_add(&v->push, page);
 }
 
 /*
@@ -158,8 +196,20 @@ static void give(struct gw_serve *v, size_t page)
 		s->reused -= s->reused && !gw_digest_is_zero(s->holder.encoder.held.table[page]);
 	}
 	gw_encoder_reuse(&s->holder.encoder, page, GW_DIGEST_UNKNOWN);
-	/* After a reconnection it may be on the list, and be refused as well. */
-	s->due_pages += gw_push_add(&v->push, page);
+	add(v, page);
+}
+
+/* Its disk does not have what @page should be, or not in time. Whether it was to look there. */
+static bool refused(struct gw_serve *v, size_t page)
+{
+	if (!gw_encoder_lacks(&v->s->holder.encoder, page))
+		return false;
+	{
+		gw_locked(&v->lock);
+		v->disks = gw_teleport_refused(v->s, page) && v->disks;
+	}
+	add(v, page);
+	return true;
 }
 
 static int take_refused(struct gw_serve *v, const struct gw_frame *f)
@@ -170,7 +220,8 @@ static int take_refused(struct gw_serve *v, const struct gw_frame *f)
 
 	while ((rc = gw_runs_take(&r, v->s->memory->nr_pages, &first, &count)) > 0)
 		for (size_t page = first; page < first + count; page++)
-			give(v, page);
+			if (!refused(v, page))
+				give(v, page);
 	return rc ? gw_fail_prefix(rc, "destination: ") : 0;
 }
 
@@ -185,7 +236,10 @@ static int answer(struct gw_serve *v, const struct gw_frame *f)
 			struct gw_pageset one = { { 0 } };
 
 			v->s->postcopy_requests++;
-			give(v, page);
+			if (gw_encoder_lacks(&v->s->holder.encoder, page))
+				add(v, page); /* whatever its disk has */
+			else
+				give(v, page);
 			/* One that is taken is on its way. */
 			if (!gw_push_claim(&v->push, page))
 				continue;
@@ -244,7 +298,8 @@ static int heed_pushed(struct gw_serve *v, unsigned int i, struct gw_frame *f, s
 
 	if (rc)
 		return rc;
-	if (f->type == GW_MSG_REFUSED && gw_holder_has(&v->s->holder, GW_FEATURE_RETURN))
+	if (f->type == GW_MSG_REFUSED && (gw_holder_has(&v->s->holder, GW_FEATURE_RETURN) ||
+					  gw_holder_has(&v->s->holder, GW_FEATURE_PUSH_DISKS)))
 		return take_refused(v, f);
 	if (f->type != GW_MSG_PLACED)
 		return gw_fail(-EPROTO, "destination: sent %s where PLACED was due",
@@ -366,6 +421,8 @@ static void forget_held(struct gw_serve *v, bool known)
 		forget(s, &s->due);
 	}
 	gw_bitmap_zero(&v->given);
+	gw_bitmap_zero(&v->anew);
+	v->disks = v->own && gw_teleport_push(s);
 }
 
 /* It waits for what nobody has any more, and closes when it has heard that. */
@@ -628,6 +685,7 @@ void gw_serve_end(struct gw_source *s)
 		gw_batch_free(&v->batches[i]);
 	gw_push_free(&v->push);
 	gw_bitmap_free(&v->given);
+	gw_bitmap_free(&v->anew);
 	pthread_mutex_destroy(&v->lock);
 	free(v);
 	s->serve = NULL;

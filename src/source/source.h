@@ -239,14 +239,14 @@ struct gw_round_stats {
 
 /**
  * struct gw_teleports - pages that the destination reads from its disks (teleport.c).
- * @offered: they may; @on: they still do; @hints: by these, of @by (hints.h)
+ * @offered: they may; @on: they still do; @told: somebody knew; @hints: by these, of @by (hints.h)
  * @lacks: @nr_lacks pages that went like that and are not there, due in the next round; none
  * before @first_lack, or from @end_lack on. @barren: rounds in a row in which all were lacking
  * @lacked: how many there were in all; @round_lacks, @round_pages: of the last such round, and
  * pages that had gone like that before it
  */
 struct gw_teleports {
-	bool offered, on;
+	bool offered, on, told;
 	const char *by;
 	struct gw_hints hints;
 	struct gw_bitmap lacks;

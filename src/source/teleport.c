@@ -6,6 +6,8 @@
  * it will be: what is known then goes by it. What the destination lacks after all, it says before
  * ROUND_DONE; it is due in the next round, and by no hint any more. Where most of a round's are
  * lacking, disks are not what was thought, or slower than the network, and it is left at that.
+ *
+ * What follows the guest in post-copy goes by what was known last (serve.c).
  */
 #include <errno.h>
 
@@ -48,22 +50,60 @@ int gw_teleport_start(struct gw_source *s)
 	return rc;
 }
 
-int gw_teleport_round(struct gw_source *s, bool last)
+int gw_teleport_ask(struct gw_source *s)
 {
 	struct gw_teleports *t = &s->teleport;
 
-	if (!t->on || last)
+	if (!t->on)
 		return 0;
 	/* Nobody who knows costs nothing but the hint; or it was ended meanwhile. */
 	if (s->ops->hints(s->env, s->holder.disks, s->due_pages, &t->hints)) {
 		gw_error_clear();
 		return s->ops->cancelled(s->env);
 	}
+	t->told = true;
 	t->by = t->hints.by;
 	t->round_pages = s->pages[GW_STAGE_TELEPORT];
 	t->round_lacks = 0;
 	gw_encoder_teleports(&s->holder.encoder, &t->hints);
 	return 0;
+}
+
+int gw_teleport_round(struct gw_source *s, bool last)
+{
+	gw_encoder_certain(
+		&s->holder.encoder); /* a switchover that was to do without is taken back */
+	return last ? 0 : gw_teleport_ask(s);
+}
+
+bool gw_teleport_push(struct gw_source *s)
+{
+	struct gw_teleports *t = &s->teleport;
+	struct gw_encoder *e = &s->holder.encoder;
+
+	/* What was unsure is missing, and is sent anew, or it has come. */
+	if (e->unsure.bits)
+		gw_bitmap_zero(&e->unsure);
+	e->hints = NULL;
+	if (!t->on || !t->told || !gw_holder_has(&s->holder, GW_FEATURE_PUSH_DISKS))
+		return false;
+	t->round_pages = s->pages[GW_STAGE_TELEPORT];
+	t->round_lacks = 0;
+	gw_encoder_teleports(e, &t->hints);
+	return true;
+}
+
+bool gw_teleport_refused(struct gw_source *s, size_t page)
+{
+	struct gw_teleports *t = &s->teleport;
+
+	gw_hints_drop(&t->hints, page);
+	t->lacked++;
+	t->round_lacks++;
+	if (t->round_lacks >= LACKS_TELL &&
+	    t->round_lacks > (s->pages[GW_STAGE_TELEPORT] - t->round_pages) / 2)
+		t->on = false;
+	return t->on;
 }
 
 void gw_teleport_tick(struct gw_source *s, int64_t ns, uint64_t done)

@@ -19,6 +19,7 @@ static const char *const names[GW_FEATURE_COUNT] = {
 	[GW_FEATURE_CARRIED] = "split-carried",
 	[GW_FEATURE_STORAGE] = "copy-storage",
 	[GW_FEATURE_DISK_MAP] = "disk-map",
+	[GW_FEATURE_PUSH_DISKS] = "postcopy-disks",
 };
 
 const char *gw_feature_name(unsigned int feature)

@@ -27,12 +27,13 @@ enum gw_feature {
 	GW_FEATURE_LATER,  /* a kept image is compared during the rounds: COMPARE asks how far */
 	GW_FEATURE_VERIFY, /* both sides verify at a time, and the destination says how far it is */
 	GW_FEATURE_AGAIN,  /* a switchover is taken back by RESUMED, until LOAD */
-	GW_FEATURE_POSTCOPY, /* its memory may follow a guest that runs (decision 28) */
-	GW_FEATURE_RETURN,   /* and what is kept of it is compared as the guest runs (29) */
-	GW_FEATURE_SPLIT,    /* a part of its memory goes to sub-hosts (32) */
-	GW_FEATURE_CARRIED,  /* a VM that is split already moves, and its sub-hosts do not (32) */
-	GW_FEATURE_STORAGE,  /* its disks are copied with it (35) */
-	GW_FEATURE_DISK_MAP, /* replicas of its disks are read instead of pages (34) */
+	GW_FEATURE_POSTCOPY,   /* its memory may follow a guest that runs (decision 28) */
+	GW_FEATURE_RETURN,     /* and what is kept of it is compared as the guest runs (29) */
+	GW_FEATURE_SPLIT,      /* a part of its memory goes to sub-hosts (32) */
+	GW_FEATURE_CARRIED,    /* a VM that is split already moves, and its sub-hosts do not (32) */
+	GW_FEATURE_STORAGE,    /* its disks are copied with it (35) */
+	GW_FEATURE_DISK_MAP,   /* replicas of its disks are read instead of pages (34) */
+	GW_FEATURE_PUSH_DISKS, /* of the pages that follow a guest some are read from disks (34) */
 	GW_FEATURE_COUNT,
 };
 

@@ -74,6 +74,8 @@
  *   not told as missing is compared there; what is not what it was, and what a REQUEST
  *   names beside what was told, is missing, too
  *                                       <-   REFUSED {runs} (not on 0)
+ *   with the feature postcopy-disks what is pushed may name places on disks (34); what is not there
+ *                                       <-   REFUSED {runs} (not on 0)
  *   nothing is missing any more
  *                                       <-   COMPLETE (0)
  *     LEDGER ... LEDGER_END             ->   (0; not after RUNNING on control)

@@ -8,7 +8,7 @@ import random
 import shutil
 import subprocess
 
-from godwit_lab import Failure, GUEST, MIB, Qmp, check, read_text, wait_for
+from godwit_lab import Failure, GUEST, MIB, Qmp, check, kill, read_text, wait_for
 from godwit_runner import Group
 
 PAGE = 4096
@@ -335,12 +335,43 @@ class Agent(Cached):
         self.churned("--teleport=index")
 
     def test_post_copy(self):
-        """Rounds before the guest goes may go by what disks hold; what follows it does not."""
+        """Rounds before the guest goes may go by what disks hold."""
         vm = self.boot(self.image, options="gw.disk=ro gw.module gw.agent")
         told = vm.move(self.other(vm), "--teleport", "--postcopy", "auto", "--postcopy-after", "1",
                        "--no-reuse")["godwit"]
         self.taken(told, by="module")
         vm.lives()
+        vm.stop()
+
+    def test_post_copy_now(self):
+        """And so may what follows it, to and fro; what it waits for is sent."""
+        vm = self.boot(self.image, options="gw.disk=ro gw.module gw.agent")
+        for options, by in (("--teleport=agent",), "module"), (("--teleport=index", "--no-reuse"), "index"):
+            told = vm.move(self.other(vm), "--postcopy", "now", *options)["godwit"]
+            check(told["mode"] == "postcopy", told["mode"])
+            self.taken(told, MOST * 9 // 10, by)
+            vm.lives()
+        vm.stop()
+
+    def test_post_copy_churn(self):
+        self.churned("--teleport=agent", "--postcopy", "now")
+
+    def test_post_copy_killed(self):
+        """Whoever reads the disk dies: who comes after him is sent what is missing, and files are what they were."""
+        image = self.own_image("churn.img")
+        vm = self.boot(image, options="gw.disk=rw gw.module gw.agent gw.run=churn:/disk:8", readonly="off")
+        vm.wait_line("churn: ")
+        for _ in range(2):
+            source, to = vm.host, self.other(vm)
+            vm.migrate(to.address, "--teleport=index", "--postcopy", "now", "--max-bandwidth", "8M")
+            wait_for("the guest to run there", lambda: source.status("t")["status"] == "postcopy-active")
+            vm.settle(to)
+            kill(to.worker())
+            wait_for("its memory to be there", lambda: to.state("t") == "running", 60)
+            wait_for("nothing of it to be left", lambda: source.state("t") is None and not source.workers(), 20)
+            wait_for("its pager to be done", lambda: not to.workers(), 10)
+            vm.lives()
+        check("BAD" not in vm.read(), vm.text[-500:])
         vm.stop()
 
 

@@ -5,20 +5,25 @@
 
 #include "clock.h"
 #include "codec.h"
+#include "digest.h"
 #include "error.h"
 #include "hostile.h"
 #include "runs.h"
+#include "stage.h"
 
 static struct gw_transport *paging[GW_PAGING_MIN];
 
-/* Post-copy, as far as READY; with @reuse a ledger is to follow. */
-static bool paged_with(int connections, json_t *reuse)
+/* Post-copy, as far as READY; with @reuse a ledger is to follow, with @disks places on disks may.
+ */
+static bool paged_with(int connections, json_t *reuse, bool disks)
 {
-	json_t *json = json_pack("{s:O,s:b,s:i,s:i,s:[s,s,s*],s:s*,s:i,s:o*}", "definition",
+	const bool keyed = reuse || disks;
+	json_t *json = json_pack("{s:O,s:b,s:i,s:i,s:[s,s,s*,s*],s:s*,s:i,s:o*,s:b}", "definition",
 				 sim.definition, "run", 1, "streams", STREAMS, "resident", 0,
 				 "features", "switchover-again", "postcopy",
-				 reuse ? "keyed-digests" : NULL, "secret", reuse ? SECRET : NULL,
-				 "postcopy", connections, "reuse", reuse);
+				 keyed ? "keyed-digests" : NULL, disks ? "postcopy-disks" : NULL,
+				 "secret", keyed ? SECRET : NULL, "postcopy", connections, "reuse",
+				 reuse, "disks", disks);
 	char *text = json_dumps(json, JSON_COMPACT);
 
 	json_decref(json);
@@ -30,7 +35,7 @@ static bool paged_with(int connections, json_t *reuse)
 
 static bool paged(int connections)
 {
-	return paged_with(connections, NULL);
+	return paged_with(connections, NULL, false);
 }
 
 static void missing(size_t first, size_t count)
@@ -52,14 +57,17 @@ static bool dialled(void)
 	return true;
 }
 
-/* Pages 8 to 15 are missing, and memory faults. */
-static bool paging_begun(void)
+static bool begun(void)
 {
-	if (!paged(GW_PAGING_MIN) || !dialled())
-		return false;
 	missing(8, 8);
 	say(control, GW_MSG_MISSING_END, 8);
 	return expect(paging[0], GW_MSG_MISSING) && expect(paging[0], GW_MSG_MISSING_END);
+}
+
+/* Pages 8 to 15 are missing, and memory faults. */
+static bool paging_begun(void)
+{
+	return paged(GW_PAGING_MIN) && dialled() && begun();
 }
 
 static void paging_of_none(void)
@@ -180,7 +188,7 @@ static bool left(void)
 {
 	json_t *reuse = json_pack("{s:i,s:[]}", "departures", 0, "ids");
 
-	if (!paged_with(GW_PAGING_MIN, reuse) || !dialled())
+	if (!paged_with(GW_PAGING_MIN, reuse, false) || !dialled())
 		return false;
 	sim.src.qemu = QEMU_STOPPED;
 	guest_stop(&sim.guest);
@@ -271,6 +279,56 @@ static void push_unasked(void)
 	say(control, GW_MSG_COMMIT, 0);
 }
 
+/* @count pages of chunk 0 are said to lie on a disk, with digests that nothing has. */
+static void push_place(unsigned int disk, unsigned int page, unsigned int count)
+{
+	uint8_t frame[GW_RECORD_HEADER + 8 + 8 * GW_DIGEST_LEN] = { GW_STAGE_TELEPORT,
+								    (uint8_t)page,
+								    (uint8_t)(count - 1) };
+	const size_t body = 8 + count * GW_DIGEST_LEN;
+
+	gw_put32(frame + 4, (uint32_t)body);
+	gw_put64(frame + GW_RECORD_HEADER, (uint64_t)disk << 48);
+	gw_frame_send_buf(paging[1], GW_MSG_PAGES, 0, frame, GW_RECORD_HEADER + body);
+}
+
+static bool disks_follow(void)
+{
+	return paged_with(GW_PAGING_MIN, NULL, true) && dialled() && begun();
+}
+
+static void places_unasked(void)
+{
+	if (paging_begun())
+		push_place(0, 8, 1);
+}
+
+static void place_beyond(void)
+{
+	if (disks_follow())
+		push_place(7, 8, 1);
+}
+
+/* Of what is the guest's it is told nothing, and nothing of it is placed. */
+static void places_that_lie(void)
+{
+	struct gw_frame f = { 0 };
+	struct gw_reader r;
+	size_t first = 0, count = 0;
+
+	if (!disks_follow())
+		return;
+	push_place(0, 4, 8);
+	while (!gw_frame_recv(paging[1], &f, sim_now() + 10 * GW_S) && f.type != GW_MSG_REFUSED)
+		;
+	r = (struct gw_reader){ f.payload, f.len };
+	sim_check(f.type == GW_MSG_REFUSED && gw_runs_take(&r, 1024, &first, &count) == 1 &&
+			  first == 8 && count == 4 && !r.left,
+		  "not what is missing was refused");
+	gw_frame_free(&f);
+	say(control, GW_MSG_COMMIT, 0);
+}
+
 static void barrier_on_paging(void)
 {
 	if (paging_begun())
@@ -319,6 +377,9 @@ const struct script paging_scripts[] = {
 	{ "pushed padding", push_of_padding, "COMMIT, which is not due" },
 	{ "a push cut short", push_cut_short, "cut short" },
 	{ "pushed unasked, and twice", push_unasked, "COMMIT, which is not due" },
+	{ "places on disks that follow, unasked", places_unasked, "which were not offered" },
+	{ "a place on a disk beyond, that follows", place_beyond, "disk 7, which was not offered" },
+	{ "places that lie, and follow", places_that_lie, "COMMIT, which is not due" },
 	{ "a barrier among pages", barrier_on_paging, "a BARRIER frame on a paging connection" },
 	{ "a ledger too early", ledger_too_early, "a LEDGER frame on a paging connection" },
 	{ "half a push", half_a_push, "in time" },
