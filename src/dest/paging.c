@@ -338,9 +338,11 @@ static void disconnect(struct gw_page *g)
 /* The connections in @g->conns are new: tell what is missing, and receive. */
 static int connect(struct gw_page *g)
 {
-	int rc = g->conns[0] ? 0 : gw_fail(-ENOTCONN, "it has not called");
+	int rc = 0;
 
-	if (!rc && g->d->teleport)
+	if (!g->conns[0])
+		return gw_fail(-ENOTCONN, "it has not called");
+	if (g->d->teleport)
 		rc = gw_teleport_renew(g->d->teleport);
 	if (!rc)
 		rc = send_list(g);

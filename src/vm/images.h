@@ -21,11 +21,11 @@
  * @images: set to an array, owned by the caller; empty on failure
  *
  * An image is {"disk": the disk's name, "depth": in its backing chain, "file": QEMU's
- * name for it, "size": bytes that the guest sees, if QEMU tells}. Either its bytes are the guest's (raw files and block devices, at any
- * depth), or it has a "node": the options of the tree of block nodes that shows them
- * (always of depth 0). Where a node's "driver" is "file" or "host_device", its
- * "filename" is that of something that QEMU has open. A tree that QEMU opened by a name
- * only has "legacy": that name, and "format".
+ * name for it, "size": bytes that the guest sees, if QEMU tells}. Either its bytes are the
+ * guest's (raw files and block devices, at any depth), or it has a "node": the options of
+ * the tree of block nodes that shows them (always of depth 0). Where a node's "driver" is
+ * "file" or "host_device", its "filename" is that of something that QEMU has open. A tree
+ * that QEMU opened by a name only has "legacy": that name, and "format".
  */
 int gw_images_find(struct gw_qmp *q, json_t **images);
 
