@@ -30,6 +30,7 @@ static struct {
 	struct rng rng;
 	unsigned int reading; /* callbacks that are at it */
 	unsigned int life;    /* of a destination's worker */
+	bool ending;	      /* it is about to end */
 } disks;
 
 static uint8_t *block_of(uint8_t *of, unsigned int disk, size_t block)
@@ -206,7 +207,8 @@ void disks_fetch(void *env, unsigned int disk, uint64_t offset, size_t len,
 		abort();
 	sim_check(disk < DISKS && len && len <= 2 << 20, "a read of %zu bytes of disk %u", len,
 		  disk);
-	*r = (struct reading){ env, disks.life, disk, offset, len, done, arg };
+	/* Who brings while it is ended may begin another, of which nobody hears. */
+	*r = (struct reading){ env, disks.life - disks.ending, disk, offset, len, done, arg };
 	fiber_new(env, "disk", run_reading, r, 0);
 }
 
@@ -221,6 +223,8 @@ void disks_fetch_end(void *env)
 {
 	(void)env; /* also of a dead process */
 	disks.life++;
+	disks.ending = true;
 	if (disks.reading)
 		fiber_wait(none_reads, NULL, GW_FOREVER);
+	disks.ending = false;
 }
