@@ -192,3 +192,16 @@ class SwapFolder(Group):
         said = self.start(config=f"swap-dir = {folder}\nswap-limit = 1G\n")
         check(not said and os.path.isdir(folder), said)
         shutil.rmtree(os.path.join(disk, "deep"))
+
+    def test_disk_map(self):
+        """It is the operator's: it is there, and nobody else changes it."""
+        folder = os.path.join(self.lab.dir, "maps")
+        said = self.start("--disk-map-dir", folder)
+        check("disk-map-dir: " in said and "No such file" in said and not os.path.exists(folder), said)
+        os.mkdir(folder)
+        os.chmod(folder, 0o777)
+        said = self.start("--disk-map-dir", folder)
+        check("disk-map-dir: " in said and folder in said, said)
+        os.chmod(folder, 0o755)
+        said = self.start(config=f"disk-map-dir = {folder}\n")
+        check(not said, said)
