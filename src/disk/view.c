@@ -255,12 +255,14 @@ static int refused(struct gw_view *v)
 	return gw_fail(-EIO, TOOL ": %s", reason[0] ? reason : nbd);
 }
 
-static int connect_tool(struct gw_view *v, int *connected)
+/* @export: NULL: the only one there is */
+static int connect_tool(struct gw_view *v, const char *export, int *connected)
 {
 	int64_t size = -1;
 
 	v->nbd = nbd_create();
-	if (!v->nbd || nbd_add_meta_context(v->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) ||
+	if (!v->nbd || (export && nbd_set_export_name(v->nbd, export)) ||
+	    nbd_add_meta_context(v->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) ||
 	    nbd_connect_socket(v->nbd, *connected))
 		return refused(v);
 	*connected = -1; /* it is libnbd's */
@@ -283,13 +285,10 @@ int gw_view_connect(const json_t *nbd, struct gw_view **view)
 	if (!v)
 		return gw_fail(-ENOMEM, "no memory to read an image");
 	v->said = -1;
-	v->nbd = nbd_create();
 	if (rc)
 		gw_fail(rc, "the server of its disks: %s", strerror(-rc));
-	else if (!v->nbd || nbd_set_export_name(v->nbd, export))
-		rc = gw_fail(-EIO, "%s", nbd_get_error());
 	else
-		rc = connect_tool(v, &fd);
+		rc = connect_tool(v, export, &fd);
 	if (rc)
 		gw_view_close(v);
 	else
@@ -335,7 +334,7 @@ static int open_view(struct gw_view *v, const json_t *node, pid_t pid, const cha
 	/* Or a tool that ends would leave us waiting for an answer. */
 	close(listening);
 	listening = -1;
-	return rc ? rc : connect_tool(v, &connected);
+	return rc ? rc : connect_tool(v, NULL, &connected);
 }
 
 int gw_view_open(const json_t *node, pid_t pid, const char *dir, struct gw_view **view)
