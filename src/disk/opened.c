@@ -18,8 +18,8 @@ int gw_opened_open(struct gw_opened *o, const json_t *image, pid_t pid, const ch
 
 	*o = (struct gw_opened){ .fd = -1 };
 	if (node || nbd) {
-		rc = nbd ? gw_view_connect(nbd, &o->view) : gw_view_open(node, fd ? getpid() : pid, dir,
-							    &o->view);
+		rc = nbd ? gw_view_connect(nbd, &o->view)
+			 : gw_view_open(node, fd ? getpid() : pid, dir, &o->view);
 		o->size = rc ? 0 : gw_view_size(o->view);
 		return rc;
 	}
