@@ -78,14 +78,17 @@ struct gw_paths;
 
 /**
  * gw_storage_committed() - whether the guest may run here: what was made for it may then hold what
- * is nowhere else, and gw_storage_undo() does nothing.
+ * is nowhere else, and a process that finds it so lets it be.
  */
 void gw_storage_committed(const struct gw_paths *p, const char *name, bool committed);
 
 /** gw_storage_keep() - the VM lives on here: what was put aside for its images goes. */
 void gw_storage_keep(const struct gw_paths *p, const char *name);
 
-/** gw_storage_undo() - it does not: what was made goes, and what was put aside is back. */
+/**
+ * gw_storage_undo() - it does not, and never did: what was made goes, and what was put aside is
+ * back.
+ */
 void gw_storage_undo(const struct gw_paths *p, const char *name);
 
 #endif

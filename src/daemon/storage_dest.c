@@ -460,8 +460,11 @@ void gw_storage_keep(const struct gw_paths *p, const char *name)
 void gw_storage_undo(const struct gw_paths *p, const char *name)
 {
 	gw_autofree char *path = note_path(p, name, false);
-	json_t *note = read_note(path), *entry;
+	json_t *note, *entry;
 	size_t i;
+
+	gw_storage_committed(p, name, false);
+	note = read_note(path);
 
 	json_array_foreach(json_object_get(note, "files"), i, entry) {
 		const char *aside = gw_qmp_text(entry, "aside"), *file = gw_qmp_text(entry, "file");

@@ -428,7 +428,9 @@ static void op_discard(void *env)
 		if (log)
 			gw_info("what the QEMU of VM '%s' said here is in %s", e->vm.def.name, log);
 	}
-	gw_storage_undo(e->w->paths, e->vm.def.name);
+	/* Who died while it was committed may have said so of the images only. */
+	if (e->journal.phase == GW_DEST_PHASE_RECEIVING)
+		gw_storage_undo(e->w->paths, e->vm.def.name);
 	gw_arrival_give_back(e->w->paths, &e->vm.def);
 	if (gw_vm_remove(e->w->paths, &e->vm.def, false))
 		gw_err("removing VM '%s': %s", e->vm.def.name, gw_error());

@@ -230,6 +230,23 @@ class Copied(Group):
         vm.stop()
         self.same("raw", self.at(self.a), self.at(self.b))
 
+    def test_two_disks(self):
+        """One whose I/O has a thread of its own, and one that is a block node."""
+        self.fresh()
+        self.fill(self.at(self.a))
+        self.fill(self.at(self.a, "two.img"), "qcow2")
+        node = f"driver=qcow2,node-name=two,file.driver=file,file.filename={os.path.dirname(IMAGE)}/two.img"
+        vm = self.lab.vm(memory="192M", run=("memtest:8", "diskio:/dev/vda:4"), args=[
+            "-object", "iothread,id=io0", "-drive", f"file={IMAGE},format=raw,if=none,id=one,cache=none",
+            "-device", "virtio-blk-pci,drive=one,id=vb,iothread=io0,addr=5", "-blockdev", node,
+            "-device", "virtio-blk-pci,drive=two,id=vc,addr=6"])
+        vm.boot(self.a)
+        vm.wait_line(r"diskio: pass \d+ ok")
+        self.copy(vm, self.b)
+        self.ends(vm, self.b)
+        vm.stop()
+        self.same("qcow2", self.at(self.a, "two.img"), self.at(self.b, "two.img"))
+
     def test_refused(self):
         """What a copy would not have is refused by name, before the other host is called."""
         self.fresh()
