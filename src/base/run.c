@@ -18,10 +18,9 @@ static void take(int fd, char *out, size_t len)
 	ssize_t n;
 
 	do {
-		const bool room = used < len - 1;
-
-		n = read(fd, room ? out + used : rest, room ? len - 1 - used : sizeof(rest));
-		if (n > 0 && room)
+		n = used < len - 1 ? read(fd, out + used, len - 1 - used)
+				   : read(fd, rest, sizeof(rest));
+		if (n > 0 && used < len - 1)
 			used += (size_t)n;
 	} while (n > 0 || (n < 0 && errno == EINTR));
 	out[used] = '\0';
