@@ -245,7 +245,7 @@ static int open_disks(struct gw_dest_env *e)
 		return 0;
 	if (gw_images_find(e->qmp, &images))
 		gw_info("VM '%s': %s", e->vm.def.name, gw_error());
-	gw_storage_images(e, images);
+	gw_storage_images(e, images, false);
 	if (e->d.disk_map)
 		rc = gw_replicas_open(&e->replicas, e->w->paths->disk_map, e->d.disk_map, images);
 	if (rc)

@@ -35,8 +35,8 @@ struct gw_storage_here;
  */
 int gw_storage_ask(struct gw_source_env *e, const json_t *args);
 
-/** gw_storage_skips() - whether @image (gw_images_find()) is one that is not there yet. */
-bool gw_storage_skips(const struct gw_source_env *e, const json_t *image);
+/** gw_storage_below() - leave of @images (gw_images_find()) what is not copied. */
+void gw_storage_below(const struct gw_source_env *e, json_t *images);
 
 /** gw_storage_within() - QEMU may not wait for the other side beyond @deadline; GW_FOREVER: it may.
  */
@@ -65,8 +65,11 @@ int gw_storage_serve(struct gw_dest_env *e);
 /** gw_storage_heed() - connections that the daemon has handed on. */
 void gw_storage_heed(struct gw_dest_env *e);
 
-/** gw_storage_images() - read what is being copied as QEMU has it: @images of gw_images_find(). */
-void gw_storage_images(const struct gw_dest_env *e, json_t *images);
+/**
+ * gw_storage_images() - have what is copied read as QEMU has it: @images of gw_images_find().
+ * @compared: leave what is not copied instead
+ */
+void gw_storage_images(const struct gw_dest_env *e, json_t *images, bool compared);
 
 /** gw_storage_sealed() - nobody writes to them from here on; op, see dest.h. */
 int gw_storage_sealed(void *env);

@@ -327,14 +327,10 @@ int gw_storage_serve(struct gw_dest_env *e)
 {
 	struct gw_storage_here *s = e->storage;
 	gw_autofree char *dir = gw_vm_dir(e->w->paths, e->vm.def.name);
-	gw_autofd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int rc;
 
 	s->socket = gw_path("%s/nbd.sock", dir);
-	rc = fd < 0 ? -errno : gw_unix_bind(fd, s->socket);
-	if (rc || listen(fd, GW_MIRRORS_MAX))
-		return gw_fail(rc ? rc : -errno, "%s: %s", s->socket, strerror(rc ? -rc : errno));
-	rc = gw_mirror_export(e->qmp, s->disks, fd);
+	rc = gw_mirror_export(e->qmp, s->disks, s->socket);
 	if (rc)
 		return rc;
 	s->serves = true;
@@ -379,29 +375,14 @@ void gw_storage_heed(struct gw_dest_env *e)
 	}
 }
 
-void gw_storage_images(const struct gw_dest_env *e, json_t *images)
+void gw_storage_images(const struct gw_dest_env *e, json_t *images, bool compared)
 {
 	const struct gw_storage_here *s = e->storage;
-	json_t *image;
-	size_t i, k;
 
-	json_array_foreach(images, i, image) {
-		const char *disk = gw_qmp_text(image, "disk");
-		const size_t n = s && s->serves ? json_array_size(s->disks) : 0;
-
-		if (json_integer_value(json_object_get(image, "depth")))
-			continue;
-		for (k = 0; k < n; k++) {
-			gw_autofree char *export = gw_path("%zu", k);
-
-			if (strcmp(disk, gw_qmp_text(json_array_get(s->disks, k), "disk")) != 0)
-				continue;
-			json_object_del(image, "node");
-			json_object_set_new(
-				image, "nbd",
-				json_pack("{s:s,s:s}", "socket", s->socket, "export", export));
-		}
-	}
+	if (s && compared)
+		gw_mirror_below(s->disks, images);
+	else if (s && s->serves)
+		gw_mirror_shown(s->disks, s->socket, images);
 }
 
 int gw_storage_sealed(void *env)

@@ -31,7 +31,6 @@ struct gw_storage {
 	struct gw_tunnel tunnels[GW_MIRRORS_MAX];
 	_Atomic unsigned int nr; /* of these, that were begun */
 	bool begun;		 /* there may be jobs of ours */
-	bool copied;		 /* the destination has had all of it */
 	uint64_t before;	 /* bytes that jobs have copied which are over */
 
 	pthread_t watch; /* cuts the tunnels at @cut_at */
@@ -169,23 +168,10 @@ int gw_storage_ask(struct gw_source_env *e, const json_t *args)
 	return 0;
 }
 
-static bool is_copied(const struct gw_storage *s, const char *disk)
+void gw_storage_below(const struct gw_source_env *e, json_t *images)
 {
-	const json_t *one;
-	size_t i;
-
-	json_array_foreach(s->disks, i, one) {
-		if (!strcmp(gw_qmp_text(one, "disk"), disk))
-			return true;
-	}
-	return false;
-}
-
-bool gw_storage_skips(const struct gw_source_env *e, const json_t *image)
-{
-	return e->storage && !e->storage->copied &&
-	       !json_integer_value(json_object_get(image, "depth")) &&
-	       is_copied(e->storage, gw_qmp_text(image, "disk"));
+	if (e->storage)
+		gw_mirror_below(e->storage->disks, images);
 }
 
 /* The @i-th disk's way to the other side, and a job that goes it. */
@@ -318,7 +304,6 @@ int gw_storage_copy(void *env)
 		if (!rc && !m.ready)
 			rc = wait_a_moment(e);
 	}
-	s->copied = !rc;
 	return rc;
 }
 

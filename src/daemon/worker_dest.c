@@ -157,7 +157,7 @@ static int op_disks(void *env, struct gw_samples *s)
 	json_t *ours = NULL;
 	int rc = gw_dest_because(e, gw_images_find(e->qmp, &ours));
 
-	gw_storage_images(e, ours);
+	gw_storage_images(e, ours, true);
 	gw_samples_here(s, ours);
 	json_decref(ours);
 	if (!rc)

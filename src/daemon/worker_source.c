@@ -433,9 +433,8 @@ static int op_disks(void *env, struct gw_samples *s, bool pick)
 
 	if (rc)
 		return rc;
-	for (size_t i = json_array_size(s->images); pick && i > 0; i--)
-		if (gw_storage_skips(e, json_array_get(s->images, i - 1)))
-			json_array_remove(s->images, i - 1);
+	if (pick)
+		gw_storage_below(e, s->images);
 	return pick ? gw_samples_pick(s, &from) : gw_samples_read(s, &from);
 }
 

@@ -246,7 +246,6 @@ struct gw_dest {
 	char listen[GW_ADDRESS_MAX];
 	bool run; /* the guest ran at the source: resume it on COMMIT */
 	bool committed;
-	bool copies;	/* its disks are copied, and compared before and after that */
 	bool reuse;	/* the source will send a ledger */
 	bool unchecked; /* it returns at once: what is kept may be compared as the guest runs */
 	bool whole;	/* all device state has come */

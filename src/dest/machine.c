@@ -147,7 +147,6 @@ static int want_storage(struct gw_dest *d, const json_t *storage)
 	if (storage && (!d->ops->storage_sealed || !(d->features >> GW_FEATURE_STORAGE & 1)))
 		return gw_fail(-EPROTO, "source: wants disks copied, which was not offered");
 	d->wants_storage = storage;
-	d->copies = storage;
 	return 0;
 }
 
@@ -368,8 +367,7 @@ static int heed_source(struct gw_dest *d, uint64_t *round)
 	case GW_MSG_COMPARE:
 		return d->kept.later ? gw_kept_compared(d) : unexpected(d);
 	case GW_MSG_SAMPLE:
-		if (!d->keyed || !d->ops->disks || *round ||
-		    d->samples >= GW_SAMPLES_ASKED * (d->copies ? 2 : 1))
+		if (!d->keyed || !d->ops->disks || *round || d->samples >= GW_SAMPLES_ASKED)
 			return unexpected(d);
 		d->samples++;
 		return tell_samples(d);

@@ -98,7 +98,6 @@ void gw_samples_here(struct gw_samples *s, const json_t *ours)
 				continue;
 			json_object_set(of, "file", json_object_get(mine, "file"));
 			json_object_set(of, "node", json_object_get(mine, "node"));
-			json_object_set(of, "nbd", json_object_get(mine, "nbd"));
 			break;
 		}
 	}

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "cleanup.h"
 #include "clock.h"
@@ -12,6 +14,7 @@
 #include "images.h"
 #include "io.h"
 #include "mirror.h"
+#include "sockets.h"
 
 #define OURS   "godwit-"
 #define JOB    OURS "mirror-"
@@ -365,16 +368,30 @@ static char *node_of(const json_t *list, const char *disk)
 	return NULL;
 }
 
-int gw_mirror_export(struct gw_qmp *q, const json_t *disks, int listening)
+static int start_server(struct gw_qmp *q, const char *path)
+{
+	gw_autofd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int rc;
+
+	unlink(path);
+	rc = fd < 0 ? -errno : gw_unix_bind(fd, path);
+	if (!rc && listen(fd, GW_MIRRORS_MAX))
+		rc = -errno;
+	if (rc)
+		return gw_fail(rc, "%s: %s", path, strerror(-rc));
+	rc = gw_qmp_send_fd(q, OURS "storage", fd);
+	return rc ? rc
+		  : gw_qmp_call(q, "nbd-server-start",
+				json_pack("{s:{s:s,s:{s:s}}}", "addr", "type", "fd", "data", "str",
+					  OURS "storage"),
+				NULL);
+}
+
+int gw_mirror_export(struct gw_qmp *q, const json_t *disks, const char *path)
 {
 	json_t *list = NULL;
-	int rc = gw_qmp_send_fd(q, OURS "storage", listening);
+	int rc = start_server(q, path);
 
-	if (!rc)
-		rc = gw_qmp_call(q, "nbd-server-start",
-				 json_pack("{s:{s:s,s:{s:s}}}", "addr", "type", "fd", "data", "str",
-					   OURS "storage"),
-				 NULL);
 	if (!rc)
 		rc = gw_qmp_call(q, "query-block", NULL, &list);
 	for (size_t i = 0; !rc && i < json_array_size(disks); i++) {
@@ -390,6 +407,70 @@ int gw_mirror_export(struct gw_qmp *q, const json_t *disks, int listening)
 	}
 	json_decref(list);
 	return rc;
+}
+
+/* The place of the disk @image is of in @disks; -1: it is not there. */
+static int place_of(const json_t *disks, const json_t *image)
+{
+	for (size_t k = 0; k < json_array_size(disks); k++)
+		if (!strcmp(gw_qmp_text(image, "disk"), disk_name(disks, k)))
+			return (int)k;
+	return -1;
+}
+
+static bool is_top(const json_t *image)
+{
+	return !json_integer_value(json_object_get(image, "depth"));
+}
+
+void gw_mirror_shown(const json_t *disks, const char *path, json_t *images)
+{
+	json_t *image;
+	size_t i;
+
+	json_array_foreach(images, i, image) {
+		const int k = is_top(image) ? place_of(disks, image) : -1;
+
+		if (k < 0)
+			continue;
+		json_object_del(image, "node");
+		json_object_set_new(image, "nbd",
+				    json_pack("{s:s,s:s}", "socket", path, "export",
+					      name_of("", (size_t)k).text));
+	}
+}
+
+/* Whether what is right below @image is one of @images already. */
+static bool has_below(const json_t *images, const json_t *image)
+{
+	const json_t *other;
+	size_t i;
+
+	json_array_foreach((json_t *)images, i, other) {
+		if (json_integer_value(json_object_get(other, "depth")) == 1 &&
+		    json_equal(json_object_get(other, "disk"), json_object_get(image, "disk")))
+			return true;
+	}
+	return false;
+}
+
+void gw_mirror_below(const json_t *disks, json_t *images)
+{
+	for (size_t i = json_array_size(images); i > 0; i--) {
+		json_t *image = json_array_get(images, i - 1);
+		json_t *below = json_object_get(json_object_get(image, "node"), "backing");
+
+		if (!is_top(image) || place_of(disks, image) < 0)
+			continue;
+		if (!json_is_object(below) || has_below(images, image)) {
+			json_array_remove(images, i - 1);
+			continue;
+		}
+		json_object_set_new(image, "depth", json_integer(1));
+		json_object_set(image, "file",
+				json_object_get(json_object_get(below, "file"), "filename"));
+		json_object_set(image, "node", below);
+	}
 }
 
 int gw_mirror_unexport(struct gw_qmp *q)

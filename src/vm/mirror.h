@@ -80,12 +80,22 @@ int gw_mirror_again(struct gw_qmp *q, const json_t *disks);
 int gw_mirror_forget(struct gw_qmp *q);
 
 /**
- * gw_mirror_export() - serve @disks of a QEMU that waits for device state, for writing.
- * @listening: a listening socket; the caller closes it
+ * gw_mirror_export() - serve @disks of a QEMU that waits for device state, for writing: as exports
+ * "0", "1" and so on, on a socket at @path. Never in one whose guest runs: QEMU 7.2 crashes when
+ * a reader leaves a disk that an iothread serves.
  */
-int gw_mirror_export(struct gw_qmp *q, const json_t *disks, int listening);
+int gw_mirror_export(struct gw_qmp *q, const json_t *disks, const char *path);
 
-/** gw_mirror_unexport() - nobody writes to them any more. 0 or -errno with a message. */
+/** gw_mirror_shown() - have those of @images (gw_images_find()) read there that are served. */
+void gw_mirror_shown(const json_t *disks, const char *path, json_t *images);
+
+/**
+ * gw_mirror_below() - leave of @images what is not copied: where a disk is, what its image lies
+ * on, if anything.
+ */
+void gw_mirror_below(const json_t *disks, json_t *images);
+
+/** gw_mirror_unexport() - nobody reads or writes there any more. 0 or -errno with a message. */
 int gw_mirror_unexport(struct gw_qmp *q);
 
 /** gw_mirror_is_ours() - whether a job or a node of that name is one of these. */
