@@ -22,6 +22,9 @@
 /* QEMU greets the server while it does nothing else: some round trips. */
 #define GREET_NS (5 * GW_S)
 
+/* A QEMU that does not answer so long after what it may wait is waiting for the other side. */
+#define CUT_ALL_NS (5 * GW_S)
+
 /* A copy of which nothing moves for so long will not end. */
 #define STALL_NS (60 * GW_S)
 
@@ -37,13 +40,14 @@ struct gw_storage {
 	bool watches, ends;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	int64_t cut_at;
+	int64_t cut_at, cut_all_at; /* those that owe an answer; all */
 };
 
-static void cut_all(struct gw_storage *s)
+static void cut(struct gw_storage *s, bool all)
 {
 	for (unsigned int i = 0; i < s->nr; i++)
-		gw_tunnel_cut(&s->tunnels[i]);
+		if (all || gw_tunnel_owes(&s->tunnels[i]))
+			gw_tunnel_cut(&s->tunnels[i]);
 }
 
 static void *watch(void *arg)
@@ -52,9 +56,12 @@ static void *watch(void *arg)
 
 	gw_locked(&s->lock);
 	while (!s->ends) {
-		if (gw_now() >= s->cut_at) {
-			cut_all(s);
-			s->cut_at = GW_FOREVER;
+		const int64_t now = gw_now();
+
+		/* What is slow for other reasons does not get faster without its copy. */
+		if (now >= s->cut_at) {
+			cut(s, now >= s->cut_all_at);
+			s->cut_at = now < s->cut_all_at ? now + LOOK_MS * GW_MS / 4 : GW_FOREVER;
 		}
 		if (s->cut_at == GW_FOREVER)
 			pthread_cond_wait(&s->changed, &s->lock);
@@ -73,6 +80,7 @@ void gw_storage_within(struct gw_source_env *e, int64_t deadline)
 	{
 		gw_locked(&s->lock);
 		s->cut_at = deadline;
+		s->cut_all_at = deadline == GW_FOREVER ? GW_FOREVER : deadline + CUT_ALL_NS;
 	}
 	pthread_cond_signal(&s->changed);
 }
@@ -104,7 +112,7 @@ static struct gw_storage *new_storage(void)
 
 	if (!s)
 		return NULL;
-	s->cut_at = GW_FOREVER;
+	s->cut_at = s->cut_all_at = GW_FOREVER;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
 	if (pthread_create(&s->watch, NULL, watch, s)) {
@@ -335,7 +343,7 @@ void gw_storage_stop(struct gw_source_env *e)
 	if (!s || !s->begun)
 		return;
 	/* Whatever QEMU waits for there does not come any more. */
-	cut_all(s);
+	cut(s, true);
 	s->begun = false;
 	if (e->qmp && gw_mirror_forget(e->qmp))
 		gw_warn("VM '%s': the copy of its disks is left in its QEMU: %s", e->vm.def.name,

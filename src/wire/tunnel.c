@@ -44,6 +44,7 @@ static void *carry_out(void *arg)
 
 		if (got < 0 && errno == EINTR)
 			continue;
+		n->asked = gw_now();
 		if (got <= 0 || gw_frame_send_buf(n->t, GW_MSG_STORAGE, 0, buf, (size_t)got))
 			break;
 		n->sent += (uint64_t)got;
@@ -69,6 +70,7 @@ static void *carry_in(void *arg)
 		if (f.type != GW_MSG_STORAGE || !f.len || gw_write_all(n->fd, f.payload, f.len))
 			break;
 		n->received += f.len;
+		n->heard = gw_now();
 	}
 	gw_frame_free(&f);
 	gw_tunnel_cut(n);

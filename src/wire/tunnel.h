@@ -37,10 +37,21 @@ struct gw_tunnel {
 	bool runs;
 	_Atomic bool cut;
 	_Atomic uint64_t sent, received; /* bytes of the local socket */
+	_Atomic int64_t asked, heard;	 /* when the last of each went, or came (ns) */
 };
 
 /** gw_tunnel_start() - carry until an end. 0 or -errno; then both are closed already. */
 int gw_tunnel_start(struct gw_tunnel *n);
+
+/**
+ * gw_tunnel_owes() - whether something went to the peer and nothing has come since: whoever asked
+ * it for something waits for it. (One that has answered a part of what it was asked is not told
+ * apart from one that has answered all.)
+ */
+static inline bool gw_tunnel_owes(const struct gw_tunnel *n)
+{
+	return n->asked > n->heard;
+}
 
 /** gw_tunnel_cut() - end both ways now. Any thread; never waits. */
 void gw_tunnel_cut(struct gw_tunnel *n);

@@ -9,6 +9,7 @@ from contextlib import closing
 
 from godwit_lab import MIB, check, wait_for
 from godwit_runner import Group
+from godwit_wire import Proxy
 
 # Each host has a disk of its own under this name: {dir} is ROOT/run/vm/NAME.
 NAME = "copy.img"
@@ -70,6 +71,9 @@ class Copied(Group):
             status = self.a.status("t")
             return status["status"] == "setup" and status.get("disk", {}).get("transferred", 0) > 2 * MIB
         wait_for("some of the disk to be there", begun)
+
+    def other(self, vm):
+        return self.b if vm.host is self.a else self.a
 
     def undone(self, host):
         wait_for("all to be undone", lambda: "t" not in host.list())
@@ -228,6 +232,30 @@ class Copied(Group):
         vm.lives()
         vm.stop()
         self.same("raw", self.at(self.a), self.at(self.b))
+
+    def test_taken_back(self):
+        """The guest goes on here after its disk was settled: what it writes then goes there as well."""
+        self.fresh()
+        self.fill(self.at(self.a))
+        vm = self.boot()
+        for name in ("DEVICE", "HELD"):
+            qmp = self.lab.closing(vm.qmp())
+            to = self.other(vm)
+            proxy = self.lab.closing(Proxy(to.address))
+
+            def until_it_runs(_frame, qmp=qmp):
+                check(not qmp.call("query-status")["running"], "the guest was not stopped")
+                wait_for("the guest to run on", lambda: qmp.call("query-status")["running"])
+
+            rule = proxy.at(name, until_it_runs)
+            moving = vm.migrate(proxy.address, "--copy-storage=overwrite", "--no-reuse", "--json",
+                                "--downtime-limit", "1000")
+            proxy.reached(rule)
+            told = moving.finish().ok().json()
+            check(told["godwit"]["switchover"]["taken-back"] >= 1, f"{told['godwit']}")
+            vm.arrived(to)
+            self.ends(vm, to)
+        vm.stop()
 
     def test_two_disks(self):
         """One whose I/O has a thread of its own, and one that is a block node."""
