@@ -108,7 +108,7 @@ class Small(Pair):
 
     def test_without_verify(self):
         to = self.other()
-        result = self.vm.host.godwit("migrate", "t", to.address, "--json").ok().json()
+        result = self.vm.host.godwit("migrate", "t", to.address, "--json", "--downtime-limit", "2000").ok().json()
         check(result["godwit"]["verified"] is False, "verified without being asked")
         self.vm.arrived(to)
 

@@ -290,7 +290,7 @@ class Copied(Group):
         self.fill(self.at(self.a))
         vm = self.boot()
         result = vm.host.start_godwit("migrate", "t", self.b.address, "--copy-storage", "--postcopy", "now",
-                                      "--json").finish().ok().json()
+                                      "--json", "--downtime-limit", "2000").finish().ok().json()
         check(result["status"] == "completed", result)
         vm.arrived(self.b)
         self.ends(vm, self.b)
