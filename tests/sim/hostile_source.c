@@ -191,6 +191,13 @@ static void no_features(void)
 	define("{\"streams\":1,\"resident\":0,\"features\":7}");
 }
 
+/* Without having said that it can. */
+static void storage_unasked(void)
+{
+	define("{\"streams\":1,\"resident\":0,\"definition\":[]," KEYED
+	       ",\"storage\":{\"disks\":[]}}");
+}
+
 static void negative_departures(void)
 {
 	define("{\"streams\":1,\"resident\":0,\"definition\":[]," KEYED
@@ -618,6 +625,8 @@ static const struct script scripts[] = {
 	{ "a key without its secret", no_secret, "a VM's secret that is none" },
 	{ "half a secret", short_secret, "a VM's secret that is none" },
 	{ "features that are none", no_features, "a list of names that is none" },
+	{ "disks to copy, without the feature", storage_unasked,
+	  "disks copied, which was not offered" },
 	{ "negative departures", negative_departures, "departures that cannot be" },
 	{ "ids of no departure", more_ids_than_departures, "departures that cannot be" },
 	{ "no id", no_ids, "not a migration id" },
