@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* split.c - pages that come to a split VM, and units that leave it; see split.h. */
+/* split.c - pages that come to a split VM; see split.h. Units that leave it: split_leave.c. */
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
@@ -12,20 +12,6 @@
 
 /* The kernel asks for patience while QEMU changes its mappings. */
 #define PATIENCE 1000
-
-/* Of a unit. */
-enum {
-	STAYS,	  /* nothing leaves */
-	PREPARED, /* it is write-protected, and may leave */
-	LEAVES,	  /* it is write-protected, and its bytes are read or sent */
-	WRITTEN,  /* it was leaving when it was written: it stays, and is not protected */
-};
-
-static void park(const struct gw_split *s, enum gw_split_park where, size_t page)
-{
-	if (s->ops->park)
-		s->ops->park(s->env, where, page);
-}
 
 int gw_split_init(struct gw_split *s, unsigned int threads)
 {
@@ -98,8 +84,7 @@ bool gw_split_has_room(const struct gw_split *s)
 	return gw_split_here(s) + s->coming + s->table.units.pages <= s->limit;
 }
 
-/* Whoever waits to write one of them does, or tries again. Their stripe is locked. */
-static void unprotect(struct gw_split *s, size_t page, size_t count)
+void gw_split_unprotect(struct gw_split *s, size_t page, size_t count)
 {
 	const int rc = s->ops->unprotect(s->env, page, count);
 
@@ -110,18 +95,16 @@ static void unprotect(struct gw_split *s, size_t page, size_t count)
 		s->ops->wake(s->env, page, count);
 }
 
-/* It is written, or given back by the guest: what was leaving of it stays. Its stripe is locked. */
-static void keep(struct gw_split *s, size_t unit)
+void gw_split_keep(struct gw_split *s, size_t unit)
 {
 	size_t first, count = gw_unit_pages(&s->table.units, unit, &first);
 
-	s->leaving[unit] = s->leaving[unit] == LEAVES ? WRITTEN : STAYS;
-	unprotect(s, first, count);
+	s->leaving[unit] = s->leaving[unit] == GW_UNIT_LEAVES ? GW_UNIT_WRITTEN : GW_UNIT_STAYS;
+	gw_split_unprotect(s, first, count);
 	s->ops->touched(s->env, first, count);
 }
 
-/* @holder need not keep what is here: it hears so now, or after a freeze. */
-static void release(struct gw_split *s, unsigned int holder, size_t page, size_t count)
+void gw_split_release(struct gw_split *s, unsigned int holder, size_t page, size_t count)
 {
 	if (s->frozen)
 		s->owes = true;
@@ -262,13 +245,13 @@ static bool heed(struct gw_split *s, const struct gw_fault *fault)
 
 	if (page >= s->table.nr_pages || !gw_memory_block_of(s->memory, page))
 		return false;
-	park(s, GW_SPLIT_FAULT, page);
+	gw_split_park(s, GW_SPLIT_FAULT, page);
 	unit = gw_unit_of(&s->table.units, page);
 	gw_locked(gw_split_stripe(s, unit));
-	if (s->leaving[unit] == LEAVES || s->leaving[unit] == PREPARED)
-		keep(s, unit);
+	if (s->leaving[unit] == GW_UNIT_LEAVES || s->leaving[unit] == GW_UNIT_PREPARED)
+		gw_split_keep(s, unit);
 	else if (fault->protected)
-		unprotect(s, page, 1);
+		gw_split_unprotect(s, page, 1);
 	if (fault->protected)
 		return false;
 	first = !gw_shared_bit_set(s->wanted, page);
@@ -450,7 +433,7 @@ unsigned int gw_split_rest(struct gw_split *s, unsigned int holder, size_t first
 	const int slot = gw_netpt_slot(&s->table, unit, holder);
 
 	/* What comes is not protected, so it must not come to what leaves; nor to what may. */
-	if (s->leaving[unit] == LEAVES || slot < 0)
+	if (s->leaving[unit] == GW_UNIT_LEAVES || slot < 0)
 		return 0;
 	/* They count before it is known how many: others look for room at this moment, too. */
 	s->coming += count;
@@ -465,8 +448,8 @@ unsigned int gw_split_rest(struct gw_split *s, unsigned int holder, size_t first
 			gw_ask_of(s, run + i, (unsigned int)slot);
 			pages[nr++] = run + i;
 		}
-	if (nr && s->leaving[unit] == PREPARED)
-		keep(s, unit);
+	if (nr && s->leaving[unit] == GW_UNIT_PREPARED)
+		gw_split_keep(s, unit);
 	s->coming -= count - nr;
 	return nr;
 }
@@ -481,7 +464,7 @@ static int copy(struct gw_split *s, size_t unit, size_t page, size_t count, cons
 	int rc = -EAGAIN;
 
 	gw_netpt_place(&s->table, unit, page, count);
-	park(s, GW_SPLIT_NOTED, page);
+	gw_split_park(s, GW_SPLIT_NOTED, page);
 	for (int i = 0; i < PATIENCE && rc == -EAGAIN && !copied; i++) {
 		rc = s->ops->copy(s->env, page, count, bytes, &copied);
 		/* Away, so what is in the file there is nobody's. */
@@ -497,9 +480,9 @@ static int copy(struct gw_split *s, size_t unit, size_t page, size_t count, cons
 	s->told_short = false;
 	/* Before the table says so: who finds it here finds that it is new here, too. */
 	gw_changes_note(s, page, copied);
-	park(s, GW_SPLIT_COPIED, page);
+	gw_split_park(s, GW_SPLIT_COPIED, page);
 	gw_netpt_placed(&s->table, unit, page, copied);
-	park(s, GW_SPLIT_CAME, page);
+	gw_split_park(s, GW_SPLIT_CAME, page);
 	return (int)copied;
 }
 
@@ -526,7 +509,7 @@ static void release_all(struct gw_split *s, size_t unit, size_t first, size_t co
 				stop = gw_shared_bits_next(lacks, run, first + count, true);
 			}
 			if (stop > run)
-				release(s, holder, run, stop - run);
+				gw_split_release(s, holder, run, stop - run);
 			run = stop;
 		}
 	}
@@ -641,161 +624,4 @@ void gw_split_stats(struct gw_split *s, struct gw_split_stats *stats)
 	gw_locked(&s->lock);
 	*stats = s->stats;
 	stats->faults = faults;
-}
-
-static bool any_asked(const struct gw_split *s, size_t first, size_t count)
-{
-	for (size_t page = first; page < first + count; page++)
-		if (gw_shared_bit(s->asked, page) || gw_shared_bit(s->wanted, page))
-			return true;
-	return false;
-}
-
-bool gw_split_prepare(struct gw_split *s, size_t unit)
-{
-	size_t first, count = gw_unit_pages(&s->table.units, unit, &first);
-	gw_locked(gw_split_stripe(s, unit));
-
-	if (s->leaving[unit] != STAYS || s->frozen || any_asked(s, first, count))
-		return s->leaving[unit] == PREPARED;
-	if (s->ops->protect(s->env, first, count))
-		return false;
-	s->leaving[unit] = PREPARED;
-	return true;
-}
-
-int gw_split_leave_to(struct gw_split *s, size_t unit, const unsigned int to[GW_COPIES_MAX],
-		      struct gw_leaving *l)
-{
-	int rc;
-	gw_locked(gw_split_stripe(s, unit));
-
-	memset(l, 0, sizeof(*l));
-	l->unit = unit;
-	l->count = gw_unit_pages(&s->table.units, unit, &l->first);
-	if (s->leaving[unit] != (s->pinned ? PREPARED : STAYS) || s->frozen ||
-	    any_asked(s, l->first, l->count))
-		return 0;
-	if (!gw_netpt_places(&s->table, unit, to, l->to))
-		return 0;
-	rc = s->ops->present(s->env, l->first, l->count, l->pages);
-	if (rc || !gw_leaving_pages(l)) {
-		if (s->leaving[unit] == PREPARED)
-			keep(s, unit);
-		return rc;
-	}
-	for (unsigned int i = 0; i < GW_COPIES_MAX; i++)
-		if (l->to[i] != GW_NO_HOLDER)
-			gw_netpt_put(&s->table, unit, i, l->to[i]);
-	rc = s->pinned ? 0 : s->ops->protect(s->env, l->first, l->count);
-	if (rc) {
-		s->ops->touched(s->env, l->first, l->count);
-		return rc == -EAGAIN ? 0 : rc;
-	}
-	park(s, GW_SPLIT_PROTECTED, l->first);
-	s->leaving[unit] = LEAVES;
-	park(s, GW_SPLIT_LEAVING, l->first);
-	return (int)gw_leaving_pages(l);
-}
-
-bool gw_split_stays(const struct gw_split *s, const struct gw_leaving *l)
-{
-	return s->leaving[l->unit] != LEAVES;
-}
-
-/*
- * All of it is stored, or zero: it is here no more. Its stripe is locked. What is zero is not away:
- * a hole that is here is a page of zeros. It is punched as a whole: a huge page is not torn.
- */
-static int punch(struct gw_split *s, const struct gw_leaving *l, unsigned int stored)
-{
-	uint64_t away[GW_UNIT_WORDS];
-	size_t at = 0, run, n;
-	int rc;
-
-	gw_leaving_sent(l, !(stored & 1), away);
-	while ((n = gw_leaving_run(away, l->count, &at, &run)))
-		gw_netpt_leaves_for(&s->table, l->first + run, n, stored);
-	park(s, GW_SPLIT_AWAY, l->first);
-	rc = gw_memory_punch(s->memory, l->first, l->count);
-	park(s, GW_SPLIT_PUNCHED, l->first);
-	/* They are here still, as they were, and protected. */
-	for (at = 0; rc && (n = gw_leaving_run(away, l->count, &at, &run));)
-		gw_netpt_placed(&s->table, l->unit, l->first + run, n);
-	return rc;
-}
-
-/* It stays, and those who have stored it need not have. Its stripe is locked. */
-static void take_back(struct gw_split *s, const struct gw_leaving *l, unsigned int stored)
-{
-	for (unsigned int slot = 0; slot < GW_COPIES_MAX; slot++) {
-		uint64_t sent[GW_UNIT_WORDS];
-		size_t at = 0, run, n;
-
-		gw_leaving_sent(l, slot, sent);
-		while ((stored & 1U << slot) && (n = gw_leaving_run(sent, l->count, &at, &run)))
-			release(s, l->to[slot], l->first + run, n);
-	}
-}
-
-int gw_split_left(struct gw_split *s, const struct gw_leaving *l, unsigned int stored)
-{
-	bool left = false;
-	int rc = 0;
-
-	park(s, GW_SPLIT_STORED, l->first);
-	{
-		gw_locked(gw_split_stripe(s, l->unit));
-		if (stored && s->leaving[l->unit] == LEAVES) {
-			rc = punch(s, l, stored);
-			left = !rc;
-		}
-		if (s->leaving[l->unit] == LEAVES)
-			unprotect(s, l->first, l->count);
-		if (!left)
-			take_back(s, l, stored);
-		s->leaving[l->unit] = STAYS;
-		if (!left)
-			s->ops->touched(s->env, l->first, l->count);
-		park(s, GW_SPLIT_LEFT, l->first);
-	}
-	{
-		gw_locked(&s->lock);
-		s->stats.units_out++;
-		s->stats.units_kept += !left;
-		s->stats.page_outs += left ? gw_leaving_pages(l) : 0;
-	}
-	gw_split_ask(s);
-	s->ops->notify(s->env);
-	return rc;
-}
-
-/* Who works under one of the locks has seen what was said before, or we see what he did. */
-static void pass_locks(struct gw_split *s)
-{
-	for (size_t unit = 0; unit < GW_NETPT_STRIPES; unit++) {
-		gw_locked(gw_split_stripe(s, unit));
-	}
-}
-
-void gw_split_freeze(struct gw_split *s)
-{
-	s->frozen = true;
-	pass_locks(s);
-	for (size_t unit = 0; unit < s->table.units.nr; unit++) {
-		if (s->leaving[unit] != LEAVES)
-			continue;
-		gw_locked(gw_split_stripe(s, unit));
-		if (s->leaving[unit] == LEAVES)
-			keep(s, unit);
-	}
-	/* Whoever waits for room has it. */
-	gw_split_ask(s);
-}
-
-bool gw_split_thaw(struct gw_split *s)
-{
-	s->frozen = false;
-	pass_locks(s);
-	return atomic_exchange(&s->owes, false);
 }

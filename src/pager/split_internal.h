@@ -1,12 +1,40 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * split_internal.h - what split.c and who sends units share: whom a page is asked of, and the pages
- * of a unit that leaves, as bits.
+ * split_internal.h - what split.c, split_leave.c and who sends units share: whom a page is asked
+ * of, how a unit stands, and the pages of one that leaves, as bits.
  */
 #ifndef GW_SPLIT_INTERNAL_H
 #define GW_SPLIT_INTERNAL_H
 
 #include "split.h"
+
+/* Of a unit, in gw_split.leaving. */
+enum {
+	GW_UNIT_STAYS,	  /* nothing leaves */
+	GW_UNIT_PREPARED, /* it is write-protected, and may leave */
+	GW_UNIT_LEAVES,	  /* it is write-protected, and its bytes are read or sent */
+	GW_UNIT_WRITTEN,  /* it was leaving when it was written: it stays, and is not protected */
+};
+
+/** gw_split_park() - for tests: whoever is here may be held. */
+static inline void gw_split_park(const struct gw_split *s, enum gw_split_park where, size_t page)
+{
+	if (s->ops->park)
+		s->ops->park(s->env, where, page);
+}
+
+/** gw_split_unprotect() - whoever waits to write one of them does, or tries again. Their stripe is
+ * locked. */
+void gw_split_unprotect(struct gw_split *s, size_t page, size_t count);
+
+/**
+ * gw_split_keep() - it is written, or given back by the guest: what was leaving of it stays. Its
+ * stripe is locked.
+ */
+void gw_split_keep(struct gw_split *s, size_t unit);
+
+/** gw_split_release() - @holder need not keep what is here: it hears so now, or after a freeze. */
+void gw_split_release(struct gw_split *s, unsigned int holder, size_t page, size_t count);
 
 /** gw_asked_slot() - as which of its unit's holders the one is known that is asked for @page. */
 static inline unsigned int gw_asked_slot(const struct gw_split *s, size_t page)
