@@ -109,6 +109,14 @@ static void keep_caller(struct gw_worker *w, int fd, json_int_t index)
 	w->callers[w->nr_callers++] = (struct gw_caller){ fd, (unsigned int)index };
 }
 
+static void keep_storage(struct gw_worker *w, int fd)
+{
+	if (w->nr_storage == GW_CALLERS_KEPT)
+		close(fd);
+	else
+		w->storage[w->nr_storage++] = fd;
+}
+
 int gw_worker_storage(struct gw_worker *w)
 {
 	return w->nr_storage ? w->storage[--w->nr_storage] : -1;
@@ -164,9 +172,8 @@ void gw_worker_heed(struct gw_worker *w, int *stream, unsigned int *index)
 			keep_caller(w, fd, json_integer_value(json_object_get(json, "paging")));
 			fd = -1;
 		}
-		if (fd >= 0 && json_object_get(json, "storage") &&
-		    w->nr_storage < GW_CALLERS_KEPT) {
-			w->storage[w->nr_storage++] = fd;
+		if (fd >= 0 && json_object_get(json, "storage")) {
+			keep_storage(w, fd);
 			fd = -1;
 		}
 		if (fd >= 0 && stream && *stream < 0) {

@@ -641,6 +641,34 @@ static void a_stopped_daemon_stops_no_worker(void **state)
 	close(pair[1]);
 }
 
+/* More connections for disks than there can be: none is taken for a stream. */
+static void disks_are_no_streams(void **state)
+{
+	struct gw_worker w = { 0 };
+	int pair[2], fd, stream = -1;
+	unsigned int index = 7;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	w.ctl = pair[0];
+	for (int i = 0; i <= GW_CALLERS_KEPT; i++) {
+		fd = memfd_create("unit", MFD_CLOEXEC);
+		assert_int_equal(gw_ctl_send(pair[1], json_pack("{s:i}", "storage", i), fd), 0);
+		close(fd);
+	}
+	gw_worker_heed(&w, &stream, &index);
+	assert_int_equal(stream, -1);
+	assert_int_equal(index, 7);
+	for (int i = 0; i < GW_CALLERS_KEPT; i++) {
+		fd = gw_worker_storage(&w);
+		assert_true(fd >= 0);
+		close(fd);
+	}
+	assert_int_equal(gw_worker_storage(&w), -1);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -657,6 +685,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_list_waits_for_all_at_once, make, drop),
 		cmocka_unit_test_setup_teardown(a_deaf_worker_is_told_of, make, drop),
 		cmocka_unit_test(a_stopped_daemon_stops_no_worker),
+		cmocka_unit_test(disks_are_no_streams),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
