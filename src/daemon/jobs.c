@@ -633,32 +633,30 @@ int gw_jobs_stream(struct gw_jobs *jobs, int conn, const struct gw_open *open)
 	return 0;
 }
 
-int gw_jobs_paging(struct gw_jobs *jobs, int conn, const struct gw_open *open)
+/* Hand @conn on to whoever receives migration @open->id, as its @word; @what: for people. */
+static int hand_on(struct gw_jobs *jobs, int conn, const struct gw_open *open, const char *word,
+		   const char *what)
 {
 	struct gw_job *job = gw_jobs_incoming(jobs, open->id);
 	int rc;
 
 	if (!job)
-		return gw_fail(-ENOENT, "pages for a migration that is not under way");
-	rc = gw_ctl_send(job->ctl, json_pack("{s:i}", "paging", (int)open->stream), conn);
+		return gw_fail(-ENOENT, "%s for a migration that is not under way", what);
+	rc = gw_ctl_send(job->ctl, json_pack("{s:i}", word, (int)open->stream), conn);
 	if (rc)
 		return gw_fail(rc, "that migration does not take its connections now");
 	close(conn);
 	return 0;
 }
 
+int gw_jobs_paging(struct gw_jobs *jobs, int conn, const struct gw_open *open)
+{
+	return hand_on(jobs, conn, open, "paging", "pages");
+}
+
 int gw_jobs_storage(struct gw_jobs *jobs, int conn, const struct gw_open *open)
 {
-	struct gw_job *job = gw_jobs_incoming(jobs, open->id);
-	int rc;
-
-	if (!job)
-		return gw_fail(-ENOENT, "disks of a migration that is not under way");
-	rc = gw_ctl_send(job->ctl, json_pack("{s:i}", "storage", (int)open->stream), conn);
-	if (rc)
-		return gw_fail(rc, "that migration does not take its connections now");
-	close(conn);
-	return 0;
+	return hand_on(jobs, conn, open, "storage", "disks");
 }
 
 /* Another memory server, for who has connection 0. */
