@@ -571,12 +571,7 @@ int gw_hinter_hints(struct gw_hinter *h, const json_t *disks, struct gw_hints *h
 
 void gw_hinter_again(struct gw_hinter *h, int64_t ns, int64_t left_ns)
 {
-	bool idle;
-
-	pthread_mutex_lock(&h->lock);
-	idle = h->done;
-	pthread_mutex_unlock(&h->lock);
-	if (!idle || !h->answered || is_index(h) || !h->asks || h->asked_for == h->calls ||
+	if (!is_done(h) || !h->answered || is_index(h) || !h->asks || h->asked_for == h->calls ||
 	    ns < AGAIN_SHARE * h->took || left_ns > AGAIN_LEAD * h->took + ns / AGAIN_PART)
 		return;
 	h->asks--;

@@ -104,9 +104,8 @@ int gw_source_whole(struct gw_source *s, void (*look)(void *arg, size_t chunk, u
 /*
  * teleport.c: whether disks may be read there instead of pages; whether they are, once READY is
  * here; in the round that has just begun (as ops->cancelled(), since it may wait); while it is
- * sent, @done of its pages in @ns; ROUND_DONE,
- * and before it what is lacking, which is due after the next scan (*waited: ns of it for nothing
- * but the disks there).
+ * sent, @done of its pages in @ns; ROUND_DONE, and before it what is lacking, which is due after
+ * the next scan (*waited: ns of it for nothing but the disks there).
  */
 bool gw_teleport_wanted(const struct gw_source *s);
 int gw_teleport_start(struct gw_source *s);
