@@ -413,6 +413,8 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 		rc = prepare(e, args);
 	if (!rc)
 		rc = gw_source_env_crews(e);
+	if (!rc)
+		rc = gw_storage_ask(e, args);
 	if (rc) {
 		gw_source_env_free(e);
 		return rc;
@@ -420,12 +422,6 @@ int gw_worker_migrate(struct gw_worker *w, const json_t *args, json_t **result)
 	definition = gw_definition_json(&e->vm.def);
 	json_object_set(definition, "live", e->live);
 	e->s.definition = definition;
-	rc = gw_storage_ask(e, args);
-	if (rc) {
-		json_decref(definition);
-		gw_source_env_free(e);
-		return rc;
-	}
 	start_hinter(e, args);
 	rc = gw_source_run(&e->s);
 	if (e->s.state != GW_SOURCE_IN_DOUBT && e->s.state != GW_SOURCE_COMPLETED)
