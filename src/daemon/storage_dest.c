@@ -94,16 +94,14 @@ static int note_file(struct gw_dest_env *e, const char *file, const char *aside)
 /* What a peer says of a disk is what a QEMU could have said. */
 static int check_disk(const json_t *disk)
 {
-	static const char *const formats[] = { "raw", "file", "host_device", "qcow2" };
 	static const char *const compats[] = { "", "0.10", "1.1" };
-	const char *format = gw_qmp_text(disk, "format"), *compat = gw_qmp_text(disk, "compat");
-	bool known = false, has = false;
+	const char *compat = gw_qmp_text(disk, "compat");
+	bool has = false;
 
-	for (size_t i = 0; i < GW_ARRAY_SIZE(formats); i++)
-		known = known || !strcmp(formats[i], format);
 	for (size_t i = 0; i < GW_ARRAY_SIZE(compats); i++)
 		has = has || !strcmp(compats[i], compat);
-	return known && has && gw_qmp_text(disk, "disk")[0] &&
+	return has && gw_mirror_has_format(gw_qmp_text(disk, "format")) &&
+			       gw_qmp_text(disk, "disk")[0] &&
 			       json_integer_value(json_object_get(disk, "size")) > 0 &&
 			       json_integer_value(json_object_get(disk, "cluster-size")) >= 0
 		       ? 0

@@ -80,6 +80,17 @@ static json_t *disk_of(const char *disk, const json_t *inserted, const json_t *i
 			 json_object_get(data, "extended-l2"));
 }
 
+bool gw_mirror_has_format(const char *format)
+{
+	/* The last two: a raw image without a format's node above it. */
+	static const char *const formats[] = { "raw", "qcow2", "file", "host_device" };
+
+	for (size_t i = 0; i < GW_ARRAY_SIZE(formats); i++)
+		if (!strcmp(formats[i], format))
+			return true;
+	return false;
+}
+
 static int add_disk(json_t *disks, const char *disk, const json_t *inserted)
 {
 	const json_t *image = json_object_get(inserted, "image");
@@ -94,8 +105,7 @@ static int add_disk(json_t *disks, const char *disk, const json_t *inserted)
 			       "disk '%s' cannot be copied: its image is opened with options that "
 			       "Godwit cannot make another of (%.300s)",
 			       disk, file);
-	if (strcmp(format, "raw") && strcmp(format, "qcow2") && strcmp(format, "file") &&
-	    strcmp(format, "host_device"))
+	if (!gw_mirror_has_format(format))
 		return gw_fail(-ENOTSUP,
 			       "disk '%s' cannot be copied: its format is '%s', and "
 			       "copies are raw or qcow2",

@@ -28,6 +28,9 @@
 /* Disks of one VM that are copied at most. */
 #define GW_MIRRORS_MAX 16
 
+/** gw_mirror_has_format() - whether a disk of that "format" can be one. */
+bool gw_mirror_has_format(const char *format);
+
 /** struct gw_mirrors - how the jobs stand, of all disks together. Bytes. */
 struct gw_mirrors {
 	uint64_t total, done;
