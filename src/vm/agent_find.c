@@ -138,33 +138,37 @@ static int slot_of(struct gw_qmp *q, const char *path, char key[64])
 	return 0;
 }
 
+struct slots {
+	struct gw_qmp *q;
+	json_t *disks;
+};
+
+static int add_slot(void *arg, const char *disk, const json_t *entry)
+{
+	const struct slots *s = arg;
+	const json_t *image = json_object_get(json_object_get(entry, "inserted"), "image");
+	const char *qdev = gw_qmp_text(entry, "qdev");
+	gw_autofree char *path = gw_path("%s%s", qdev[0] == '/' ? "" : "/machine/peripheral/",
+					 qdev);
+	char key[64], *end = strstr(path, "/virtio-backend");
+
+	if (end)
+		*end = '\0';
+	if (!image || !qdev[0] || slot_of(s->q, path, key))
+		return 0;
+	json_array_append_new(s->disks,
+			      json_pack("{s:s,s:s,s:I}", "disk", disk, "key", key, "sectors",
+					json_integer_value(json_object_get(image, "virtual-size")) /
+						(json_int_t)GW_SECTOR_SIZE));
+	return 0;
+}
+
 int gw_agent_disks(struct gw_qmp *q, json_t **disks)
 {
-	json_t *list = NULL, *entry;
-	size_t i;
-	int rc = gw_qmp_call(q, "query-block", NULL, &list);
+	struct slots s = { q, json_array() };
 
-	*disks = json_array();
-	json_array_foreach(list, i, entry) {
-		const json_t *image = json_object_get(json_object_get(entry, "inserted"), "image");
-		const char *qdev = gw_qmp_text(entry, "qdev");
-		gw_autofree char *path =
-			gw_path("%s%s", qdev[0] == '/' ? "" : "/machine/peripheral/", qdev);
-		char name[256], key[64], *end = strstr(path, "/virtio-backend");
-
-		if (end)
-			*end = '\0';
-		if (!image || !qdev[0] || slot_of(q, path, key))
-			continue;
-		gw_image_disk(entry, name);
-		json_array_append_new(
-			*disks,
-			json_pack("{s:s,s:s,s:I}", "disk", name, "key", key, "sectors",
-				  json_integer_value(json_object_get(image, "virtual-size")) /
-					  (json_int_t)GW_SECTOR_SIZE));
-	}
-	json_decref(list);
-	return rc;
+	*disks = s.disks;
+	return gw_images_each(q, add_slot, &s);
 }
 
 /* "pci:0000:00:03.0" is "03.0", "scsi:0000:00:04.0/0:3:2" is "04.0/0:3:2". */

@@ -139,23 +139,37 @@ static void add_image(json_t *images, const char *disk, int depth, const json_t 
 	json_array_append_new(images, entry);
 }
 
-int gw_images_find(struct gw_qmp *q, json_t **images)
+int gw_images_each(struct gw_qmp *q, int (*fn)(void *arg, const char *disk, const json_t *entry),
+		   void *arg)
 {
 	json_t *list = NULL, *entry;
 	size_t i;
 	int rc = gw_qmp_call(q, "query-block", NULL, &list);
 
-	*images = json_array();
 	json_array_foreach(list, i, entry) {
-		const json_t *image = json_object_get(json_object_get(entry, "inserted"), "image");
 		char disk[256];
 
 		gw_image_disk(entry, disk);
-		for (int depth = 0; image && depth < GW_CHAIN_MAX; depth++) {
-			add_image(*images, disk, depth, image);
-			image = json_object_get(image, "backing-image");
-		}
+		if (!rc && json_object_get(entry, "inserted"))
+			rc = fn(arg, disk, entry);
 	}
 	json_decref(list);
 	return rc;
+}
+
+static int add_chain(void *images, const char *disk, const json_t *entry)
+{
+	const json_t *image = json_object_get(json_object_get(entry, "inserted"), "image");
+
+	for (int depth = 0; image && depth < GW_CHAIN_MAX; depth++) {
+		add_image(images, disk, depth, image);
+		image = json_object_get(image, "backing-image");
+	}
+	return 0;
+}
+
+int gw_images_find(struct gw_qmp *q, json_t **images)
+{
+	*images = json_array();
+	return gw_images_each(q, add_chain, *images);
 }

@@ -29,6 +29,13 @@
  */
 int gw_images_find(struct gw_qmp *q, json_t **images);
 
+/**
+ * gw_images_each() - fn(@arg, the disk's name, query-block's entry of it) for each disk that has a
+ * medium, until one fails. Return: 0 or -errno.
+ */
+int gw_images_each(struct gw_qmp *q, int (*fn)(void *arg, const char *disk, const json_t *entry),
+		   void *arg);
+
 /** gw_image_disk() - what a disk is called: "virtio0", or its device's id if it is a node. */
 void gw_image_disk(const json_t *entry, char name[256]);
 

@@ -91,8 +91,9 @@ bool gw_mirror_has_format(const char *format)
 	return false;
 }
 
-static int add_disk(json_t *disks, const char *disk, const json_t *inserted)
+static int add_disk(void *disks, const char *disk, const json_t *entry)
 {
+	const json_t *inserted = json_object_get(entry, "inserted");
 	const json_t *image = json_object_get(inserted, "image");
 	const char *file = gw_qmp_text(image, "filename"), *format = gw_qmp_text(image, "format");
 	const char *more = more_in(image);
@@ -123,21 +124,8 @@ static int add_disk(json_t *disks, const char *disk, const json_t *inserted)
 
 int gw_mirror_disks(struct gw_qmp *q, json_t **disks)
 {
-	json_t *list = NULL, *entry;
-	size_t i;
-	int rc = gw_qmp_call(q, "query-block", NULL, &list);
-
 	*disks = json_array();
-	json_array_foreach(list, i, entry) {
-		const json_t *inserted = json_object_get(entry, "inserted");
-		char name[256];
-
-		gw_image_disk(entry, name);
-		if (!rc && inserted)
-			rc = add_disk(*disks, name, inserted);
-	}
-	json_decref(list);
-	return rc;
+	return gw_images_each(q, add_disk, *disks);
 }
 
 static int start_job(struct gw_qmp *q, const json_t *disks, size_t i, const char *sync)
@@ -360,22 +348,12 @@ int gw_mirror_forget(struct gw_qmp *q)
 	return rc ? rc : remove_targets(q);
 }
 
-/* The node that is QEMU's disk @disk, which is the caller's. NULL with a message. */
-static char *node_of(const json_t *list, const char *disk)
+static int add_node(void *nodes, const char *disk, const json_t *entry)
 {
-	const json_t *entry;
-	size_t i;
+	const json_t *inserted = json_object_get(entry, "inserted");
 
-	json_array_foreach((json_t *)list, i, entry) {
-		const json_t *inserted = json_object_get(entry, "inserted");
-		char name[256];
-
-		gw_image_disk(entry, name);
-		if (inserted && !strcmp(name, disk))
-			return strdup(gw_qmp_text(inserted, "node-name"));
-	}
-	gw_fail(-ENOTSUP, "the VM's command line makes no disk '%s' here", disk);
-	return NULL;
+	json_object_set(nodes, disk, json_object_get(inserted, "node-name"));
+	return 0;
 }
 
 static int start_server(struct gw_qmp *q, const char *path)
@@ -399,23 +377,24 @@ static int start_server(struct gw_qmp *q, const char *path)
 
 int gw_mirror_export(struct gw_qmp *q, const json_t *disks, const char *path)
 {
-	json_t *list = NULL;
+	json_t *nodes = json_object();
 	int rc = start_server(q, path);
 
 	if (!rc)
-		rc = gw_qmp_call(q, "query-block", NULL, &list);
+		rc = gw_images_each(q, add_node, nodes);
 	for (size_t i = 0; !rc && i < json_array_size(disks); i++) {
-		gw_autofree char *node = node_of(list, disk_name(disks, i));
+		const char *disk = disk_name(disks, i), *node = gw_qmp_text(nodes, disk);
 
-		rc = !node ? -ENOTSUP
-			   : gw_qmp_call(q, "block-export-add",
-					 json_pack("{s:s,s:s,s:s,s:s,s:b}", "type", "nbd", "id",
-						   name_of(OURS "export-", i).text, "node-name",
-						   node, "name", name_of("", i).text, "writable",
-						   1),
-					 NULL);
+		rc = !node[0] ? gw_fail(-ENOTSUP, "the VM's command line makes no disk '%s' here",
+					disk)
+			      : gw_qmp_call(q, "block-export-add",
+					    json_pack("{s:s,s:s,s:s,s:s,s:b}", "type", "nbd", "id",
+						      name_of(OURS "export-", i).text, "node-name",
+						      node, "name", name_of("", i).text, "writable",
+						      1),
+					    NULL);
 	}
-	json_decref(list);
+	json_decref(nodes);
 	return rc;
 }
 
