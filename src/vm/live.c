@@ -426,38 +426,33 @@ static bool is_temporary(const char *name, pid_t pid)
 	       errno == ENOENT;
 }
 
+static int refuse_temporary(void *pid, const char *disk, const json_t *entry)
+{
+	const json_t *image = json_object_get(json_object_get(entry, "inserted"), "image");
+	int rc = 0;
+
+	for (int depth = 0; !rc && image && depth < GW_CHAIN_MAX; depth++) {
+		const char *name = gw_qmp_text(image, "filename");
+		json_t *options = strncmp(name, "json:", 5) ? NULL : json_loads(name + 5, 0, NULL);
+		const char *file =
+			options ? gw_qmp_text(json_object_get(options, "file"), "filename") : name;
+
+		if (is_temporary(file, *(pid_t *)pid))
+			rc = gw_fail(-ENOTSUP,
+				     "disk '%s' is opened with -snapshot or snapshot=on: "
+				     "what the guest writes lies in a temporary file of "
+				     "this QEMU and would be lost by a move; start the VM "
+				     "without it, or on an overlay made with qemu-img",
+				     disk);
+		json_decref(options);
+		image = json_object_get(image, "backing-image");
+	}
+	return rc;
+}
+
 int gw_live_refuse_temporary(struct gw_qmp *q, pid_t pid)
 {
-	json_t *list = NULL, *entry;
-	size_t i;
-	int rc = gw_qmp_call(q, "query-block", NULL, &list);
-
-	json_array_foreach(list, i, entry) {
-		const json_t *image = json_object_get(json_object_get(entry, "inserted"), "image");
-
-		for (int depth = 0; !rc && image && depth < GW_CHAIN_MAX; depth++) {
-			const char *name = gw_qmp_text(image, "filename");
-			json_t *options = strncmp(name, "json:", 5) ? NULL
-								    : json_loads(name + 5, 0, NULL);
-			const char *file = options ? gw_qmp_text(json_object_get(options, "file"),
-								 "filename")
-						   : name;
-			char disk[256];
-
-			gw_image_disk(entry, disk);
-			if (is_temporary(file, pid))
-				rc = gw_fail(-ENOTSUP,
-					     "disk '%s' is opened with -snapshot or snapshot=on: "
-					     "what the guest writes lies in a temporary file of "
-					     "this QEMU and would be lost by a move; start the VM "
-					     "without it, or on an overlay made with qemu-img",
-					     disk);
-			json_decref(options);
-			image = json_object_get(image, "backing-image");
-		}
-	}
-	json_decref(list);
-	return rc;
+	return gw_images_each(q, refuse_temporary, &pid);
 }
 
 int gw_live_refuse_jobs(struct gw_qmp *q)
