@@ -266,9 +266,10 @@ static int too_fast(struct gw_source_env *e, struct pace_of_copy *p, const struc
 	return gw_fail(
 		-ETIME,
 		"the guest writes to its disks faster than they can be copied, at %.1f MiB/s, "
-		"and its QEMU (before 8.2) cannot slow it down: use more bandwidth, or a "
-		"quieter moment",
-		rate / 1048576);
+		"and %s: use more bandwidth, or a quieter moment",
+		rate / 1048576,
+		p->blocking ? "that its writes wait for the other host did not help"
+			    : "its QEMU (before 8.2) cannot slow it down");
 }
 
 static int check_pace(struct gw_source_env *e, struct pace_of_copy *p, const struct gw_mirrors *m)

@@ -164,6 +164,29 @@ static void failed(void **state)
 	gw_qmp_close(q);
 }
 
+/* Each job of a QEMU that can; one that cannot says so. */
+static void slowed_down(void **state)
+{
+	static const struct step steps[] = {
+		{ NULL, GREETING },
+		{ "qmp_capabilities", OK },
+		{ "\"arguments\":{\"id\":\"godwit-mirror-0\",\"type\":\"mirror\",\"copy-mode\":\"write-blocking\"}",
+		  OK },
+		{ "\"arguments\":{\"id\":\"godwit-mirror-1\"", OK },
+		{ "block-job-change",
+		  "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"not found\"}}\r\n" },
+		{ 0 },
+	};
+	struct gw_qmp *q = open_with(*state, steps);
+	json_t *disks = two_disks();
+
+	assert_int_equal(gw_mirror_block(q, disks), 0);
+	assert_int_equal(gw_mirror_block(q, disks), -EREMOTEIO);
+	json_decref(disks);
+	end(*state);
+	gw_qmp_close(q);
+}
+
 /* Whatever is there of ours, told once, and nothing that is another's. */
 static void forgotten(void **state)
 {
@@ -195,6 +218,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(settled, make, drop),
 		cmocka_unit_test_setup_teardown(too_late, make, drop),
 		cmocka_unit_test_setup_teardown(failed, make, drop),
+		cmocka_unit_test_setup_teardown(slowed_down, make, drop),
 		cmocka_unit_test_setup_teardown(forgotten, make, drop),
 	};
 
