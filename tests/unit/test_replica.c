@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* test_replica.c - what a peer may have this host read of what lies in a folder, and what not. */
-#include "unit.h"
+#include "shell.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,19 +14,7 @@
 
 static const char *folder;
 
-__attribute__((format(printf, 1, 2))) static void shell(const char *fmt, ...)
-{
-	char command[1024];
-	int n = snprintf(command, sizeof(command), "cd %s && ", folder);
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(command + n, sizeof(command) - (size_t)n, fmt, ap);
-	va_end(ap);
-	if (system(command)) /* NOLINT(cert-env33-c): the test's own words */
-		fail_msg("%s", command);
-}
-
+#define shell(...) unit_shell(folder, __VA_ARGS__)
 /* Two folders: of replicas, and of what is none of the peer's business. */
 static int make(void **state)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* test_view.c - images through a real qemu-nbd; this process is the QEMU that has them open. */
-#include "unit.h"
+#include "shell.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,19 +18,7 @@ static const char *folder;
 static int held[8]; /* what "QEMU" has open */
 static size_t nr_held;
 
-__attribute__((format(printf, 1, 2))) static void shell(const char *fmt, ...)
-{
-	char command[1024];
-	int n = snprintf(command, sizeof(command), "cd %s && ", folder);
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(command + n, sizeof(command) - (size_t)n, fmt, ap);
-	va_end(ap);
-	if (system(command)) /* NOLINT(cert-env33-c): the test's own words */
-		fail_msg("%s", command);
-}
-
+#define shell(...) unit_shell(folder, __VA_ARGS__)
 static char *hold(const char *name)
 {
 	char *path = gw_path("%s/%s", folder, name);
